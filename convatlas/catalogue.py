@@ -1,0 +1,147 @@
+"""What a variant is, and how to find one by name.
+
+A net file ends in `VARIANTS = family(Net, PAPER, [Variant(...), ...])`; that is all it takes to be in the catalogue.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from .layers import ConvNet
+
+Shape = tuple[int, int, int]  # C x H x W
+
+
+@dataclass(frozen=True)
+class Paper:
+    title: str
+    authors: str
+    year: int
+    url: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One figure as its source prints it.
+
+    `what` names the quantity: `params`, `weights` (no biases), `macs`, `gmacs`, `mmacs` and `activations` are counted
+    by us, of the whole network or, after a space, of the module at a path ("params stem.conv1"); anything else
+    ("top1_err") is a published result. `printed` is the source's string, so that its precision survives ("25.6M").
+    `gap` says in words why what we count differs by more than a unit of the last printed digit.
+    """
+
+    what: str
+    printed: str
+    where: str
+    gap: str | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a paper's table: a name, and the constructor arguments that make it."""
+
+    name: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    input: Shape | None = None  # C x H x W; None: the family's
+    claims: tuple[Claim, ...] | list[Claim] = ()
+    recipe: str | None = None  # a name in recipes/
+    note: str = ""  # what sets this row apart, in one line
+    aliases: tuple[str, ...] = ()  # other spellings in use: "VGG-D", "0.5 MobileNet-160"
+    net: Any = None  # the class; set by family(), as is paper
+    paper: Paper | None = None
+
+    @property
+    def family(self) -> str:
+        return str(self.net.__module__).rpartition(".")[2]
+
+    @property
+    def file(self) -> str:
+        return f"convatlas/nets/{self.family}.py"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options by name, with the value each has in this variant."""
+        declared = {p.name: p.default for p in signature(self.net.__init__).parameters.values() if p.name != "self"}
+        return declared | dict(self.args)
+
+    def build(self, *, input: Shape | None = None, **options: Any) -> ConvNet:
+        """The network, initialised as its paper says. `input` is C x H x W; `channels` overrides its C.
+
+        Raises UserError for an option that the network does not have, and for an input that it cannot take.
+        """
+        legal = self.options
+        for name in options:
+            if name not in legal and name != "channels":
+                raise UserError(
+                    f"{self.name} has no option {name!r}; its options are {', '.join(sorted({*legal, 'input'}))}"
+                )
+        shape = self.input if input is None else tuple(input)
+        assert shape is not None
+        if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise UserError(f"input {input!r} is not an image size; give (channels, height, width), such as {self.input}")
+        shape = (options.pop("channels", shape[0]), *shape[1:])
+        for name, value in (("channels", shape[0]), ("classes", options.get("classes", 1))):
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"{name}={value!r} is not a count; give a whole number of at least 1")
+        sized = {"input": shape} if "input" in legal else {"channels": shape[0]}
+        from .layers import shape_after
+
+        net = self.net(**{**self.args, **sized, **options})
+        net.variant, net.input = self.name, shape
+        if input is not None:
+            shape_after(net, shape)
+        return net
+
+
+def family(net: type, paper: Paper, variants: Iterable[Variant], input: Shape = (3, 224, 224)) -> tuple[Variant, ...]:
+    """The variants of one network class, each bound to the class, its paper and (where it has none) its input size."""
+    return tuple(replace(v, net=net, paper=paper, input=v.input or input) for v in variants)
+
+
+@cache
+def variants() -> dict[str, Variant]:
+    """Every variant by name, in the order of the papers' years and of their tables. Imports every net file (and torch)."""
+    nets = Path(__file__).with_name("nets")
+    files = sorted(f.stem for f in nets.glob("[a-z]*.py"))
+    rows = [v for stem in files for v in import_module(f".nets.{stem}", __package__).VARIANTS]
+    rows.sort(key=lambda v: v.paper.year)
+    found: dict[str, Variant] = {}
+    for v in rows:
+        assert v.name not in found, f"two variants are named {v.name}"
+        found[v.name] = v
+    return found
+
+
+def names() -> list[str]:
+    return list(variants())
+
+
+def find(name: str) -> Variant:
+    """The variant of that name, or of that paper's spelling ("ResNet-50", "WRN-28-10"). Raises UserError with near names."""
+    found = variants()
+    return found[resolve(name, {n: v.aliases for n, v in found.items()})]
+
+
+def resolve(name: str, known: Mapping[str, Iterable[str]]) -> str:
+    """The catalogue name that `name` spells, given the known names and the aliases of each."""
+    if name in known:
+        return name
+    spelled = {plain(s): n for n, aliases in known.items() for s in (*aliases, n)}
+    if plain(name) in spelled:
+        return spelled[plain(name)]
+    raise unknown("network", name, known)
+
+
+def plain(name: str) -> str:
+    """A name without case and punctuation: "SE-ResNet-50" and "se_resnet50" are both "seresnet50"."""
+    return re.sub(r"[^a-z0-9.]", "", name.lower())

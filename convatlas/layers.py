@@ -1,0 +1,152 @@
+"""Blocks that three papers use alike, and ConvNet: stem -> stages -> head, the shape every network has."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .errors import UserError
+
+Shape = tuple[int, int, int]  # C x H x W
+
+
+def stack(**modules: nn.Module) -> nn.Sequential:
+    """A sequence of named modules: `stack(conv=..., relu=...)`."""
+    return nn.Sequential(OrderedDict(modules))
+
+
+class ConvNet(nn.Module):
+    """Images (N, channels, H, W) in, logits (N, classes) out. Subclasses set `stem`, `stages` and `head`."""
+
+    stem: nn.Module
+    stages: nn.Module
+    head: nn.Module
+    variant: str = ""  # its catalogue name, where it has one
+    input: Shape | None = None  # the C x H x W it was built for
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stages(self.stem(x)))
+
+
+def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
+    """The shape (without the batch) that `module` makes of one image of `shape`, found on the meta device.
+
+    Raises UserError, naming the smallest square that passes, when such an image does not.
+    """
+    try:
+        return _shape_after(module, shape)
+    except RuntimeError as error:
+        sizes = range(1, 1025)
+        at = bisect_left(sizes, True, key=lambda size: _passes(module, (shape[0], size, size)))
+        if at == len(sizes):
+            raise
+        smallest = f"{shape[0]}x{sizes[at]}x{sizes[at]}"
+        raise UserError(f"input {'x'.join(map(str, shape))} does not pass; the smallest square that does is {smallest}") from error
+
+
+def _shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
+    meta = {k: torch.empty_like(t, device="meta") for k, t in (*module.named_parameters(), *module.named_buffers())}
+    was_training = module.training
+    module.eval()  # in training, batch norm refuses a single value per channel
+    try:
+        with torch.no_grad():
+            out = torch.func.functional_call(module, meta, torch.empty(1, *shape, device="meta"))
+    finally:
+        module.train(was_training)
+    return tuple(out.shape[1:])
+
+
+def _passes(module: nn.Module, shape: Shape) -> bool:
+    try:
+        _shape_after(module, shape)
+    except RuntimeError:
+        return False
+    return True
+
+
+class ConvBN(nn.Sequential):
+    """Convolution without bias, batch norm, activation; padded so that stride 1 keeps the size (odd kernels)."""
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        *,
+        padding: int | tuple[int, int] | None = None,
+        groups: int = 1,
+        eps: float = 1e-5,
+        act: type[nn.Module] | None = nn.ReLU,
+    ):
+        kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
+        pad = (kh // 2, kw // 2) if padding is None else padding
+        conv = nn.Conv2d(cin, cout, (kh, kw), stride, pad, groups=groups, bias=False)
+        modules: dict[str, nn.Module] = {"conv": conv, "bn": nn.BatchNorm2d(cout, eps=eps)}
+        if act is not None:
+            modules["act"] = act()
+        super().__init__(OrderedDict(modules))
+
+
+class ConvSame(nn.Conv2d):
+    """TensorFlow's "SAME" convolution: the output is ceil(size / stride), the odd pixel of padding goes after."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, *, groups: int = 1, bias: bool = False):
+        super().__init__(cin, cout, kernel, stride, groups=groups, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(pad_same(x, self.kernel_size, self.stride))
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ", padding=same"
+
+
+def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], value: float = 0.0) -> Tensor:
+    """`x` (N, C, H, W) padded as TensorFlow's "SAME": the smaller half before, the larger after."""
+    pads: list[int] = []
+    for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
+        total = max((-(-size // s) - 1) * s + k - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads, value=value)
+
+
+class LRN(nn.Module):
+    """Local response normalisation across channels: a / (k + alpha * sum of a^2 over n neighbours) ^ beta.
+
+    The formula and constants of Krizhevsky et al. (2012), section 3.3. Caffe and torch divide alpha by n:
+    `divided=True` does so too, for weights that were trained there.
+    """
+
+    def __init__(self, n: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, divided: bool = False):
+        super().__init__()
+        self.n, self.alpha, self.beta, self.k, self.divided = n, alpha, beta, k, divided
+
+    def forward(self, x: Tensor) -> Tensor:
+        alpha = self.alpha if self.divided else self.alpha * self.n
+        return F.local_response_norm(x, self.n, alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"n={self.n}, alpha={self.alpha}, beta={self.beta}, k={self.k}, divided={self.divided}"
+
+
+def classifier(cin: int, classes: int, dropout: float = 0.0) -> nn.Sequential:
+    """Global average pooling, dropout, one linear layer: (N, cin, H, W) -> (N, classes)."""
+    return stack(
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        **({"dropout": nn.Dropout(dropout)} if dropout else {}),
+        linear=nn.Linear(cin, classes),
+    )
+
+
+def he_(net: nn.Module, mode: str = "fan_out") -> None:
+    """He et al. (2015) initialisation: convolutions normal with variance 2 / fan, their biases zero, batch norm 1 and 0."""
+    for m in net.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode=mode, nonlinearity="relu")
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)

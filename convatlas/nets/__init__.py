@@ -1,0 +1,1 @@
+"""One network family, one file, to be read beside its paper."""

@@ -1,0 +1,54 @@
+"""Preprocess: how an image becomes a network's input. Plain data that travels with weights, runs and exports."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from .errors import UserError, unknown
+
+FITS = ("stretch", "crop", "pad")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Geometry first (on uint8 pixels), then `(pixels / scale - mean) / std` for each channel.
+
+    `fit` says how an image of another size reaches height x width: `stretch` scales both sides;
+    `crop` scales the short side to `resize` pixels and takes the centre; `pad` centres it on `background`
+    (and scales down first when it is larger).
+    `order` is the order of a colour image's channels; grey networks take the luma (ITU-R 601) of a colour image.
+    """
+
+    input: tuple[int, int, int]  # C x H x W
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fit: str = "stretch"
+    resize: int | None = None  # pixels of the short side before the centre crop; None: the larger of H and W
+    interpolation: str = "bilinear"
+    background: int = 0
+    order: str = "RGB"
+    scale: float = 255.0
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise unknown("fit", self.fit, FITS)
+        if self.interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.order not in ("RGB", "BGR"):
+            raise unknown("channel order", self.order, ("RGB", "BGR"))
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.input[0]:
+                raise UserError(f"{name} has {len(getattr(self, name))} values for {self.input[0]} channels; give one each")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Preprocess:
+        known = {f.name for f in fields(cls)}
+        for name in record:
+            if name not in known:
+                raise unknown("preprocessing field", name, sorted(known))
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})

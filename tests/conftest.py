@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the tests run side by side, one process a core
+
+
+def folder_from(variable: str) -> Path:
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set: no real images or weights on this machine")
+    return Path(os.environ[variable])
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """cifar-10-batches-py, cifar-10-batches-bin, mnist, hymenoptera and imagenet1000, in the formats users have."""
+    return folder_from("CONVATLAS_DATA")
+
+
+@pytest.fixture(scope="session")
+def real_packs() -> Path:
+    """Published weights and reference graphs."""
+    return folder_from("CONVATLAS_PACKS")

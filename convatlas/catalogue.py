@@ -88,7 +88,9 @@ class Variant:
         shape = self.input if input is None else tuple(input)
         assert shape is not None
         if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise UserError(f"input {input!r} is not an image size; give (channels, height, width), such as {self.input}")
+            raise UserError(
+                f"input {input!r} is not an image size; give (channels, height, width), such as {self.input}"
+            )
         shape = (options.pop("channels", shape[0]), *shape[1:])
         for name, value in (("channels", shape[0]), ("classes", options.get("classes", 1))):
             if not isinstance(value, int) or value < 1:
@@ -110,7 +112,7 @@ def family(net: type, paper: Paper, variants: Iterable[Variant], input: Shape = 
 
 @cache
 def variants() -> dict[str, Variant]:
-    """Every variant by name, in the order of the papers' years and of their tables. Imports every net file (and torch)."""
+    """Every variant by name, in the order of the papers' years and of their tables. Imports every net, and torch."""
     nets = Path(__file__).with_name("nets")
     files = sorted(f.stem for f in nets.glob("[a-z]*.py"))
     rows = [v for stem in files for v in import_module(f".nets.{stem}", __package__).VARIANTS]
@@ -127,7 +129,10 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Variant:
-    """The variant of that name, or of that paper's spelling ("ResNet-50", "WRN-28-10"). Raises UserError with near names."""
+    """The variant of that name, or of the paper's spelling ("ResNet-50", "WRN-28-10").
+
+    Raises UserError with the near names.
+    """
     found = variants()
     return found[resolve(name, {n: v.aliases for n, v in found.items()})]
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,19 +48,28 @@ def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
         if at == len(sizes):
             raise
         smallest = f"{shape[0]}x{sizes[at]}x{sizes[at]}"
-        raise UserError(f"input {'x'.join(map(str, shape))} does not pass; the smallest square that does is {smallest}") from error
+        raise UserError(
+            f"input {'x'.join(map(str, shape))} does not pass; the smallest square that does is {smallest}"
+        ) from error
 
 
 def _shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
     meta = {k: torch.empty_like(t, device="meta") for k, t in (*module.named_parameters(), *module.named_buffers())}
-    was_training = module.training
-    module.eval()  # in training, batch norm refuses a single value per channel
-    try:
-        with torch.no_grad():
-            out = torch.func.functional_call(module, meta, torch.empty(1, *shape, device="meta"))
-    finally:
-        module.train(was_training)
+    with eval_mode(module), torch.no_grad():  # in training, batch norm refuses a single value per channel
+        out = torch.func.functional_call(module, meta, torch.empty(1, *shape, device="meta"))
     return tuple(out.shape[1:])
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards every submodule is in the mode it had."""
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
 
 
 def _passes(module: nn.Module, shape: Shape) -> bool:
@@ -143,8 +155,8 @@ def classifier(cin: int, classes: int, dropout: float = 0.0) -> nn.Sequential:
     )
 
 
-def he_(net: nn.Module, mode: str = "fan_out") -> None:
-    """He et al. (2015) initialisation: convolutions normal with variance 2 / fan, their biases zero, batch norm 1 and 0."""
+def he_(net: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+    """He et al. (2015) initialisation: convolutions normal with variance 2 / fan, their biases zero."""
     for m in net.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode=mode, nonlinearity="relu")

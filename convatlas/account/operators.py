@@ -1,0 +1,65 @@
+"""What each operator costs: the rules for those that multiply, and the names of those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+def _convolution(out: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
+    transposed = rest[4]
+    positions = x if transposed else out
+    return positions.shape[0] * prod(positions.shape[2:]) * weight.numel()
+
+
+def _mm(out: Tensor, a: Tensor, b: Tensor) -> int:
+    return out.numel() * a.shape[-1]
+
+
+def _addmm(out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **scales: Any) -> int:
+    return out.numel() * a.shape[-1]
+
+
+MACS: dict[Any, Callable[..., int]] = {
+    aten.convolution: _convolution,
+    aten.mm: _mm,
+    aten.bmm: _mm,
+    aten.mv: _mm,
+    aten.dot: lambda out, a, b: a.numel(),
+    aten.addmm: _addmm,
+    aten.baddbmm: _addmm,
+}
+
+
+def _named(names: str) -> frozenset[Any]:
+    return frozenset(getattr(aten, name) for name in names.split())
+
+
+# Reads its input another way; no value is computed or stored.
+VIEWS = _named("""
+    view _unsafe_view reshape permute transpose t expand squeeze unsqueeze select slice split split_with_sizes unbind
+    as_strided detach alias chunk unfold narrow diagonal lift_fresh
+""")
+
+# Computes each output value from the input values at the same place (and from per-channel constants).
+POINTWISE = _named("""
+    relu relu_ hardtanh hardtanh_ tanh tanh_ sigmoid sigmoid_ silu silu_ hardswish hardswish_ hardsigmoid hardsigmoid_
+    elu elu_ gelu leaky_relu leaky_relu_ _prelu_kernel threshold native_batch_norm _native_batch_norm_legit
+    _native_batch_norm_legit_no_training native_dropout bernoulli_ add add_ sub sub_ rsub mul mul_ div div_ neg exp log
+    sqrt rsqrt pow square abs reciprocal clamp clamp_ clamp_min maximum minimum where eq clone copy_ _to_copy
+""")
+
+# Makes values of another shape, or from several places, without multiplying matrices: joins, pools, pads, reduces.
+FREE = _named("""
+    cat stack sum mean amax max var topk argmax linalg_vector_norm _softmax _log_softmax native_layer_norm
+    native_group_norm max_pool2d_with_indices avg_pool2d avg_pool3d _adaptive_avg_pool2d adaptive_max_pool2d
+    constant_pad_nd index index_select gather index_add repeat roll flip upsample_nearest2d upsample_bilinear2d
+    max_unpool2d native_channel_shuffle zeros ones full empty zeros_like ones_like full_like empty_like new_zeros
+    new_empty new_ones new_full arange scalar_tensor empty_strided fill_ zero_
+""")

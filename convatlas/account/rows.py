@@ -1,0 +1,155 @@
+"""Account: the counted rows of a network, its totals, and the coarser tables made of them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from math import prod
+from typing import Any
+
+from ..errors import unknown
+
+LEVELS = ("leaf", "layer", "block", "stage")
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One leaf module, or one operator called outside leaves. Values and MACs are of the whole batch."""
+
+    path: str
+    op: str  # the module's class, or the operator's name
+    shape: tuple[int, ...]  # of the output, without the batch: C x H x W
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] | str = ()
+    groups: int = 1
+    weights: int = 0  # parameters that are not biases (batch norm's scale is one)
+    biases: int = 0
+    macs: int = 0
+    activations: int = 0  # values of the output
+    pointwise: bool = False  # ReLU, batch norm, dropout, an addition: could overwrite its input
+    block: str = ""  # path of the block it stands in: the outermost module that is no mere container
+    block_op: str = ""  # the class of that block
+
+    @property
+    def params(self) -> int:
+        return self.weights + self.biases
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the rows. `activations` are the input's values and those of every row that is not pointwise."""
+
+    weights: int
+    biases: int
+    macs: int
+    activations: int
+    pointwise_activations: int  # kept as well when ReLU, batch norm, ... do not work in place
+    idle: int  # parameters that this pass never used: auxiliary classifiers
+
+    @property
+    def params(self) -> int:
+        return self.weights + self.biases
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was counted (`rows`), and what was not: operators without a rule, parameters that no layer used."""
+
+    name: str
+    input: tuple[int, ...]  # C x H x W
+    batch: int
+    rows: tuple[Row, ...]
+    uncounted: tuple[str, ...] = ()
+    idle: tuple[tuple[str, int], ...] = ()  # (module path, parameters)
+    value_bytes: int = 4  # float32
+
+    @property
+    def totals(self) -> Totals:
+        return Totals(
+            weights=sum(r.weights for r in self.rows),
+            biases=sum(r.biases for r in self.rows),
+            macs=sum(r.macs for r in self.rows),
+            activations=self.batch * prod(self.input) + sum(r.activations for r in self.rows if not r.pointwise),
+            pointwise_activations=sum(r.activations for r in self.rows if r.pointwise),
+            idle=sum(n for _, n in self.idle),
+        )
+
+    def table(self, level: str = "layer") -> tuple[Row, ...]:
+        """The rows at a level. `leaf`: as counted. `layer`: pointwise rows folded into the layer before them.
+        `block`: one row a block. `stage`: the stem, each stage, the head."""
+        if level not in LEVELS:
+            raise unknown("level", level, LEVELS)
+        if level == "leaf":
+            return self.rows
+        groups: list[list[Row]] = []
+        for row in self.rows:
+            if groups and _joins(groups[-1], row, level):
+                groups[-1].append(row)
+            else:
+                groups.append([row])
+        return tuple(_merged(group, level) for group in groups)
+
+    def to_json(self) -> dict[str, Any]:
+        columns = [f.name for f in fields(Row)]
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "input": list(self.input),
+            "batch": self.batch,
+            "value_bytes": self.value_bytes,
+            "uncounted": list(self.uncounted),
+            "idle": [list(i) for i in self.idle],
+            "totals": asdict(self.totals) | {"params": self.totals.params},
+            "columns": columns,
+            "rows": [[getattr(r, c) for c in columns] for r in self.rows],
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Account:
+        rows = [Row(**dict(zip(record["columns"], map(_tuple, row), strict=True))) for row in record["rows"]]
+        return cls(
+            name=record["name"],
+            input=tuple(record["input"]),
+            batch=record["batch"],
+            rows=tuple(rows),
+            uncounted=tuple(record["uncounted"]),
+            idle=tuple((path, n) for path, n in record["idle"]),
+            value_bytes=record["value_bytes"],
+        )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _stage(row: Row) -> str:
+    parts = row.path.split(".")
+    return ".".join(parts[:2]) if parts[0] == "stages" else parts[0]
+
+
+def _joins(group: Sequence[Row], row: Row, level: str) -> bool:
+    last = group[-1]
+    if level == "stage":
+        return _stage(last) == _stage(row)
+    if level == "block" and (row.block or last.block):
+        return last.block == row.block
+    follows = row.pointwise and not row.macs and prod(last.shape) == prod(row.shape)
+    return last.block == row.block and (follows or not row.activations)
+
+
+def _merged(group: Sequence[Row], level: str) -> Row:
+    """The rows of a group as one: its sums, its last shape, and (but for a block or stage) its first row's geometry."""
+    first = group[0]
+    stored = [r for r in group if not r.pointwise] or group[:1]
+    made = next((r for r in reversed(group) if r.activations), first)
+    sums = {name: sum(getattr(r, name) for r in group) for name in ("weights", "biases", "macs")}
+    activations = sum(r.activations for r in stored)
+    if level == "stage":
+        return Row(_stage(first), "", made.shape, **sums, activations=activations)
+    if level == "block" and first.block:
+        return Row(first.block, first.block_op, made.shape, **sums, activations=activations, block=first.block)
+    ops = "+".join(r.op for r in group if r.activations or r is first)
+    pointwise = all(r.pointwise for r in group)
+    return replace(first, op=ops, **sums, activations=activations, pointwise=pointwise)

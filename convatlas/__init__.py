@@ -1,1 +1,43 @@
 """convatlas: an atlas of convolutional networks for image classification, each exact to its paper."""
+
+from importlib import import_module
+from typing import Any
+
+from .account import Account, account
+from .catalogue import Claim, Paper, Variant, find, names
+from .errors import UserError
+from .preprocess import Preprocess
+from .recipe import Recipe
+
+__version__ = "0.1.0"
+
+# name: the module it comes from, imported at first use (torch takes seconds)
+_LATER = {
+    "load_data": "data",
+    "find_recipe": "recipes",
+    "fit": "train.fit",
+    "open_run": "train.run",
+}
+__all__ = [
+    "Account",
+    "Claim",
+    "Paper",
+    "Preprocess",
+    "Recipe",
+    "UserError",
+    "Variant",
+    "__version__",
+    "account",
+    "find",
+    "find_recipe",
+    "fit",
+    "load_data",
+    "names",
+    "open_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""One forward pass on the meta device, watched operator by operator. Nothing in the network changes."""
+"""One forward pass on the meta device, watched operator by operator; `account` says what it takes and refuses."""
 
 from __future__ import annotations
 
@@ -15,19 +15,13 @@ from torch.utils._pytree import tree_leaves
 from ..catalogue import Variant, find
 from ..errors import UserError
 from ..layers import ConvNet, ConvSame, Shape, eval_mode, shape_after
-from .operators import FREE, MACS, POINTWISE, VIEWS, aten
+from .operators import FREE, INERT, MACS, POINTWISE, aten
 from .rows import Account, Row
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def account(network: nn.Module | Variant | str, input: Shape | None = None, batch: int = 1, **options: Any) -> Account:
-    """What `network` costs on `batch` images of `input` (C x H x W; a catalogue network's own when None).
-
-    `network` is a module (it is left as it was), a Variant or a catalogue name; `options` are those of
-    `Variant.build` (classes, channels ...). The pass is an evaluation pass.
-    Raises UserError for an unknown name or option, or an input that does not pass.
-    """
+def count(network: nn.Module | Variant | str, input: Shape | None, batch: int, **options: Any) -> Account:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch!r} is not a count; give a whole number of at least 1")
     if isinstance(network, nn.Module):
@@ -100,12 +94,12 @@ class _Watch(TorchDispatchMode):
         op = func.overloadpacket
         frame = self.frames[-1]
         macs = MACS[op](out, *args, **(kwargs or {})) if op in MACS else 0
-        if op not in MACS and op not in VIEWS and op not in POINTWISE and op not in FREE:
+        if not any(op in known for known in (MACS, INERT, POINTWISE, FREE)):
             self.uncounted[f"{self.paths[frame.module] or type(frame.module).__name__}: {op}"] = None
         if _is_leaf(frame.module):
             frame.ops.append(op)
             frame.macs += macs
-        elif op not in VIEWS:
+        elif op not in INERT:
             self.rows.append(self._operator_row(op, out, args, macs, frame.module))
         return out
 
@@ -118,6 +112,8 @@ class _Watch(TorchDispatchMode):
             return
         frame = self.frames.pop()
         weights, biases = self._first_use(module)
+        if type(module) in CONTAINERS:
+            return
         if _is_leaf(module):
             self.rows.append(self._module_row(frame, out, weights, biases))
         elif weights or biases:
@@ -133,7 +129,7 @@ class _Watch(TorchDispatchMode):
     def _module_row(self, frame: _Frame, out: Any, weights: int, biases: int) -> Row:
         module = frame.module
         tensor = next(t for t in tree_leaves(out) if isinstance(t, Tensor))
-        computed = [op for op in frame.ops if op not in VIEWS]
+        computed = [op for op in frame.ops if op not in INERT]
         geometry: dict[str, Any] = {}
         if hasattr(module, "kernel_size"):
             geometry = {k: _pair(getattr(module, a)) for k, a in (("kernel", "kernel_size"), ("stride", "stride"))}

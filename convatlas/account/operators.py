@@ -41,10 +41,11 @@ def _named(names: str) -> frozenset[Any]:
     return frozenset(getattr(aten, name) for name in names.split())
 
 
-# Reads its input another way; no value is computed or stored.
-VIEWS = _named("""
+# Reads its input another way, or makes a constant: nothing is computed from the image.
+INERT = _named("""
     view _unsafe_view reshape permute transpose t expand squeeze unsqueeze select slice split split_with_sizes unbind
-    as_strided detach alias chunk unfold narrow diagonal lift_fresh
+    as_strided detach alias chunk unfold narrow diagonal lift_fresh zeros ones full empty zeros_like ones_like full_like
+    empty_like new_zeros new_empty new_ones new_full arange scalar_tensor empty_strided fill_ zero_
 """)
 
 # Computes each output value from the input values at the same place (and from per-channel constants).
@@ -60,6 +61,5 @@ FREE = _named("""
     cat stack sum mean amax max var topk argmax linalg_vector_norm _softmax _log_softmax native_layer_norm
     native_group_norm max_pool2d_with_indices avg_pool2d avg_pool3d _adaptive_avg_pool2d adaptive_max_pool2d
     constant_pad_nd index index_select gather index_add repeat roll flip upsample_nearest2d upsample_bilinear2d
-    max_unpool2d native_channel_shuffle zeros ones full empty zeros_like ones_like full_like empty_like new_zeros
-    new_empty new_ones new_full arange scalar_tensor empty_strided fill_ zero_
+    max_unpool2d native_channel_shuffle
 """)

@@ -1,0 +1,45 @@
+"""The command line: one verb a file (HELP, add, run). Verbs parse, call the library and print."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .. import __version__
+from ..errors import UserError
+
+VERBS = ("list", "show")
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses bad arguments in one line, as UserError does everything else."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = Parser(prog="convatlas", description="An atlas of convolutional networks, each exact to its paper.")
+    top.add_argument("--version", action="version", version=f"convatlas {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    for verb in VERBS:
+        module = import_module(f".{verb}", __package__)
+        added = verbs.add_parser(verb, help=module.HELP, description=module.HELP)
+        module.add(added)
+        added.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line on stderr says how)."""
+    try:
+        args = parser().parse_args(argv)
+        return args.run(args) or 0
+    except UserError as error:
+        print(f"convatlas: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stdout = None
+        return 0

@@ -1,0 +1,156 @@
+"""`convatlas show`: one network beside its paper: its file, its claims, its rows and totals."""
+
+from __future__ import annotations
+
+import argparse
+from math import prod
+from typing import Any
+
+from ..account.claims import counted, holds
+from ..account.rows import LEVELS, Account, Row
+from ..catalogue import Claim
+from ..tables import claims, entry, load
+from .output import csv_table, markdown_table, parse_input, print_json, print_table, size
+
+HELP = "show one network: paper, file, claims, and what each layer costs"
+HEADERS = ("layer", "operation", "output", "kernel", "weights", "parameters", "multiply-adds", "values", "bytes")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a network, as `list` or its paper spells it")
+    parser.add_argument("--input", metavar="CxHxW", help="image size (default: the paper's)")
+    parser.add_argument("--classes", metavar="N", type=int, help="number of classes (default: the paper's)")
+    parser.add_argument("--batch", metavar="N", type=int, default=1, help="images at a time (default 1)")
+    parser.add_argument("--level", choices=LEVELS, default="layer", help="how fine the rows are (default layer)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print the rows as CSV")
+    form.add_argument("--md", action="store_true", help="print Markdown")
+
+
+def run(args: argparse.Namespace) -> None:
+    record = entry(args.name)
+    stock = args.input is None and args.classes is None and args.batch == 1
+    counts = load(record["name"]) if stock else recount(record["name"], args)
+    rows = counts.table(args.level)
+    if args.csv:
+        print(csv_table(HEADERS, (cells(r, counts, exact=True) for r in rows)))
+    elif args.json:
+        print_json(to_json(record, counts, rows, stock))
+    elif args.md:
+        print(f"# {record['name']}\n\n{heading(record)}\n")
+        print(markdown_table(HEADERS, (cells(r, counts) for r in (input_row(counts), *rows)), left=4), end="\n\n")
+        print("\n".join(summary(counts)))
+    else:
+        print(heading(record))
+        if stock:
+            print_claims(claims(record["name"]), counts)
+        print_table(HEADERS, (cells(r, counts) for r in (input_row(counts), *rows)), left=4)
+        print("\n".join(summary(counts)))
+
+
+def recount(name: str, args: argparse.Namespace) -> Account:
+    from ..account import account
+
+    options = {} if args.classes is None else {"classes": args.classes}
+    return account(name, input=args.input and parse_input(args.input), batch=args.batch, **options)
+
+
+def heading(record: dict[str, Any]) -> str:
+    paper = record["paper"]
+    lines = [
+        f"{record['name']}: {paper['title']} ({paper['authors']}, {paper['year']}), {paper['url']}",
+        *([record["note"]] if record["note"] else []),
+        f"file {record['file']}" + (f", recipe {record['recipe']}" if record["recipe"] else ""),
+    ]
+    return "\n".join(lines)
+
+
+def print_claims(made: list[Claim], counts: Account) -> None:
+    """Each claim about the whole network beside what we count; those about single layers are summed up in a line."""
+    whole = [c for c in made if " " not in c.what]
+    if whole:
+        print_table(("claim", "printed", "counted", "", "where"), (claim_row(c, counts) for c in whole), left=5)
+    layers = [c for c in made if " " in c.what]
+    if layers:
+        held = sum(bool(holds(c, counts)) for c in layers)
+        print(f" {held} of {len(layers)} figures that are printed of single layers hold.")
+    for c in layers:
+        if c.gap:
+            print(f" {c.what} printed {c.printed}, counted {counted(c, counts):,}: {c.gap} ({c.where})")
+
+
+def claim_row(claim: Claim, counts: Account) -> tuple[str, ...]:
+    ours = counted(claim, counts)
+    if ours is None:
+        return claim.what, claim.printed, "", "published", claim.where
+    return claim.what, claim.printed, f"{ours:,}", "holds" if holds(claim, counts) else f"gap: {claim.gap}", claim.where
+
+
+def input_row(counts: Account) -> Row:
+    return Row("input", "", counts.input, activations=counts.batch * prod(counts.input))
+
+
+def cells(row: Row, counts: Account, exact: bool = False) -> tuple[str, ...]:
+    """One row's columns; with `exact`, numbers without separators and units, for programs."""
+    number = str if exact else "{:,}".format
+    stored = row.activations * counts.value_bytes
+    return (
+        row.path,
+        row.op,
+        size(row.shape),
+        geometry(row),
+        number(row.weights),
+        number(row.params),
+        number(row.macs),
+        number(row.activations),
+        number(stored),
+    )
+
+
+def geometry(row: Row) -> str:
+    """Kernel/stride/padding as papers write them: "3x3/2 pad 1", with the groups where there are several."""
+    if not row.kernel:
+        return ""
+    pad = row.padding if isinstance(row.padding, str) else _short(row.padding)
+    groups = f" groups {row.groups}" if row.groups > 1 else ""
+    return f"{size(row.kernel)}/{_short(row.stride)} pad {pad}{groups}"
+
+
+def _short(pair: tuple[int, ...]) -> str:
+    return str(pair[0]) if len(set(pair)) == 1 else size(pair)
+
+
+def summary(counts: Account) -> list[str]:
+    t = counts.totals
+    stored, kept = t.activations * counts.value_bytes, t.pointwise_activations * counts.value_bytes
+    images = "an image" if counts.batch == 1 else f"{counts.batch} images"
+    lines = [
+        f"For {images} of {size(counts.input)}:",
+        f"  parameters     {t.params:,} ({t.weights:,} without biases), {t.params * counts.value_bytes / 1e6:,.2f} MB",
+        f"  multiply-adds  {t.macs:,} (convolutions and matrix products; no biases, batch norm, pooling, activations)",
+        f"  activations    {t.activations:,} values, {stored / 1e6:,.2f} MB (the input and every layer's output;",
+        f"                 outputs of ReLU, batch norm, additions kept as well: {kept / 1e6:,.2f} MB more)",
+    ]
+    for path, n in counts.idle:
+        lines.append(f"  not counted    {path}: {n:,} parameters that this pass does not use")
+    if counts.uncounted:
+        lines.append(f"  PARTIAL: no rule for {', '.join(counts.uncounted)}")
+    return lines
+
+
+def to_json(record: dict[str, Any], counts: Account, rows: tuple[Row, ...], stock: bool) -> dict[str, Any]:
+    checked = [
+        vars(c) | {"counted": counted(c, counts), "holds": holds(c, counts)}
+        for c in (Claim(**claim) for claim in record["claims"])
+    ]
+    return {
+        **{k: record[k] for k in ("name", "family", "file", "paper", "note", "recipe")},
+        **({"claims": checked} if stock else {}),
+        "input": counts.input,
+        "batch": counts.batch,
+        "totals": counts.to_json()["totals"],
+        "idle": dict(counts.idle),
+        "uncounted": counts.uncounted,
+        "rows": [vars(r) | {"params": r.params, "bytes": r.activations * counts.value_bytes} for r in rows],
+    }

@@ -1,0 +1,65 @@
+"""The counted rows of every variant, as shipped: index.json and one file a variant. Read without torch.
+
+`python -m convatlas.tables` counts them all again.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..account.rows import Account
+from ..catalogue import Claim, Variant, resolve
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def index() -> dict[str, dict[str, Any]]:
+    """What `list` prints, by name: family, file, paper, input, claims, note, recipe, aliases and totals."""
+    records: dict[str, dict[str, Any]] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+    return records
+
+
+def entry(name: str) -> dict[str, Any]:
+    """The index entry of a variant, its name spelled in any way `find` takes. Raises UserError with the near names."""
+    return index()[resolve(name, {n: record["aliases"] for n, record in index().items()})]
+
+
+def claims(name: str) -> list[Claim]:
+    return [Claim(**claim) for claim in entry(name)["claims"]]
+
+
+def load(name: str) -> Account:
+    """The shipped count of a variant at its own input."""
+    return Account.from_json(json.loads((FOLDER / f"{entry(name)['name']}.json").read_text(encoding="utf-8")))
+
+
+def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
+    return {
+        "name": variant.name,
+        "family": variant.family,
+        "file": variant.file,
+        "paper": vars(variant.paper),
+        "input": list(variant.input or ()),
+        "note": variant.note,
+        "recipe": variant.recipe,
+        "aliases": list(variant.aliases),
+        "claims": [vars(claim) for claim in variant.claims],
+        "totals": counted.to_json()["totals"],
+    }
+
+
+def account_text(counted: Account) -> str:
+    """An account as JSON with one row a line, so that its diff can be read."""
+    record = counted.to_json()
+    rows = ",\n".join(json.dumps(row) for row in record.pop("rows"))
+    head = json.dumps(record, indent=1)
+    return f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n'
+
+
+def index_text(records: dict[str, dict[str, Any]]) -> str:
+    lines = (f"{json.dumps(name)}: {json.dumps(record, ensure_ascii=False)}" for name, record in records.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"

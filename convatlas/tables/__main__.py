@@ -1,0 +1,23 @@
+"""Counts every variant afresh and writes tables/: `python -m convatlas.tables`."""
+
+from rich.progress import track
+
+from ..account import account
+from ..catalogue import variants
+from . import FOLDER, account_text, index_record, index_text
+
+
+def main() -> None:
+    records = {}
+    for name, variant in track(variants().items(), description="counting"):
+        counted = account(variant)
+        records[name] = index_record(variant, counted)
+        (FOLDER / f"{name}.json").write_text(account_text(counted), encoding="utf-8")
+    (FOLDER / "index.json").write_text(index_text(records), encoding="utf-8")
+    for file in FOLDER.glob("*.json"):
+        if file.stem not in records and file.stem != "index":
+            file.unlink()
+
+
+if __name__ == "__main__":
+    main()

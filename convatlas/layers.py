@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Literal
 
 import torch
@@ -53,11 +54,40 @@ def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
         ) from error
 
 
-def _shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
+def _shape_after(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     meta = {k: torch.empty_like(t, device="meta") for k, t in (*module.named_parameters(), *module.named_buffers())}
+    dtype = next((t.dtype for t in meta.values() if t.is_floating_point()), None)
     with eval_mode(module), torch.no_grad():  # in training, batch norm refuses a single value per channel
-        out = torch.func.functional_call(module, meta, torch.empty(1, *shape, device="meta"))
+        out = torch.func.functional_call(module, meta, torch.empty(1, *shape, dtype=dtype, device="meta"))
     return tuple(out.shape[1:])
+
+
+def dense(net: ConvNet) -> ConvNet:
+    """A copy of `net` with the linear layers of its head read as convolutions: logits (N, classes, 1, 1) at the size
+    that `net` was built for, a map of logits on a larger image.
+
+    The first linear layer after flattening C x H x W is a convolution of kernel H x W, any later one of kernel 1x1;
+    global average pooling is an average pool of H x W. Raises UserError for a head that has no such reading.
+    """
+    net, shape = deepcopy(net), net.input
+    assert shape is not None, "a network knows its input when the catalogue has built it"
+    _, h, w = shape_after(nn.Sequential(net.stem, net.stages), shape)
+    head: dict[str, nn.Module] = {}
+    for name, m in net.head.named_children():
+        if isinstance(m, nn.Linear):
+            conv = nn.Conv2d(m.in_features // (h * w), m.out_features, (h, w), bias=m.bias is not None, device="meta")
+            conv.weight, conv.bias = nn.Parameter(m.weight.detach().view(conv.weight.shape)), m.bias
+            head[name], h, w = conv, 1, 1
+        elif isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1)):
+            head[name], h, w = nn.AvgPool2d((h, w), stride=1), 1, 1
+        elif isinstance(m, (nn.ReLU, nn.Tanh, nn.Dropout)):
+            head[name] = m
+        elif not isinstance(m, nn.Flatten):
+            raise UserError(
+                f"{net.variant or type(net).__name__} has no dense reading: its head has a {type(m).__name__}"
+            )
+    net.head = stack(**head)
+    return net
 
 
 @contextmanager

@@ -26,9 +26,7 @@ def count(network: nn.Module | Variant | str, input: Shape | None, batch: int, *
         raise UserError(f"batch={batch!r} is not a count; give a whole number of at least 1")
     if isinstance(network, nn.Module):
         if options:
-            raise UserError(
-                f"{', '.join(options)}: a network that is built already takes no options; build it with them"
-            )
+            raise UserError(f"a built network takes no options such as {next(iter(options))!r}; build it with them")
         return _count(network, type(network).__name__, input or getattr(network, "input", None), batch)
     variant = find(network) if isinstance(network, str) else network
     with torch.device("meta"):

@@ -1,0 +1,103 @@
+"""The verbs that read tables: list and show; and how the command line refuses."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from convatlas.cli import VERBS, main
+from convatlas.tables import index
+
+
+def output(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert main(args) == 0
+    return capsys.readouterr().out
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    out = output(capsys, "list")
+    assert all(f" {name} " in out for name in index())
+    assert f"{len(index())} networks." in out
+    resnets = output(capsys, "list", "--family", "resnet")
+    assert "convatlas/nets/resnet.py" in resnets
+    assert "vgg16" not in resnets
+    found = json.loads(output(capsys, "list", "vgg1*", "--json"))
+    assert {"vgg11", "vgg16", "vgg19"} <= {r["name"] for r in found}
+    assert "resnet50 " in output(capsys, "list", "ResNet-50")
+
+
+def test_show_vgg16_is_the_lectures_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lectures 001 and 003: memory and weights of every row; their totals (24M values, 128M parameters) are slips."""
+    rows = json.loads(output(capsys, "show", "vgg16", "--json"))["rows"]
+    kinds = [(r["op"].split("+")[0], r["activations"], r["weights"]) for r in rows]
+    sizes = [("Conv2d", 64, 224)] * 2 + [("MaxPool2d", 64, 112)] + [("Conv2d", 128, 112)] * 2 + [("MaxPool2d", 128, 56)]
+    sizes += [("Conv2d", 256, 56)] * 3 + [("MaxPool2d", 256, 28)] + [("Conv2d", 512, 28)] * 3 + [("MaxPool2d", 512, 14)]
+    sizes += [("Conv2d", 512, 14)] * 3 + [("MaxPool2d", 512, 7)]
+    cin, expected = 3, []
+    for op, cout, size in sizes:
+        expected.append((op, cout * size * size, 9 * cin * cout if op == "Conv2d" else 0))
+        cin = cout
+    expected += [("Linear", 4096, 7 * 7 * 512 * 4096), ("Linear", 4096, 4096 * 4096), ("Linear", 1000, 4096 * 1000)]
+    assert kinds == expected
+    totals = json.loads(output(capsys, "show", "vgg16", "--json"))["totals"]
+    assert totals["weights"] == 138_344_128
+    assert totals["params"] == 138_357_544
+    assert totals["activations"] == 15_237_608
+
+
+def test_show_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "show", "VGG-16")
+    for part in ("convatlas/nets/vgg.py", "arxiv.org/abs/1409.1556", "138M", "holds", "138,357,544", "60.95 MB"):
+        assert part in text
+    assert "| stages.block1.conv1 |" in output(capsys, "show", "vgg16", "--md")
+    csv = output(capsys, "show", "vgg16", "--csv").splitlines()
+    assert csv[0].startswith("layer,operation,output,kernel,weights,parameters,multiply-adds,values,bytes")
+    assert "stages.block1.conv1,Conv2d+ReLU,64x224x224,3x3/1 pad 1,1728,1792,86704128,3211264,12845056" in csv
+
+
+def test_show_with_another_input_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads(output(capsys, "show", "resnet18", "--input", "1x64x64", "--classes", "10", "--json"))
+    assert record["input"] == [1, 64, 64]
+    assert record["rows"][-1]["weights"] == 512 * 10
+    assert "claims" not in record
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["show", "resnet5O"], "no network named 'resnet5O'; did you mean resnet50"),
+        (["show", "vgg16", "--input", "224"], "input '224' is no image size; write channels x height x width"),
+        (
+            ["show", "vgg16", "--input", "3x16x16"],
+            "input 3x16x16 does not pass; the smallest square that does is 3x32x32",
+        ),
+        (["show", "vgg16", "--classes", "0"], "classes=0 is not a count"),
+        (["show", "vgg16", "--level", "leafs"], "invalid choice: 'leafs'"),
+        (["list", "--family", "vggs"], "no family named 'vggs'; did you mean vgg"),
+        (["list", "zzz"], "no network matches 'zzz'; `convatlas list` shows them all"),
+        (["shw"], "invalid choice: 'shw'"),
+        ([], "required: VERB"),
+    ],
+)
+def test_refusals_are_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
+
+
+def test_list_and_show_do_not_import_torch() -> None:
+    for args in (["list"], ["show", "resnet50"], ["show", "googlenet", "--level", "block"]):
+        code = f"import sys; from convatlas.cli import main; main({args!r}); sys.exit('torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as stop:
+            main([verb, "--help"])
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: convatlas {verb}")

@@ -1,0 +1,110 @@
+"""The floors of the house: imports point down, or sideways without circles; a net cites only older papers."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from convatlas.catalogue import variants
+
+ROOT = Path(__file__).parent.parent / "convatlas"
+FLOORS = {
+    0: "errors catalogue recipe preprocess",
+    1: "layers nets recipes dataset data account tables",
+    2: "train evaluate predict plots demo",
+    3: "cli __main__",
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+LAZY = {("catalogue", "layers"), ("catalogue", "nets")}  # discovery, and building what was found
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(file: Path, top_level_only: bool = False) -> set[str]:
+    """Absolute names of the modules that a file imports, types-only imports left out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    package = module_name(file).split(".")
+    if file.name != "__init__.py":
+        package = package[:-1]
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
+        if top_level_only and isinstance(node, ast.FunctionDef):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            found.add(source)
+            found.update(f"{source}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return found
+
+
+def rooms_used(file: Path) -> set[str]:
+    names = {name.split(".")[1] for name in imports(file) if name.startswith("convatlas.")}
+    return {name for name in names if (ROOT / name).is_dir() or (ROOT / f"{name}.py").exists()}
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(f) for f in FILES} - {"__init__"} == set(FLOOR)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_point_down(file: Path) -> None:
+    here = room(file)
+    if here == "__init__":
+        return
+    for used in rooms_used(file) - {here}:
+        assert FLOOR[used] <= FLOOR[here] or (here, used) in LAZY, f"{here} imports {used}, which is above it"
+
+
+def test_no_circles_between_rooms() -> None:
+    edges: dict[str, set[str]] = {}
+    for file in FILES:
+        here = room(file)
+        edges.setdefault(here, set()).update(u for u in rooms_used(file) - {here} if (here, u) not in LAZY)
+
+    def reaches(start: str, goal: str, seen: set[str]) -> bool:
+        return any(n == goal or (n not in seen and reaches(n, goal, seen | {n})) for n in edges.get(start, ()))
+
+    assert not [name for name in edges if reaches(name, name, {name})]
+
+
+def test_the_ground_floor_needs_no_torch() -> None:
+    for file in FILES:
+        if FLOOR.get(room(file)) == 0:
+            assert not {n for n in imports(file, top_level_only=True) if n.split(".")[0] == "torch"}, file
+
+
+def test_nets_import_only_older_papers() -> None:
+    years: dict[str, int] = {}
+    for v in variants().values():
+        assert v.paper is not None
+        years[v.family] = min(v.paper.year, years.get(v.family, 9999))
+    for file in (ROOT / "nets").glob("[a-z]*.py"):
+        used = {n.split(".")[2] for n in imports(file) if n.startswith("convatlas.nets.")}
+        for other in used - {file.stem}:
+            assert years[other] <= years[file.stem], f"{file.stem} ({years[file.stem]}) imports the newer {other}"
+
+
+def test_net_files_open_with_their_paper() -> None:
+    for family in {v.family for v in variants().values()}:
+        text = ast.get_docstring(ast.parse((ROOT / "nets" / f"{family}.py").read_text(encoding="utf-8"))) or ""
+        assert "https://" in text.splitlines()[0], f"{family}: the first line names the paper and its address"
+        assert "Read beside" in text, family
+        assert "Departures from the paper:" in text, family

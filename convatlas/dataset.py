@@ -1,15 +1,28 @@
-"""Split: labelled images as the rest of the house sees them, whatever they came from."""
+"""Split: labelled images as the rest of the house sees them, whatever they came from; and pixels to network input."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from .preprocess import Preprocess
+
+Shape = tuple[int, int, int]  # C x H x W
+CACHE_BYTES = 1 << 30  # a memory split that was resized is kept whole up to this size
+SAMPLE = 512  # images that statistics are taken of where the set is not in memory
+RESAMPLE = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 
 class Split(Protocol):
@@ -25,3 +38,169 @@ class Split(Protocol):
     def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess) -> Tensor:
         """The images at `indices` as uint8 (n, C, H, W), their geometry as `preprocess` says."""
         ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """A labelled set: a split to train on and one to test on, and the statistics of the training pixels."""
+
+    name: str
+    train: Split
+    test: Split
+    shape: Shape | None  # native C x H x W; None where each image has its own
+    mean: tuple[float, ...]  # of the training pixels, in [0, 1], one for each channel
+    std: tuple[float, ...]
+    fit: str = "crop"  # how its images reach a network's size unless told otherwise (see Preprocess)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.train.classes
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return {"name": self.name, "classes": len(self.classes)} | {
+            split.name: split.provenance for split in (self.train, self.test)
+        }
+
+
+@dataclass(eq=False)
+class MemorySplit:
+    """A split whose images are held as one uint8 tensor (N, C, H, W) at their native size."""
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    _shaped: tuple[Preprocess, Tensor] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        assert self.images.dtype == torch.uint8, self.images.dtype
+        assert self.labels.dtype == torch.int64, self.labels.dtype
+        assert len(self.images) == len(self.labels), (len(self.images), len(self.labels))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess) -> Tensor:
+        """The images at `indices` as uint8 (n, C, H, W); reshaped once for all when the whole split is small enough."""
+        at = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
+        c, h, w = preprocess.input
+        if len(self) * c * h * w > CACHE_BYTES:
+            return geometry(self.images[at], preprocess)
+        if self._shaped is None or self._shaped[0] != preprocess:
+            self._shaped = preprocess, geometry(self.images, preprocess)
+        return self._shaped[1][at]
+
+
+def geometry(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """Images of one size, uint8 (n, C, h, w), as uint8 (n, C', H, W): channels, size and order as `preprocess` says.
+
+    Every image that a network sees, in training and in prediction, passes through here. Resizing is Pillow's
+    (on the CPU, one image at a time), so that a pixel never depends on the batch, the device or the machine.
+    """
+    channels, height, width = preprocess.input
+    images = recolour(images, channels)
+    h, w = images.shape[2:]
+    if preprocess.fit == "stretch":
+        images = resize(images, (height, width), preprocess.interpolation)
+    elif preprocess.fit == "crop":
+        short = preprocess.resize or max(height, width)
+        size = (short, short * w // h) if h <= w else (short * h // w, short)
+        images = window(resize(images, size, preprocess.interpolation), (height, width))
+    else:
+        shrink = min(height / h, width / w, 1.0)
+        size = (max(round(h * shrink), 1), max(round(w * shrink), 1))
+        images = window(resize(images, size, preprocess.interpolation), (height, width), preprocess.background)
+    return images.flip(1) if preprocess.order == "BGR" and channels == 3 else images
+
+
+def recolour(images: Tensor, channels: int) -> Tensor:
+    """uint8 (n, C, h, w) with `channels` channels: grey three times, or the luma of colour, rounded as Pillow does."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    red, green, blue = images.to(torch.int32).unbind(1)
+    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).to(torch.uint8)[
+        :, None
+    ]  # ITU-R 601-2, in 1/65536
+
+
+def resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """uint8 (n, C, h, w) scaled to `size` (height, width)."""
+    if tuple(images.shape[2:]) == size:
+        return images
+    out = [
+        np.asarray(Image.fromarray(pixels).resize(size[::-1], RESAMPLE[interpolation]))
+        for pixels in np.ascontiguousarray(_channels_last(images).cpu().numpy())
+    ]
+    scaled = torch.from_numpy(np.stack(out)).to(images.device)
+    return scaled[:, None] if images.shape[1] == 1 else scaled.permute(0, 3, 1, 2)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """(n, h, w, 3), or (n, h, w) where there is one channel: the layouts Pillow takes."""
+    return images[:, 0] if images.shape[1] == 1 else images.permute(0, 2, 3, 1)
+
+
+def window(images: Tensor, size: tuple[int, int], background: int = 0) -> Tensor:
+    """The centred window of `size` (height, width), which may be larger than the images on either side."""
+    height, width = size
+    top, left = (round((n - k) / 2) for n, k in zip(images.shape[2:], size))
+    h, w = images.shape[2:]
+    pads = (-left, left + width - w, -top, top + height - h)
+    return F.pad(images, pads, value=background) if any(pads) else images  # a negative pad crops
+
+
+def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """uint8 (n, C, H, W), on any device, as the network's float32 input, in channels_last memory."""
+    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (preprocess.mean, preprocess.std))
+    pixels = images.to(torch.float32, memory_format=torch.channels_last)
+    return pixels.div_(preprocess.scale).sub_(mean).div_(std)
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of uint8 images (n, C, H, W), in [0, 1]: exact, from histograms."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.flatten().cpu(), minlength=256).double() / channel.numel()
+        mean = (share * levels).sum()
+        means.append(mean.item())
+        stds.append(max((share * (levels - mean).square()).sum().sqrt().item(), 1 / 255))  # one flat colour: not zero
+    return tuple(means), tuple(stds)
+
+
+def memory_data(
+    name: str,
+    splits: dict[str, tuple[Tensor, Tensor]],  # "train" and "test": uint8 images (N, C, H, W), int64 labels (N,)
+    classes: tuple[str, ...],
+    provenance: dict[str, Any],
+    *,
+    fit: str,
+) -> Data:
+    """A set held in memory, with its statistics, counts and checksums (of pixels in N, C, H, W order, then labels)."""
+    train, test = (
+        MemorySplit(
+            split, images, labels, classes, {**provenance, "images": len(images), "sha256": checksum(images, labels)}
+        )
+        for split, (images, labels) in splits.items()
+    )
+    _, c, h, w = train.images.shape
+    return Data(name, train, test, (c, h, w), *statistics(train.images), fit)
+
+
+def checksum(images: Tensor, labels: Tensor) -> str:
+    digest = hashlib.sha256(images.contiguous().numpy().data)
+    digest.update(labels.numpy().astype("<i8").data)
+    return digest.hexdigest()
+
+
+def sample_statistics(split: Split, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`statistics` of a split: of all its pixels in memory, else of SAMPLE images, evenly spaced, cropped to 224 x 224."""
+    if isinstance(split, MemorySplit):
+        return statistics(recolour(split.images, channels))
+    at = torch.linspace(0, len(split) - 1, min(SAMPLE, len(split))).round().long()
+    plain = Preprocess((channels, 224, 224), (0.0,) * channels, (1.0,) * channels, fit="crop", resize=256)
+    return statistics(split.fetch(at, plain))

@@ -17,8 +17,9 @@ class Preprocess:
 
     `fit` says how an image of another size reaches height x width: `stretch` scales both sides;
     `crop` scales the short side to `resize` pixels and takes the centre; `pad` centres it on `background`
-    (and scales down first when it is larger).
-    `order` is the order of a colour image's channels; grey networks take the luma (ITU-R 601) of a colour image.
+    (and scales down first when it is larger). Shrinking averages, as Pillow's filters do.
+    `order` is the order of a colour image's channels, and so of `mean` and `std`; grey networks take the luma
+    (ITU-R 601) of a colour image, colour networks take a grey image three times.
     """
 
     input: tuple[int, int, int]  # C x H x W
@@ -38,9 +39,21 @@ class Preprocess:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
         if self.order not in ("RGB", "BGR"):
             raise unknown("channel order", self.order, ("RGB", "BGR"))
+        channels, height, width = self.input
+        if channels not in (1, 3) or height < 1 or width < 1:
+            size = "x".join(map(str, self.input))
+            raise UserError(f"input {size} is not the size of an image; give 1xHxW (grey) or 3xHxW (colour)")
         for name in ("mean", "std"):
-            if len(getattr(self, name)) != self.input[0]:
-                raise UserError(f"{name} has {len(getattr(self, name))} values for {self.input[0]} channels; give one each")
+            if len(getattr(self, name)) != channels:
+                raise UserError(f"{name} has {len(getattr(self, name))} values for {channels} channels; give one each")
+        if min(*self.std, self.scale) <= 0:
+            raise UserError(f"std={self.std} and scale={self.scale} are divided by; give values above 0")
+        if self.resize is not None and self.resize < max(height, width):
+            raise UserError(
+                f"resize={self.resize} is too small to crop {height}x{width} from; give at least {max(height, width)}"
+            )
+        if not 0 <= self.background <= 255:
+            raise UserError(f"background={self.background} is not a pixel; give 0 to 255")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,4 +64,5 @@ class Preprocess:
         for name in record:
             if name not in known:
                 raise unknown("preprocessing field", name, sorted(known))
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**values)

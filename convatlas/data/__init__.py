@@ -1,0 +1,88 @@
+"""Sources of labelled images, one file each; `load_data` tells them apart."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..dataset import Data, sample_statistics
+from ..errors import UserError
+from ..preprocess import Preprocess
+from . import cifar, digits, folder, mnist
+from .image import read_image
+
+__all__ = ["SOURCES", "load_data", "preprocess_for", "read_image"]
+
+SOURCES = ("digits", "mnist:DIR", "cifar10:DIR", "cifar100:DIR", "folder:DIR")
+
+
+def load_data(source: str, *, seed: int = 0) -> Data:
+    """The set that `source` names: one of SOURCES, or the path of a folder, which is recognised by what is in it.
+
+    `seed` matters only to an image folder that has no split of its own. Raises UserError for a source that is not
+    there, is not recognised, or is not whole.
+    """
+    kind, _, place = source.partition(":")
+    if source == "digits":
+        return digits.load()
+    if kind in ("mnist", "cifar10", "cifar100", "folder"):
+        if not place:
+            raise UserError(f"{source!r} lacks its folder; give {kind}:DIR")
+        return load_kind(kind, existing(place), seed)
+    if not Path(source).expanduser().exists():
+        near = get_close_matches(kind, [s.partition(":")[0] for s in SOURCES], n=1)
+        hint = f"did you mean {near[0]}{source[len(kind) :]}?" if near else f"give {', '.join(SOURCES)} or a folder"
+        raise UserError(f"no data source {source!r}, and no folder of that name; {hint}")
+    at = existing(source)
+    for kind, found in (
+        ("cifar10", cifar.find(at, 10)),
+        ("cifar100", cifar.find(at, 100)),
+        ("mnist", mnist.find(at)),
+        ("folder", folder.find(at)),
+    ):
+        if found is not None:
+            return load_kind(kind, found, seed)
+    raise UserError(
+        f"{at} holds neither CIFAR batches (data_batch_1, data_batch_1.bin, train.bin, cifar-10-batches-py/ ...), "
+        "nor IDX files (train-images-idx3-ubyte, .gz or not), nor images (train/ and val/, or one folder for each class)"
+    )
+
+
+def existing(place: str) -> Path:
+    at = Path(place).expanduser()
+    if not at.is_dir():
+        what = (
+            "is a file, not a folder; give the folder that it is in, or unpacks to" if at.exists() else "does not exist"
+        )
+        raise UserError(f"the data folder {at} {what}")
+    return at
+
+
+def load_kind(kind: str, at: Path, seed: int) -> Data:
+    if kind == "mnist":
+        return mnist.load(at)
+    if kind == "folder":
+        return folder.load(at, seed=seed)
+    return cifar.load(at, 10 if kind == "cifar10" else 100)
+
+
+def preprocess_for(data: Data, input: tuple[int, int, int]) -> Preprocess:
+    """How that set's images best reach a network of `input` C x H x W; mean and std are those of its training pixels.
+
+    Digits are stretched; MNIST's 28 pixels are padded to LeNet's 32 (LeCun et al., 1998, section II.B) or whatever is
+    below twice their size, and stretched beyond; CIFAR's 32 are taken as they are, or scaled; images that differ in
+    size have their short side scaled to 256 pixels for each 224, and their centre cropped.
+    """
+    channels, height, width = input
+    fit, resize = data.fit, None
+    if data.shape is None:
+        resize = round(max(height, width) * 256 / 224)
+    elif fit == "pad" and max(height, width) >= 2 * max(data.shape[1:]):
+        fit = "stretch"
+    if channels == len(data.mean):
+        mean, std = data.mean, data.std
+    elif channels == 3:
+        mean, std = data.mean * 3, data.std * 3
+    else:  # the spread of the luma does not follow from that of the colours
+        mean, std = sample_statistics(data.train, 1)
+    return Preprocess(input, mean, std, fit=fit, resize=resize)

@@ -1,0 +1,160 @@
+"""Image folders: train/ and val/ (or test/) with a sub-folder for each class, or one such folder, split by seed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..dataset import Data, geometry, sample_statistics
+from ..errors import UserError
+from ..preprocess import Preprocess
+from .image import SUFFIXES, open_image, read_image
+
+HELD_OUT = ("val", "valid", "validation", "test")  # the first that there is
+TEST_SHARE = 0.2
+LITTER = ("thumbs.db", "desktop.ini")  # what Windows hides
+THREADS = min(32, os.cpu_count() or 1)
+
+
+@dataclass(eq=False)
+class FolderSplit:
+    """A split whose images are files, decoded (in threads) when they are fetched."""
+
+    name: str
+    files: tuple[Path, ...]
+    labels: Tensor
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess) -> Tensor:
+        """The images at `indices` as uint8 (n, C, H, W). Raises UserError, naming the file, for one that is broken."""
+        files = [self.files[i] for i in torch.as_tensor(indices, dtype=torch.int64).tolist()]
+        with ThreadPoolExecutor(THREADS) as pool:
+            images = pool.map(lambda file: geometry(read_image(file, preprocess.input[0])[None], preprocess), files)
+            return torch.cat([torch.empty(0, *preprocess.input, dtype=torch.uint8), *images])
+
+
+def find(folder: Path) -> Path | None:
+    """`folder`, where its sub-folders look like classes of images."""
+    parts = [folder / name for name in ("train", *HELD_OUT) if (folder / name).is_dir()] or [folder]
+    some = (next(files_of(sub), None) for part in parts for sub in subfolders(part))
+    return folder if any(file and file.suffix.lower() in SUFFIXES for file in some) else None
+
+
+def load(folder: Path, *, seed: int = 0) -> Data:
+    """The folder's images, every header of them checked.
+
+    Classes are in the order of their names. Without a split of its own, one in five images of each class is held out:
+    those whose path, hashed with `seed`, comes first. Raises UserError for files that are no images (the first is
+    named), for empty or missing classes, and for classes that differ between the parts.
+    """
+    train = folder / "train"
+    if train.is_dir():
+        held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
+        if held_out is None:
+            raise UserError(
+                f"{folder} has a train/ but no val/ or test/; add one, or give folder:{train} to have it split"
+            )
+        found = {"train": classes_of(train), held_out.name: classes_of(held_out)}
+        differ = sorted(found["train"].keys() ^ found[held_out.name].keys())
+        if differ:
+            where = "train" if differ[0] in found["train"] else held_out.name
+            more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+            raise UserError(
+                f"class {differ[0]!r}{more} is only in {folder / where}; "
+                f"train/ and {held_out.name}/ need the same classes"
+            )
+        how = "as laid out"
+    else:
+        found = split(folder, classes_of(folder), seed)
+        how = f"one in five of each class held out by seed {seed}"
+    check_headers([file for part in found.values() for files in part.values() for file in files])
+    splits = [folder_split(folder, name, part, how) for name, part in found.items()]
+    mean, std = sample_statistics(splits[0], 3)
+    return Data(folder.resolve().name, splits[0], splits[1], None, mean, std)
+
+
+def classes_of(folder: Path) -> dict[str, list[Path]]:
+    """The files of each class, in the order of their names."""
+    found = {sub.name: sorted(files_of(sub)) for sub in subfolders(folder)}
+    if len(found) < 2:
+        has = f"only the sub-folder {next(iter(found))!r}" if found else "no sub-folders"
+        raise UserError(
+            f"{folder} has {has}; give a folder with a sub-folder of images for each of two or more classes"
+        )
+    for name, files in found.items():
+        if not files:
+            raise UserError(f"the class folder {folder / name} is empty; fill it or take it away")
+    return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """The files below a folder, hidden ones left out."""
+    for at, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        yield from (Path(at, f) for f in sorted(files) if not f.startswith(".") and f.lower() not in LITTER)
+
+
+def split(folder: Path, found: dict[str, list[Path]], seed: int) -> dict[str, dict[str, list[Path]]]:
+    parts: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
+    for name, files in found.items():
+        if len(files) < 2:
+            raise UserError(
+                f"the class folder {folder / name} holds one image; a class that is to be split needs at least two"
+            )
+        keyed = sorted(
+            files, key=lambda f: hashlib.sha256(f"{seed}/{f.relative_to(folder).as_posix()}".encode()).digest()
+        )
+        n = max(round(TEST_SHARE * len(files)), 1)
+        parts["test"][name], parts["train"][name] = sorted(keyed[:n]), sorted(keyed[n:])
+    return parts
+
+
+def check_headers(files: list[Path]) -> None:
+    """Opens every file, decodes none. Raises UserError for the first that is no image."""
+    chunks = [files[i : i + 256] for i in range(0, len(files), 256)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        bad = [error for errors in pool.map(bad_headers, chunks) for error in errors]
+    if bad:
+        more = f"; and {len(bad) - 1} more files are wrong" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}{more}")
+
+
+def bad_headers(files: list[Path]) -> list[UserError]:
+    bad = []
+    for file in files:
+        try:
+            open_image(file).close()
+        except UserError as error:
+            bad.append(error)
+    return bad
+
+
+def folder_split(folder: Path, name: str, part: dict[str, list[Path]], how: str) -> FolderSplit:
+    files = tuple(file for files in part.values() for file in files)
+    labels = torch.tensor([label for label, files in enumerate(part.values()) for _ in files])
+    listing = "".join(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n" for file in files)
+    provenance = {
+        "source": "image folder",
+        "path": str(folder),
+        "split": how,
+        "images": len(files),
+        "sha256_of_names_and_sizes": hashlib.sha256(listing.encode()).hexdigest(),
+        "mean_and_std": "of at most 512 training images, evenly spaced over the classes, cropped to 224 x 224",
+    }
+    return FolderSplit(name, files, labels, tuple(part), provenance)

@@ -1,0 +1,87 @@
+"""read_image: the reference decoder (Pillow), which settles once how every odd kind of image file becomes pixels."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from os import PathLike, fspath
+
+import numpy as np
+import torch
+from PIL import Image, ImageChops
+from torch import Tensor
+
+from ..errors import UserError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # no others: some of Pillow's readers start programs
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+MAX_PIXELS = 50_000_000
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {  # what undoes each EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Source = str | PathLike[str] | bytes  # a path, or the content of a file
+
+
+def read_image(source: Source, channels: int) -> Tensor:
+    """The image as uint8 (channels, H, W), upright, grey (`channels` 1) or RGB (3).
+
+    The first frame of an animation; transparency over white, as a browser or a printed page shows it; the high byte of
+    16-bit samples; CMYK as its Adobe marker says (inverted with one, plain without), without colour profiles.
+    Raises UserError, naming the file, for one that is no image, is broken, or is larger than MAX_PIXELS.
+    """
+    try:
+        with open_image(source) as image:
+            image.load()
+            pixels = np.array(flat(image).convert("L" if channels == 1 else "RGB"))
+    except UserError:
+        raise
+    except Exception as error:  # a broken file makes Pillow raise anything: OSError, SyntaxError, struct.error ...
+        raise UserError(f"{name_of(source)} is a broken image ({error}); replace it or take it away") from error
+    return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+
+
+def open_image(source: Source) -> Image.Image:
+    """The image with its header read and its size checked, but no pixel decoded. Raises UserError as read_image."""
+    try:
+        image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_large(source) from error
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {name_of(source)}") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise UserError(f"{name_of(source)} cannot be opened ({error.strerror})") from error
+    except Exception as error:  # see read_image
+        raise UserError(f"{name_of(source)} is not a JPEG, PNG, WebP, BMP or GIF image") from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise too_large(source)
+    return image
+
+
+def too_large(source: Source) -> UserError:
+    return UserError(f"{name_of(source)} has more than {MAX_PIXELS // 1_000_000} megapixels; scale it down")
+
+
+def flat(image: Image.Image) -> Image.Image:
+    """The image upright, opaque, with 8 bits a sample."""
+    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    if image.mode.startswith("I"):  # 16-bit grey; older versions of Pillow open it as 32-bit
+        high = np.clip(np.asarray(image), 0, 65535) >> 8
+        image = Image.fromarray(high.astype(np.uint8))
+    elif image.mode == "CMYK" and "adobe" not in image.info:  # Pillow inverts always
+        image = ImageChops.invert(image)
+    elif image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+    return image if turn is None else image.transpose(turn)
+
+
+def name_of(source: Source) -> str:
+    return "the image" if isinstance(source, bytes) else fspath(source)

@@ -105,6 +105,6 @@ def test_nets_import_only_older_papers() -> None:
 def test_net_files_open_with_their_paper() -> None:
     for family in {v.family for v in variants().values()}:
         text = ast.get_docstring(ast.parse((ROOT / "nets" / f"{family}.py").read_text(encoding="utf-8"))) or ""
-        assert "https://" in text.splitlines()[0], f"{family}: the first line names the paper and its address"
+        assert "https://" in text.split("\n\n")[0], f"{family}: the first lines name the paper and its address"
         assert "Read beside" in text, family
         assert "Departures from the paper:" in text, family

@@ -10,7 +10,7 @@ from importlib import import_module
 from .. import __version__
 from ..errors import UserError
 
-VERBS = ("list", "show")
+VERBS = ("list", "show", "claims")
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,10 +6,12 @@ import argparse
 from math import prod
 from typing import Any
 
-from ..account.claims import counted, holds
+from ..account.claims import holds
 from ..account.rows import LEVELS, Account, Row
 from ..catalogue import Claim
 from ..tables import claims, entry, load
+from .claims import cells as claim_cells
+from .claims import record as claim_record
 from .output import csv_table, markdown_table, parse_input, print_json, print_table, size
 
 HELP = "show one network: paper, file, claims, and what each layer costs"
@@ -67,24 +69,14 @@ def heading(record: dict[str, Any]) -> str:
 
 
 def print_claims(made: list[Claim], counts: Account) -> None:
-    """Each claim about the whole network beside what we count; those about single layers are summed up in a line."""
+    """The claims about the whole network; those about single layers in a line (`convatlas claims` has them all)."""
     whole = [c for c in made if " " not in c.what]
     if whole:
-        print_table(("claim", "printed", "counted", "", "where"), (claim_row(c, counts) for c in whole), left=5)
+        print_table(("claim", "printed", "counted", "", "where"), (claim_cells(c, counts) for c in whole), left=5)
     layers = [c for c in made if " " in c.what]
     if layers:
         held = sum(bool(holds(c, counts)) for c in layers)
-        print(f" {held} of {len(layers)} figures that are printed of single layers hold.")
-    for c in layers:
-        if c.gap:
-            print(f" {c.what} printed {c.printed}, counted {counted(c, counts):,}: {c.gap} ({c.where})")
-
-
-def claim_row(claim: Claim, counts: Account) -> tuple[str, ...]:
-    ours = counted(claim, counts)
-    if ours is None:
-        return claim.what, claim.printed, "", "published", claim.where
-    return claim.what, claim.printed, f"{ours:,}", "holds" if holds(claim, counts) else f"gap: {claim.gap}", claim.where
+        print(f"{held} of {len(layers)} figures printed of single layers hold (`convatlas claims {counts.name}`).")
 
 
 def input_row(counts: Account) -> Row:
@@ -140,13 +132,9 @@ def summary(counts: Account) -> list[str]:
 
 
 def to_json(record: dict[str, Any], counts: Account, rows: tuple[Row, ...], stock: bool) -> dict[str, Any]:
-    checked = [
-        vars(c) | {"counted": counted(c, counts), "holds": holds(c, counts)}
-        for c in (Claim(**claim) for claim in record["claims"])
-    ]
     return {
         **{k: record[k] for k in ("name", "family", "file", "paper", "note", "recipe")},
-        **({"claims": checked} if stock else {}),
+        **({"claims": [claim_record(record["name"], c, counts) for c in claims(record["name"])]} if stock else {}),
         "input": counts.input,
         "batch": counts.batch,
         "totals": counts.to_json()["totals"],

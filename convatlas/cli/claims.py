@@ -1,0 +1,52 @@
+"""`convatlas claims`: the ledger, each printed figure beside what we count."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..account.claims import counted, holds
+from ..account.rows import Account
+from ..catalogue import Claim
+from ..tables import claims, entry, index, load
+from .output import print_json, print_table
+
+HELP = "the figures that papers and lectures print, beside what is counted"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NETWORK", help="one network (default: all)")
+    parser.add_argument("--gaps", action="store_true", help="only the figures that do not hold")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    names = [entry(args.name)["name"]] if args.name else list(index())
+    checked = [(name, claim, counts) for name in names for counts in [load(name)] for claim in claims(name)]
+    if args.gaps:
+        checked = [row for row in checked if row[1].gap]
+    if args.json:
+        print_json([record(name, claim, counts) for name, claim, counts in checked])
+        return
+    print_table(
+        ("network", "claim", "printed", "counted", "", "where"),
+        ((name, *cells(claim, counts)) for name, claim, counts in checked),
+        left=6,
+    )
+    verdicts = [holds(claim, counts) for _, claim, counts in checked]
+    print(
+        f"{len(checked)} figures: {verdicts.count(True)} are counted and hold, {verdicts.count(False)} have a gap that is "
+        f"explained, {verdicts.count(None)} are published results that counting cannot check."
+    )
+
+
+def cells(claim: Claim, counts: Account) -> tuple[str, ...]:
+    """A claim's columns: what, printed, counted, verdict, where."""
+    ours = counted(claim, counts)
+    if ours is None:
+        return claim.what, claim.printed, "", "published", claim.where
+    return claim.what, claim.printed, f"{ours:,}", "holds" if holds(claim, counts) else f"gap: {claim.gap}", claim.where
+
+
+def record(name: str, claim: Claim, counts: Account) -> dict[str, Any]:
+    return {"network": name, **vars(claim), "counted": counted(claim, counts), "holds": holds(claim, counts)}

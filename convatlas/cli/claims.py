@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     verdicts = [holds(claim, counts) for _, claim, counts in checked]
     print(
         f"{len(checked)} figures: {verdicts.count(True)} are counted and hold, {verdicts.count(False)} have a gap that is "
-        f"explained, {verdicts.count(None)} are published results that counting cannot check."
+        f"explained,\n{verdicts.count(None)} are published results that counting cannot check."
     )
 
 

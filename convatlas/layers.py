@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Literal
@@ -141,19 +141,27 @@ class ConvSame(nn.Conv2d):
         super().__init__(cin, cout, kernel, stride, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(pad_same(x, self.kernel_size, self.stride))
+        left, right, top, bottom = pads = same_padding(x.shape[2:], self.kernel_size, self.stride)
+        if left == right and top == bottom:  # the convolution itself can pad both sides alike, without a copy
+            return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
+        return super().forward(F.pad(x, pads))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ", padding=same"
 
 
-def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], value: float = 0.0) -> Tensor:
-    """`x` (N, C, H, W) padded as TensorFlow's "SAME": the smaller half before, the larger after."""
+def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """TensorFlow's "SAME" padding of an H x W map as F.pad takes it: left, right, top, bottom; the odd pixel after."""
     pads: list[int] = []
-    for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
-        total = max((-(-size // s) - 1) * s + k - size, 0)
+    for n, k, s in zip(reversed(size), reversed(kernel), reversed(stride), strict=True):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
         pads += [total // 2, total - total // 2]
-    return F.pad(x, pads, value=value)
+    return pads
+
+
+def pad_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int], value: float = 0.0) -> Tensor:
+    """`x` (N, C, H, W) padded as TensorFlow's "SAME": the smaller half before, the larger after."""
+    return F.pad(x, same_padding(x.shape[2:], kernel, stride), value=value)
 
 
 class LRN(nn.Module):

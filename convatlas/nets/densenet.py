@@ -1,0 +1,268 @@
+"""DenseNet: Densely Connected Convolutional Networks (Huang et al., 2016), https://arxiv.org/abs/1608.06993
+
+Read beside Table 1. Every layer of a dense block sees the maps of all layers before it and adds `growth` of its own.
+Counted as the others are, DenseNet-264 has 265 layers. DenseNet-161 stood in the paper's first versions.
+DenseNet-232 and DenseNet-264 (k=48) belong to Pleiss et al. (2017), https://arxiv.org/abs/1707.06990, as does
+`memory_efficient`: what a layer concatenates and normalises is computed again for the gradient instead of kept.
+Departures from the paper: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import product
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..catalogue import Claim, Paper, Variant, family
+from ..errors import UserError
+from ..layers import ConvNet, he_, stack
+
+PAPER = Paper("Densely Connected Convolutional Networks", "Huang et al.", 2016, "https://arxiv.org/abs/1608.06993")
+
+TABLE_1: dict[int, dict[str, Any]] = {  # depth: layers of the dense blocks at 56, 28, 14 and 7 pixels, growth k
+    121: dict(blocks=(6, 12, 24, 16), growth=32),
+    169: dict(blocks=(6, 12, 32, 32), growth=32),
+    201: dict(blocks=(6, 12, 48, 32), growth=32),
+    264: dict(blocks=(6, 12, 64, 48), growth=32),
+    161: dict(blocks=(6, 12, 36, 24), growth=48),
+}
+
+
+class DenseNet(ConvNet):
+    """Images (N, channels, H, W) in, logits (N, classes) out: DenseNet-BC for ImageNet; the feature map shrinks by 32.
+
+    `memory_efficient` changes neither outputs nor gradients, and what is kept for the backward pass grows with the
+    depth instead of with its square: for DenseNet-264, 74 MiB an image, not 266.
+    """
+
+    def __init__(
+        self,
+        blocks: tuple[int, ...],
+        growth: int,
+        *,
+        classes: int = 1000,
+        channels: int = 3,
+        dropout: float = 0.0,
+        memory_efficient: bool = False,
+    ):
+        super().__init__()
+        width = 2 * growth
+        self.stem = stack(
+            conv=nn.Conv2d(channels, width, 7, 2, 3, bias=False),
+            norm=nn.BatchNorm2d(width),
+            relu=nn.ReLU(inplace=True),
+            pool=nn.MaxPool2d(3, 2, 1),
+        )
+        self.stages, cout = dense_stages(width, blocks, growth, True, dropout, memory_efficient)
+        self.head = dense_head(cout, classes)
+        init(self)
+
+
+class CIFARDenseNet(ConvNet):
+    """Images (N, channels, H, W) in, logits (N, classes) out: three dense blocks at 32, 16 and 8 pixels.
+
+    `depth` (the paper's L) counts weighted layers: 3n + 4 without bottlenecks, 6n + 4 with them (`bc`).
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        growth: int,
+        *,
+        bc: bool = False,
+        classes: int = 10,
+        channels: int = 3,
+        dropout: float = 0.0,
+        memory_efficient: bool = False,
+    ):
+        super().__init__()
+        layers, rest = divmod(depth - 4, 6 if bc else 3)
+        if rest or layers < 1:
+            raise UserError(f"depth={depth} does not make three equal blocks; give {'6n + 4' if bc else '3n + 4'}")
+        width = 2 * growth if bc else 16
+        self.stem = stack(conv=nn.Conv2d(channels, width, 3, 1, 1, bias=False))
+        self.stages, cout = dense_stages(width, (layers,) * 3, growth, bc, dropout, memory_efficient)
+        self.head = dense_head(cout, classes)
+        init(self)
+
+
+def dense_stages(
+    cin: int, blocks: tuple[int, ...], growth: int, bc: bool, dropout: float, memory_efficient: bool
+) -> tuple[nn.Sequential, int]:
+    """Dense blocks with a transition between each two, and the channels of the last. `bc`: bottlenecks, compression."""
+    stages: dict[str, nn.Module] = {}
+    for i, layers in enumerate(blocks, 1):
+        stages[f"dense{i}"] = DenseBlock(cin, layers, growth, bc, dropout, memory_efficient)
+        cin += layers * growth
+        if i < len(blocks):
+            cout = cin // 2 if bc else cin
+            stages[f"transition{i}"] = Transition(cin, cout, dropout)
+            cin = cout
+    return stack(**stages), cin
+
+
+def dense_head(cin: int, classes: int) -> nn.Sequential:
+    return stack(
+        norm=nn.BatchNorm2d(cin),
+        relu=nn.ReLU(inplace=True),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        linear=nn.Linear(cin, classes),
+    )
+
+
+class DenseBlock(nn.Module):
+    """`layers` dense layers: (N, cin, H, W) -> (N, cin + layers * growth, H, W)."""
+
+    def __init__(self, cin: int, layers: int, growth: int, bc: bool, dropout: float, memory_efficient: bool):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DenseLayer(cin + i * growth, growth, bc, dropout, memory_efficient) for i in range(layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(features))
+        return torch.cat(features, 1)
+
+
+class DenseLayer(nn.Sequential):
+    """The maps so far, each (N, _, H, W), in; `growth` new ones out. With `bc`, a 1x1 of 4 * growth comes first."""
+
+    def __init__(self, cin: int, growth: int, bc: bool, dropout: float, memory_efficient: bool):
+        super().__init__()
+        if bc:
+            self.squeeze = Composite(cin, 4 * growth, 1, dropout)
+        self.grow = Composite(4 * growth if bc else cin, growth, 3, dropout)
+        self.memory_efficient = memory_efficient
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        first, *rest = cast(Iterator[Composite], iter(self))
+
+        def join(*maps: Tensor) -> Tensor:
+            return first(torch.cat(maps, 1))
+
+        if self.memory_efficient and torch.is_grad_enabled():
+            x = checkpoint(join, *features, use_reentrant=False, context_fn=lambda: (nullcontext(), again(first.norm)))
+        else:
+            x = join(*features)
+        for unit in rest:
+            x = unit(x)
+        return x
+
+
+@contextmanager
+def again(norm: nn.BatchNorm2d) -> Iterator[None]:
+    """While a batch passes a second time, to be differentiated, batch norm's running statistics stay."""
+    momentum, batches = norm.momentum, norm.num_batches_tracked
+    norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        norm.momentum, norm.num_batches_tracked = momentum, batches
+
+
+class Composite(nn.Sequential):
+    """Section 3's composite function H: batch norm, ReLU, convolution (and dropout, where there is some)."""
+
+    norm: nn.BatchNorm2d
+
+    def __init__(self, cin: int, cout: int, kernel: int, dropout: float):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(cin)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv = nn.Conv2d(cin, cout, kernel, padding=kernel // 2, bias=False)
+        if dropout:
+            self.dropout = nn.Dropout(dropout)
+
+
+class Transition(Composite):
+    """Between dense blocks: the composite function with a 1x1 convolution, then average pooling by 2."""
+
+    def __init__(self, cin: int, cout: int, dropout: float):
+        super().__init__(cin, cout, 1, dropout)
+        self.pool = nn.AvgPool2d(2)
+
+
+def init(net: ConvNet) -> None:
+    """Section 4.2: He et al. (2015); the classifier's biases start at zero, as in the authors' Torch code."""
+    he_(net)
+    for m in net.modules():
+        if isinstance(m, nn.Linear):
+            nn.init.zeros_(m.bias)
+
+
+def counts(params: str, macs: str, where: str = "counted from Table 1; torchvision") -> list[Claim]:
+    return [Claim("params", params, where), Claim("macs", macs, where)]
+
+
+def errors(*figures: str) -> list[Claim]:
+    """Table 3: top-1 and top-5 error (%) of the centre crop, then of 10 crops."""
+    return [
+        Claim(what, e, f"Table 3, {crop}")
+        for (crop, what), e in zip(product(("centre crop", "10-crop"), ("top1_err", "top5_err")), figures, strict=True)
+    ]
+
+
+def table_2(printed: str, *figures: str) -> list[Claim]:
+    """Table 2: parameters, then error (%) on C10, C10+, C100, C100+ and SVHN; "" where it prints none.
+
+    + is pad-and-crop and flip; without it, the networks had dropout 0.2.
+    """
+    columns = ("cifar10_err", ""), ("cifar10_err", "+"), ("cifar100_err", ""), ("cifar100_err", "+"), ("svhn_err", "")
+    claims = [
+        Claim(what, e, f"Table 2{plus and ', augmented (+)'}")
+        for (what, plus), e in zip(columns, figures, strict=True)
+        if e
+    ]
+    return [Claim("params", printed, "Table 2"), *claims]
+
+
+README = "README of liuzhuang13/DenseNet, centre crop"
+PLEISS = "Pleiss et al. (2017), centre crop"
+SECTION_3 = "counted from Section 3"
+
+# fmt: off
+VARIANTS = family(DenseNet, PAPER, [
+    Variant("densenet121", TABLE_1[121], claims=[
+        *counts("7,978,856", "2,834,161,664"), *errors("25.02", "7.71", "23.61", "6.66")]),
+    Variant("densenet169", TABLE_1[169], claims=[
+        *counts("14,149,480", "3,359,843,328"), *errors("23.80", "6.85", "22.08", "5.92"),
+        Claim("top1_err", "23.6", README)]),
+    Variant("densenet201", TABLE_1[201], claims=[
+        *counts("20,013,928", "4,291,365,888"), *errors("22.58", "6.34", "21.46", "5.54")]),
+    Variant("densenet264", TABLE_1[264], claims=[
+        Claim("params", "33.3M", "counted from Table 1"), *errors("22.15", "6.12", "20.80", "5.29"),
+        Claim("top1_err", "22.1", PLEISS), Claim("top1_err", "21.6", PLEISS + ", cosine schedule")]),
+    Variant("densenet161", TABLE_1[161], note="k=48, in the paper's first versions", claims=[
+        *counts("28,681,000", "7,727,907,072", "counted; torchvision"), Claim("top1_err", "22.2", README)]),
+    Variant("densenet232", dict(blocks=(6, 32, 48, 28), growth=48), note="k=48, of Pleiss et al. (2017)", claims=[
+        *counts("55,779,784", "16,576,060,800", "counted"), Claim("top1_err", "21.2", PLEISS)]),
+    Variant("densenet264_k48", TABLE_1[264] | dict(growth=48), note="k=48, of Pleiss et al. (2017)", claims=[
+        Claim("top1_err", "20.4", PLEISS + ", cosine schedule")]),
+]) + family(CIFARDenseNet, PAPER, [
+    Variant("densenet_40_12", dict(depth=40, growth=12), aliases=("DenseNet (L=40, k=12)",), claims=[
+        *counts("1,019,722", "264,812,928", SECTION_3),
+        *table_2("1.0M", "7.00", "5.24", "27.55", "24.42", "1.79")]),
+    Variant("densenet_100_12", dict(depth=100, growth=12), aliases=("DenseNet (L=100, k=12)",), claims=[
+        *counts("6,979,642", "1,769,516,448", SECTION_3),
+        *table_2("7.0M", "5.77", "4.10", "23.79", "20.20", "1.67")]),
+    Variant("densenet_100_24", dict(depth=100, growth=24), aliases=("DenseNet (L=100, k=24)",), claims=[
+        *counts("27,249,082", "6,889,347,744", SECTION_3),
+        *table_2("27.2M", "5.83", "3.74", "23.42", "19.25", "1.59")]),
+    Variant("densenet_bc_100_12", dict(depth=100, growth=12, bc=True), aliases=("DenseNet-BC (L=100, k=12)",), claims=[
+        *counts("769,162", "287,929,692", SECTION_3),
+        *table_2("0.8M", "5.92", "4.51", "24.15", "22.27", "1.76")]),
+    Variant("densenet_bc_250_24", dict(depth=250, growth=24, bc=True), aliases=("DenseNet-BC (L=250, k=24)",), claims=[
+        *counts("15,324,406", "5,418,785,724", SECTION_3),
+        *table_2("15.3M", "5.19", "3.62", "19.64", "17.60", "1.74")]),
+    Variant("densenet_bc_190_40", dict(depth=190, growth=40, bc=True), aliases=("DenseNet-BC (L=190, k=40)",), claims=[
+        *table_2("25.6M", "", "3.46", "", "17.18", "")]),
+], input=(3, 32, 32))
+# fmt: on

@@ -29,14 +29,13 @@ def sized() -> list[object]:
 def smallest(name: str) -> int:
     """Side in pixels of the smallest square that a network takes, as its refusal of one pixel names it."""
     channels = (find(name).input or (3,))[0]
+    refusal = ""
     try:
         with torch.device("meta"):
             find(name).build(input=(channels, 1, 1))
     except UserError as error:
-        found = re.search(r"the smallest square that does is \d+x(\d+)x\d+", str(error))
-        assert found, error
-        return int(found[1])
-    return 1
+        refusal = str(error)
+    return int(re.search(r"the smallest square that does is \d+x(\d+)x\d+", refusal)[1]) if refusal else 1
 
 
 def run(net: ConvNet, size: tuple[int, int]) -> Tensor:

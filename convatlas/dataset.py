@@ -18,6 +18,7 @@ from .preprocess import Preprocess
 Shape = tuple[int, int, int]  # C x H x W
 CACHE_BYTES = 1 << 30  # a memory split that was resized is kept whole up to this size
 SAMPLE = 512  # images that statistics are taken of where the set is not in memory
+LONGEST = 16  # of an image longer than so many times its width, the middle is taken before it is scaled
 RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -105,6 +106,8 @@ def geometry(images: Tensor, preprocess: Preprocess) -> Tensor:
     if preprocess.fit == "stretch":
         images = resize(images, (height, width), preprocess.interpolation)
     elif preprocess.fit == "crop":
+        images = window(images, (min(h, LONGEST * w), min(w, LONGEST * h)))
+        h, w = images.shape[2:]
         short = preprocess.resize or max(height, width)
         size = (short, short * w // h) if h <= w else (short * h // w, short)
         images = window(resize(images, size, preprocess.interpolation), (height, width))
@@ -121,27 +124,21 @@ def recolour(images: Tensor, channels: int) -> Tensor:
         return images
     if channels == 3:
         return images.expand(-1, 3, -1, -1)
-    red, green, blue = images.to(torch.int32).unbind(1)
-    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).to(torch.uint8)[
-        :, None
-    ]  # ITU-R 601-2, in 1/65536
+    red, green, blue = (plane.to(torch.int32) for plane in images.unbind(1))
+    luma = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16  # ITU-R 601: .299, .587, .114
+    return luma.to(torch.uint8)[:, None]
 
 
 def resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
     """uint8 (n, C, h, w) scaled to `size` (height, width)."""
     if tuple(images.shape[2:]) == size:
         return images
-    out = [
-        np.asarray(Image.fromarray(pixels).resize(size[::-1], RESAMPLE[interpolation]))
-        for pixels in np.ascontiguousarray(_channels_last(images).cpu().numpy())
-    ]
-    scaled = torch.from_numpy(np.stack(out)).to(images.device)
-    return scaled[:, None] if images.shape[1] == 1 else scaled.permute(0, 3, 1, 2)
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    """(n, h, w, 3), or (n, h, w) where there is one channel: the layouts Pillow takes."""
-    return images[:, 0] if images.shape[1] == 1 else images.permute(0, 2, 3, 1)
+    n, channels, _, _ = images.shape
+    scaled = np.empty((n, *size, channels), np.uint8)
+    for pixels, out in zip(images.permute(0, 2, 3, 1).contiguous().cpu().numpy(), scaled):
+        image = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
+        out[:] = np.asarray(image.resize(size[::-1], RESAMPLE[interpolation])).reshape(out.shape)
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous().to(images.device)
 
 
 def window(images: Tensor, size: tuple[int, int], background: int = 0) -> Tensor:
@@ -198,7 +195,7 @@ def checksum(images: Tensor, labels: Tensor) -> str:
 
 
 def sample_statistics(split: Split, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """`statistics` of a split: of all its pixels in memory, else of SAMPLE images, evenly spaced, cropped to 224 x 224."""
+    """`statistics` of a split in memory; of another, of at most SAMPLE images, evenly spaced, cropped to 224 px."""
     if isinstance(split, MemorySplit):
         return statistics(recolour(split.images, channels))
     at = torch.linspace(0, len(split) - 1, min(SAMPLE, len(split))).round().long()

@@ -64,5 +64,8 @@ class Preprocess:
         for name in record:
             if name not in known:
                 raise unknown("preprocessing field", name, sorted(known))
+        for name in ("input", "mean", "std"):
+            if not isinstance(record.get(name), list | tuple):
+                raise UserError(f"the preprocessing record has no list {name!r}; it is not whole")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
         return cls(**values)

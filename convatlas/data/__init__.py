@@ -14,6 +14,7 @@ from .image import read_image
 __all__ = ["SOURCES", "load_data", "preprocess_for", "read_image"]
 
 SOURCES = ("digits", "mnist:DIR", "cifar10:DIR", "cifar100:DIR", "folder:DIR")
+KINDS = [source.partition(":")[0] for source in SOURCES]
 
 
 def load_data(source: str, *, seed: int = 0) -> Data:
@@ -22,18 +23,16 @@ def load_data(source: str, *, seed: int = 0) -> Data:
     `seed` matters only to an image folder that has no split of its own. Raises UserError for a source that is not
     there, is not recognised, or is not whole.
     """
-    kind, _, place = source.partition(":")
     if source == "digits":
         return digits.load()
-    if kind in ("mnist", "cifar10", "cifar100", "folder"):
-        if not place:
-            raise UserError(f"{source!r} lacks its folder; give {kind}:DIR")
-        return load_kind(kind, existing(place), seed)
+    kind, _, place = source.partition(":")
+    if place and kind in KINDS[1:]:
+        return load_kind(kind, existing(Path(place)), seed)
     if not Path(source).expanduser().exists():
-        near = get_close_matches(kind, [s.partition(":")[0] for s in SOURCES], n=1)
-        hint = f"did you mean {near[0]}{source[len(kind) :]}?" if near else f"give {', '.join(SOURCES)} or a folder"
+        near = get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {SOURCES[KINDS.index(near[0])]}?" if near else f"give {', '.join(SOURCES)}, or a folder"
         raise UserError(f"no data source {source!r}, and no folder of that name; {hint}")
-    at = existing(source)
+    at = existing(Path(source))
     for kind, found in (
         ("cifar10", cifar.find(at, 10)),
         ("cifar100", cifar.find(at, 100)),
@@ -44,26 +43,28 @@ def load_data(source: str, *, seed: int = 0) -> Data:
             return load_kind(kind, found, seed)
     raise UserError(
         f"{at} holds neither CIFAR batches (data_batch_1, data_batch_1.bin, train.bin, cifar-10-batches-py/ ...), "
-        "nor IDX files (train-images-idx3-ubyte, .gz or not), nor images (train/ and val/, or one folder for each class)"
+        "nor IDX files (train-images-idx3-ubyte, .gz or not), nor images (train/ and val/, or a folder for each class)"
     )
 
 
-def existing(place: str) -> Path:
-    at = Path(place).expanduser()
+def existing(place: Path) -> Path:
+    at = place.expanduser()
+    if not at.exists():
+        raise UserError(f"there is no data folder {at}")
     if not at.is_dir():
-        what = (
-            "is a file, not a folder; give the folder that it is in, or unpacks to" if at.exists() else "does not exist"
-        )
-        raise UserError(f"the data folder {at} {what}")
+        raise UserError(f"{at} is a file; give the folder that it is in, or that it unpacks to")
     return at
 
 
 def load_kind(kind: str, at: Path, seed: int) -> Data:
-    if kind == "mnist":
-        return mnist.load(at)
-    if kind == "folder":
-        return folder.load(at, seed=seed)
-    return cifar.load(at, 10 if kind == "cifar10" else 100)
+    try:
+        if kind == "mnist":
+            return mnist.load(at)
+        if kind == "folder":
+            return folder.load(at, seed=seed)
+        return cifar.load(at, 10 if kind == "cifar10" else 100)
+    except OSError as error:
+        raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
 
 
 def preprocess_for(data: Data, input: tuple[int, int, int]) -> Preprocess:

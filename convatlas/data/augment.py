@@ -51,7 +51,7 @@ def draw(indices: Tensor, n: int, seed: int, epoch: int, number: int) -> Tensor:
 
 def bits(indices: Tensor, seed: int, epoch: int, number: int) -> Tensor:
     """64 random bits for each index (int64): SplitMix64 (Steele et al., 2014) of the key's parts in turn."""
-    key = torch.zeros((), dtype=torch.int64, device=indices.device)
+    key = torch.zeros((), dtype=torch.int64)
     for part in (seed, epoch, number):
         key = splitmix(key + part)
     return splitmix(key + indices)

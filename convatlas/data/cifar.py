@@ -69,7 +69,11 @@ def read_python(path: Path, classes: int) -> tuple[Tensor, Tensor]:
     for name in ("data", key):
         if name not in record:
             raise UserError(f"{path} has no {name!r}; it is not a batch of CIFAR-{classes}")
-    return checked(path, record["data"], np.asarray(record[key]), classes)
+    labels = record[key]
+    if not isinstance(labels, np.ndarray):
+        whole = isinstance(labels, list) and all(type(label) is int and abs(label) < 256 for label in labels)
+        labels = np.array(labels if whole else [], np.int64)
+    return checked(path, record["data"], labels, classes)
 
 
 def read_binary(path: Path, classes: int) -> tuple[Tensor, Tensor]:
@@ -106,6 +110,6 @@ def class_names(path: Path, classes: int) -> tuple[str, ...]:
         names = read_pickle(path.read_bytes(), str(path)).get(
             "label_names" if classes == 10 else "fine_label_names", ()
         )
-    if len(names) != classes:
-        raise UserError(f"{path} names {len(names)} classes; CIFAR-{classes} has {classes}")
-    return tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
+    if not isinstance(names, list) or len(names) != classes:
+        raise UserError(f"{path} does not name the {classes} classes of CIFAR-{classes}")
+    return tuple(n.decode("latin-1") if isinstance(n, bytes) else str(n) for n in names)

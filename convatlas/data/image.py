@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from os import PathLike, fspath
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,12 +54,10 @@ def open_image(source: Source) -> Image.Image:
         image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(source) from error
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {name_of(source)}") from error
-    except (PermissionError, IsADirectoryError) as error:
-        raise UserError(f"{name_of(source)} cannot be opened ({error.strerror})") from error
     except Exception as error:  # see read_image
-        raise UserError(f"{name_of(source)} is not a JPEG, PNG, WebP, BMP or GIF image") from error
+        if reason := getattr(error, "strerror", None):
+            raise UserError(f"{name_of(source)} cannot be opened ({reason})") from error
+        raise UserError(f"{name_of(source)} is not a JPEG, PNG, WebP, BMP or GIF image; take it away") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise too_large(source)
@@ -71,7 +70,7 @@ def too_large(source: Source) -> UserError:
 
 def flat(image: Image.Image) -> Image.Image:
     """The image upright, opaque, with 8 bits a sample."""
-    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    turn = UPRIGHT.get(orientation(image))
     if image.mode.startswith("I"):  # 16-bit grey; older versions of Pillow open it as 32-bit
         high = np.clip(np.asarray(image), 0, 65535) >> 8
         image = Image.fromarray(high.astype(np.uint8))
@@ -81,6 +80,13 @@ def flat(image: Image.Image) -> Image.Image:
         opaque = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
     return image if turn is None else image.transpose(turn)
+
+
+def orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # a broken EXIF block does not make a broken image
+        return None
 
 
 def name_of(source: Source) -> str:

@@ -84,10 +84,8 @@ def read_idx(path: Path) -> np.ndarray:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             zeros, code, ndim = struct.unpack(">HBB", file.read(4))
-            if zeros or code not in DTYPES or not ndim:
-                raise UserError(
-                    f"{path} begins with {zeros:04x}{code:02x}{ndim:02x}; an IDX file begins with 0000, a type and a rank"
-                )
+            if zeros or code not in DTYPES or not 0 < ndim <= 8:
+                raise UserError(f"{path} begins with {zeros:04x}{code:02x}{ndim:02x}; IDX is 0000, a type and a rank")
             shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
             dtype = np.dtype(DTYPES[code])
             promised = math.prod(shape) * dtype.itemsize
@@ -97,8 +95,6 @@ def read_idx(path: Path) -> np.ndarray:
                 size += len(part)
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise UserError(f"{path} is cut short or damaged ({error}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
     if size != promised:
         has = f"only {size:,} bytes of them" if size < promised else "more"
         raise UserError(f"{path} promises {' x '.join(map(str, shape))} values and holds {has}; fetch it again")

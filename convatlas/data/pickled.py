@@ -61,9 +61,8 @@ def read_pickle(content: bytes, name: str) -> dict[str, Any]:
         raise UserError(f"{name} is damaged or no pickle ({error}); fetch it again") from error
     if not isinstance(record, dict):
         raise UserError(f"{name} holds no table of names and values; fetch it again")
-    return {
-        k.decode() if isinstance(k, bytes) else k: v.values if isinstance(v, Array) else v for k, v in record.items()
-    }
+    values = (v.values if isinstance(v, Array) else v for v in record.values())
+    return dict(zip((k.decode("latin-1") if isinstance(k, bytes) else k for k in record), values))
 
 
 def run(content: bytes) -> Any:

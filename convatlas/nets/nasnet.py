@@ -1,0 +1,386 @@
+"""NASNet: Learning Transferable Architectures for Scalable Image Recognition (Zoph et al., 2017),
+https://arxiv.org/abs/1707.07012
+
+Read beside Fig. 2 (how the cells stack), Fig. 4 (NASNet-A's cells) and the small print of appendix A.4. "N @ C" is N
+normal cells a stage and C channels before the classifier, so C / 24 filters in the first cell.
+A cell joins more than Fig. 4 draws: the normal one its older input too, the reduction one its second sum. So does the
+released model (tensorflow/models, slim/nets/nasnet), and only so do the published counts come out: C is 24 filters.
+NASNet-B and NASNet-C are missing: their cells exist as drawings only, see docs/not-recovered.md.
+Departures from the paper: batch norm's running statistics move by torch's 0.1 a step (released for ImageNet: 0.0003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..catalogue import Claim, Paper, Variant, family
+from ..errors import UserError, unknown
+from ..layers import ConvBN, ConvNet, ConvSame, Shape, classifier, shape_after, stack
+
+PAPER = Paper(
+    "Learning Transferable Architectures for Scalable Image Recognition",
+    "Zoph, Vasudevan, Shlens and Le",
+    2017,
+    "https://arxiv.org/abs/1707.07012",
+)
+
+
+class CellTable(NamedTuple):
+    rows: Sequence[tuple[int, str, int, str]]
+    joined: Sequence[int]  # the states that the output concatenates
+
+
+NORMAL_A = CellTable(
+    rows=[  # input, operation, input, operation; 0 is the last cell's output, 1 the one before it, row i makes 2 + i
+        (0, "sep5x5", 1, "sep3x3"),
+        (1, "sep5x5", 1, "sep3x3"),
+        (0, "avg3x3", 1, "identity"),
+        (1, "avg3x3", 1, "avg3x3"),
+        (0, "sep3x3", 0, "identity"),
+    ],
+    joined=(1, 2, 3, 4, 5, 6),
+)
+REDUCTION_A = CellTable(
+    rows=[  # likewise; operations on states 0 and 1 have stride 2
+        (0, "sep5x5", 1, "sep7x7"),
+        (0, "max3x3", 1, "sep7x7"),
+        (0, "avg3x3", 1, "sep5x5"),
+        (3, "identity", 2, "avg3x3"),
+        (2, "sep3x3", 0, "max3x3"),
+    ],
+    joined=(3, 4, 5, 6),
+)
+
+
+class ReluConvBN(nn.Sequential):
+    """ReLU, 1x1 convolution, batch norm: (N, cin, H, W) -> (N, cout, H / stride, W / stride)."""
+
+    def __init__(self, cin: int, cout: int, stride: int = 1, *, eps: float):
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.conv = nn.Conv2d(cin, cout, 1, stride, bias=False)
+        self.bn = nn.BatchNorm2d(cout, eps=eps)
+
+
+class Separable(nn.Sequential):
+    """A depthwise-separable convolution, applied twice; the first takes the stride and changes the width."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, *, eps: float):
+        super().__init__()
+        for n, c, s in ((1, cin, stride), (2, cout, 1)):
+            self.add_module(f"relu{n}", nn.ReLU())
+            self.add_module(f"depthwise{n}", ConvSame(c, c, kernel, s, groups=c))
+            self.add_module(f"pointwise{n}", nn.Conv2d(c, cout, 1, bias=False))
+            self.add_module(f"bn{n}", nn.BatchNorm2d(cout, eps=eps))
+
+
+class FactorizedReduction(nn.Module):
+    """Halves the map by two strided 1x1 convolutions of cout / 2 filters, the second of the map shifted by a pixel."""
+
+    def __init__(self, cin: int, cout: int, *, eps: float):
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.conv1 = nn.Conv2d(cin, cout // 2, 1, 2, bias=False)
+        self.conv2 = nn.Conv2d(cin, cout // 2, 1, 2, bias=False)
+        self.bn = nn.BatchNorm2d(cout, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(x)
+        return self.bn(torch.cat([self.conv1(x), self.conv2(F.pad(x, (-1, 1, -1, 1)))], 1))
+
+
+class Pool(nn.Module):
+    """A 3x3 pool to ceil(size / stride), padded as TensorFlow's "SAME"; the padding enters no maximum and no mean."""
+
+    def __init__(self, kind: str, stride: int):
+        super().__init__()
+        self.kind, self.stride = kind, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[2:]  # to be halved, an odd size wants a pixel on both sides, an even one on the far side only
+        padding = (1, 1) if self.stride == 1 else (h % 2, w % 2)
+        if self.kind == "max":
+            return F.max_pool2d(x, 3, self.stride, padding, ceil_mode=True)
+        return F.avg_pool2d(x, 3, self.stride, padding, ceil_mode=True, count_include_pad=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, 3, stride={self.stride}"
+
+
+class PoolTimm(Pool):
+    """timm's: an average pool that halves the map counts the zeros around it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (self.kind, self.stride) != ("avg", 2):
+            return super().forward(x)
+        h, w = x.shape[2:]
+        return F.avg_pool2d(F.pad(x, (w % 2, 1, h % 2, 1)), 3, 2)
+
+
+class ScheduledDropPath(nn.Module):
+    """Drops an image's path with probability rate x progress (the share of training done); scales up what it keeps."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate, self.progress = rate, 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = 1 - self.rate * self.progress
+        if not self.training or keep == 1:
+            return x
+        return x * (torch.rand(len(x), 1, 1, 1, device=x.device) < keep).to(x.dtype) / keep
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3g}"
+
+
+def operation(name: str, cin: int, cout: int, stride: int, pool: type[Pool], eps: float) -> nn.Module:
+    """What a yellow box of Fig. 4 does; a 1x1 convolution follows a pool where the width changes."""
+    kind, kernel = name[:3], name[3:4]
+    if kind == "sep":
+        return Separable(cin, cout, int(kernel), stride, eps=eps)
+    if name == "identity":
+        return nn.Identity() if cin == cout and stride == 1 else ReluConvBN(cin, cout, stride, eps=eps)
+    pooled = pool(kind, stride)
+    return pooled if cin == cout else stack(pool=pooled, fit=ConvBN(cin, cout, 1, act=None, eps=eps))
+
+
+class Block(nn.Module):
+    """left(a) + right(b), one row of a cell's table; either path may be dropped in training."""
+
+    def __init__(self, left: nn.Module, right: nn.Module, drop_left: float = 0.0, drop_right: float = 0.0):
+        super().__init__()
+        self.left, self.right = left, right
+        self.drop_left = ScheduledDropPath(drop_left) if drop_left else None
+        self.drop_right = ScheduledDropPath(drop_right) if drop_right else None
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        a, b = self.left(a), self.right(b)
+        return (self.drop_left(a) if self.drop_left else a) + (self.drop_right(b) if self.drop_right else b)
+
+
+class Made(NamedTuple):
+    """What a cell puts out: how many maps, and how often they have been halved."""
+
+    channels: int
+    halved: int
+
+
+class Cell(nn.Module):
+    """(output before last, last output) -> (last output, its own), all (N, C, H, W); fits inputs to `width` maps first.
+
+    The first cell of all takes one tensor, as both. With `pass_older`, the older input is passed on instead of the last
+    one: so do the reduction cells of the released large network. `drop` is the rate of its ScheduledDropPaths.
+    """
+
+    def __init__(
+        self,
+        table: CellTable,
+        older: Made | None,
+        last: Made,
+        width: int,
+        stride: int = 1,
+        *,
+        drop: float = 0.0,
+        pass_older: bool = False,
+        pool: type[Pool] = Pool,
+        eps: float = 1e-3,
+    ):
+        super().__init__()
+        self.table, self.pass_older = table, pass_older
+        self.made = Made(len(table.joined) * width, last.halved + stride - 1)
+        self.fit_last = ReluConvBN(last.channels, width, eps=eps)
+        self.fit_older: nn.Module = nn.Identity()
+        self.join_older: nn.Module = nn.Identity()
+        widths = [width] * (2 + len(table.rows))
+        if older is None:
+            widths[1] = last.channels
+            if 1 in table.joined:
+                self.join_older = ConvBN(last.channels, width, 1, act=None, eps=eps)
+        elif older.halved != last.halved:
+            self.fit_older = FactorizedReduction(older.channels, width, eps=eps)
+        else:
+            self.fit_older = ReluConvBN(older.channels, width, eps=eps)
+
+        def op(state: int, name: str) -> nn.Module:
+            return operation(name, widths[state], width, stride if state < 2 else 1, pool, eps)
+
+        self.blocks = nn.ModuleList(
+            Block(op(a, left), op(b, right), drop * (left != "identity"), drop * (right != "identity"))
+            for a, left, b, right in table.rows
+        )
+
+    def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        older, last = (x, x) if isinstance(x, Tensor) else x
+        states = [self.fit_last(last), self.fit_older(older)]
+        for (a, _, b, _), block in zip(self.table.rows, self.blocks, strict=True):
+            states.append(block(states[a], states[b]))
+        states[1] = self.join_older(states[1])
+        return (older if self.pass_older else last), torch.cat([states[i] for i in self.table.joined], 1)
+
+
+class Newest(nn.Module):
+    """(output before last, last output) -> last output."""
+
+    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        return x[1]
+
+
+class NASNet(ConvNet):
+    """Images (N, C, H, W) in, logits (N, classes) out; the map shrinks by 32 (stem "imagenet") or by 4 ("cifar").
+
+    `repeats` @ `features` as the paper names its networks. `drop_path` is the last cell's rate at the end of training;
+    `set_progress` says how far that is. `aux`: have the auxiliary classifier of `forward_aux`, sized for `input`.
+    """
+
+    def __init__(
+        self,
+        *,
+        repeats: int = 4,
+        features: int = 1056,
+        stem: Literal["imagenet", "cifar"] = "imagenet",
+        stem_width: int = 32,
+        pass_older: bool = False,
+        drop_path: float = 0.0,
+        dropout: float = 0.5,
+        aux: bool = True,
+        pool: type[Pool] = Pool,
+        eps: float = 1e-3,
+        input: Shape = (3, 224, 224),
+        classes: int = 1000,
+    ):
+        super().__init__()
+        if stem not in ("imagenet", "cifar"):
+            raise unknown("stem", stem, ("imagenet", "cifar"))
+        width = features // 24
+        if width < 4 or width % 4:
+            raise UserError(f"features={features} makes {width} filters, no multiple of 4; give a multiple of 96")
+        stem_cells = 2 if stem == "imagenet" else 0
+        cells, built = stem_cells + 3 * repeats + 2, 0
+        older, last = None, Made(stem_width, 0)
+
+        def cell(table: CellTable, width: int, stride: int = 1, pass_older: bool = False) -> Cell:
+            nonlocal older, last, built
+            built += 1
+            drop = drop_path * built / cells
+            new = Cell(table, older, last, width, stride, drop=drop, pass_older=pass_older, pool=pool, eps=eps)
+            older, last = older if pass_older else last, new.made
+            return new
+
+        def normals(width: int) -> nn.Sequential:
+            return stack(**{f"cell{n}": cell(NORMAL_A, width) for n in range(1, repeats + 1)})
+
+        stride, padding = (2, 0) if stem == "imagenet" else (1, 1)
+        self.stem = stack(conv=ConvBN(input[0], stem_width, 3, stride, padding=padding, act=None, eps=eps))
+        for n in range(1, stem_cells + 1):
+            self.stem.add_module(f"cell{n}", cell(REDUCTION_A, width * n // 4, 2))
+        self.stages = stack(
+            normal1=normals(width),
+            reduction1=cell(REDUCTION_A, 2 * width, 2, pass_older),
+            normal2=normals(2 * width),
+            reduction2=cell(REDUCTION_A, 4 * width, 2, pass_older),
+            normal3=normals(4 * width),
+            newest=Newest(),
+        )
+        self.head = stack(relu=nn.ReLU(), **dict(classifier(last.channels, classes, dropout).named_children()))
+        self.aux = self._auxiliary(input, classes, eps) if aux else None
+        fan_out_(self)
+
+    def _auxiliary(self, input: Shape, classes: int, eps: float) -> nn.Module:
+        pool = stack(relu=nn.ReLU(), pool=nn.AvgPool2d(5, 3))
+        c, h, w = shape_after(nn.Sequential(self.stem, *list(self.stages.children())[:3], Newest(), pool), input)
+        return stack(
+            **dict(pool.named_children()),
+            conv1=ConvBN(c, 128, 1, eps=eps),
+            conv2=ConvBN(128, 768, (h, w), padding=0, eps=eps),
+            flatten=nn.Flatten(),
+            linear=nn.Linear(768, classes),
+        )
+
+    def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits, and those of the auxiliary classifier two thirds of the way up (appendix A.7; weight 0.4)."""
+        x, aux = self.stem(x), {}
+        for name, stage in self.stages.named_children():
+            x = stage(x)
+            if name == "normal2" and self.aux is not None:
+                aux[name] = self.aux(x[1])
+        return self.head(x), aux
+
+    def set_progress(self, progress: float) -> None:
+        """The share of the training done, in [0, 1], with which drop-path rates grow (appendix A.5); 1 until set."""
+        if not 0 <= progress <= 1:
+            raise UserError(f"progress={progress} is no share of the training; give a number from 0 to 1")
+        for m in self.modules():
+            if isinstance(m, ScheduledDropPath):
+                m.progress = progress
+
+
+def fan_out_(net: nn.Module) -> None:
+    """The released initialisation: weights normal with variance 2 / fan-out, cut at two deviations; biases zero."""
+    for m in net.modules():
+        if isinstance(m, (nn.Conv2d, nn.Linear)):
+            fan = m.weight[:, 0].numel() / getattr(m, "groups", 1)
+            std = sqrt(1.3 * 2 / fan)  # 1.3 makes up for the cut
+            nn.init.trunc_normal_(m.weight, std=std, a=-2 * std, b=2 * std)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+
+
+CIFAR = dict(stem="cifar", drop_path=0.4, dropout=0.0, eps=1e-5)
+LARGE = dict(repeats=6, features=4032, stem_width=96, pass_older=True, drop_path=0.3)
+MOVING = "the paper counts batch norm's moving statistics too: 88,949,818 with them"
+NO_STACK = "no stack of the released cells at these sizes counts it, see docs/not-recovered.md"
+
+
+def counts(params: str, macs: str) -> list[Claim]:
+    return [Claim("params", params, "layer arithmetic"), Claim("macs", macs, "layer arithmetic")]
+
+
+def accuracy(top1: str, top5: str, where: str) -> list[Claim]:
+    return [Claim("top1_acc", top1, where), Claim("top5_acc", top5, where)]
+
+
+# fmt: off
+VARIANTS = family(NASNet, PAPER, [
+    Variant("nasnet_a_mobile", dict(repeats=4, features=1056), recipe="nasnet",
+        aliases=("NASNet-A (4 @ 1056)",), claims=[
+        *counts("5,289,978", "563,638,816"),
+        Claim("params", "5.3M", "Table 3"), Claim("mmacs", "564", "Table 3"),
+        *accuracy("74.0", "91.6", "Table 3, single crop 224")]),
+    Variant("nasnet_a_large", LARGE, (3, 331, 331), recipe="nasnet",
+        aliases=("NASNet-A (6 @ 4032)",), claims=[
+        *counts("88,753,150", "23,783,414,658"),
+        Claim("params", "88.9M", "Table 2", gap=MOVING), Claim("gmacs", "23.8", "Table 2"),
+        *accuracy("82.7", "96.2", "Table 2, single crop 331")]),
+    Variant("nasnet_a_large_timm", LARGE | dict(pool=PoolTimm), (3, 331, 331),
+        note="timm's nasnetalarge: halving average pools divide by 9 at the borders too", claims=[
+        *counts("88,753,150", "23,783,414,658"),
+        *accuracy("82.638", "96.066", "timm results-imagenet.csv")]),
+    Variant("nasnet_a_5_1538", dict(repeats=5, features=1538), (3, 299, 299), recipe="nasnet",
+        aliases=("NASNet-A (5 @ 1538)",), note="1,536 channels at the end: 1,538 is no multiple of 24", claims=[
+        *counts("12,247,544", "2,552,240,432"),
+        Claim("params", "10.9M", "Table 2", gap=NO_STACK), Claim("gmacs", "2.35", "Table 2", gap=NO_STACK),
+        *accuracy("78.6", "94.2", "Table 2, single crop 299")]),
+    Variant("nasnet_a_7_1920", dict(repeats=7, features=1920), (3, 299, 299), recipe="nasnet",
+        aliases=("NASNet-A (7 @ 1920)",), claims=[
+        *counts("24,595,884", "5,226,678,524"),
+        Claim("params", "22.6M", "Table 2", gap=NO_STACK), Claim("gmacs", "4.93", "Table 2", gap=NO_STACK),
+        *accuracy("80.8", "95.3", "Table 2, single crop 299")]),
+    Variant("nasnet_a_6_768", CIFAR | dict(repeats=6, features=768, stem_width=96, classes=10), (3, 32, 32),
+        recipe="nasnet_cifar", aliases=("NASNet-A (6 @ 768)", "nasnet_a_cifar"), claims=[
+        Claim("params", "3.3M", "Table 1"),
+        Claim("cifar10_err", "3.41", "Table 1"), Claim("cifar10_err", "2.65", "Table 1, cutout")]),
+    Variant("nasnet_a_7_2304", CIFAR | dict(repeats=7, features=2304, stem_width=288, classes=10), (3, 32, 32),
+        recipe="nasnet_cifar", aliases=("NASNet-A (7 @ 2304)",), claims=[
+        *counts("32,590,954", "5,151,250,944"),
+        Claim("params", "27.6M", "Table 1", gap=NO_STACK),
+        Claim("cifar10_err", "2.97", "Table 1"), Claim("cifar10_err", "2.40", "Table 1, cutout, mean of 5"),
+        Claim("cifar10_err", "2.19", "section 4.1, cutout, best run")]),
+])
+# fmt: on

@@ -23,7 +23,8 @@ CALLS = {  # what is read in place of each call that a pickled array makes (nump
     "numpy.core.numeric _frombuffer": "frombuffer",
     "numpy ndarray": "ndarray",
     "numpy dtype": "dtype",
-    "_codecs encode": "encode",
+    "_codecs encode": "encode",  # Python 3's bytes in protocols 0 to 2, and no bytes at all:
+    "__builtin__ bytes": "bytes",
 }
 
 
@@ -167,6 +168,8 @@ def reduced(kind: str, arguments: tuple[Any, ...]) -> Any:
             return DType(code.decode() if isinstance(code, bytes) else code)
         case "encode", (str() as text, "latin1"):
             return text.encode("latin-1")
+        case "bytes", ():
+            return b""
         case "frombuffer", (bytes() as raw, DType() as dtype, tuple() as shape, str() as order):
             return Array(as_array(raw, dtype, shape, order))
     raise Refused(f"calls {kind} with unusual arguments")

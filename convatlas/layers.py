@@ -134,6 +134,18 @@ class ConvBN(nn.Sequential):
         super().__init__(OrderedDict(modules))
 
 
+class Concat(nn.Module):
+    """Branches side by side on the same input, their outputs joined along the channels in the order given."""
+
+    def __init__(self, **branches: nn.Module):
+        super().__init__()
+        for name, branch in branches.items():
+            self.add_module(name, branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.children()], 1)
+
+
 class ConvSame(nn.Conv2d):
     """TensorFlow's "SAME" convolution: the output is ceil(size / stride), the odd pixel of padding goes after."""
 

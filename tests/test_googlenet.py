@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from oracles import compare, torchvision_models
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,6 +9,8 @@ from convatlas.account import account
 from convatlas.errors import UserError
 from convatlas.layers import LRN
 from convatlas.nets.googlenet import TABLE_1_COSTS, VARIANTS, GoogLeNet, GoogLeNetBN3x3, Inception, NaiveInception
+
+from .oracles import compare, torchvision_models
 
 VARIANT = {v.name: v for v in VARIANTS}
 
@@ -192,7 +193,9 @@ def test_initialisation_is_caffes() -> None:
 
 def test_images_too_small_are_refused_in_words() -> None:
     # 79 -> 40 -> 20 -> 10 -> 5 pixels, rounded up: what an auxiliary head's 5x5 pooling needs
-    with pytest.raises(UserError, match="input 3x78x78 does not pass; the smallest square that does is 3x79x79"):
+    with pytest.raises(
+        UserError, match="the smallest square that does is 3x79x79, for an auxiliary classifier; aux=False"
+    ):
         VARIANT["googlenet"].build(input=(3, 78, 78))
     assert small(aux=False).eval()(torch.randn(1, 3, 32, 32)).shape == (1, 4)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import LRN, ConvBN, ConvNet, Shape, classifier, shape_after, stack
+from ..errors import UserError
+from ..layers import LRN, Concat, ConvBN, ConvNet, Shape, classifier, shape_after, stack
 
 PAPER = Paper("Going Deeper with Convolutions", "Szegedy et al.", 2014, "https://arxiv.org/abs/1409.4842")
 
@@ -54,7 +54,7 @@ class Reduced(nn.Sequential):
         self.conv = conv(reduce, cout, kernel)
 
 
-class Inception(nn.Module):
+class Inception(Concat):
     """Figure 2(b): 1x1, 3x3, 5x5 and max pooling side by side, joined. The widths are a row of Table 1."""
 
     def __init__(
@@ -69,30 +69,26 @@ class Inception(nn.Module):
         conv: Conv = ConvReLU,
         k5: int = 5,
     ):
-        super().__init__()
-        self.branch1 = conv(cin, n1, 1)
-        self.branch3 = Reduced(cin, reduce3, n3, 3, conv)
-        self.branch5 = Reduced(cin, reduce5, n5, k5, conv)
-        self.branch_pool = stack(pool=nn.MaxPool2d(3, 1, 1), proj=conv(cin, proj, 1))
+        super().__init__(
+            branch1=conv(cin, n1, 1),
+            branch3=Reduced(cin, reduce3, n3, 3, conv),
+            branch5=Reduced(cin, reduce5, n5, k5, conv),
+            branch_pool=stack(pool=nn.MaxPool2d(3, 1, 1), proj=conv(cin, proj, 1)),
+        )
         self.cout = n1 + n3 + n5 + proj
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.branch1(x), self.branch3(x), self.branch5(x), self.branch_pool(x)], 1)
 
-
-class NaiveInception(nn.Module):
+class NaiveInception(Concat):
     """Figure 2(a): the same without 1x1 reductions. Pooling keeps all `cin` channels, so the output can only grow."""
 
     def __init__(self, cin: int, n1: int, n3: int, n5: int):
-        super().__init__()
-        self.branch1 = ConvReLU(cin, n1, 1)
-        self.branch3 = ConvReLU(cin, n3, 3)
-        self.branch5 = ConvReLU(cin, n5, 5)
-        self.pool = nn.MaxPool2d(3, 1, 1)
+        super().__init__(
+            branch1=ConvReLU(cin, n1, 1),
+            branch3=ConvReLU(cin, n3, 3),
+            branch5=ConvReLU(cin, n5, 5),
+            pool=nn.MaxPool2d(3, 1, 1),
+        )
         self.cout = n1 + n3 + n5 + cin
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.branch1(x), self.branch3(x), self.branch5(x), self.pool(x)], 1)
 
 
 def naive(cin: int, n1: int, reduce3: int, n3: int, reduce5: int, n5: int, proj: int) -> NaiveInception:
@@ -118,6 +114,14 @@ def inceptions(inception: Callable[..., nn.Module], pool4: nn.Module) -> tuple[n
     return stack(**stages), cin
 
 
+def aux_input(features: nn.Module, input: Shape) -> tuple[int, ...]:
+    """The C x H x W that reaches an auxiliary classifier. Raises UserError for an image too small for it."""
+    try:
+        return shape_after(features, input)
+    except UserError as error:
+        raise UserError(f"{error}, for an auxiliary classifier; aux=False leaves those out") from error
+
+
 def aux_heads(net: ConvNet, pool: Callable[[], nn.Module], conv: Conv, input: Shape, classes: int) -> nn.ModuleDict:
     """The auxiliary classifiers of section 5, on top of (4a) and (4d)."""
     heads = nn.ModuleDict()
@@ -125,7 +129,7 @@ def aux_heads(net: ConvNet, pool: Callable[[], nn.Module], conv: Conv, input: Sh
     for name, stage in net.stages.named_children():
         seen.append(stage)
         if name in ("inception4a", "inception4d"):
-            c, h, w = shape_after(nn.Sequential(seen, pool()), input)
+            c, h, w = aux_input(nn.Sequential(seen, pool()), input)
             heads[name.removeprefix("inception")] = stack(
                 pool=pool(),
                 conv=conv(c, 128, 1),

@@ -1,0 +1,114 @@
+"""`convatlas evaluate`: how many images of a split a trained network gets right, and what it takes the others for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .output import print_json, print_table
+
+if TYPE_CHECKING:
+    from ..evaluate import Scores
+
+HELP = "score a run on labelled images: top-k accuracy, loss, confusion"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="the folder that `convatlas train` or `demo` wrote")
+    parser.add_argument(
+        "--data", metavar="SOURCE", required=True, help="as for train: digits, cifar10:DIR, a folder ..."
+    )
+    parser.add_argument("--split", choices=("test", "train"), default="test", help="which images (default test)")
+    parser.add_argument("--top", metavar="K,K", help="which top-k to print (default 1,5)")
+    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint (default best)")
+    parser.add_argument("--confusion", metavar="FILE.png", help="draw the confusion matrix")
+    parser.add_argument("--batch", metavar="N", type=int, default=256, help="images at a time (default 256)")
+    parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """ "1,5" as (1, 5), in order, each once."""
+    if not all(k.strip().isdigit() and int(k) > 0 for k in text.split(",")):
+        raise UserError(f"--top {text!r} is not a list of whole numbers from 1; give one such as 1,5")
+    return tuple(sorted({int(k) for k in text.split(",")}))
+
+
+def picture(text: str) -> Path:
+    """The path of a PNG that can be written: known before the evaluation, not after it."""
+    path = Path(text)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--confusion {path} is no PNG; give a name that ends in .png")
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} to draw {path.name} in; make it first")
+    return path
+
+
+def run(args: argparse.Namespace) -> None:
+    from ..evaluate import evaluate, usual_topk
+    from ..train.fit import choose_device
+    from ..train.run import open_run
+
+    trained = open_run(args.folder)
+    top = counts(args.top) if args.top else usual_topk(len(trained.classes))
+    if top[-1] > len(trained.classes):
+        raise UserError(f"top-{top[-1]} means nothing with {len(trained.classes)} classes; give at most that many")
+    drawing = picture(args.confusion) if args.confusion else None
+    scores = evaluate(
+        trained,
+        args.data,
+        split=args.split,
+        which=args.which,
+        batch=args.batch,
+        device=choose_device(args.device),
+        progress=bar,
+    )
+    if drawing:
+        from .. import plots
+
+        plots.confusion(scores.confusion, scores.classes, drawing)
+    if args.json:
+        print_json({"run": str(args.folder), "checkpoint": args.which, "split": args.split, **scores.to_json(top)})
+        return
+    checkpoint = f"{trained.network} of {args.folder} ({args.which} checkpoint)"
+    print(f"{checkpoint} on {args.data}, {args.split}: {scores.n:,} images")
+    print_scores(scores, top)
+    if drawing:
+        print(f"The confusion matrix is drawn in {drawing}.")
+
+
+def bar(batches: Sequence[int]) -> Iterable[int]:
+    """The batches, with a bar on the terminal while they are worked through."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(batches, "evaluating", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def print_scores(scores: Scores, top: Sequence[int]) -> None:
+    """The accuracies, the confusion where there are few classes, and the most frequent mistakes."""
+    from ..evaluate import MATRIX_CLASSES
+
+    print_table(("", "right", "of", "accuracy", "95% interval"), (accuracy(scores, k) for k in top))
+    print(f"Mean loss (cross-entropy) {scores.loss:.4f}.")
+    if len(scores.classes) <= MATRIX_CLASSES:
+        print("\nConfusion: each row is a class, each column what its images were taken for.")
+        short = all(len(name) <= 3 for name in scores.classes)
+        heads = scores.classes if short else [str(i) for i in range(len(scores.classes))]
+        names = scores.classes if short else [f"{i} {name}" for i, name in enumerate(scores.classes)]
+        shares = ("no images" if share is None else f"{share:.2%}" for share in scores.per_class)
+        rows = zip(names, scores.confusion.tolist(), shares, strict=True)
+        print_table(("", *heads, "right"), ((name, *(str(n or ".") for n in row), share) for name, row, share in rows))
+    mistakes = scores.confused()
+    if mistakes:
+        print("\nThe most frequent mistakes:")
+        print_table(("class", "taken for", "images"), ((a, b, f"{n:,}") for a, b, n in mistakes), left=2)
+
+
+def accuracy(scores: Scores, k: int) -> tuple[str, ...]:
+    low, high = scores.interval(k)
+    return f"top-{k}", f"{scores.hits(k):,}", f"{scores.n:,}", f"{scores.top(k):.2%}", f"{low:.2%} to {high:.2%}"

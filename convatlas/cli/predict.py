@@ -1,0 +1,80 @@
+"""`convatlas predict`: what a trained network takes image files for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..predict import Prediction
+
+HELP = "rank the classes of image files and folders by a trained run"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.description = f"{HELP}. Exit status: 0 all predicted, 1 some files could not be read, 2 none could."
+    parser.add_argument("folder", metavar="RUN", help="the folder that `convatlas train` or `demo` wrote")
+    parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to look for images in")
+    parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes for each image (default 5)")
+    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint (default best)")
+    parser.add_argument("--batch", metavar="N", type=int, default=32, help="images at a time (default 32)")
+    parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..predict import image_files, predict_files
+    from ..train.fit import choose_device
+    from ..train.run import open_run
+
+    trained, device = open_run(args.folder), choose_device(args.device)
+    predictions = Reported(
+        predict_files(
+            trained.load(args.which, device),
+            trained.classes,
+            trained.preprocess,
+            image_files(args.paths),
+            top=args.top,
+            batch=args.batch,
+            device=device,
+        )
+    )
+    (print_array if args.json else print_text)(predictions)
+    return 0 if not predictions.bad else 1 if predictions.good else 2
+
+
+class Reported:
+    """The predictions as they come, counted; what could not be read is told on stderr."""
+
+    def __init__(self, predictions: Iterable[Prediction]):
+        self.predictions, self.good, self.bad = predictions, 0, 0
+
+    def __iter__(self) -> Iterator[Prediction]:
+        for prediction in self.predictions:
+            if prediction.error is None:
+                self.good += 1
+            else:
+                self.bad += 1
+                print(f"convatlas: {prediction.error}", file=sys.stderr)
+            yield prediction
+
+
+def print_array(predictions: Iterable[Prediction]) -> None:
+    """One JSON array, an element a line, each printed as soon as it is there."""
+    before = "[\n"
+    for prediction in predictions:
+        print(before + json.dumps(prediction.to_json(), ensure_ascii=False), end="", flush=True)
+        before = ",\n"
+    print("[]" if before == "[\n" else "\n]")
+
+
+def print_text(predictions: Iterable[Prediction]) -> None:
+    """The file, and its classes below it, the likeliest first."""
+    for prediction in predictions:
+        if prediction.error is None:
+            print(prediction.file, flush=True)
+            for name, probability in prediction.ranked:
+                print(f"  {probability:7.2%}  {name}", flush=True)

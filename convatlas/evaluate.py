@@ -1,0 +1,224 @@
+"""How good a network is on a split: top-k accuracy, loss, confusion. Every image is counted exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .data import load_data
+from .dataset import Data, Split, normalise
+from .errors import UserError, unknown
+from .layers import eval_mode
+from .preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from .train.run import Run  # train calls evaluate_split: not the other way round
+
+Progress = Callable[[Sequence[int]], Iterable[int]]
+SPLITS = ("test", "train")
+MATRIX_CLASSES = 20  # up to so many, the whole confusion matrix is shown
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network made of each image, and every figure that follows from it.
+
+    A class is ranked by its logit; of two equal logits the class of the lower index comes first, in `predict` too.
+    So a network that gives every class the same logit scores as chance does, not 100%, and top-1 is the diagonal of
+    `confusion`.
+    """
+
+    classes: tuple[str, ...]
+    labels: Tensor  # int64 (N,): the right class of each image
+    predicted: Tensor  # int64 (N,): the class ranked first
+    ranks: Tensor  # int64 (N,): how many classes were ranked before the right one
+    losses: Tensor  # float32 (N,): cross-entropy, in nats
+
+    @property
+    def n(self) -> int:
+        return len(self.labels)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return self.losses.double().mean().item()
+
+    @property
+    def top1(self) -> float:
+        return self.top(1)
+
+    def top(self, k: int) -> float:
+        """The share of images whose right class is among the first k. Raises UserError unless 1 <= k <= classes."""
+        return self.hits(k) / self.n
+
+    def hits(self, k: int) -> int:
+        if not 1 <= k <= len(self.classes):
+            raise UserError(f"top-{k} means nothing with {len(self.classes)} classes; give 1 to {len(self.classes)}")
+        return int((self.ranks < k).sum())
+
+    def interval(self, k: int = 1) -> tuple[float, float]:
+        """The 95% interval (Wilson, 1927) of `top(k)`: where the accuracy on endless such images would lie."""
+        n, p, z = self.n, self.top(k), 1.959964
+        centre, half = (p + z * z / (2 * n)), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+    @property
+    def confusion(self) -> Tensor:
+        """int64 (classes, classes): how many images of the row's class were taken for the column's."""
+        c = len(self.classes)
+        return torch.bincount(self.labels * c + self.predicted, minlength=c * c).view(c, c)
+
+    @property
+    def per_class(self) -> tuple[float | None, ...]:
+        """Top-1 accuracy within each class; None where the split has no image of it."""
+        c = len(self.classes)
+        images = torch.bincount(self.labels, minlength=c).tolist()
+        right = torch.bincount(self.labels[self.ranks == 0], minlength=c).tolist()
+        return tuple(r / n if n else None for r, n in zip(right, images, strict=True))
+
+    def confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
+        """The most frequent mistakes: (right class, class taken for it, images), most frequent first."""
+        c = len(self.classes)
+        wrong = self.ranks > 0
+        pairs, counts = torch.unique(self.labels[wrong] * c + self.predicted[wrong], return_counts=True)
+        first = counts.sort(descending=True, stable=True).indices[:limit]
+        return [
+            (self.classes[pair // c], self.classes[pair % c], count)
+            for pair, count in zip(pairs[first].tolist(), counts[first].tolist(), strict=True)
+        ]
+
+    def to_json(self, topk: Sequence[int] | None = None) -> dict[str, Any]:
+        """Every figure as plain data; the confusion matrix (a row a right class) for at most MATRIX_CLASSES classes."""
+        few = len(self.classes) <= MATRIX_CLASSES
+        return {
+            "images": self.n,
+            "loss": self.loss,
+            **{f"top{k}": self.top(k) for k in topk or usual_topk(len(self.classes))},
+            "classes": list(self.classes),
+            "per_class": self.per_class,
+            "confused": [{"class": right, "taken_for": taken, "images": n} for right, taken, n in self.confused()],
+            **({"confusion": self.confusion.tolist()} if few else {}),
+        }
+
+
+def usual_topk(classes: int) -> tuple[int, ...]:
+    """Top-1, and top-5 where there are more than 5 classes (top-5 of 5 is always 100%)."""
+    return (1, 5) if classes > 5 else (1,)
+
+
+def evaluate(
+    run: Run,
+    data: Data | str,
+    *,
+    split: str = "test",
+    which: str = "best",
+    batch: int = 256,
+    device: str | torch.device = "cpu",
+    progress: Progress = iter,
+) -> Scores:
+    """The scores of a run (see `open_run`) on a split, "test" or "train", of data (what `load_data` gave, or takes).
+
+    Raises UserError for data whose classes are not the run's, and as `load_data` and `evaluate_split` do.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    data = load_data(data, seed=run.record["seed"]) if isinstance(data, str) else data
+    images = getattr(data, split)
+    match_classes(images, run.classes)
+    net = run.load(which, device=device)
+    return evaluate_split(net, images, run.preprocess, batch=batch, device=device, progress=progress)
+
+
+def evaluate_split(
+    net: nn.Module,
+    split: Split,
+    preprocess: Preprocess,
+    *,
+    batch: int = 256,
+    device: str | torch.device = "cpu",
+    progress: Progress = iter,
+) -> Scores:
+    """The scores of `net` on every image of `split`, each counted exactly once, the last, smaller batch included.
+
+    `progress` wraps the batches' first indices, to draw a bar. The network is moved to `device`, evaluated in eval
+    mode, and left in the mode it was in. Raises UserError for an empty split, for a network with another number of
+    classes, and for logits that are not finite.
+    """
+    if batch < 1:
+        raise UserError(f"batch {batch} is no number of images; give at least 1")
+    n = len(split)
+    if n == 0:
+        raise UserError(f"the {split.name} split has no image; there is nothing to evaluate")
+    labels = torch.as_tensor(split.labels, device="cpu")
+    predicted, ranks, losses = torch.full((n,), -1), torch.full((n,), -1), torch.full((n,), torch.nan)
+    times_counted = torch.zeros(n, dtype=torch.int64)
+    net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with eval_mode(net):
+        for start in progress(range(0, n, batch)):
+            here = slice(start, min(start + batch, n))
+            logits = logits_of(net, split.fetch(range(n)[here], preprocess), preprocess, device)
+            assert len(logits) == len(labels[here]), "as many rows of logits as images"
+            if logits.shape[1] != len(split.classes):
+                raise UserError(
+                    f"the network has {logits.shape[1]} classes and the data have {len(split.classes)}; "
+                    "evaluate on data of the classes it was trained on"
+                )
+            bad = (~logits.isfinite()).any(1).nonzero()
+            if len(bad):
+                raise UserError(
+                    f"the network's output for image {start + int(bad[0])} is not finite, so the classes have no "
+                    "ranking; its training diverged: take an earlier checkpoint, or train with a smaller lr"
+                )
+            predicted[here] = ranking(logits, 1)[:, 0]
+            ranks[here] = rank_of(logits, labels[here])
+            losses[here] = F.cross_entropy(logits, labels[here], reduction="none")
+            times_counted[here] += 1
+    assert (times_counted == 1).all(), "every image is counted exactly once"
+    return Scores(tuple(split.classes), labels, predicted, ranks, losses)
+
+
+@torch.inference_mode()
+def logits_of(net: nn.Module, images: Tensor, preprocess: Preprocess, device: str | torch.device = "cpu") -> Tensor:
+    """float32 logits (n, classes), on the CPU, of uint8 images (n, C, H, W) whose geometry is already right."""
+    x = normalise(images.to(device), preprocess).to(memory_format=torch.channels_last)
+    return net(x).float().cpu()
+
+
+def ranking(logits: Tensor, k: int) -> Tensor:
+    """The k first classes of each row (n, k), the highest logit first; of equal logits, the lower index first."""
+    return logits.sort(dim=1, descending=True, stable=True).indices[:, :k]
+
+
+def rank_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes `ranking` puts before the right one, for each row (n,)."""
+    right = logits.gather(1, labels[:, None])
+    index = torch.arange(logits.shape[1])
+    return ((logits > right) | ((logits == right) & (index < labels[:, None]))).sum(1)
+
+
+def match_classes(split: Split, classes: Sequence[str]) -> None:
+    """Raises UserError unless the split's classes are the run's `classes`, in the same order."""
+    ours, theirs = tuple(classes), tuple(split.classes)
+    if ours == theirs:
+        return
+    new, missing = [c for c in theirs if c not in set(ours)], [c for c in ours if c not in set(theirs)]
+    if new or missing:
+        parts = [f"{_some(new)} new to it"] if new else []
+        parts += [f"{_some(missing)} missing"] if missing else []
+        differ = f"the data's classes are not the run's: {', '.join(parts)}"
+    else:
+        i, (a, b) = next((i, pair) for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1])
+        differ = f"the data number their classes otherwise than the run: class {i} is {b!r} here, {a!r} there"
+    raise UserError(f"{differ}; evaluate on data with the run's {len(ours)} classes")
+
+
+def _some(names: Sequence[str], limit: int = 3) -> str:
+    shown = ", ".join(repr(c) for c in names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

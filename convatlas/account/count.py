@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from ..catalogue import Variant, find
 from ..errors import UserError
 from ..layers import ConvNet, ConvSame, Shape, eval_mode, shape_after
-from .operators import FREE, INERT, MACS, POINTWISE, aten
+from .operators import FREE, INERT, MACS, POINTWISE, SHORTCUTS, aten
 from .rows import Account, Row
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -41,12 +41,16 @@ def _count(net: nn.Module, name: str, shape: Shape | None, batch: int) -> Accoun
         raise UserError(f"{name} does not say what images it takes; give input=(channels, height, width)")
     if isinstance(net, ConvNet):
         name = net.variant or name
-        shape_after(net, shape)  # refuses what does not fit, in words
     watch = _Watch(net)
     meta = {k: torch.empty_like(t, device="meta") for k, t in (*net.named_parameters(), *net.named_buffers())}
     images = torch.empty(batch, *shape, device="meta")
     with eval_mode(net), torch.no_grad(), watch:
-        torch.func.functional_call(net, meta, images)
+        try:
+            torch.func.functional_call(net, meta, images)
+        except RuntimeError:
+            if isinstance(net, ConvNet):
+                shape_after(net, shape)  # says in words what does not fit
+            raise
     return Account(name, tuple(shape), batch, tuple(watch.rows), tuple(watch.uncounted), tuple(watch.idle().items()))
 
 
@@ -88,10 +92,14 @@ class _Watch(TorchDispatchMode):
             hook.remove()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        shortcut = SHORTCUTS.get(func)
+        out = shortcut(*args, **kwargs) if shortcut else None
+        if out is None:
+            out = func(*args, **kwargs)
         op = func.overloadpacket
         frame = self.frames[-1]
-        macs = MACS[op](out, *args, **(kwargs or {})) if op in MACS else 0
+        macs = MACS[op](out, *args, **kwargs) if op in MACS else 0
         if not any(op in known for known in (MACS, INERT, POINTWISE, FREE)):
             self.uncounted[f"{self.paths[frame.module] or type(frame.module).__name__}: {op}"] = None
         if _is_leaf(frame.module):

@@ -216,7 +216,7 @@ class Canary:
 
 HERE = f"{__name__}\ncanary".encode()
 CLASS = f"{__name__}\nCanary".encode()
-RUN = f"__import__({__name__!r}).canary()"
+RUN = f"__import__('sys').modules[{__name__!r}].canary()"
 
 
 def named(module: str, name: str) -> bytes:

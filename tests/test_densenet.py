@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from oracles import compare, torchvision_models
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -10,6 +9,8 @@ from convatlas.account import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.nets.densenet import VARIANTS, Composite, DenseBlock
+
+from .oracles import compare, torchvision_models
 
 ROWS = {v.name: v for v in VARIANTS}
 

@@ -7,16 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from convatlas.account import account, holds
+from convatlas.account import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvBN, ConvNet
 from convatlas.nets import resnet, resnet_cifar
 from convatlas.nets.resnet import BasicBlock, Bottleneck, BottleneckV15, PaddedShortcut
 
 ROWS = {v.name: v for v in (*resnet.VARIANTS, *resnet_cifar.VARIANTS)}
-QUICK = [name for name in ROWS if "1202" not in name]
 
 
 def build(name: str, **options: object) -> ConvNet:
@@ -78,18 +76,6 @@ def bottleneck_params(depths: tuple[int, ...]) -> int:
 def test_bottleneck_parameters_by_hand(layers: int, depths: tuple[int, ...]) -> None:
     for name in (f"resnet{layers}", f"resnet{layers}_v1_5"):
         assert sum(p.numel() for p in on_meta(name).parameters()) == bottleneck_params(depths)
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_claims_and_macs(name: str) -> None:
-    counted = account(ROWS[name])
-    for claim in ROWS[name].claims:
-        if (verdict := holds(claim, counted)) is not None:
-            assert verdict == (claim.gap is None), claim
-    net = on_meta(name).eval()
-    with FlopCounterMode(display=False) as flops, torch.no_grad():
-        net(torch.empty(1, *ROWS[name].input, device="meta"))
-    assert counted.totals.macs * 2 == flops.get_total_flops()
 
 
 def test_depth_1202() -> None:

@@ -39,10 +39,10 @@ class Preprocess:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
         if self.order not in ("RGB", "BGR"):
             raise unknown("channel order", self.order, ("RGB", "BGR"))
-        channels, height, width = self.input
-        if channels not in (1, 3) or height < 1 or width < 1:
-            size = "x".join(map(str, self.input))
+        size = "x".join(map(str, self.input))
+        if len(self.input) != 3 or self.input[0] not in (1, 3) or min(self.input) < 1:
             raise UserError(f"input {size} is not the size of an image; give 1xHxW (grey) or 3xHxW (colour)")
+        channels, height, width = self.input
         for name in ("mean", "std"):
             if len(getattr(self, name)) != channels:
                 raise UserError(f"{name} has {len(getattr(self, name))} values for {channels} channels; give one each")
@@ -68,4 +68,7 @@ class Preprocess:
             if not isinstance(record.get(name), list | tuple):
                 raise UserError(f"the preprocessing record has no list {name!r}; it is not whole")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UserError(f"the preprocessing record holds a value of the wrong type ({error})") from error

@@ -1,10 +1,12 @@
 """load_data and preprocess_for: which source it is, and how its images reach a network."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from convatlas.data import SOURCES, load_data, preprocess_for
 from convatlas.dataset import Data, MemorySplit, normalise, recolour
@@ -149,6 +151,17 @@ def test_a_grey_network_sees_the_statistics_of_the_luma() -> None:
 def test_the_real_sets_are_told_apart(real_data: Path) -> None:
     names = {place: load_data(str(real_data / place)).name for place in ("", "mnist", "hymenoptera")}
     assert names == {"": "cifar10", "mnist": "mnist", "hymenoptera": "hymenoptera"}
+
+
+def test_provenance_tells_the_whole_path(tmp_path: Path, monkeypatch) -> None:
+    """A run is evaluated from another folder than it was trained in."""
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / "x" / name)
+    monkeypatch.chdir(tmp_path)
+    provenance = load_data("folder:x").provenance
+    assert provenance["train"]["path"] == str(tmp_path / "x")
+    assert json.loads(json.dumps(provenance)) == provenance
 
 
 def test_sources_are_what_the_help_shows() -> None:

@@ -48,6 +48,7 @@ def test_json_gives_back_an_equal_record() -> None:
         ({"order": "RGBA"}, "no channel order named 'RGBA'"),
         ({"input": (2, 24, 20)}, "input 2x24x20 is not the size of an image"),
         ({"input": (3, 0, 20)}, "input 3x0x20 is not the size of an image"),
+        ({"input": (24, 20)}, "input 24x20 is not the size of an image"),
         ({"mean": (0.5,)}, "mean has 1 values for 3 channels"),
         ({"std": (0.5,) * 4}, "std has 4 values for 3 channels"),
         ({"std": (0.5, 0.0, 0.5)}, "give values above 0"),
@@ -66,6 +67,8 @@ def test_a_wrong_record_is_refused() -> None:
         Preprocess.from_json({**PLAIN.to_json(), "meen": [0.0]})
     with pytest.raises(UserError, match="no list 'std'"):
         Preprocess.from_json({"input": [1, 8, 8], "mean": [0.0]})
+    with pytest.raises(UserError, match="holds a value of the wrong type"):
+        Preprocess.from_json({**PLAIN.to_json(), "std": ["a", "b", "c"]})
 
 
 def test_luma_is_pillows_for_every_pair_of_extremes_and_many_colours() -> None:

@@ -53,7 +53,7 @@ def existing(place: Path) -> Path:
         raise UserError(f"there is no data folder {at}")
     if not at.is_dir():
         raise UserError(f"{at} is a file; give the folder that it is in, or that it unpacks to")
-    return at
+    return at.absolute()
 
 
 def load_kind(kind: str, at: Path, seed: int) -> Data:

@@ -5,7 +5,7 @@ Read beside Fig. 2 (how the cells stack), Fig. 4 (NASNet-A's cells) and the smal
 normal cells a stage and C channels before the classifier, so C / 24 filters in the first cell.
 A cell joins more than Fig. 4 draws: the normal one its older input too, the reduction one its second sum. So does the
 released model (tensorflow/models, slim/nets/nasnet), and only so do the published counts come out: C is 24 filters.
-NASNet-B and NASNet-C are missing: their cells exist as drawings only, see docs/not-recovered.md.
+NASNet-B and NASNet-C are missing: we have no copy of the drawings of their cells, see docs/not-recovered.md.
 Departures from the paper: batch norm's running statistics move by torch's 0.1 a step (released for ImageNet: 0.0003).
 """
 
@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError, unknown
-from ..layers import ConvBN, ConvNet, ConvSame, Shape, classifier, shape_after, stack
+from ..layers import ConvBN, ConvNet, ConvSame, Shape, classifier, stack
+from .googlenet import aux_input
 
 PAPER = Paper(
     "Learning Transferable Architectures for Scalable Image Recognition",
@@ -294,7 +295,7 @@ class NASNet(ConvNet):
 
     def _auxiliary(self, input: Shape, classes: int, eps: float) -> nn.Module:
         pool = stack(relu=nn.ReLU(), pool=nn.AvgPool2d(5, 3))
-        c, h, w = shape_after(nn.Sequential(self.stem, *list(self.stages.children())[:3], Newest(), pool), input)
+        c, h, w = aux_input(nn.Sequential(self.stem, *list(self.stages.children())[:3], Newest(), pool), input)
         return stack(
             **dict(pool.named_children()),
             conv1=ConvBN(c, 128, 1, eps=eps),

@@ -111,7 +111,10 @@ def _passes(module: nn.Module, shape: Shape) -> bool:
 
 
 class ConvBN(nn.Sequential):
-    """Convolution without bias, batch norm, activation; padded so that stride 1 keeps the size (odd kernels)."""
+    """Convolution without bias, batch norm, activation; padded so that stride 1 keeps the size (odd kernels).
+
+    `padding` may also be "same": TensorFlow's, as in ConvSame.
+    """
 
     def __init__(
         self,
@@ -120,14 +123,17 @@ class ConvBN(nn.Sequential):
         kernel: int | tuple[int, int],
         stride: int = 1,
         *,
-        padding: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] | Literal["same"] | None = None,
         groups: int = 1,
         eps: float = 1e-5,
         act: type[nn.Module] | None = nn.ReLU,
     ):
         kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
         pad = (kh // 2, kw // 2) if padding is None else padding
-        conv = nn.Conv2d(cin, cout, (kh, kw), stride, pad, groups=groups, bias=False)
+        if pad == "same":
+            conv: nn.Conv2d = ConvSame(cin, cout, (kh, kw), stride, groups=groups)
+        else:
+            conv = nn.Conv2d(cin, cout, (kh, kw), stride, pad, groups=groups, bias=False)
         modules: dict[str, nn.Module] = {"conv": conv, "bn": nn.BatchNorm2d(cout, eps=eps)}
         if act is not None:
             modules["act"] = act()
@@ -149,7 +155,16 @@ class Concat(nn.Module):
 class ConvSame(nn.Conv2d):
     """TensorFlow's "SAME" convolution: the output is ceil(size / stride), the odd pixel of padding goes after."""
 
-    def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, *, groups: int = 1, bias: bool = False):
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        bias: bool = False,
+    ):
         super().__init__(cin, cout, kernel, stride, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..catalogue import Shape, Variant
+from ..catalogue import Variant
 from .claims import counted, holds
 from .rows import LEVELS, Account, Row, Totals
 
@@ -18,13 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["LEVELS", "Account", "Row", "Totals", "account", "counted", "holds"]
 
 
-def account(network: nn.Module | Variant | str, input: Shape | None = None, batch: int = 1, **options: Any) -> Account:
+def account(
+    network: nn.Module | Variant | str,
+    input: Any = None,
+    batch: int = 1,
+    *,
+    training: bool = False,
+    strict: bool = False,
+    **options: Any,
+) -> Account:
     """What `network` costs on `batch` images of `input` (C x H x W; a catalogue network's own when None).
 
-    `network` is a module (it is left as it was), a Variant or a catalogue name; `options` are those of
-    `Variant.build` (classes, channels ...). The pass is an evaluation pass, and no weights are allocated.
-    Raises UserError for an unknown name or option, or an input that does not pass.
+    `network` is a catalogue name, a Variant, or any module, which is left as it was; `options` are those of
+    `Variant.build` (classes, channels ...). A module with other inputs takes a tensor, a list of shapes and tensors,
+    or a dict of them by argument name. The pass is an evaluation pass unless `training`; no weights are allocated.
+
+    An operator without a rule is listed in `uncounted`, and the count is partial; with `strict`, and for every
+    catalogue network, that is an error. Raises UserError for an unknown name or option, and an input that does not
+    pass.
     """
     from .count import count  # the only part that needs torch
 
-    return count(network, input, batch, **options)
+    return count(network, input, batch, training, strict, **options)

@@ -1,201 +1,183 @@
-"""One forward pass on the meta device, watched operator by operator; `account` says what it takes and refuses."""
+"""From a traced pass to rows; `account` says what this takes and refuses."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ..catalogue import Variant, find
 from ..errors import UserError
-from ..layers import ConvNet, ConvSame, Shape, eval_mode, shape_after
-from .operators import FREE, INERT, MACS, POINTWISE, SHORTCUTS, aten
+from ..layers import ConvNet
+from .operators import INERT, POINTWISE, names_of
 from .rows import Account, Row
+from .trace import Trace, trace
 
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+NO_VALUES = names_of(INERT)
+IN_PLACE = names_of(POINTWISE) | NO_VALUES
 
 
-def count(network: nn.Module | Variant | str, input: Shape | None, batch: int, **options: Any) -> Account:
+def count(
+    network: nn.Module | Variant | str, input: Any, batch: int, training: bool, strict: bool, **options: Any
+) -> Account:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch!r} is not a count; give a whole number of at least 1")
     if isinstance(network, nn.Module):
         if options:
             raise UserError(f"a built network takes no options such as {next(iter(options))!r}; build it with them")
-        return _count(network, type(network).__name__, input or getattr(network, "input", None), batch)
-    variant = find(network) if isinstance(network, str) else network
-    with torch.device("meta"):
-        net = variant.build(input=input, **options)
-    counted = _count(net, variant.name, net.input, batch)
-    assert not counted.uncounted, f"{variant.name}: no rule for {', '.join(counted.uncounted)}"
-    return counted
-
-
-def _count(net: nn.Module, name: str, shape: Shape | None, batch: int) -> Account:
-    if shape is None:
+        net, name = network, getattr(network, "variant", "") or type(network).__name__
+        input = getattr(network, "input", None) if input is None else input
+    else:
+        variant = find(network) if isinstance(network, str) else network
+        with torch.device("meta"):
+            net = variant.build(input=input, **options)
+        assert isinstance(net, ConvNet)
+        name, input, strict = variant.name, net.input, True
+    if input is None:
         raise UserError(f"{name} does not say what images it takes; give input=(channels, height, width)")
-    if isinstance(net, ConvNet):
-        name = net.variant or name
-    watch = _Watch(net)
-    meta = {k: torch.empty_like(t, device="meta") for k, t in (*net.named_parameters(), *net.named_buffers())}
-    images = torch.empty(batch, *shape, device="meta")
-    with eval_mode(net), torch.no_grad(), watch:
-        try:
-            torch.func.functional_call(net, meta, images)
-        except RuntimeError:
-            if isinstance(net, ConvNet):
-                shape_after(net, shape)  # says in words what does not fit
-            raise
-    return Account(name, tuple(shape), batch, tuple(watch.rows), tuple(watch.uncounted), tuple(watch.idle().items()))
+    args, kwargs = meta_inputs(net, input, batch)
+    traced = trace(net, args, kwargs, training)
+    if strict and traced.uncounted:
+        raise UserError(f"{name} is counted in part only, no rule for {', '.join(traced.uncounted)}; strict=False does")
+    values = sum(t.numel() for t in (*args, *kwargs.values()) if isinstance(t, Tensor))
+    return Account(
+        name=name,
+        input=_shapes(input),
+        batch=batch,
+        rows=tuple(rows_of(traced)),
+        uncounted=traced.uncounted,
+        idle=tuple(idle(traced).items()),
+        input_values=values,
+        value_bytes=max((n.itemsize for n in traced.nodes if n.macs), default=4),
+    )
 
 
-@dataclass
-class _Frame:
-    """A module while its forward runs."""
+def meta_inputs(net: nn.Module, input: Any, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that `input` stands for, on the meta device, in the network's own floating-point type.
 
-    module: nn.Module
-    ops: list[Any]
-    macs: int = 0
+    A shape (without the batch) or a tensor is one argument, a list of them several, a dict named ones.
+    """
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+
+    def one(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to("meta")
+        if _is_shape(value):
+            return torch.empty(batch, *value, dtype=dtype, device="meta")
+        if isinstance(value, tuple | list):
+            return type(value)(map(one, value))
+        return value
+
+    if isinstance(input, dict):
+        return (), {k: one(v) for k, v in input.items()}
+    if isinstance(input, Tensor) or _is_shape(input):
+        return (one(input),), {}
+    if isinstance(input, tuple | list):
+        return tuple(map(one, input)), {}
+    raise UserError(
+        f"input {input!r} is no image size; give (channels, height, width), tensors, a list or a dict of them"
+    )
 
 
-class _Watch(TorchDispatchMode):
-    """Makes rows of the operators and modules that run while it is on."""
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple | list) and bool(value) and all(type(n) is int for n in value)
 
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        self.rows: list[Row] = []
-        self.uncounted: dict[str, None] = {}
-        self.frames: list[_Frame] = []
-        self.used: set[int] = set()
-        self.repeats: Counter[str] = Counter()
-        self.net = net
-        self.paths = {m: path for path, m in net.named_modules()}
-        # taken now: during the pass, meta tensors stand in for the parameters
-        self.own = {m: [(k, id(p), p.numel()) for k, p in m.named_parameters(recurse=False)] for m in self.paths}
 
-    def __enter__(self) -> _Watch:
-        self.hooks = [
-            register_module_forward_pre_hook(self._enter_module),
-            register_module_forward_hook(self._leave_module, always_call=True),
-        ]
-        super().__enter__()
-        return self
+def _shapes(input: Any) -> tuple[Any, ...]:
+    if isinstance(input, Tensor):
+        return tuple(input.shape[1:])
+    if isinstance(input, dict):
+        return tuple((k, _shapes(v)) for k, v in input.items())
+    return tuple(input) if _is_shape(input) else tuple(_shapes(v) if not isinstance(v, int) else v for v in input)
 
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        for hook in self.hooks:
-            hook.remove()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        shortcut = SHORTCUTS.get(func)
-        out = shortcut(*args, **kwargs) if shortcut else None
-        if out is None:
-            out = func(*args, **kwargs)
-        op = func.overloadpacket
-        frame = self.frames[-1]
-        macs = MACS[op](out, *args, **kwargs) if op in MACS else 0
-        if not any(op in known for known in (MACS, INERT, POINTWISE, FREE)):
-            self.uncounted[f"{self.paths[frame.module] or type(frame.module).__name__}: {op}"] = None
-        if _is_leaf(frame.module):
-            frame.ops.append(op)
-            frame.macs += macs
-        elif op not in INERT:
-            self.rows.append(self._operator_row(op, out, args, macs, frame.module))
-        return out
+def rows_of(traced: Trace) -> list[Row]:
+    """One row a leaf module's call, and one an operator called outside leaves, in the order in which they ended."""
+    rows: list[Row] = []
+    within: dict[int, list[int]] = {}  # leaf call: its nodes
+    counted: set[str] = set()  # parameters that a row has already
+    repeats: Counter[str] = Counter()
 
-    def _enter_module(self, module: nn.Module, args: Any) -> None:
-        if module in self.paths:
-            self.frames.append(_Frame(module, []))
+    def first_reads(nodes: Sequence[int]) -> dict[str, Any]:
+        """Weights and biases that these nodes are the first to read."""
+        fresh = {p for n in nodes for p in traced.nodes[n].parameters} - counted
+        counted.update(fresh)
+        biases = sum(traced.parameters[p] for p in fresh if p.endswith("bias"))
+        return {"weights": sum(traced.parameters[p] for p in fresh) - biases, "biases": biases}
 
-    def _leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
-        if module not in self.paths:
-            return
-        frame = self.frames.pop()
-        weights, biases = self._first_use(module)
-        if type(module) in CONTAINERS:
-            return
-        if _is_leaf(module):
-            self.rows.append(self._module_row(frame, out, weights, biases))
-        elif weights or biases:
-            self.rows.append(self._row(module, self.paths[module], "Parameter", (), weights=weights, biases=biases))
-
-    def _first_use(self, module: nn.Module) -> tuple[int, int]:
-        """The module's own parameters that no earlier row counted: weights, biases."""
-        fresh = [(k, n) for k, i, n in self.own[module] if i not in self.used]
-        self.used.update(i for _, i, _ in self.own[module])
-        biases = sum(n for k, n in fresh if k.endswith("bias"))
-        return sum(n for _, n in fresh) - biases, biases
-
-    def _module_row(self, frame: _Frame, out: Any, weights: int, biases: int) -> Row:
-        module = frame.module
-        tensor = next(t for t in tree_leaves(out) if isinstance(t, Tensor))
-        computed = [op for op in frame.ops if op not in INERT]
-        geometry: dict[str, Any] = {}
-        if hasattr(module, "kernel_size"):
-            geometry = {k: _pair(getattr(module, a)) for k, a in (("kernel", "kernel_size"), ("stride", "stride"))}
-            geometry["padding"] = "same" if isinstance(module, ConvSame) else _pair(module.padding)
-            geometry["groups"] = getattr(module, "groups", 1)
-        return self._row(
-            module,
-            self.paths[module],
-            type(module).__name__,
-            tuple(tensor.shape[1:]),
-            **geometry,
-            weights=weights,
-            biases=biases,
-            macs=frame.macs,
-            activations=tensor.numel() if computed else 0,
-            pointwise=all(op in POINTWISE for op in computed),
-        )
-
-    def _operator_row(self, op: Any, out: Any, args: Any, macs: int, module: nn.Module) -> Row:
-        tensor = next(t for t in tree_leaves(out) if isinstance(t, Tensor))
-        name = str(op).rpartition(".")[2].strip("_")
-        path = ".".join(filter(None, (self.paths[module], name)))
-        self.repeats[path] += 1
-        geometry: dict[str, Any] = {}
-        if op is aten.convolution:
-            geometry = dict(
-                kernel=tuple(args[1].shape[2:]), stride=tuple(args[3]), padding=tuple(args[4]), groups=args[8]
+    for kind, index in traced.events:
+        if kind == "node":
+            node = traced.nodes[index]
+            call = traced.calls[node.call]
+            if call.leaf:
+                within.setdefault(node.call, []).append(index)
+            elif node.op not in NO_VALUES:
+                name = node.op.strip("_")
+                path = f"{call.path}.{name}".lstrip(".")
+                repeats[path] += 1
+                rows.append(
+                    Row(
+                        path=path if repeats[path] == 1 else f"{path}_{repeats[path]}",
+                        op=name,
+                        shape=node.shape[1:],
+                        **functional_geometry(node.op, node.args),
+                        **first_reads([index]),
+                        macs=node.macs,
+                        activations=prod(node.shape),
+                        pointwise=node.op in IN_PLACE,
+                        **block_of(traced, node.call),
+                    )
+                )
+            continue
+        call = traced.calls[index]
+        if not call.leaf or call.container or index not in traced.outputs:
+            continue
+        nodes = within.get(index, [])
+        computed = [n for n in nodes if traced.nodes[n].op not in NO_VALUES]
+        shape = traced.outputs[index]
+        rows.append(
+            Row(
+                path=call.path,
+                op=call.kind,
+                shape=shape[1:],
+                **call.geometry,
+                **first_reads(nodes),
+                macs=sum(traced.nodes[n].macs for n in nodes),
+                activations=prod(shape) if computed else 0,
+                pointwise=all(traced.nodes[n].op in IN_PLACE for n in computed),
+                **block_of(traced, call.parent),
             )
-        if self.repeats[path] > 1:
-            path = f"{path}_{self.repeats[path]}"
-        return self._row(
-            module,
-            path,
-            name,
-            tuple(tensor.shape[1:]),
-            **geometry,
-            macs=macs,
-            activations=tensor.numel(),
-            pointwise=op in POINTWISE,
         )
-
-    def _row(self, module: nn.Module, path: str, op: str, shape: tuple[int, ...], **counts: Any) -> Row:
-        """A row, placed in its block: the outermost module around it that is no mere container."""
-        running = [f.module for f in self.frames if f.module is not module] + [module]
-        around = [m for m in running if m is not self.net and type(m) not in CONTAINERS and not _is_leaf(m)]
-        place = (self.paths[around[0]], type(around[0]).__name__) if around else ("", "")
-        return Row(path, op, shape, **counts, block=place[0], block_op=place[1])
-
-    def idle(self) -> dict[str, int]:
-        """Parameters of modules that never ran, by the outermost such module."""
-        found: Counter[str] = Counter()
-        for name, p in self.net.named_parameters():
-            if id(p) not in self.used:
-                found[name.split(".")[0]] += p.numel()
-        return dict(found)
+    return rows
 
 
-def _is_leaf(module: nn.Module) -> bool:
-    return next(module.children(), None) is None
+def functional_geometry(op: str, args: tuple[Any, ...]) -> dict[str, Any]:
+    """Kernel, stride, padding and groups of a functional convolution."""
+    if op != "convolution":
+        return {}
+    _, weight, _, stride, padding, *_, groups = args
+    return {"kernel": tuple(weight[2:]), "stride": tuple(stride), "padding": tuple(padding), "groups": groups}
 
 
-def _pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, int) else value if isinstance(value, str) else tuple(value)
+def block_of(traced: Trace, call: int) -> dict[str, Any]:
+    """The block around a call: the outermost module below the network that is no mere container."""
+    around = []
+    while call > 0:
+        if not traced.calls[call].container:
+            around.append(traced.calls[call])
+        call = traced.calls[call].parent
+    return {"block": around[-1].path, "block_op": around[-1].kind} if around else {"block": "", "block_op": ""}
+
+
+def idle(traced: Trace) -> dict[str, int]:
+    """Parameters that no operator read, by the network's child that they are in."""
+    read = {p for node in traced.nodes for p in node.parameters}
+    found: Counter[str] = Counter()
+    for name, n in traced.parameters.items():
+        if name not in read:
+            found[name.split(".")[0]] += n
+    return dict(found)

@@ -84,6 +84,13 @@ def _cat(tensors: list[Tensor], dim: int = 0) -> Tensor | None:
     return first.new_empty(shape)
 
 
+KNOWN = frozenset(MACS) | INERT | POINTWISE | FREE
+
+
+def names_of(operators: frozenset[Any]) -> frozenset[str]:
+    return frozenset(op.__name__ for op in operators)
+
+
 # What these make of meta tensors, at a fiftieth of the time that torch's own shape functions take; None: ask torch.
 SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten.native_batch_norm.default: _batch_norm,

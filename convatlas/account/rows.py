@@ -58,11 +58,12 @@ class Account:
     """What was counted (`rows`), and what was not: operators without a rule, parameters that no layer used."""
 
     name: str
-    input: tuple[int, ...]  # C x H x W
+    input: tuple[Any, ...]  # C x H x W; of several inputs, the shape of each
     batch: int
     rows: tuple[Row, ...]
     uncounted: tuple[str, ...] = ()
     idle: tuple[tuple[str, int], ...] = ()  # (module path, parameters)
+    input_values: int = 0  # of the whole batch
     value_bytes: int = 4  # float32
 
     @property
@@ -71,7 +72,7 @@ class Account:
             weights=sum(r.weights for r in self.rows),
             biases=sum(r.biases for r in self.rows),
             macs=sum(r.macs for r in self.rows),
-            activations=self.batch * prod(self.input) + sum(r.activations for r in self.rows if not r.pointwise),
+            activations=self.input_values + sum(r.activations for r in self.rows if not r.pointwise),
             pointwise_activations=sum(r.activations for r in self.rows if r.pointwise),
             idle=sum(n for _, n in self.idle),
         )
@@ -98,6 +99,7 @@ class Account:
             "name": self.name,
             "input": list(self.input),
             "batch": self.batch,
+            "input_values": self.input_values,
             "value_bytes": self.value_bytes,
             "uncounted": list(self.uncounted),
             "idle": [list(i) for i in self.idle],
@@ -116,6 +118,7 @@ class Account:
             rows=tuple(rows),
             uncounted=tuple(record["uncounted"]),
             idle=tuple((path, n) for path, n in record["idle"]),
+            input_values=record["input_values"],
             value_bytes=record["value_bytes"],
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ..catalogue import Variant, find
 from ..errors import UserError
@@ -43,15 +44,16 @@ def count(
     traced = trace(net, args, kwargs, training)
     if strict and traced.uncounted:
         raise UserError(f"{name} is counted in part only, no rule for {', '.join(traced.uncounted)}; strict=False does")
-    values = sum(t.numel() for t in (*args, *kwargs.values()) if isinstance(t, Tensor))
+    tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    shapes = tuple(tuple(t.shape[1:]) for t in tensors)
     return Account(
         name=name,
-        input=_shapes(input),
+        input=shapes[0] if len(shapes) == 1 else shapes,
         batch=batch,
         rows=tuple(rows_of(traced)),
         uncounted=traced.uncounted,
         idle=tuple(idle(traced).items()),
-        input_values=values,
+        input_values=sum(t.numel() for t in tensors),
         value_bytes=max((n.itemsize for n in traced.nodes if n.macs), default=4),
     )
 
@@ -85,14 +87,6 @@ def meta_inputs(net: nn.Module, input: Any, batch: int) -> tuple[tuple[Any, ...]
 
 def _is_shape(value: Any) -> bool:
     return isinstance(value, tuple | list) and bool(value) and all(type(n) is int for n in value)
-
-
-def _shapes(input: Any) -> tuple[Any, ...]:
-    if isinstance(input, Tensor):
-        return tuple(input.shape[1:])
-    if isinstance(input, dict):
-        return tuple((k, _shapes(v)) for k, v in input.items())
-    return tuple(input) if _is_shape(input) else tuple(_shapes(v) if not isinstance(v, int) else v for v in input)
 
 
 def rows_of(traced: Trace) -> list[Row]:

@@ -34,6 +34,7 @@ MACS: dict[Any, Callable[..., int]] = {
     aten.dot: lambda out, a, b: a.numel(),
     aten.addmm: _addmm,
     aten.baddbmm: _addmm,
+    aten.addbmm: lambda out, bias, a, b, **scales: a.shape[0] * out.numel() * a.shape[-1],
 }
 
 
@@ -45,7 +46,9 @@ def _named(names: str) -> frozenset[Any]:
 INERT = _named("""
     view _unsafe_view reshape permute transpose t expand squeeze unsqueeze select slice split split_with_sizes unbind
     as_strided detach alias chunk unfold narrow diagonal lift_fresh zeros ones full empty zeros_like ones_like full_like
-    empty_like new_zeros new_empty new_ones new_full arange scalar_tensor empty_strided fill_ zero_
+    empty_like new_zeros new_empty new_ones new_full arange scalar_tensor empty_strided fill_ zero_ linspace eye
+    tril_indices triu_indices movedim unflatten flatten view_as real imag unsafe_split unsafe_chunk rand randn rand_like
+    randn_like
 """)
 
 # Computes each output value from the input values at the same place (and from per-channel constants).
@@ -53,15 +56,23 @@ POINTWISE = _named("""
     relu relu_ hardtanh hardtanh_ tanh tanh_ sigmoid sigmoid_ silu silu_ hardswish hardswish_ hardsigmoid hardsigmoid_
     elu elu_ gelu leaky_relu leaky_relu_ _prelu_kernel threshold native_batch_norm _native_batch_norm_legit
     _native_batch_norm_legit_no_training native_dropout bernoulli_ add add_ sub sub_ rsub mul mul_ div div_ neg exp log
-    sqrt rsqrt pow square abs reciprocal clamp clamp_ clamp_min maximum minimum where eq clone copy_ _to_copy
+    sqrt rsqrt pow square abs reciprocal clamp clamp_ clamp_min clamp_max maximum minimum where eq ne lt le gt ge clone
+    copy_ _to_copy sin cos tan erf log1p log2 log10 expm1 softplus mish log_sigmoid_forward floor ceil round sign exp_
+    log_ sqrt_ neg_ pow_ remainder fmod logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not
+    masked_fill masked_fill_ isnan isinf nan_to_num tril triu celu selu addcmul addcdiv lerp
 """)
 
 # Makes values of another shape, or from several places, without multiplying matrices: joins, pools, pads, reduces.
 FREE = _named("""
-    cat stack sum mean amax max var topk argmax linalg_vector_norm _softmax _log_softmax native_layer_norm
+    cat stack sum mean amax max amin min prod var var_mean std std_mean any all cumsum topk sort argsort argmax argmin
+    linalg_vector_norm norm logsumexp _softmax _safe_softmax _log_softmax native_layer_norm _fused_rms_norm embedding
     native_group_norm max_pool2d_with_indices avg_pool2d avg_pool3d _adaptive_avg_pool2d adaptive_max_pool2d
-    constant_pad_nd index index_select gather index_add repeat roll flip upsample_nearest2d upsample_bilinear2d
-    max_unpool2d native_channel_shuffle
+    constant_pad_nd index index_select index_put index_put_ gather index_add scatter scatter_add one_hot repeat
+    repeat_interleave roll flip upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa
+    _upsample_bicubic2d_aa upsample_nearest1d upsample_linear1d upsample_nearest3d upsample_trilinear3d max_unpool2d
+    max_pool3d_with_indices _adaptive_avg_pool3d adaptive_max_pool3d reflection_pad1d reflection_pad2d reflection_pad3d
+    replication_pad1d replication_pad2d replication_pad3d im2col col2im pixel_shuffle pixel_unshuffle grid_sampler_2d
+    native_channel_shuffle _weight_norm_interface
 """)
 
 

@@ -156,6 +156,7 @@ TABLE_3 = "Table 3, 10-crop"
 TABLE_4 = "Table 4, fully convolutional at scales 224, 256, 384, 480, 640"
 TORCH = "fb.resnet.torch README, single crop 224"
 CAFFE = "deep-residual-networks README, single crop 224"
+PREACT = "Identity Mappings (He et al., 2016), Table 5, single crop 320"
 SENET = "SENet (Hu et al., 2017), Table 2"
 
 
@@ -203,7 +204,8 @@ VARIANTS = family(ResNet, PAPER, [
         *errors((TABLE_3, "21.75", "6.05"), (TABLE_4, "19.87", "4.60"), (CAFFE, "23.6", "7.1"))]),
     Variant("resnet152", TABLE_1[152], recipe="resnet", claims=[
         *counts("60,192,808", "11,282,415,616", "11.3"), Claim("gmacs", "11.3", SENET),
-        *errors((TABLE_3, "21.43", "5.71"), (TABLE_4, "19.38", "4.49"), (CAFFE, "23.0", "6.7"))]),
+        *errors((TABLE_3, "21.43", "5.71"), (TABLE_4, "19.38", "4.49"), (CAFFE, "23.0", "6.7"),
+            (PREACT, "21.3", "5.5"))]),
     Variant("resnet50_v1_5", TABLE_1[50] | V1_5, recipe="resnet", note="torchvision's resnet50", claims=[
         *counts("25,557,032", "4,089,184,256"),
         *errors((TORCH, "24.01", "7.02"))]),

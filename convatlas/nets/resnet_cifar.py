@@ -68,7 +68,8 @@ def plain(depth: int, *claims: Claim) -> Variant:
 
 def resnet(depth: int, params: str, *claims: Claim) -> Variant:
     claims = (*counts(depth), Claim("params", params, "Table 6"), *claims)
-    return Variant(f"resnet{depth}", dict(depth=depth), recipe="resnet_cifar", claims=claims)
+    recipe = "resnet_cifar" if depth < 110 else "resnet_cifar_110"
+    return Variant(f"resnet{depth}", dict(depth=depth), recipe=recipe, claims=claims)
 
 
 def projected(depth: int) -> Variant:

@@ -158,6 +158,14 @@ def test_every_parameter_learns(order: str, convs: object) -> None:
     assert [k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
 
 
+def test_timms_first_batch_norm_sees_pooled_maps() -> None:
+    def places(name: str) -> list[str]:
+        return [r.op for r in account(ROWS[name]).rows][:5]
+
+    assert places("preact_resnet50") == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "Conv2d"]
+    assert places("preact_resnet50_timm") == ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU", "Conv2d"]
+
+
 def test_depths_of_the_paper() -> None:
     for name, units in (("preact_resnet110", 18), ("preact_resnet164", 18), ("preact_resnet1001", 111)):
         with torch.device("meta"):

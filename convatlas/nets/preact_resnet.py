@@ -5,7 +5,7 @@ from one addition to the next. Section 4.1: the first unit's activation stands r
 after the last unit comes one more. A unit that changes shape gives its activated input to its shortcut as well, which
 has no batch norm of its own where the branch ends in none; stride and initial variance 2 / fan-out are as in the
 released code (resnet-1k-layers), the zero maps of option A as in the ResNet file.
-Departures from the paper: none; `_v1_5` rows have the stride on the 3x3 convolution (fb.resnet.torch, timm).
+Departures from the paper: none; `_v1_5` rows have the stride on the 3x3 convolution, as fb.resnet.torch.
 """
 
 from __future__ import annotations
@@ -139,6 +139,18 @@ class PreActResNet(ConvNet):
         he_(self, "fan_out")
 
 
+class TimmPreActResNet(PreActResNet):
+    """timm's resnetv2: conv1's batch norm and ReLU stand after the max pool, as the first unit's own."""
+
+    def __init__(self, *, depths: Sequence[int] = (3, 4, 6, 3), classes: int = 1000, channels: int = 3):
+        super().__init__(depths=depths, convs=bottleneck_v1_5, classes=classes, channels=channels)
+        conv, bn, relu = self.stem.get_submodule("conv1").children()
+        self.stem = stack(conv1=conv, pool=nn.MaxPool2d(3, 2, 1))
+        first = self.stages.get_submodule("conv2.unit1")
+        assert isinstance(first, PreActUnit)
+        first.preact = stack(bn=bn, relu=relu)
+
+
 DEPTHS = {  # layers: units in conv2 to conv5
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
@@ -146,7 +158,8 @@ DEPTHS = {  # layers: units in conv2 to conv5
     200: (3, 24, 36, 3),
 }
 V1_5 = dict(convs=bottleneck_v1_5)
-STRIDE = "stride on the 3x3 convolution (fb.resnet.torch, timm's resnetv2)"
+STRIDE = "stride on the 3x3 convolution (fb.resnet.torch)"
+TIMM = "timm's resnetv2: stride on the 3x3 convolution, first batch norm after the max pool"
 
 
 def counts(params: str, macs: str) -> list[Claim]:
@@ -158,7 +171,7 @@ def imagenet(where: str, top1: str, top5: str) -> list[Claim]:
 
 
 # fmt: off
-VARIANTS = family(PreActResNet, PAPER, [
+VARIANTS = (*family(PreActResNet, PAPER, [
     Variant("preact_resnet50", dict(depths=DEPTHS[50]), recipe="resnet", aliases=("ResNet-50-v2",),
         claims=counts("25,549,352", "3,857,973,248")),
     Variant("preact_resnet101", dict(depths=DEPTHS[101]), recipe="resnet", aliases=("ResNet-101-v2",),
@@ -181,5 +194,12 @@ VARIANTS = family(PreActResNet, PAPER, [
         claims=counts("60,185,128", "11,513,626,624")),
     Variant("preact_resnet200_v1_5", V1_5 | dict(depths=DEPTHS[200]), recipe="resnet", note=STRIDE,
         claims=imagenet("fb.resnet.torch README, single crop 224", "21.66", "5.79")),
-])
+]), *family(TimmPreActResNet, PAPER, [
+    Variant("preact_resnet50_timm", dict(depths=DEPTHS[50]), recipe="resnet", note=TIMM, aliases=("resnetv2_50",),
+        claims=counts("25,549,352", "4,089,184,256")),
+    Variant("preact_resnet101_timm", dict(depths=DEPTHS[101]), recipe="resnet", note=TIMM, aliases=("resnetv2_101",),
+        claims=counts("44,541,480", "7,801,405,440")),
+    Variant("preact_resnet152_timm", dict(depths=DEPTHS[152]), recipe="resnet", note=TIMM, aliases=("resnetv2_152",),
+        claims=counts("60,185,128", "11,513,626,624")),
+]))
 # fmt: on

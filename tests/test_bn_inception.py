@@ -103,3 +103,14 @@ def test_batch_norm_epsilons(name: str) -> None:
     with torch.device("meta"):
         net = VARIANT[name].build()
     assert {m.eps for m in net.modules() if isinstance(m, nn.BatchNorm2d)} == {0.001 if "slim" in name else 1e-5}
+
+
+def test_strided_branches_agree_in_size_whatever_comes_in() -> None:
+    """On even sizes the pool is Caffe's, rounded up; on odd ones only a padded pool keeps step."""
+    module = Inception(4, 0, 1, 1, 1, 1, "max", 0).eval()
+    for size in range(1, 9):
+        x = torch.randn(1, 4, size, 12 - size)
+        with torch.no_grad():
+            assert module(x).shape == (1, 6, (size + 1) // 2, (13 - size) // 2)
+            if size % 2 == 0:
+                torch.testing.assert_close(module(x)[:, 2:], F.max_pool2d(x, 3, 2, ceil_mode=True))

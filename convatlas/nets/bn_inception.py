@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import Concat, ConvBN, ConvNet, ConvSame, classifier, he_, stack
-from .googlenet import max_pool
+from ..layers import Concat, ConvBN, ConvNet, ConvSame, classifier, he_, pad_same, stack
 
 PAPER = Paper(
     "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
@@ -44,6 +44,16 @@ Conv = Callable[..., nn.Module]  # of (cin, cout, kernel, stride)
 avg_pool = partial(nn.AvgPool2d, 3, 1, 1, count_include_pad=False)
 
 
+class MaxPoolSame(nn.MaxPool2d):
+    """3x3 at stride 2, to the size that a convolution of stride 2 makes: half, rounded up."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(pad_same(x, (3, 3), (2, 2), value=-torch.inf))
+
+
 class Inception(Concat):
     """1x1, 3x3, two 3x3 and pooling side by side; without the 1x1, at stride 2. The widths are a row of Figure 5."""
 
@@ -68,7 +78,7 @@ class Inception(Concat):
             branch_pool = stack(pool=pooling, proj=conv(cin, proj, 1))
             super().__init__(branch1=conv(cin, n1, 1), branch3=branch3, branch33=branch33, branch_pool=branch_pool)
         else:
-            super().__init__(branch3=branch3, branch33=branch33, pool=max_pool())
+            super().__init__(branch3=branch3, branch33=branch33, pool=MaxPoolSame())
         self.cout = n1 + n3 + n33 + (proj or cin)
 
 
@@ -92,10 +102,10 @@ class BNInception(ConvNet):
         super().__init__()
         self.stem = stack(
             conv1=first(channels, 64, 7, 2),
-            pool1=max_pool(),
+            pool1=MaxPoolSame(),
             conv2_reduce=conv(64, 64, 1),
             conv2=conv(64, 192, 3),
-            pool2=max_pool(),
+            pool2=MaxPoolSame(),
         )
         stages: dict[str, nn.Module] = {}
         cin = 192

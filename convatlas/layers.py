@@ -210,6 +210,19 @@ class LRN(nn.Module):
         return f"n={self.n}, alpha={self.alpha}, beta={self.beta}, k={self.k}, divided={self.divided}"
 
 
+class DropPath(nn.Dropout):
+    """Stochastic depth by sample: in training, each sample (of a residual branch) is zero with probability p.
+
+    The others are divided by 1 - p. As with the dropout that it is, `p = 0` switches it off.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.dim() - 1)).bernoulli_(1 - self.p)
+        return x * (kept / (1 - self.p) if self.p < 1 else kept)
+
+
 def classifier(cin: int, classes: int, dropout: float = 0.0) -> nn.Sequential:
     """Global average pooling, dropout, one linear layer: (N, cin, H, W) -> (N, classes)."""
     return stack(

@@ -9,7 +9,7 @@ Departures from the paper: the classifier, which no ReLU follows, keeps torch's 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -141,7 +141,7 @@ class ResNet(ConvNet):
         he_(self, fan)
 
 
-TABLE_1 = {  # layers: the block, how many of it in conv2 to conv5, and their output channels
+TABLE_1: dict[int, dict[str, Any]] = {  # layers: the block, how many of it in conv2 to conv5, and their output channels
     18: dict(block=BasicBlock, depths=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
     34: dict(block=BasicBlock, depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
     50: dict(block=Bottleneck, depths=(3, 4, 6, 3), widths=(256, 512, 1024, 2048)),

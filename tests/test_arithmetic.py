@@ -1,5 +1,6 @@
 """The closed forms against torch at random settings, and against what the papers and lectures print."""
 
+import re
 import subprocess
 import sys
 from math import prod
@@ -121,12 +122,12 @@ def test_a_stride_that_does_not_divide_leaves_columns_and_a_kernel_too_large_is_
             "ceil((3 + 2*1 - 2)/2) + 1 - 1 (the last window would start outside) = 2",
         ),
         (Window(3, 1, padding=2, dilation=2), 32, "(32 + 2*2 - 2*(3 - 1) - 1)/1 + 1 = 32"),
-        (Window(3, 2, padding="same"), 225, "ceil(225/2) = 113"),
+        (Window(3, 2, padding="same"), 225, "ceil(225/2) = 113 (padding 1 before, 1 after)"),
     ],
 )
 def test_formulas_are_true(window: Window, n: int, formula: str) -> None:
     assert window.formula(n) == formula
-    left, right = formula.replace(" (the last window would start outside)", "").split(" = ")
+    left, right = re.sub(r" \((the last|padding).*?\)", "", formula).split(" = ")
     names = {"floor": lambda x: int(x // 1), "ceil": lambda x: int(-(-x // 1))}
     assert eval(left, names) == int(right) == window.output(n)
 
@@ -344,7 +345,7 @@ def test_formulas_of_cost_come_to_the_counts() -> None:
             assert eval(cost.formulas[what]) == getattr(cost, what), (layer, what)
         for i, what in enumerate(("height", "width"), start=1):
             if what in cost.formulas:
-                assert cost.formulas[what].endswith(f" = {cost.shape[i]}")
+                assert f" = {cost.shape[i]}" in cost.formulas[what]
     height = Transposed(16, 4, 2, 1, 2, output_padding=1).on((8, 7, 6)).formulas["height"]
     assert height == "(7 - 1)*2 - 2*1 + 2*(4 - 1) + 1 + 1 = 18"
 
@@ -447,7 +448,7 @@ def test_receptive_field_of_alexnet_and_of_same() -> None:
         (lambda: Conv(8, 3, groups=0).on((4, 9, 9)), r"groups=0 will not do"),
         (lambda: Pool(3, 2, 2).on((4, 9, 9)), r"padding 2 is more than half of the kernel \(3\).*take at most 1"),
         (lambda: FC(0).on((4,)), r"units=0 will not do"),
-        (lambda: FC(5).on((4, 0)), r"\(4, 0\) is no input"),
+        (lambda: FC(5).on((4, 0)), r"4x0 is no input"),
         (lambda: transposed_size(1, 3, padding=2), r"padding 2 leaves nothing of the 3 that are made"),
         (lambda: transposed_size(4, 3, 2, output_padding=2), r"output_padding 2 is not less than the stride"),
         (lambda: transposed_size(4, 3, 2, padding="same"), r"padding='same' will not do; give a whole number"),  # type: ignore[arg-type]

@@ -77,7 +77,8 @@ class Window:
     def formula(self, n: int) -> str:
         """The output size with the numbers put in: "(227 + 2*0 - 11)/4 + 1 = 55"."""
         if self.padding == "same":
-            return f"ceil({n}/{self.stride}) = {self.output(n)}"
+            before, after = self.pads(n)
+            return f"ceil({n}/{self.stride}) = {self.output(n)} (padding {before} before, {after} after)"
         kernel = str(self.kernel) if self.dilation == 1 else f"{self.dilation}*({self.kernel} - 1) - 1"
         quotient = f"({n} + 2*{self.padding} - {kernel})/{self.stride}"
         if (n + sum(self.pads(n)) - self.reach) % self.stride:

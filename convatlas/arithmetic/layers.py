@@ -159,7 +159,7 @@ class FC:
         """The cost on C x H x W, or on the units of another one."""
         whole("units", self.units, 1)
         if not shape or min(shape) < 1:
-            raise UserError(f"{'x'.join(map(str, shape))} is no input; give channels x height x width, or a number of units")
+            raise UserError(f"{'x'.join(map(str, shape))} is no input; give channels x height x width, or units")
         reads, weights = "*".join(map(str, shape)), prod(shape) * self.units
         return Cost(
             (self.units,),

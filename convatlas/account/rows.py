@@ -93,7 +93,7 @@ class Account:
         return tuple(_merged(group, level) for group in groups)
 
     def to_json(self) -> dict[str, Any]:
-        columns = [f.name for f in fields(Row)]
+        columns = [f.name for f in fields(Row) if f.name not in ("block", "block_op")]
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -104,18 +104,26 @@ class Account:
             "uncounted": list(self.uncounted),
             "idle": [list(i) for i in self.idle],
             "totals": asdict(self.totals) | {"params": self.totals.params},
+            "blocks": {r.block: r.block_op for r in self.rows if r.block},
             "columns": columns,
             "rows": [[getattr(r, c) for c in columns] for r in self.rows],
         }
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Account:
-        rows = [Row(**dict(zip(record["columns"], map(_tuple, row), strict=True))) for row in record["rows"]]
+        blocks = record["blocks"]
+
+        def row(values: list[Any]) -> Row:
+            fields = dict(zip(record["columns"], map(_tuple, values), strict=True))
+            parts = fields["path"].split(".")  # a block's path is how the paths of its rows begin
+            block = next((b for b in (".".join(parts[:i]) for i in range(1, len(parts))) if b in blocks), "")
+            return Row(**fields, block=block, block_op=blocks.get(block, ""))
+
         return cls(
             name=record["name"],
-            input=tuple(record["input"]),
+            input=_tuple(record["input"]),
             batch=record["batch"],
-            rows=tuple(rows),
+            rows=tuple(map(row, record["rows"])),
             uncounted=tuple(record["uncounted"]),
             idle=tuple((path, n) for path, n in record["idle"]),
             input_values=record["input_values"],
@@ -124,7 +132,7 @@ class Account:
 
 
 def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def _stage(row: Row) -> str:

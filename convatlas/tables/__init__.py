@@ -55,7 +55,7 @@ def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
 def account_text(counted: Account) -> str:
     """An account as JSON with one row a line, so that its diff can be read."""
     record = counted.to_json()
-    rows = ",\n".join(json.dumps(row) for row in record.pop("rows"))
+    rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in record.pop("rows"))
     head = json.dumps(record, indent=1)
     return f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n'
 

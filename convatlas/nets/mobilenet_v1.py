@@ -18,7 +18,7 @@ from torch import nn
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError
-from ..layers import ConvBN, ConvNet, ConvSame, classifier, stack
+from ..layers import ConvBN, ConvNet, classifier, stack
 
 PAPER = Paper(
     "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
@@ -37,16 +37,7 @@ TABLE_1 = [  # stride of the depthwise convolution, channels after the pointwise
 SHALLOW = TABLE_1[:6] + TABLE_1[11:]  # Table 5: without the five layers of 14x14x512
 
 Conv = Callable[..., nn.Module]  # cin, cout, kernel, stride, groups=
-
-
-class ConvSameBN(nn.Sequential):
-    """Convolution padded as TensorFlow's "SAME", batch norm with epsilon 1e-3, activation."""
-
-    def __init__(
-        self, cin: int, cout: int, kernel: int, stride: int = 1, *, groups: int = 1, act: type[nn.Module] = nn.ReLU
-    ):
-        conv = ConvSame(cin, cout, kernel, stride, groups=groups)
-        super().__init__(OrderedDict(conv=conv, bn=nn.BatchNorm2d(cout, eps=1e-3), act=act()))
+SAME = partial(ConvBN, padding="same", eps=1e-3)
 
 
 class DepthwiseSeparable(nn.Sequential):
@@ -74,7 +65,7 @@ class MobileNetV1(ConvNet):
         width: float = 1.0,
         table: Sequence[tuple[int, int]] = TABLE_1,
         block: Callable[[int, int, int, Conv], nn.Module] = DepthwiseSeparable,
-        conv: Conv = ConvSameBN,
+        conv: Conv = SAME,
         dropout: float = 0.0,
         classes: int = 1000,
         channels: int = 3,
@@ -135,7 +126,7 @@ def slim(alpha: float, side: int, top1: str, top5: str, mmacs: str, params: str,
     size = [Claim("mmacs", mmacs, SLIM, gap), Claim("params", params, SLIM)]
     return Variant(
         name(alpha, side, "_slim"),
-        dict(width=alpha, conv=partial(ConvSameBN, act=nn.ReLU6)),
+        dict(width=alpha, conv=partial(SAME, act=nn.ReLU6)),
         (3, side, side),
         [*counts(alpha, side), *released, *size],
         recipe="mobilenet_v1",

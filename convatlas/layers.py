@@ -7,11 +7,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from .errors import UserError
 
@@ -39,19 +40,22 @@ class ConvNet(nn.Module):
 def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
     """The shape (without the batch) that `module` makes of one image of `shape`, found on the meta device.
 
-    Raises UserError, naming the smallest square that passes, when such an image does not.
+    Raises UserError when such an image does not pass, naming the size that `module` was built for or the smallest
+    square that passes.
     """
     try:
         return _shape_after(module, shape)
     except RuntimeError as error:
+        refusal = f"input {'x'.join(map(str, shape))} does not pass"
         sizes = range(1, 1025)
         at = bisect_left(sizes, True, key=lambda size: _passes(module, (shape[0], size, size)))
-        if at == len(sizes):
-            raise
-        smallest = f"{shape[0]}x{sizes[at]}x{sizes[at]}"
-        raise UserError(
-            f"input {'x'.join(map(str, shape))} does not pass; the smallest square that does is {smallest}"
-        ) from error
+        if at < len(sizes):
+            remedy = f"the smallest square that does is {shape[0]}x{sizes[at]}x{sizes[at]}"
+        elif isinstance(module, ConvNet) and module.input:
+            remedy = f"the network was built for {'x'.join(map(str, module.input))}; build it with another input"
+        else:
+            remedy = str(error)
+        raise UserError(f"{refusal}; {remedy}") from error
 
 
 def _shape_after(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -108,6 +112,22 @@ def _passes(module: nn.Module, shape: Shape) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+class _NoFill(TorchFunctionMode):
+    """Leaves tensors as they are when an initialisation would fill them with random numbers."""
+
+    FILLS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in self.FILLS else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Networks built here have shapes and no values: nothing is allocated, nothing initialised."""
+    with torch.device("meta"), _NoFill():
+        yield
 
 
 class ConvBN(nn.Sequential):

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..catalogue import Variant, find
 from ..errors import UserError
-from ..layers import ConvNet
+from ..layers import ConvNet, on_meta
 from .operators import INERT, POINTWISE, names_of
 from .rows import Account, Row
 from .trace import Trace, trace
@@ -34,7 +34,7 @@ def count(
         input = getattr(network, "input", None) if input is None else input
     else:
         variant = find(network) if isinstance(network, str) else network
-        with torch.device("meta"):
+        with on_meta():
             net = variant.build(input=input, **options)
         assert isinstance(net, ConvNet)
         name, input, strict = variant.name, net.input, True

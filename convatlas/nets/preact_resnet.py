@@ -178,7 +178,8 @@ VARIANTS = (*family(PreActResNet, PAPER, [
         claims=counts("44,541,480", "7,570,194,432")),
     Variant("preact_resnet152", dict(depths=DEPTHS[152]), recipe="resnet", aliases=("ResNet-152-v2",), claims=[
         *counts("60,185,128", "11,282,415,616"), *imagenet("Table 5, single crop 320", "21.1", "5.5")]),
-    Variant("preact_resnet200", dict(depths=DEPTHS[200]), recipe="resnet", aliases=("ResNet-200",), claims=[
+    Variant("preact_resnet200", dict(depths=DEPTHS[200]), recipe="resnet", aliases=("ResNet-200", "pre-ResNet-200"),
+        claims=[
         Claim("params", "64.7M", "wide-residual-networks, pretrained README"),
         *imagenet("Table 5, single crop 320", "20.7", "5.3"),
         *imagenet("Table 5, single crop 320, aspect-ratio augmentation", "20.1", "4.8")]),

@@ -75,13 +75,13 @@ def ablation(depth: str, order: str, error: str, **args: Any) -> Variant:
 
 # fmt: off
 VARIANTS = family(CifarPreActResNet, PAPER, [
-    Variant("preact_resnet110", BASIC | dict(depth=110), recipe="preact_resnet", claims=[
+    Variant("preact_resnet110", BASIC | dict(depth=110), recipe="preact_resnet", aliases=("pre-ResNet-110",), claims=[
         *counts("1,727,962", "252,887,680"), Claim("params", "1.7M", "Table 4"), *cifar(("Tables 2 and 3", "6.37"))]),
-    Variant("preact_resnet164", dict(depth=164), recipe="preact_resnet", claims=[
+    Variant("preact_resnet164", dict(depth=164), recipe="preact_resnet", aliases=("pre-ResNet-164",), claims=[
         *counts("1,703,258", "244,500,992"), Claim("params", "1.7M", "Table 4"),
         *cifar(("Tables 2 and 3", "5.46"), (HUANG, "11.26")), Claim("cifar100_err", "24.33", "Table 3"),
         Claim("cifar100_err", "35.58", HUANG)]),
-    Variant("preact_resnet1001", dict(depth=1001), recipe="preact_resnet", claims=[
+    Variant("preact_resnet1001", dict(depth=1001), recipe="preact_resnet", aliases=("pre-ResNet-1001",), claims=[
         *counts("10,327,706", "1,487,849,984"), Claim("params", "10.2M", "Table 4", gap=NO_NORM),
         *cifar(("Table 3, batch 128", "4.92"), ("Table 4, batch 64", "4.62"), (HUANG, "10.56")),
         Claim("cifar100_err", "22.71", "Table 3"), Claim("cifar100_err", "33.47", HUANG)]),

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from convatlas.account import account
 from convatlas.errors import UserError
-from convatlas.layers import LRN, ConvNet, dense, stack
+from convatlas.layers import LRN, ConvNet, dense, shape_after, stack
 from convatlas.nets.vgg import TABLE_1, VARIANTS, VGG
 
 VARIANT = {v.name: v for v in VARIANTS}
@@ -168,4 +168,14 @@ def test_wrong_configurations_and_sizes_are_refused_in_words() -> None:
         VGG("F")
     with pytest.raises(UserError, match="input 3x31x31 does not pass; the smallest square that does is 3x32x32"):
         VARIANT["vgg16"].build(input=(3, 31, 31))
+    with torch.device("meta"):
+        net = VARIANT["vgg16"].build()
+    for other in (
+        (3, 299, 299),
+        (1, 224, 224),
+    ):  # its fully connected layers and its first convolution know their sizes
+        with pytest.raises(
+            UserError, match=r"does not pass; the network was built for 3x224x224; build it with another"
+        ):
+            shape_after(net, other)
     assert set(TABLE_1) == {"A", "A-LRN", "B", "C", "D", "E"}

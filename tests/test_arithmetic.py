@@ -188,13 +188,15 @@ def test_transposed_convolutions_are_torchs(
     cost = layer.on((4, h, w))
     assert cost.shape == theirs.shape[1:]
     assert (cost.weights, cost.biases, cost.macs) == (weight.numel(), 6, h * w * weight.numel())
-    assume(all(e < s for e, s in zip(extra, stride)))  # else no convolution makes h x w of it
+    if any(e >= s for e, s in zip(extra, stride)):  # no convolution makes h x w of it
+        return
     convolution = Conv(4, kernel, stride, padding, dilation, groups=2)
     ours = conv_matrix(weight, cost.shape, convolution).T @ x.numpy().ravel()
     np.testing.assert_allclose(ours, theirs.ravel(), rtol=1e-12, atol=1e-12)
 
 
 @given(sizes, kernels, strides, st.integers(0, 3), st.integers(1, 3))
+@settings(deadline=None)
 def test_transposed_sizes_invert(n: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
     try:
         size = transposed_size(n, kernel, stride, padding, dilation)
@@ -372,6 +374,7 @@ def test_the_bottleneck() -> None:
 
 
 @given(st.integers(1, 7), st.integers(1, 64), st.integers(1, 64), st.integers(7, 20))
+@settings(deadline=None)
 def test_the_separable_fraction(kernel: int, m: int, n: int, size: int) -> None:
     shape = (m, size, size)
     (full,) = stacked(shape, Conv(n, kernel, padding="same", bias=False))
@@ -401,18 +404,13 @@ def test_compound_scaling() -> None:
 @settings(max_examples=100, deadline=None)
 def test_receptive_fields_are_where_gradients_reach(layers: list[Any], at: int, same: bool) -> None:
     """Positive weights: a gradient is zero only outside the field (and in the gaps that stride and dilation leave)."""
-    n = 60
+    n = 1200  # enough for any four of these windows
     windows = [Window(k, s, "same" if same else p, d) for k, s, p, d in layers]
     x = y = torch.ones(1, 1, n, dtype=torch.float64, requires_grad=True)
-    try:
-        for window in windows:
-            y = F.pad(y, window.pads(y.shape[2]))
-            y = F.conv1d(
-                y, torch.ones(1, 1, window.kernel, dtype=torch.float64), None, window.stride, 0, window.dilation
-            )
-    except RuntimeError:
-        assume(False)
-    assume(at < y.shape[2])
+    for window in windows:
+        ones = torch.ones(1, 1, window.kernel, dtype=torch.float64)
+        y = F.conv1d(F.pad(y, window.pads(y.shape[2])), ones, None, window.stride, 0, window.dilation)
+    at = min(at, y.shape[2] - 1)
     size, jump, start = receptive_field(windows, n)
     (gradient,) = torch.autograd.grad(y[0, 0, at], x)
     reached = gradient[0, 0].nonzero().ravel().tolist()

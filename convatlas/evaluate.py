@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .data import load_data
 from .dataset import Data, Split, normalise
 from .errors import UserError, unknown
 from .layers import eval_mode
@@ -115,7 +114,7 @@ def usual_topk(classes: int) -> tuple[int, ...]:
 
 def evaluate(
     run: Run,
-    data: Data | str,
+    data: Data,
     *,
     split: str = "test",
     which: str = "best",
@@ -123,13 +122,12 @@ def evaluate(
     device: str | torch.device = "cpu",
     progress: Progress = iter,
 ) -> Scores:
-    """The scores of a run (see `open_run`) on a split, "test" or "train", of data (what `load_data` gave, or takes).
+    """The scores of a run (see `open_run`) on the "test" or the "train" split of data (see `load_data`).
 
-    Raises UserError for data whose classes are not the run's, and as `load_data` and `evaluate_split` do.
+    Raises UserError for data whose classes are not the run's, and as `evaluate_split` does.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    data = load_data(data, seed=run.record["seed"]) if isinstance(data, str) else data
     images = getattr(data, split)
     match_classes(images, run.classes)
     net = run.load(which, device=device)

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from math import ceil, inf, isfinite
 from typing import Any
 
 from .errors import UserError, unknown
 
 OPTIMIZERS = ("sgd",)
 SCHEDULES = ("constant", "step", "plateau", "cosine")
+WARMUPS = ("constant", "linear")
 AUGMENTATIONS = ("pad_crop", "flip")
+DECAY_SCOPES = ("all", "weights")
+
+RANGES = {  # field: the lowest value and the highest
+    "epochs": (1, inf),
+    "batch": (1, inf),
+    "lr": (0, inf),
+    "momentum": (0, 1),
+    "weight_decay": (0, inf),
+    "gamma": (0, 1),
+    "patience": (1, inf),
+    "drops": (0, inf),
+    "warmup_epochs": (0, inf),
+    "warmup_lr": (0, inf),
+    "pad": (0, inf),
+    "label_smoothing": (0, 1),
+    "aux_weight": (0, inf),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every field is what the training loop does; `departures` says where that is not what the paper did."""
+    """Every field is what the training loop does; `departures` says where that is not what the paper did.
+
+    Times are in epochs and may be fractions (an epoch is one pass over the training images); `schedule.py` says what
+    rate follows from them. Raises UserError for a value out of its range, or a name that is not legal.
+    """
 
     name: str
     source: str  # paper, section
@@ -25,30 +50,170 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
-    decay_scope: str = "all"  # "all" parameters, or "weights": neither biases nor batch-norm's
+    decay_scope: str = "all"  # "all" parameters, or "weights": neither biases nor batch norm's
     schedule: str = "step"
     milestones: tuple[float, ...] = ()  # epochs at which `step` multiplies the rate by gamma
     gamma: float = 0.1
-    patience: int = 5  # epochs without improvement before `plateau` multiplies by gamma
-    warmup_epochs: float = 0.0  # at warmup_lr, before the schedule's own rate
+    patience: int = 5  # epochs without a better top-1 before `plateau` multiplies the rate by gamma
+    drops: int = 3  # `plateau` does so at most this many times
+    warmup: str = "constant"  # at warmup_lr, or "linear": from warmup_lr up to lr
+    warmup_epochs: float = 0.0
     warmup_lr: float = 0.0
     augment: tuple[str, ...] = ()  # of AUGMENTATIONS, applied in this order
-    pad: int = 4  # zero pixels on each side before pad_crop's crop
+    pad: int = 4  # pixels added on each side before pad_crop's crop
     label_smoothing: float = 0.0
     aux_weight: float = 0.0  # weight of each auxiliary classifier's loss
-    net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides, e.g. (("dropout", 0.3),)
-    published: str = ""  # the result the paper prints for this recipe
+    net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides: (("dropout", 0.3),)
+    published: str = ""  # the result that the paper prints for this recipe
     departures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not _is(value, field.type):
+                raise UserError(
+                    f"{field.name}={value!r} is not {TYPES[str(field.type)].article}; see Recipe.{field.name}"
+                )
         for value, kind, legal in (
             (self.optimizer, "optimizer", OPTIMIZERS),
             (self.schedule, "schedule", SCHEDULES),
-            (self.decay_scope, "decay scope", ("all", "weights")),
+            (self.warmup, "warm-up", WARMUPS),
+            (self.decay_scope, "decay scope", DECAY_SCOPES),
             *((name, "augmentation", AUGMENTATIONS) for name in self.augment),
         ):
             if value not in legal:
                 raise unknown(kind, value, legal)
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} is too small; give at least 1")
+        for name, (lowest, highest) in RANGES.items():
+            value = getattr(self, name)
+            if not (isfinite(value) and lowest <= value <= highest):
+                top = "" if highest == inf else f" and at most {highest}"
+                raise UserError(f"{name}={value} is out of range; give at least {lowest}{top}")
+        if list(self.milestones) != sorted(self.milestones) or any(not m > 0 for m in self.milestones):
+            raise UserError(f"milestones={self.milestones} do not rise; give the epochs of the rate's drops in order")
+        if self.nesterov and not self.momentum:
+            raise UserError("nesterov=True has no momentum to look ahead by; give momentum above 0 or nesterov=false")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_json` made the record of. Raises UserError for a field that is unknown or missing."""
+        known = {f.name: f for f in fields(cls)}
+        for name in record:
+            if name not in known:
+                raise unknown("recipe field", name, known)
+        for name in ("name", "source", "epochs", "batch", "lr"):
+            if name not in record:
+                raise UserError(f"the recipe has no {name!r}; every recipe says it")
+        return cls(**{k: _frozen(v) for k, v in record.items()})
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe on another budget: milestones, warm-up and patience scaled alike, recorded as a departure."""
+    if epochs == recipe.epochs:
+        return recipe
+    scale = epochs / recipe.epochs
+    return replace(
+        recipe,
+        epochs=epochs,
+        milestones=tuple(m * scale for m in recipe.milestones),
+        warmup_epochs=recipe.warmup_epochs * scale,
+        patience=max(1, ceil(recipe.patience * scale)),
+        departures=(*recipe.departures, f"{epochs} epochs, not {recipe.epochs}; the schedule is scaled alike"),
+    )
+
+
+def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """The recipe with fields replaced by name, as the command line's `--set` gives them; each recorded as a departure.
+
+    "lr=0.05", "augment=pad_crop,flip", "augment=" (none), "nesterov=true"; "net.dropout=0.3" is an option of the
+    network's constructor. Raises UserError for what is no such setting, with the near names.
+    """
+    legal = [f.name for f in fields(Recipe) if f.name not in ("name", "source", "net", "published", "departures")]
+    types = {f.name: TYPES[str(f.type)] for f in fields(Recipe)}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise UserError(f"--set {setting} gives no value; write --set {setting}=VALUE")
+        option = name.removeprefix("net.")
+        if option != name:
+            changed, was, now = "net", dict(recipe.net).get(option, "the network's own"), _literal(text)
+            value: Any = tuple((dict(recipe.net) | {option: now}).items())
+        elif name in legal:
+            changed, was = name, getattr(recipe, name)
+            try:
+                value = now = types[name].parse(text)
+            except ValueError as error:
+                raise UserError(f"{name}={text!r} is not {types[name].article}; {name} is now {was}") from error
+        else:
+            raise unknown("recipe field", name, legal)
+        if now != was:
+            departure = f"{name}={_printed(now)}, not {_printed(was)}"
+            recipe = replace(recipe, **{changed: value, "departures": (*recipe.departures, departure)})
+    return recipe
+
+
+@dataclass(frozen=True)
+class _Type:
+    """A field's type: how messages call it, how the command line's text is read, what its values are."""
+
+    article: str
+    parse: Callable[[str], Any]
+    accepts: Callable[[Any], bool]
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return _whole(value) or isinstance(value, float)
+
+
+def _each(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, tuple) and all(map(accepts, value))
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
+
+
+TYPES = {
+    "int": _Type("a whole number", int, _whole),
+    "float": _Type("a number", float, _number),
+    "bool": _Type("true or false", _truth, lambda value: isinstance(value, bool)),
+    "str": _Type("a name", str, lambda value: isinstance(value, str)),
+    "tuple[float, ...]": _Type("numbers", lambda text: tuple(map(float, _split(text))), _each(_number)),
+    "tuple[str, ...]": _Type("names", lambda text: tuple(_split(text)), _each(lambda value: isinstance(value, str))),
+    "tuple[tuple[str, Any], ...]": _Type("(option, value) pairs", str, _each(_pair)),
+}
+
+
+def _is(value: Any, annotation: Any) -> bool:
+    return TYPES[str(annotation)].accepts(value)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return _frozen(json.loads(text))
+    except json.JSONDecodeError:
+        return text
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _printed(value: Any) -> str:
+    return (",".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)

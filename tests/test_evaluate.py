@@ -198,7 +198,7 @@ def test_a_run_scores_what_its_training_logged(run: Run) -> None:
     assert other.predicted.equal(scores.predicted)
     assert other.losses.numpy() == pytest.approx(scores.losses.numpy(), rel=1e-3, abs=1e-4)
     assert evaluate(run, digits(), split="train").n == 256
-    assert evaluate(run, "digits").n == len(load_data("digits").test)
+    assert evaluate(run, load_data("digits")).n == 355
     with pytest.raises(UserError, match="no split named 'tset'; did you mean test"):
         evaluate(run, digits(), split="tset")
 
@@ -209,7 +209,7 @@ def call(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 
 def test_command_line(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    scores = evaluate(run, "digits")
+    scores = evaluate(run, load_data("digits"))
     out = call(capsys, str(run.folder), "--data", "digits")
     for part in (
         "resnet20",
@@ -235,7 +235,7 @@ def test_command_line(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 
 def test_command_line_with_longer_names(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    scores = replace(evaluate(run, "digits"), classes=tuple(f"digit number {i}" for i in range(10)))
+    scores = replace(evaluate(run, load_data("digits")), classes=tuple(f"digit number {i}" for i in range(10)))
     verb.print_scores(scores, (1,))
     out = capsys.readouterr().out
     assert " 7 digit number 7 " in out

@@ -1,57 +1,97 @@
-"""What holds for every network of the catalogue."""
+"""What holds for every network of the catalogue, found on the meta device: built once, counted once.
 
-from functools import cache
+Its shipped table, its claims, torch's own counter of operations, its parameters, its classes and channels, its names.
+"""
+
+import json
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convatlas.account import account
-from convatlas.catalogue import find, names
-from convatlas.layers import ConvNet
-
-LARGE = 3e9  # multiply-adds of a forward pass above which running it for real is slow
-fresh = cache(account)
-
-
-def on_meta(name: str, **options: int) -> ConvNet:
-    with torch.device("meta"):
-        return find(name).build(**options)
+from convatlas import tables
+from convatlas.account import Account, account, counted, holds
+from convatlas.account.claims import printed_value
+from convatlas.catalogue import Claim, Variant, find, names, variants
+from convatlas.layers import ConvNet, on_meta
 
 
-@pytest.mark.parametrize("name", names())
-def test_macs_are_half_of_torchs_flops(name: str) -> None:
-    net = on_meta(name).eval()
+def seen(net: ConvNet, run: Callable[[Tensor], Tensor]) -> Tensor:
     assert net.input is not None
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.empty(1, *net.input, device="meta"))
-    assert 2 * fresh(name).totals.macs == counter.get_total_flops()
+    with torch.no_grad():
+        return run(torch.empty(2, *net.input, device="meta"))
 
 
 @pytest.mark.parametrize("name", names())
-def test_parameters_are_all_counted(name: str) -> None:
-    totals = fresh(name).totals
-    assert totals.params + totals.idle == sum(p.numel() for p in on_meta(name).parameters())
+def test_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = find(name)
+    with on_meta():
+        net = variant.build()
+    result = account(variant)
+    is_the_shipped_table(variant, result)
+    claims_hold(variant, result)
+    # batch norm multiplies no matrices and keeps shapes, and is what torch's own passes on the meta device spend time on
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: x)
+    with FlopCounterMode(display=False) as counter:
+        seen(net.eval(), net)
+    assert 2 * (2 * result.totals.macs) == counter.get_total_flops(), "two images, two operations a multiply-add"
+    assert result.totals.params + result.totals.idle == sum(p.numel() for p in net.parameters())
+    assert {key.split(".")[0] for key in net.state_dict()} <= {"stem", "stages", "head", "aux"}
+    with on_meta():
+        other = variant.build(classes=7, channels=4)
+    assert other.input is not None
+    assert other.input[0] == 4
+    assert seen(other.train(), other).shape == (2, 7), "logits, in training too"
+    if hasattr(other, "forward_aux"):
+        logits, aux = other.forward_aux(torch.empty(2, *other.input, device="meta"))
+        assert aux
+        assert all(t.shape == (2, 7) for t in (logits, *aux.values()))
 
 
-@pytest.mark.parametrize("name", names())
-def test_classes_and_channels(name: str) -> None:
-    for channels in (1, 4):
-        net = on_meta(name, classes=7, channels=channels).eval()
-        assert net.input is not None
-        assert net.input[0] == channels
-        assert net(torch.empty(2, *net.input, device="meta")).shape == (2, 7)
+def is_the_shipped_table(variant: Variant, result: Account) -> None:
+    assert tables.load(variant.name) == result, "run `make tables` and read its diff"
+    record = json.loads(json.dumps(tables.index_record(variant, result)))
+    assert tables.index()[variant.name] == record, "run `make tables` and read its diff"
 
 
-@pytest.mark.parametrize("name", names())
-def test_training_forward_gives_logits_too(name: str) -> None:
-    net = on_meta(name).train()
-    assert net.input is not None
-    out = net(torch.empty(2, *net.input, device="meta"))
-    assert out.shape == (2, find(name).options["classes"])
+def claims_hold(variant: Variant, result: Account) -> None:
+    """Every countable claim is what we count, or carries a written gap; no other claim has one."""
+    for claim in variant.claims:
+        held = holds(claim, result)
+        if held is None:
+            assert claim.gap is None, f"{claim} is not counted, so it has no gap"
+        elif claim.gap is None:
+            assert held, f"{claim.where} prints {claim.what} {claim.printed}; we count {counted(claim, result):,}"
+        else:
+            assert not held, f"{claim} holds: its gap is to be deleted"
 
 
-@pytest.mark.parametrize("name", names())
-def test_state_names_are_readable(name: str) -> None:
-    keys = list(on_meta(name).state_dict())
-    assert {k.split(".")[0] for k in keys} <= {"stem", "stages", "head", "aux"}
+def test_no_table_is_left_over() -> None:
+    files = {f.stem for f in tables.FOLDER.glob("*.json")} - {"index"}
+    assert files == set(names()) == set(tables.index())
+    assert list(tables.index()) == list(variants())
+
+
+def test_the_unit_of_the_last_digit() -> None:
+    def unit(what: str, printed: str) -> tuple[int, int]:
+        value, last = printed_value(Claim(what, printed, "here"))
+        return int(value), int(last)
+
+    assert unit("params", "25.6M") == (25_600_000, 100_000)
+    assert unit("params", "60,965,224") == (60_965_224, 1)
+    assert unit("gmacs", "3.8") == (3_800_000_000, 100_000_000)
+    assert unit("mmacs", "569") == (569_000_000, 1_000_000)
+
+
+def test_a_wrong_figure_is_noticed() -> None:
+    result = tables.load("vgg16")
+    assert holds(Claim("params", "138M", "Table 2"), result)
+    assert not holds(Claim("params", "140M", "Table 2"), result)
+    assert not holds(Claim("params", "138,357,543", "Table 2"), result)
+    assert holds(Claim("top1_err", "27.0", "Table 3"), result) is None
+    with pytest.raises(AssertionError, match="we count 138,357,544"):
+        claims_hold(Variant("x", claims=[Claim("params", "140M", "here")]), result)
+    with pytest.raises(AssertionError, match="its gap is to be deleted"):
+        claims_hold(Variant("x", claims=[Claim("params", "138M", "here", gap="none")]), result)

@@ -146,7 +146,7 @@ def digit_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_files_are_ranked_as_evaluate_ranks_the_same_pixels(run: Run, digit_files: Path) -> None:
     """The way through a file and Pillow changes nothing: same geometry, same normalisation, same order."""
-    scores = evaluate(run, "digits")
+    scores = evaluate(run, load_data("digits"))
     found = predict(run, digit_files, top=10)
     assert len(found) == 20
     for i, p in enumerate(found):

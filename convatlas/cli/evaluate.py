@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
+    from ..dataset import Split
     from ..evaluate import Scores
 
 HELP = "score a run on labelled images: top-k accuracy, loss, confusion"
@@ -49,6 +50,7 @@ def picture(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..data import load_data
     from ..evaluate import evaluate, usual_topk
     from ..train.fit import choose_device
     from ..train.run import open_run
@@ -58,9 +60,10 @@ def run(args: argparse.Namespace) -> None:
     if top[-1] > len(trained.classes):
         raise UserError(f"top-{top[-1]} means nothing with {len(trained.classes)} classes; give at most that many")
     drawing = picture(args.confusion) if args.confusion else None
+    data = load_data(args.data)
     scores = evaluate(
         trained,
-        args.data,
+        data,
         split=args.split,
         which=args.which,
         batch=args.batch,
@@ -77,8 +80,16 @@ def run(args: argparse.Namespace) -> None:
     checkpoint = f"{trained.network} of {args.folder} ({args.which} checkpoint)"
     print(f"{checkpoint} on {args.data}, {args.split}: {scores.n:,} images")
     print_scores(scores, top)
+    if args.which == "best" and args.split == "test" and judged_by(trained.record, data.test):
+        print("The best checkpoint was chosen by its top-1 on these images, which flatters it; --which last was not.")
     if drawing:
         print(f"The confusion matrix is drawn in {drawing}.")
+
+
+def judged_by(record: dict[str, Any], split: Split) -> bool:
+    """Whether a run was judged by these very images after each epoch, wherever they lay."""
+    then = record["data"].get(split.name)
+    return then is not None and {**then, "path": ""} == {**split.provenance, "path": ""}
 
 
 def bar(batches: Sequence[int]) -> Iterable[int]:

@@ -124,21 +124,16 @@ class PoolTimm(Pool):
         return F.avg_pool2d(F.pad(x, (w % 2, 1, h % 2, 1)), 3, 2)
 
 
-class ScheduledDropPath(nn.Module):
-    """Drops an image's path with probability rate x progress (the share of training done); scales up what it keeps."""
+class ScheduledDropPath(nn.Dropout):
+    """Drops an image's path with probability p x progress (the share of training done); scales up what it keeps."""
 
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate, self.progress = rate, 1.0
+    progress = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        keep = 1 - self.rate * self.progress
+        keep = 1 - self.p * self.progress
         if not self.training or keep == 1:
             return x
         return x * (torch.rand(len(x), 1, 1, 1, device=x.device) < keep).to(x.dtype) / keep
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:.3g}"
 
 
 def operation(name: str, cin: int, cout: int, stride: int, pool: type[Pool], eps: float) -> nn.Module:

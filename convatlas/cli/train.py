@@ -1,0 +1,118 @@
+"""`convatlas train`: a network, data and a recipe in; a run folder out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..recipe import Recipe, with_epochs, with_settings
+from .output import parse_input, print_json
+
+if TYPE_CHECKING:
+    from ..catalogue import Variant
+
+HELP = "train a network on your images by its paper's recipe"
+STATUS = """exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend,
+said in one line; 130 stopped by Ctrl-C (143: by SIGTERM) and saved: --resume goes on"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = STATUS
+    parser.add_argument("network", metavar="NETWORK", help="a network, as `list` or its paper spells it")
+    parser.add_argument(
+        "--data", metavar="SOURCE", required=True, help="digits, mnist:DIR, cifar10:DIR, folder:DIR, or DIR"
+    )
+    parser.add_argument("--recipe", metavar="R", help="a recipe by name (default: the network's own)")
+    parser.add_argument(
+        "--set", metavar="FIELD=VALUE", action="append", default=[], help="change a field of the recipe: lr=0.05"
+    )
+    parser.add_argument(
+        "--epochs", metavar="N", type=int, help="another number of epochs; the schedule is scaled alike"
+    )
+    parser.add_argument(
+        "--input", metavar="CxHxW", help="image size (default: the network's, with the data's channels)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of weights, order, augmentation (default 0)")
+    parser.add_argument(
+        "--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 (default auto: a GPU if any)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, with the same options")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..catalogue import find
+    from ..data import load_data
+    from ..train.fit import Diverged, Stopped, fit
+    from ..train.progress import progress
+
+    variant = find(args.network)
+    recipe = choose_recipe(variant, args)
+    data = load_data(args.data)
+    out = Path(args.out or f"runs/{variant.name}-{data.name}-seed{args.seed}")
+    try:
+        with progress(sys.stderr if args.json else sys.stdout) as say:
+            done = fit(
+                variant,
+                data,
+                recipe,
+                out=out,
+                seed=args.seed,
+                device=args.device,
+                input=parse_input(args.input) if args.input else None,
+                resume=args.resume,
+                say=say,
+            )
+    except Stopped as stop:
+        print(f"convatlas: {stop}; to go on:\n  {resume_command(args, out)}", file=sys.stderr)
+        return 128 + signal.Signals(stop.signum)
+    except Diverged as error:
+        print(f"convatlas: {error}", file=sys.stderr)
+        return 1
+    epochs = done.epochs()
+    best = max(epochs, key=lambda line: line["test"]["top1"])
+    if args.json:
+        record: dict[str, Any] = {"run": str(out), "network": variant.name, "last": epochs[-1], "best": best}
+        print_json(record | {"departures": recipe.departures})
+    else:
+        print(summary(out, epochs[-1], best, args.data))
+    return 0
+
+
+def choose_recipe(variant: Variant, args: argparse.Namespace) -> Recipe:
+    from ..recipes import find_recipe
+
+    name = args.recipe or variant.recipe
+    if name is None:
+        raise UserError(f"{variant.name} has no recipe of its own; give one, such as --recipe resnet_cifar")
+    recipe = find_recipe(name)
+    if args.epochs is not None:
+        recipe = with_epochs(recipe, args.epochs)
+    return with_settings(recipe, args.set)
+
+
+def resume_command(args: argparse.Namespace, out: Path) -> str:
+    """The command that goes on with the run: the same options, the folder, and --resume."""
+    words = ["convatlas", "train", args.network, "--data", args.data]
+    for flag in ("recipe", "epochs", "input", "seed", "device"):
+        value = getattr(args, flag)
+        if value not in (None, {"seed": 0, "device": "auto"}.get(flag)):
+            words += [f"--{flag}", str(value)]
+    for setting in args.set:
+        words += ["--set", setting]
+    return shlex.join([*words, *(["--json"] if args.json else []), "--out", str(out), "--resume"])
+
+
+def summary(out: Path, last: dict[str, Any], best: dict[str, Any], source: str) -> str:
+    command = shlex.join(["convatlas", "evaluate", str(out), "--data", source])
+    return (
+        f"after {last['epoch']} epochs: test top-1 {last['test']['top1']:.2%}, loss {last['test']['loss']:.4f}; "
+        f"best {best['test']['top1']:.2%} after epoch {best['epoch']} (chosen on these test images)\n"
+        f"{out}: run.json, log.jsonl, curves.png, last.safetensors, best.safetensors; next: {command}"
+    )

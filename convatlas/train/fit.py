@@ -1,0 +1,323 @@
+"""Training: one flat, visible loop from a network, data and a recipe to a run folder.
+
+Read `fit` from top to bottom; what it calls stands below it in the order of use, or in the file that it comes from.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import plots
+from ..catalogue import Shape, Variant, find
+from ..data import preprocess_for
+from ..data.augment import augment, order
+from ..dataset import Data, normalise
+from ..errors import UserError
+from ..evaluate import evaluate_split, usual_topk
+from ..recipe import Recipe
+from . import checkpoint
+from .log import Log
+from .machine import choose_device, describe_machine, keep_freed_memory, precision
+from .progress import Say, quiet
+from .run import SCHEMA, Run, build, open_run
+from .schedule import rate
+from .signals import Signals
+from .state import Meter, State
+
+LOG_EVERY = 48  # steps between lines of the log within an epoch
+LOOK_EVERY = 16  # steps between looks at the losses on a GPU, each of which waits for it
+DRAW_EVERY_S = 60.0  # between drawings of the curves while training goes on
+
+
+class Diverged(RuntimeError):
+    """A loss or a weight is not finite any more; the message names the step, and what is kept."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Training was stopped by a signal (`signum`) and saved in `run`; `fit(..., resume=True)` goes on."""
+
+    def __init__(self, run: Run, signum: signal.Signals, at: str):
+        super().__init__(f"stopped by {signum.name} {at}; saved in {run.folder}")
+        self.run, self.signum = run, signum
+
+
+def fit(
+    network: str | Variant,
+    data: Data,
+    recipe: Recipe,
+    *,
+    out: Path | str,
+    seed: int = 0,
+    device: str = "auto",
+    input: Shape | None = None,
+    resume: bool = False,
+    say: Say = quiet,
+) -> Run:
+    """Trains the network on data.train by the recipe, judging it on data.test after each epoch; the run is in `out`.
+
+    `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought.
+    `seed` decides the weights, the order of the images, their augmentation and the dropout; torch is seeded with it.
+    `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
+    uninterrupted run. `say` is told what happens (see progress.py).
+
+    Raises UserError for what does not fit together, Diverged when a loss or a weight is not finite, and Stopped, once
+    all is saved, on SIGINT and SIGTERM (in the main thread, which alone gets them).
+    """
+    place = choose_device(device)
+    steps = steps_in_epoch(len(data.train), recipe.batch)
+    run = open_or_start(Path(out), describe(network, data, recipe, input, seed, place), resume, say)
+    preprocess, labels = run.preprocess, data.train.labels.to(place)
+
+    keep_freed_memory()
+    torch.manual_seed(seed)
+    net = build(run.record).to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        parameter_groups(net, recipe), recipe.lr, recipe.momentum, nesterov=recipe.nesterov, fused=True
+    )
+    autocast = torch.autocast(place.type, torch.bfloat16, enabled=precision(place) == "bfloat16")
+    state = restore(run, net, optimizer, place) if resume else State()
+    log = Log(run.folder / "log.jsonl", state.epoch, state.epoch * steps + state.step)
+    say(start_event(run, net, data, recipe, steps, state))
+    drawn = time.monotonic()
+
+    with Signals() as signals:
+        for epoch in range(state.epoch, recipe.epochs):
+            net.train()
+            shuffled = order(len(data.train), seed=seed, epoch=epoch)
+            meter = Meter(state)
+            for step in range(state.step, steps):
+                indices = shuffled[step * recipe.batch : (step + 1) * recipe.batch]
+                images = data.train.fetch(indices, preprocess).to(place)
+                images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, pad=recipe.pad)
+                x, y = normalise(images, preprocess), labels[indices]
+                lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                with autocast:
+                    loss, logits = loss_of(net, x, y, recipe)
+                meter.add(loss, logits, y)
+                looked = place.type == "cpu" or (step + 1) % LOOK_EVERY == 0 or step + 1 == steps or signals.caught
+                if looked and (bad := meter.read()):
+                    raise diverged(f"the loss is {bad[1]}", run, epoch, step + 1 - bad[0], lr)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                state.step = step + 1
+                if looked:
+                    say(step_event(state, recipe, steps))
+                if (step + 1) % LOG_EVERY == 0:
+                    log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, lr=lr, **state.take_lately())
+                if signals.caught:
+                    raise stopped(
+                        run, net, optimizer, state, signals.caught, f"after step {step + 1} of epoch {epoch + 1}"
+                    )
+
+            meter.tick()
+            lr = rate(recipe, epoch + (steps - 1) / steps, state.plateau.drops)
+            if name := not_finite(net):
+                raise diverged(f"{name} is not finite", run, epoch, steps, lr)
+            try:
+                with signals.at_once():
+                    scores = evaluate_split(net, data.test, preprocess, batch=max(recipe.batch, 64), device=place)
+            except KeyboardInterrupt:
+                caught = signals.caught or signal.SIGINT
+                raise stopped(run, net, optimizer, state, caught, f"in the test after epoch {epoch + 1}") from None
+            result = {
+                "lr": lr,
+                "train": state.sums.means(),
+                "test": {"loss": scores.loss, **{f"top{k}": scores.top(k) for k in usual_topk(len(data.classes))}},
+                "images_per_s": state.sums.images / state.seconds,
+            }
+            log.write("epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **result)
+            say({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **result})
+            if scores.top1 > state.best_top1:
+                state.best_top1, state.best_epoch = scores.top1, epoch + 1
+                save(run, "best", net.state_dict(), state)
+            state.end_epoch(scores.top1, recipe)
+            save(run, "last", everything(net, optimizer), state)
+            if time.monotonic() - drawn > DRAW_EVERY_S:
+                plots.curves(run.epochs(), run.folder / "curves.png")
+                drawn = time.monotonic()
+
+    plots.curves(run.epochs(), run.folder / "curves.png")
+    say({"kind": "end", "folder": str(run.folder), "best_top1": state.best_top1, "best_epoch": state.best_epoch})
+    return run
+
+
+def steps_in_epoch(images: int, batch: int) -> int:
+    """Steps of `batch` images, the last one smaller; a last one of one image is left out (batch norm needs two)."""
+    steps = images // batch + (images % batch > 1)
+    if steps == 0:
+        raise UserError(f"{images} training images make no batch; give at least 2")
+    return steps
+
+
+def describe(
+    network: str | Variant, data: Data, recipe: Recipe, input: Shape | None, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """run.json: all that decides the run, and where it is made."""
+    variant = find(network) if isinstance(network, str) else network
+    assert variant.input is not None, "the catalogue gives every variant its input"
+    stock = find(variant.name).args
+    own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
+    shape = input or (len(data.mean), *variant.input[1:])
+    record = {
+        "schema": SCHEMA,
+        "network": variant.name,
+        "build": {**own, "input": shape, "classes": len(data.classes), **dict(recipe.net)},
+        "recipe": recipe.to_json(),
+        "data": data.provenance,
+        "preprocess": preprocess_for(data, shape).to_json(),
+        "classes": data.classes,
+        "seed": seed,
+        "machine": describe_machine(device),
+    }
+    try:
+        return json.loads(json.dumps(record))
+    except TypeError as error:
+        raise UserError(
+            f"{variant.name} has an option that run.json cannot hold ({error}); give plain values"
+        ) from error
+
+
+def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> Run:
+    """The run in `out`: a new one, or with `resume` the one that is there, if it is the same.
+
+    Raises UserError when a run is there and `resume` is not asked for, when none is there to resume, or another one.
+    """
+    if not resume:
+        if (out / "run.json").exists():
+            raise UserError(f"{out} already holds a run; give --resume to go on with it, or another --out")
+        build(record)  # what cannot be built leaves no folder behind
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return Run(out, record)
+    run = open_run(out)
+    if found := differences({**run.record, "machine": None}, {**record, "machine": None}):
+        raise UserError(
+            f"the run in {out} is another one: {'; '.join(found)}; resume it as it was begun, or give another --out"
+        )
+    for change in differences(run.record.get("machine"), record["machine"], "machine"):
+        say({"kind": "note", "text": f"resumed on other terms, so the last bits may differ: {change}"})
+    return run
+
+
+def differences(was: Any, now: Any, name: str = "") -> list[str]:
+    """Where two records differ, as "NAME is A there and B here"; where the data lie does not matter."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        names = [k for k in {**was, **now} if not (name.startswith("data.") and k == "path")]
+        return [d for k in names for d in differences(was.get(k), now.get(k), f"{name}.{k}".lstrip("."))]
+    return [] if was == now else [f"{name} is {shortened(was)} there and {shortened(now)} here"]
+
+
+def shortened(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The parameters with weight decay, and those without: by `decay_scope` "weights" the biases and batch norm's."""
+    spared = [p for p in net.parameters() if recipe.decay_scope == "weights" and p.ndim < 2]
+    decayed = [p for p in net.parameters() if recipe.decay_scope == "all" or p.ndim >= 2]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int, state: State) -> dict[str, Any]:
+    return {
+        "kind": "start",
+        "network": run.network,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "data": data.name,
+        "train": len(data.train),
+        "test": len(data.test),
+        "recipe": recipe.name,
+        "epochs": recipe.epochs,
+        "steps": steps,
+        "device": run.record["machine"]["device"],
+        "folder": str(run.folder),
+        "epoch": state.epoch,
+        "step": state.step,
+    }
+
+
+def step_event(state: State, recipe: Recipe, steps: int) -> dict[str, Any]:
+    at = {"epoch": state.epoch + 1, "epochs": recipe.epochs, "step": state.step, "steps": steps}
+    return {"kind": "step", **at, **state.sums.means(), "images_per_s": state.sums.images / state.seconds}
+
+
+def loss_of(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """The mean loss of the batch by the recipe, auxiliary classifiers included, and the logits."""
+    logits, others = net.forward_aux(x) if recipe.aux_weight and hasattr(net, "forward_aux") else (net(x), {})  # type: ignore[operator]
+    loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+    for other in others.values():
+        loss = loss + recipe.aux_weight * F.cross_entropy(other.float(), y, label_smoothing=recipe.label_smoothing)
+    return loss, logits
+
+
+def diverged(what: str, run: Run, epoch: int, step: int, lr: float) -> Diverged:
+    last = run.folder / "last.safetensors"
+    kept = f"{last} is from before" if last.exists() else "nothing was saved before"
+    return Diverged(
+        f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}); {kept}; try a smaller rate: --set lr=..."
+    )
+
+
+def stopped(
+    run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, state: State, signum: signal.Signals, at: str
+) -> Stopped:
+    save(run, "last", everything(net, optimizer), state)
+    plots.curves(run.epochs(), run.folder / "curves.png")
+    return Stopped(run, signum, at)
+
+
+def not_finite(net: nn.Module) -> str | None:
+    """The name of the first weight or statistic that is not finite."""
+    return next((name for name, t in net.state_dict().items() if not t.isfinite().all()), None)
+
+
+def everything(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The network's tensors by name, the momentum of each parameter, and the state of torch's random numbers."""
+    tensors = dict(net.state_dict())
+    for name, parameter in net.named_parameters():
+        momentum = optimizer.state[parameter].get("momentum_buffer") if parameter in optimizer.state else None
+        if momentum is not None:
+            tensors[f"momentum/{name}"] = momentum
+    tensors["random/cpu"] = torch.get_rng_state()
+    device = next(net.parameters()).device
+    if device.type == "cuda":
+        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    return tensors
+
+
+def save(run: Run, name: str, tensors: dict[str, Tensor], state: State) -> None:
+    """One checkpoint: the tensors, where training stands, and what the weights are for."""
+    about = {k: run.record[k] for k in ("network", "build", "preprocess", "classes")}
+    checkpoint.save(run.folder / f"{name}.safetensors", tensors, {**about, "state": asdict(state)})
+
+
+def restore(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> State:
+    """Puts the last checkpoint back into network, optimizer and random numbers; without one, training starts anew."""
+    path = run.folder / "last.safetensors"
+    if not path.exists():
+        return State()
+    tensors, about = checkpoint.load(path)
+    net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
+    for name, parameter in net.named_parameters():
+        if f"momentum/{name}" in tensors:
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
+                tensors[f"momentum/{name}"]
+            )
+    torch.set_rng_state(tensors["random/cpu"])
+    if device.type == "cuda" and "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"], device)
+    return State.from_json(about["state"])

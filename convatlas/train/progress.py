@@ -1,0 +1,108 @@
+"""What `fit` says while it trains, drawn as a live bar on a terminal, as plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TextIO
+
+Event = dict[str, Any]  # its "kind" is start, note, step, epoch or end; see fit
+Say = Callable[[Event], None]
+
+LINE_EVERY_S = 10.0  # between plain lines within an epoch
+
+
+def quiet(event: Event) -> None:
+    """Says nothing."""
+
+
+@contextmanager
+def progress(file: TextIO | None = None) -> Iterator[Say]:
+    """A `say` for `fit`: a bar where the file (stdout) is a terminal, plain lines elsewhere."""
+    file = file or sys.stdout
+    if not file.isatty():
+        yield Lines(file)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("left"), console=Console(file=file, highlight=False)) as bars:
+        yield Bar(bars)
+
+
+class Bar:
+    """Loss, top-1, images/s and the time left of the whole training; a line above it for each epoch."""
+
+    def __init__(self, bars: Any):
+        self.bars = bars
+        self.task: Any = None
+
+    def __call__(self, event: Event) -> None:
+        if event["kind"] == "step":
+            done = (event["epoch"] - 1) * event["steps"] + event["step"]
+            if self.task is None:  # what an earlier process did is not part of the speed
+                total = event["epochs"] * event["steps"]
+                self.task = self.bars.add_task("", total=total, completed=done - 1, now="")
+            self.bars.update(self.task, completed=done, description=where(event), now=figures(event))
+        elif text := line(event):
+            self.bars.console.print(text, markup=False)
+
+
+class Lines:
+    """A line for each epoch, and one every LINE_EVERY_S seconds within it."""
+
+    def __init__(self, file: TextIO):
+        self.file, self.started, self.done, self.last = file, 0.0, 0, monotonic()
+
+    def __call__(self, event: Event) -> None:
+        if event["kind"] != "step":
+            if text := line(event):
+                print(text, file=self.file, flush=True)
+            return
+        now, done = monotonic(), (event["epoch"] - 1) * event["steps"] + event["step"]
+        if not self.started:
+            self.started, self.done = now, done
+        elif now - self.last >= LINE_EVERY_S:
+            left = (now - self.started) / (done - self.done) * (event["epochs"] * event["steps"] - done)
+            print(f"{where(event)}  {figures(event)}  {duration(left)} left", file=self.file, flush=True)
+            self.last = now
+
+
+def line(event: Event) -> str:
+    """The event as one line of text; empty for what is not worth one."""
+    match event["kind"]:
+        case "start":
+            return (
+                f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({event['train']:,} images to "
+                f"train on, {event['test']:,} for the test); recipe {event['recipe']}, {event['epochs']} epochs of "
+                f"{event['steps']} steps, on {event['device']}; into {event['folder']}"
+            )
+        case "note":
+            return event["text"]
+        case "epoch":
+            train, test = event["train"], event["test"]
+            return (
+                f"epoch {event['epoch']}/{event['epochs']}  lr {event['lr']:.4g}  loss {train['loss']:.4f}  "
+                f"top-1 {train['top1']:.2%}  {event['images_per_s']:,.0f} images/s  "
+                f"test: loss {test['loss']:.4f}  top-1 {test['top1']:.2%}"
+            )
+        case _:
+            return ""
+
+
+def where(event: Event) -> str:
+    return f"epoch {event['epoch']}/{event['epochs']} step {event['step']}/{event['steps']}"
+
+
+def figures(event: Event) -> str:
+    return f"loss {event['loss']:.4f}  top-1 {event['top1']:.2%}  {event['images_per_s']:,.0f} images/s"
+
+
+def duration(seconds: float) -> str:
+    """ "1:02:03", "2:03"."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

@@ -1,0 +1,104 @@
+"""A run folder, read: what was trained, on what, how it went, and the weights.
+
+run.json            what was asked for: network, recipe, data, preprocessing, seed, machine; written once
+log.jsonl           what happened: a line every so many steps and every epoch
+last.safetensors    where training stands (see checkpoint.py)
+best.safetensors    the weights of the epoch with the highest top-1 on the test images
+curves.png
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..catalogue import find
+from ..errors import UserError, unknown
+from ..layers import ConvNet
+from ..preprocess import Preprocess
+from ..recipe import Recipe
+from . import checkpoint
+from .log import read_log
+
+SCHEMA = 1
+WHICH = ("best", "last")
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    record: dict[str, Any]  # run.json
+
+    @property
+    def network(self) -> str:
+        return self.record["network"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.record["classes"])
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return Preprocess.from_json(self.record["preprocess"])
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.from_json(self.record["recipe"])
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl, up to the first that a kill cut short; none before the first is written."""
+        return read_log(self.folder / "log.jsonl")
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The log's lines about whole epochs: rate, loss and top-1 in training, the test's scores, images/s."""
+        return [line for line in self.log() if line["kind"] == "epoch"]
+
+    def load(self, which: str = "best", device: str | torch.device = "cpu") -> ConvNet:
+        """The network in eval mode, with the weights of its `best` epoch or of the `last`.
+
+        Raises UserError when there is no such checkpoint yet, or when it does not fit the network exactly.
+        """
+        if which not in WHICH:
+            raise unknown("checkpoint", which, WHICH)
+        path = self.folder / f"{which}.safetensors"
+        tensors, _ = checkpoint.load(path)
+        net = build(self.record)
+        weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+        try:
+            net.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            raise UserError(f"{path} does not fit {self.network}: {' '.join(str(error).split())}") from error
+        return net.to(device).eval()
+
+
+def build(record: dict[str, Any]) -> ConvNet:
+    """The network that run.json describes, freshly initialised."""
+    options = {name: tuple(v) if isinstance(v, list) else v for name, v in record["build"].items()}
+    return find(record["network"]).build(**options)
+
+
+def open_run(folder: str | Path) -> Run:
+    """The run in that folder. Raises UserError when it is no run folder, naming what is missing."""
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not folder.exists():
+        raise UserError(f"there is no run folder {folder}; `convatlas train` makes one")
+    if not path.is_file():
+        raise UserError(f"{folder} is no run folder: it has no run.json; give the folder that `convatlas train` wrote")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not what `convatlas train` writes ({error!r}); restore it, or train again"
+        ) from error
+    if schema != SCHEMA:
+        raise UserError(f"{path} has schema {schema}, this convatlas reads {SCHEMA}; use the version that wrote it")
+    for name in ("network", "build", "recipe", "data", "preprocess", "classes", "seed"):
+        if name not in record:
+            raise UserError(f"{path} lacks {name!r}; restore it, or train again")
+    return Run(folder, record)

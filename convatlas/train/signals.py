@@ -1,0 +1,50 @@
+"""SIGINT and SIGTERM, taken when nothing is half done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """`with Signals() as signals`: the first signal is noted in `signals.caught`, for the loop to look at.
+
+    Within `with signals.at_once()` it raises KeyboardInterrupt instead. Later ones change nothing: what the first one
+    began is a matter of seconds. Does nothing outside the main thread, which alone gets signals.
+    """
+
+    def __init__(self) -> None:
+        self.caught: signal.Signals | None = None
+        self.raising = False
+        self.before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self.handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        if self.caught is None:
+            self.caught = signal.Signals(number)
+            if self.raising:
+                raise KeyboardInterrupt
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        self.raising = True
+        try:
+            if self.caught is not None:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self.raising = False

@@ -1,0 +1,88 @@
+"""Where training stands: all that a checkpoint holds besides tensors."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..recipe import Recipe
+from .schedule import Plateau
+
+
+@dataclass
+class Sums:
+    """Over some training images: how many, their losses, and how many were right as the network then was."""
+
+    images: int = 0
+    loss: float = 0.0
+    hits: int = 0
+
+    def add(self, images: int, loss: float, hits: int) -> None:
+        self.images, self.loss, self.hits = self.images + images, self.loss + loss * images, self.hits + hits
+
+    def means(self) -> dict[str, float]:
+        return {"loss": self.loss / self.images, "top1": self.hits / self.images}
+
+
+@dataclass
+class State:
+    epoch: int = 0  # whole epochs done, their test included
+    step: int = 0  # steps done since
+    seconds: float = 0.0  # that those steps took
+    sums: Sums = field(default_factory=Sums)  # of those steps
+    lately: Sums = field(default_factory=Sums)  # since the last line of the log
+    best_top1: float = -1.0  # on the test images
+    best_epoch: int = 0
+    plateau: Plateau = field(default_factory=Plateau)
+
+    def end_epoch(self, top1: float, recipe: Recipe) -> None:
+        self.epoch, self.step, self.seconds, self.sums, self.lately = self.epoch + 1, 0, 0.0, Sums(), Sums()
+        self.plateau = self.plateau.after(top1, recipe)
+
+    def take_lately(self) -> dict[str, float]:
+        """The means since the last time."""
+        means, self.lately = self.lately.means(), Sums()
+        return means
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> State:
+        """The state that `dataclasses.asdict` made the record of."""
+        parts = {name: Sums(**record[name]) for name in ("sums", "lately")}
+        return cls(**{**record, **parts, "plateau": Plateau(**record["plateau"])})
+
+
+class Meter:
+    """Adds an epoch's steps to the state; keeps losses on the device until they are read, which waits for it."""
+
+    def __init__(self, state: State):
+        self.state, self.since = state, time.perf_counter()
+        self.pending: list[tuple[int, Tensor, Tensor]] = []  # images, loss, hits
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.pending.append((len(labels), loss.detach(), (logits.detach().argmax(1) == labels).sum()))
+
+    def read(self) -> tuple[int, float] | None:
+        """Adds what is pending. The first loss that is not finite, and how many steps ago it was; None: all are."""
+        losses = torch.stack([loss for _, loss, _ in self.pending]).tolist()
+        hits = torch.stack([right for _, _, right in self.pending]).tolist()
+        sizes = [n for n, _, _ in self.pending]
+        self.pending.clear()
+        self.tick()
+        for i, (n, loss, right) in enumerate(zip(sizes, losses, hits, strict=True), start=1):
+            if not math.isfinite(loss):
+                return len(sizes) - i, loss
+            self.state.sums.add(n, loss, right)
+            self.state.lately.add(n, loss, right)
+        return None
+
+    def tick(self) -> None:
+        """Adds the time since the last look."""
+        now = time.perf_counter()
+        self.state.seconds += now - self.since
+        self.since = now

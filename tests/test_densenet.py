@@ -8,11 +8,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from convatlas.account import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
-from convatlas.nets.densenet import VARIANTS, Composite, DenseBlock
+from convatlas.nets import densenet, densenet_cifar
+from convatlas.nets.densenet import Composite, DenseBlock
 
 from .oracles import compare, torchvision_models
 
-ROWS = {v.name: v for v in VARIANTS}
+ROWS = {v.name: v for v in (*densenet.VARIANTS, *densenet_cifar.VARIANTS)}
 
 
 def build(name: str, **options: object) -> ConvNet:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracles import difference, randomise, timm
 from torch import nn
 
 from convatlas.account import account
@@ -15,6 +14,8 @@ from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import dense
 from convatlas.nets.nasnet import Cell, FactorizedReduction, NASNet, Pool, PoolTimm, ScheduledDropPath, Separable
+
+from .oracles import difference, randomise, timm
 
 SMALL: dict[str, Any] = dict(repeats=1, features=96, stem_width=8, input=(3, 72, 72), classes=5)
 
@@ -111,7 +112,7 @@ def paths(net: nn.Module) -> list[ScheduledDropPath]:
 def test_drop_rates_grow_with_depth_and_progress() -> None:
     with torch.device("meta"):
         net = find("nasnet_a_large").build()
-    rates = [m.rate for m in paths(net)]
+    rates = [m.p for m in paths(net)]
     assert rates == sorted(rates)
     assert len(set(rates)) == 22  # two cells in the stem, 3 x 6 normal ones, two reductions
     assert rates[0] == pytest.approx(0.3 / 22)

@@ -40,7 +40,7 @@ STAGES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 def test_the_unit_by_hand() -> None:
     """Two maps of means 1 and 3, one value between: gates 1 / (1 + exp(-(1 * 1 + 2 * 3 - 5) * (0.5, -1) - (0, 1)))."""
-    se = SqueezeExcite(2, 1)
+    se = SqueezeExcite(2, 2)
     weights: dict[str, Any] = {
         "reduce.weight": [[[[1.0]], [[2.0]]]],
         "reduce.bias": [-5.0],
@@ -57,7 +57,7 @@ def test_the_unit_by_hand() -> None:
 
 def test_every_image_has_its_own_gates() -> None:
     torch.manual_seed(0)
-    se, x = SqueezeExcite(8, 2), torch.randn(3, 8, 4, 5)
+    se, x = SqueezeExcite(8, 4), torch.randn(3, 8, 4, 5)
     torch.testing.assert_close(se(x), torch.cat([se(image[None]) for image in x]))
 
 
@@ -252,8 +252,10 @@ def test_the_stem_pools_as_caffe() -> None:
 def test_user_errors() -> None:
     with pytest.raises(UserError, match="no place for an SE unit named 'before'; there is standard, pre"):
         find("se_resnet50").build(place="before")
-    with pytest.raises(UserError, match="an SE unit of 16 channels has none left between; give a smaller reduction"):
+    with pytest.raises(UserError, match="reduction=32 does not fit an SE unit of 16 channels; give 1 to 16"):
         find("se_resnet20").build(reduction=32)
+    with pytest.raises(UserError, match="reduction=0 does not fit an SE unit of 64 channels"):
+        find("se_vgg16").build(reduction=0)
 
 
 TIMM = {  # ours: timm's

@@ -36,12 +36,15 @@ PLACES = ("standard", "pre", "post", "identity")
 
 
 class SqueezeExcite(nn.Module):
-    """(N, channels, H, W) -> the same, each map scaled by its gate; `mid` is the width between (channels / r)."""
+    """(N, channels, H, W) -> the same, each map scaled by its gate; channels / `reduction` values stand in between."""
 
-    def __init__(self, channels: int, mid: int):
+    def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
-        if mid < 1:
-            raise UserError(f"an SE unit of {channels} channels has none left between; give a smaller reduction")
+        if not 1 <= reduction <= channels:
+            raise UserError(
+                f"reduction={reduction} does not fit an SE unit of {channels} channels; give 1 to {channels}"
+            )
+        mid = channels // reduction
         self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(channels, mid, 1)
         self.relu = nn.ReLU()
@@ -61,7 +64,7 @@ def excite(block: nn.Module, reduction: int, place: Place = "standard") -> nn.Mo
     branch = block.get_submodule("branch")
     convs = [m for m in branch.modules() if isinstance(m, nn.Conv2d)]
     channels = convs[0].in_channels if place == "pre" else convs[-1].out_channels
-    se = SqueezeExcite(channels, channels // reduction)
+    se = SqueezeExcite(channels, reduction)
     if place == "standard":
         branch.add_module("se", se)
     elif place == "pre":
@@ -148,7 +151,7 @@ class SEVGG(VGG):
                 if isinstance(m, nn.Conv2d):
                     channels = m.out_channels
                 elif isinstance(m, nn.ReLU):
-                    modules[part.replace("relu", "se")] = SqueezeExcite(channels, channels // reduction)
+                    modules[part.replace("relu", "se")] = SqueezeExcite(channels, reduction)
             blocks[name] = stack(**modules)
         self.stages = stack(**blocks)
 
@@ -160,7 +163,7 @@ class SEInception(nn.Sequential):
         super().__init__()
         self.branches = partial(Inception, avg=partial(nn.AvgPool2d, 3, 1, 1))(cin, *widths)
         self.cout = self.branches.cout
-        self.se = SqueezeExcite(self.cout, self.cout // reduction)
+        self.se = SqueezeExcite(self.cout, reduction)
 
 
 class SEBNInception(BNInception):
@@ -178,8 +181,7 @@ class SEInceptionResNet(InceptionResNet):
         super().__init__(**base, classes=classes, channels=channels)
         for m in self.modules():
             if isinstance(m, InceptionResidual):
-                cout = m.widen.out_channels
-                m.widen = stack(conv=m.widen, se=SqueezeExcite(cout, cout // reduction))  # type: ignore[assignment]
+                m.widen = stack(conv=m.widen, se=SqueezeExcite(m.widen.out_channels, reduction))  # type: ignore[assignment]
 
 
 class SEDepthwiseSeparable(DepthwiseSeparable):
@@ -187,7 +189,7 @@ class SEDepthwiseSeparable(DepthwiseSeparable):
 
     def __init__(self, cin: int, cout: int, stride: int, conv: Conv, *, reduction: int):
         super().__init__(cin, cout, stride, conv)
-        self.se = SqueezeExcite(cout, cout // reduction)
+        self.se = SqueezeExcite(cout, reduction)
 
 
 class SEMobileNetV1(MobileNetV1):

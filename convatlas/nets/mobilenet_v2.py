@@ -132,6 +132,10 @@ def name(width: float, side: int, end: str = "") -> str:
     return "mobilenet_v2" + ("" if (width, side) == (1.0, 224) else f"_{width}_{side}".replace(".", "_")) + end
 
 
+def short(width: float) -> str:
+    return f"mobilenet_v2_{width}".replace(".", "_")
+
+
 def claims(width: float, side: int) -> list[Claim]:
     params, *macs = COUNTED[width]
     size, released = RELEASED[width]
@@ -156,7 +160,7 @@ VARIANTS = family(
             dict(width=width),
             (3, side, side),
             claims(width, side),
-            aliases=(f"mobilenet_v2_{width}_{side}", *([f"MobileNetV2 {width}"] if side == 224 else [])),
+            aliases=(f"mobilenet_v2_{width}_{side}", *([f"MobileNetV2 {width}", short(width)] if side == 224 else [])),
         )
         for width in COUNTED
         for side in SIZES

@@ -1,0 +1,52 @@
+"""ResNeXt on ImageNet and on CIFAR, Xie et al. (2016), sections 4 and 5.3.
+
+    convatlas train resnext50_32x4d --data folder:IMAGENET
+    convatlas train resnext29_8x64d --data cifar10:DIR
+
+To expect: 22.2% top-1 error at one crop (Table 3), by the paper's own augmentation; 3.65% test error on CIFAR-10
+(Table 7, mean of ten runs).
+"""
+
+from __future__ import annotations
+
+from ..recipe import Recipe
+
+RECIPES = (
+    Recipe(
+        name="resnext",
+        source="Xie et al. (2016), section 4, and the authors' released code",
+        epochs=100,
+        batch=256,
+        lr=0.1,
+        nesterov=True,
+        weight_decay=1e-4,
+        schedule="step",
+        milestones=(30, 60, 90),
+        augment=("pad_crop", "flip"),
+        pad=16,
+        published="top-1 error at one crop 22.2% (ResNeXt-50, 32x4d), 21.2% (101, 32x4d), 20.4% (101, 64x4d), "
+        "Tables 3 and 4",
+        departures=(
+            "crops shifted by up to 16 pixels, not 8 ... 100% of the area at aspects 3/4 ... 4/3; no colour jitter",
+            "batch norm sees all 256 images on one device (paper: 32 on each of eight)",
+        ),
+    ),
+    Recipe(
+        name="resnext_cifar",
+        source="Xie et al. (2016), section 5.3, and the authors' released code",
+        epochs=300,
+        batch=128,
+        lr=0.1,
+        nesterov=True,
+        weight_decay=5e-4,
+        schedule="step",
+        milestones=(150, 225),
+        augment=("pad_crop", "flip"),
+        pad=4,
+        published="CIFAR-10 / 100 test error, mean of 10: 3.65 / 17.77% (8x64d), 3.58 / 17.31% (16x64d), Table 7",
+        departures=(
+            "batch norm sees all 128 images on one device (the released code: 16 on each of eight)",
+            "as the authors released it: batches of 128 (paper: 256, with pre-activated blocks)",
+        ),
+    ),
+)

@@ -1,0 +1,33 @@
+"""Squeeze-and-excitation networks on ImageNet, Hu et al. (2017), section 5.1.
+
+    convatlas train se_resnet50 --data folder:IMAGENET
+
+To expect: 23.29% top-1 and 6.62% top-5 error at one crop (Table 2), by the paper's own augmentation.
+"""
+
+from __future__ import annotations
+
+from ..recipe import Recipe
+
+RECIPES = (
+    Recipe(
+        name="senet",
+        source="Hu et al. (2017), section 5.1",
+        epochs=100,
+        batch=1024,
+        lr=0.6,
+        weight_decay=1e-4,
+        schedule="step",
+        milestones=(30, 60, 90),
+        augment=("pad_crop", "flip"),
+        pad=16,
+        published="top-1 / top-5 error at one crop 23.29 / 6.62% (SE-ResNet-50), 22.38 / 6.07% (101), "
+        "21.57 / 5.73% (152), Table 2",
+        departures=(
+            "weight decay, which the paper does not tell, is ResNet's",
+            "crops shifted by up to 16 pixels, not crops of random size and aspect; no rotation, no pixel jitter",
+            "images are drawn evenly, not balanced over the classes",
+            "batch norm sees all 1024 images on one device",
+        ),
+    ),
+)

@@ -22,7 +22,7 @@ from .train.fit import fit
 from .train.progress import Say, quiet
 from .train.run import Run
 
-NETWORK = "lenet5"
+NETWORK, RECIPE = "lenet5", "digits"
 SHOWN = 18  # images in the picture
 MISTAKES = 6  # of them at most so many that the network gets wrong, where there are any
 
@@ -55,12 +55,11 @@ def demo(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already, and not empty; give the demonstration a new folder with --out")
     data, variant = load_data("digits"), find(NETWORK)
-    assert variant.recipe is not None, "LeNet-5 has a recipe"
     tell(
         f"Training {variant.name} on {len(data.train):,} handwritten digits of 8x8 pixels (scikit-learn's); "
         f"{len(data.test)} others are held out."
     )
-    run = fit(variant, data, find_recipe(variant.recipe), out=out, seed=seed, device=str(device), say=say)
+    run = fit(variant, data, find_recipe(RECIPE), out=out, seed=seed, device=str(device), say=say)
 
     tell(f"Evaluating the last epoch's weights on the {len(data.test)} digits that were held out.")
     net = run.load("last", device)

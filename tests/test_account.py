@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.account import Account, account
+from convatlas.catalogue import find
 from convatlas.errors import UserError
+from convatlas.layers import on_meta
 
 
 class Branches(nn.Module):
@@ -119,6 +121,12 @@ def test_bad_requests() -> None:
         account(Branches(), input=(4, 9, 9), batch=0)
     with pytest.raises(UserError, match="a built network takes no options such as 'classes'"):
         account(Branches(), input=(4, 9, 9), classes=3)
+    with pytest.raises(UserError, match="input 3x8x8 does not pass; the smallest square that does is 3x32x32"):
+        account("vgg11", input=(3, 8, 8))
+    with on_meta():
+        built = find("vgg11").build(input=(3, 64, 64))
+    with pytest.raises(UserError, match="input 3x32x32 does not pass"):
+        account(built, input=(3, 32, 32))
     with pytest.raises(UserError, match=r"no network named 'resnet5O'; did you mean .*resnet50"):
         account("resnet5O")
 

@@ -32,7 +32,7 @@ def test_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     result = account(variant)
     is_the_shipped_table(variant, result)
     claims_hold(variant, result)
-    # batch norm multiplies no matrices and keeps shapes, and is what torch's own passes on the meta device spend time on
+    # batch norm multiplies no matrices and keeps shapes, and is what torch's own pass on the meta device spends time on
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: x)
     with FlopCounterMode(display=False) as counter:
         seen(net.eval(), net)

@@ -69,18 +69,16 @@ def trace(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], traini
     parameters = {k: p.numel() for k, p in net.named_parameters()}
     tracer = _Tracer(net, {id(stand_ins[k]): k for k in parameters})
     tracer.note_inputs((*args, *kwargs.values()))
-    with eval_mode(net), torch.no_grad(), tracer:
-        net.train(training)
-        try:
+    try:
+        with eval_mode(net), torch.no_grad(), tracer:
+            net.train(training)
             torch.func.functional_call(net, stand_ins, tuple(args), dict(kwargs))
-        except (RuntimeError, ValueError, NotImplementedError) as error:
-            if isinstance(net, ConvNet) and len(args) == 1 and not training:
-                shape_after(net, tuple(args[0].shape[1:]))  # says in words what does not fit
-            shapes = ", ".join(
-                "x".join(map(str, t.shape)) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)
-            )
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{type(net).__name__} does not run on input {shapes}: {reason}") from error
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        if isinstance(net, ConvNet) and len(args) == 1 and not training:
+            shape_after(net, tuple(args[0].shape[1:]))  # says in words what does not fit
+        given = ", ".join("x".join(map(str, t.shape)) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{type(net).__name__} does not run on input {given}: {reason}") from error
     return Trace(
         tuple(tracer.nodes),
         tuple(tracer.calls),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
 from .. import __version__
 from ..errors import UserError
 
-VERBS = ("list", "show", "claims")
+VERBS = ("list", "show", "claims", "layer", "train", "evaluate", "predict", "demo")
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line on stderr says how)."""
+    warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in our own line
     try:
         args = parser().parse_args(argv)
         return args.run(args) or 0

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ..catalogue import Variant
 
 HELP = "train a network on your images by its paper's recipe"
-STATUS = """exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend,
-said in one line; 130 stopped by Ctrl-C (143: by SIGTERM) and saved: --resume goes on"""
+STATUS = """exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend
+that is said in one line; 130 stopped by Ctrl-C (143: by SIGTERM) and saved: --resume goes on"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -76,8 +76,8 @@ def line(event: Event) -> str:
     match event["kind"]:
         case "start":
             return (
-                f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({event['train']:,} images to "
-                f"train on, {event['test']:,} for the test); recipe {event['recipe']}, {event['epochs']} epochs of "
+                f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({event['train']:,} images "
+                f"to train on, {event['test']:,} for the test); recipe {event['recipe']}, {event['epochs']} epochs of "
                 f"{event['steps']} steps, on {event['device']}; into {event['folder']}"
             )
         case "note":

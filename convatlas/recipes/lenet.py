@@ -1,0 +1,41 @@
+"""LeNet-5 on handwritten digits, LeCun et al. (1998), section III.
+
+    convatlas train lenet5 --data mnist:DIR
+    convatlas train lenet5 --data digits --recipe digits
+
+To expect: see `published`, and `convatlas demo` for the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..recipe import Recipe
+
+LENET = Recipe(
+    name="lenet",
+    source="LeCun et al. (1998), section III",
+    epochs=20,
+    batch=32,
+    lr=0.005,
+    momentum=0.9,
+    schedule="cosine",
+    published="MNIST test error 0.95%, without distortions of the training images",
+    departures=(
+        "stochastic gradient descent with momentum in batches of 32, its rate falling as a cosine (paper: stochastic "
+        "diagonal Levenberg-Marquardt, one image at a time, the rate in steps from 0.0005 to 0.00001)",
+        "cross-entropy on minus the penalties: the paper's MAP criterion without its rubbish class",
+        "pixels have the mean and standard deviation of the training set taken out (paper: background -0.1, ink 1.175)",
+    ),
+)
+
+RECIPES = (
+    LENET,
+    replace(
+        LENET,
+        name="digits",
+        epochs=30,
+        published="",
+        departures=(*LENET.departures, "scikit-learn's 8 x 8 digits in place of MNIST, stretched to 32 x 32"),
+    ),
+)

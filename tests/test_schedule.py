@@ -1,0 +1,120 @@
+"""Learning rates against numbers worked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convatlas.recipe import Recipe
+from convatlas.recipes import find_recipe
+from convatlas.train.schedule import Plateau, rate
+
+BASE = Recipe(name="base", source="a test", epochs=100, batch=128, lr=0.1, schedule="constant")
+
+
+def test_constant() -> None:
+    assert [rate(BASE, epoch) for epoch in (0, 0.5, 99.9)] == [0.1] * 3
+
+
+def test_step() -> None:
+    """WRN's: 0.1, times 0.2 at 60, 120 and 160."""
+    recipe = replace(BASE, schedule="step", milestones=(60, 120, 160), gamma=0.2)
+    expected = [(0, 0.1), (59.999, 0.1), (60, 0.02), (119.99, 0.02), (120, 0.004), (160, 0.0008), (199.9, 0.0008)]
+    for epoch, lr in expected:
+        assert rate(recipe, epoch) == pytest.approx(lr, rel=1e-12)
+
+
+def test_resnets_on_cifar_drop_after_32000_and_48000_iterations() -> None:
+    recipe = find_recipe("resnet_cifar")
+    at = {step: rate(recipe, (epoch * 391 + rest) / 391) for step in (31_999, 32_000, 47_999, 48_000, 63_999)
+          for epoch, rest in [divmod(step, 391)]}  # fmt: skip
+    assert at == pytest.approx({31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}, rel=1e-12)
+
+
+def test_googlenet_falls_by_4_percent_every_8_epochs() -> None:
+    recipe = find_recipe("googlenet")
+    assert rate(recipe, 7.99) == 0.01
+    assert rate(recipe, 8) == pytest.approx(0.0096)
+    assert rate(recipe, 80) == pytest.approx(0.01 * 0.96**10)
+
+
+def test_cosine() -> None:
+    """Half of 1 + cos: 1 at the start, (2 + sqrt 2) / 4 at a quarter, 1/2 at half, 1/4 at two thirds, 0 at the end."""
+    recipe = replace(BASE, schedule="cosine")
+    expected = [(0, 0.1), (25, 0.0853553390593), (50, 0.05), (200 / 3, 0.025), (100, 0.0)]
+    for epoch, lr in expected:
+        assert rate(recipe, epoch) == pytest.approx(lr, abs=1e-12)
+
+
+def test_cosine_is_torchs() -> None:
+    recipe = replace(BASE, schedule="cosine", epochs=7)
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.1)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
+    for epoch in range(7):
+        assert rate(recipe, epoch) == pytest.approx(torchs.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        torchs.step()
+
+
+def test_linear_warmup_then_cosine() -> None:
+    """Warm-up takes the first 20 epochs, the cosine's whole half-period the other 80."""
+    recipe = replace(BASE, schedule="cosine", warmup="linear", warmup_epochs=20, warmup_lr=0.02)
+    expected = [(0, 0.02), (5, 0.04), (10, 0.06), (19, 0.096), (20, 0.1), (40, 0.0853553390593), (60, 0.05), (100, 0.0)]
+    for epoch, lr in expected:
+        assert rate(recipe, epoch) == pytest.approx(lr, abs=1e-12)
+
+
+def test_linear_warmup_then_step_counts_epochs_from_the_start() -> None:
+    recipe = replace(BASE, schedule="step", milestones=(30,), warmup="linear", warmup_epochs=10)
+    assert [rate(recipe, epoch) for epoch in (0, 5, 10, 29.9, 30)] == pytest.approx([0, 0.05, 0.1, 0.1, 0.01])
+
+
+def test_constant_warmup_of_resnet110() -> None:
+    """Section 4.2: 0.01 for 400 iterations, then 0.1."""
+    recipe = find_recipe("resnet_cifar_110")
+    rates = [rate(recipe, (epoch * 391 + step) / 391) for epoch, step in ((0, 0), (1, 8), (1, 9), (2, 0))]
+    assert rates == [0.01, 0.01, 0.1, 0.1]
+
+
+def after(tops: list[float], recipe: Recipe) -> list[int]:
+    """How often the rate has dropped after each epoch."""
+    state, drops = Plateau(), []
+    for top1 in tops:
+        state = state.after(top1, recipe)
+        drops.append(state.drops)
+    return drops
+
+
+def test_plateau() -> None:
+    recipe = replace(BASE, schedule="plateau", patience=2, drops=2)
+    tops = [0.1, 0.2, 0.2, 0.2, 0.3, 0.1, 0.29, 0.1, 0.1, 0.1, 0.1]
+    #                      2 without a better one: drop 1; best 0.3; drop 2 at 0.29; no third
+    assert after(tops, recipe) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2]
+    assert [rate(recipe, 0, drops) for drops in (0, 1, 2)] == pytest.approx([0.1, 0.01, 0.001])
+
+
+def test_plateau_with_patience_one_drops_at_once() -> None:
+    assert after([0.5, 0.5, 0.5, 0.6, 0.5], replace(BASE, schedule="plateau", patience=1, drops=9)) == [0, 1, 2, 2, 3]
+
+
+def test_a_first_top1_of_zero_is_a_best() -> None:
+    assert after([0.0, 0.0], replace(BASE, schedule="plateau", patience=2)) == [0, 0]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75]), max_size=60), st.integers(1, 6), st.integers(0, 4))
+def test_plateau_is_torchs(tops: list[float], patience: int, limit: int) -> None:
+    """torch's "patience" is how many epochs it ignores: one less than ours. Ours stops at `drops`."""
+    recipe = replace(BASE, schedule="plateau", patience=patience, drops=limit, gamma=0.5)
+    optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.5, patience=patience - 1, threshold=0.0, min_lr=0.5**limit
+    )
+    theirs = []
+    for top1 in tops:
+        torchs.step(top1)
+        theirs.append(optimizer.param_groups[0]["lr"])
+    assert [0.5**drops for drops in after(tops, recipe)] == theirs

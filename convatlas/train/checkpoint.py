@@ -66,14 +66,13 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads((file.metadata() or {})[KEY])
+            schema = state["schema"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}; train first, or give another run folder") from error
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        reason = "it is not from convatlas" if isinstance(error, KeyError) else str(error)
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        reason = "it is not from convatlas" if isinstance(error, KeyError | TypeError) else str(error)
         raise UserError(f"{path} is no whole checkpoint ({reason}); use another, or train again") from error
-    if state["schema"] != SCHEMA:
-        raise UserError(
-            f"{path} has schema {state['schema']}, this convatlas reads {SCHEMA}; use the version that wrote it"
-        )
+    if schema != SCHEMA:
+        raise UserError(f"{path} has schema {schema}, this convatlas reads {SCHEMA}; use the version that wrote it")
     return tensors, state

@@ -35,6 +35,7 @@ from .state import Meter, State
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch
 LOOK_EVERY = 16  # steps between looks at the losses on a GPU, each of which waits for it
+ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
 DRAW_EVERY_S = 60.0  # between drawings of the curves while training goes on
 
 
@@ -117,9 +118,10 @@ def fit(
                 if (step + 1) % LOG_EVERY == 0:
                     log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, lr=lr, **state.take_lately())
                 if signals.caught:
-                    raise stopped(
-                        run, net, optimizer, state, signals.caught, f"after step {step + 1} of epoch {epoch + 1}"
-                    )
+                    if name := not_finite(net):
+                        raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
+                    at = f"after step {step + 1} of epoch {epoch + 1}"
+                    raise stopped(run, net, optimizer, state, signals.caught, at)
 
             meter.tick()
             lr = rate(recipe, epoch + (steps - 1) / steps, state.plateau.drops)
@@ -166,6 +168,9 @@ def describe(
 ) -> dict[str, Any]:
     """run.json: all that decides the run, and where it is made."""
     variant = find(network) if isinstance(network, str) else network
+    for name, _ in recipe.net:
+        if name in ("classes", "channels", "input"):
+            raise UserError(f"net.{name} is not the recipe's to set; it follows from the data, and from --input")
     assert variant.input is not None, "the catalogue gives every variant its input"
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
@@ -197,7 +202,7 @@ def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> 
     if not resume:
         if (out / "run.json").exists():
             raise UserError(f"{out} already holds a run; give --resume to go on with it, or another --out")
-        build(record)  # what cannot be built leaves no folder behind
+        try_build(record)  # what cannot be built leaves no folder behind
         out.mkdir(parents=True, exist_ok=True)
         checkpoint.write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return Run(out, record)
@@ -209,6 +214,20 @@ def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> 
     for change in differences(run.record.get("machine"), record["machine"], "machine"):
         say({"kind": "note", "text": f"resumed on other terms, so the last bits may differ: {change}"})
     return run
+
+
+def try_build(record: dict[str, Any]) -> None:
+    try:
+        build(record)
+    except UserError:
+        raise
+    except Exception as error:  # a constructor trusts its options, which here may be a user's
+        if not record["recipe"]["net"]:
+            raise
+        options = ", ".join(f"net.{name}={value!r}" for name, value in record["recipe"]["net"])
+        raise UserError(
+            f"{record['network']} cannot be built with {options} ({error}); see `convatlas show {record['network']}`"
+        ) from error
 
 
 def differences(was: Any, now: Any, name: str = "") -> list[str]:
@@ -226,8 +245,11 @@ def shortened(value: Any) -> str:
 
 def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """The parameters with weight decay, and those without: by `decay_scope` "weights" the biases and batch norm's."""
-    spared = [p for p in net.parameters() if recipe.decay_scope == "weights" and p.ndim < 2]
-    decayed = [p for p in net.parameters() if recipe.decay_scope == "all" or p.ndim >= 2]
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for name, parameter in net.named_parameters():
+        weight = parameter.ndim > 1 and not name.endswith("bias")
+        (decayed if weight or recipe.decay_scope == "all" else spared).append(parameter)
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
@@ -301,7 +323,7 @@ def everything(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 
 def save(run: Run, name: str, tensors: dict[str, Tensor], state: State) -> None:
     """One checkpoint: the tensors, where training stands, and what the weights are for."""
-    about = {k: run.record[k] for k in ("network", "build", "preprocess", "classes")}
+    about = {k: run.record[k] for k in ABOUT}
     checkpoint.save(run.folder / f"{name}.safetensors", tensors, {**about, "state": asdict(state)})
 
 
@@ -311,6 +333,8 @@ def restore(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, device: 
     if not path.exists():
         return State()
     tensors, about = checkpoint.load(path)
+    if any(about.get(k) != run.record[k] for k in ABOUT):
+        raise UserError(f"{path} is of another run; put its own back, or train again in another --out")
     net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
     for name, parameter in net.named_parameters():
         if f"momentum/{name}" in tensors:

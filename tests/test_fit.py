@@ -1,0 +1,568 @@
+"""`fit`: the loop against a plain one; run folders; resuming to the last bit; what stops it."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convatlas.catalogue import Variant, find
+from convatlas.data.augment import augment, order
+from convatlas.dataset import Data, MemorySplit, memory_data, normalise
+from convatlas.errors import UserError
+from convatlas.layers import on_meta
+from convatlas.preprocess import Preprocess
+from convatlas.recipe import Recipe
+from convatlas.train import checkpoint
+from convatlas.train import fit as module
+from convatlas.train.fit import Diverged, Stopped, fit, loss_of, parameter_groups, steps_in_epoch
+from convatlas.train.progress import Event, Say, quiet
+from convatlas.train.run import Run, open_run
+
+from .trained import digits
+
+CHAIN = Recipe(
+    name="tiny", source="a test", epochs=2, batch=16, lr=0.02, schedule="constant", net=(("widths", (4,)),)
+)  # of a network without batch norm or dropout
+DROPPED = replace(
+    CHAIN,
+    lr=0.1,
+    nesterov=True,
+    weight_decay=1e-3,
+    augment=("pad_crop", "flip"),
+    pad=1,
+    net=(("depth", 10), ("width", 1)),
+)  # of one with both
+WRN, TINY = "wrn16_4_dropout", "chain_n1_m1_k0"
+
+
+def some(train: int = 72, test: int = 32, flip: bool = False) -> Data:
+    """Of the embedded digits, with counts and checksums of their own; by default 5 steps of 16, the last of 8."""
+    data = digits(train, test)
+    splits = {}
+    for split in (data.train, data.test):
+        assert isinstance(split, MemorySplit)
+        splits[split.name] = split.images, split.labels.flip(0) if flip else split.labels
+    return memory_data("digits", splits, data.classes, {"source": "scikit-learn"}, fit="stretch")
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return some()
+
+
+def train(out: Path, data: Data, recipe: Recipe = CHAIN, network: str | Variant = TINY, **more: Any) -> Run:
+    return fit(network, data, recipe, out=out, device="cpu", **{"input": (1, 8, 8), **more})
+
+
+def weights(run: Run, which: str = "last") -> dict[str, Tensor]:
+    return checkpoint.load(run.folder / f"{which}.safetensors")[0]
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def untimed(run: Run) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k != "images_per_s"} for line in run.log()]
+
+
+# what it does
+
+
+def test_the_loop_is_a_plain_one(tmp_path: Path, data: Data) -> None:
+    """The same training written out: torch's SGD, its smoothed loss, the rates by hand."""
+    recipe = replace(
+        DROPPED, schedule="step", milestones=(1.2,), warmup="linear", warmup_epochs=0.4, label_smoothing=0.1
+    )
+    run = train(tmp_path / "run", data, recipe, WRN, seed=3)
+    rates = [0, 0.05, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01]  # 5 steps an epoch: warm-up 2, the drop before 6
+
+    torch.manual_seed(3)
+    net = find(WRN).build(input=(1, 8, 8), classes=10, depth=10, width=1)
+    optimizer = torch.optim.SGD(net.parameters(), 0.0, 0.9, weight_decay=1e-3, nesterov=True)
+    criterion, losses = nn.CrossEntropyLoss(label_smoothing=0.1), []
+    preprocess = Preprocess((1, 8, 8), data.mean, data.std)
+    for step, lr in enumerate(rates):
+        epoch, i = divmod(step, 5)
+        indices = order(72, seed=3, epoch=epoch)[16 * i : 16 * i + 16]
+        images = augment(
+            data.train.fetch(indices, preprocess), indices, ops=("pad_crop", "flip"), seed=3, epoch=epoch, pad=1
+        )
+        optimizer.param_groups[0]["lr"] = lr
+        loss = criterion(net(normalise(images, preprocess)), data.train.labels[indices])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item() * len(indices))
+
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(weights(run)[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    first, second = run.epochs()
+    assert (first["lr"], second["lr"]) == pytest.approx((0.1, 0.01))  # of the last step
+    assert first["train"]["loss"] == pytest.approx(sum(losses[:5]) / 72, rel=1e-3)
+    assert second["train"]["loss"] == pytest.approx(sum(losses[5:]) / 72, rel=1e-3)
+
+
+def test_it_learns_and_leaves_a_run(tmp_path: Path, data: Data) -> None:
+    events: list[Event] = []
+    run = train(tmp_path / "a" / "run", data, replace(CHAIN, epochs=12), say=events.append)
+    assert sorted(f.name for f in run.folder.iterdir()) == [
+        "best.safetensors",
+        "curves.png",
+        "last.safetensors",
+        "log.jsonl",
+        "run.json",
+    ]
+    assert open_run(run.folder) == run
+    record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    assert (record["network"], record["seed"], record["classes"]) == (TINY, 0, list("0123456789"))
+    assert record["build"] == {"input": [1, 8, 8], "classes": 10, "widths": [4]}
+    assert Recipe.from_json(record["recipe"]) == run.recipe == replace(CHAIN, epochs=12)
+    assert record["data"]["name"] == "digits"
+    assert record["machine"]["versions"]["torch"] == torch.__version__
+    assert record["machine"]["device"] == "cpu"
+
+    epochs = run.epochs()
+    assert [line["epoch"] for line in epochs] == list(range(1, 13))
+    assert [line["step"] for line in epochs] == list(range(5, 61, 5))
+    assert epochs[-1]["train"]["loss"] < 0.5 * epochs[0]["train"]["loss"]
+    assert epochs[-1]["test"]["top1"] > 0.6
+    assert set(epochs[0]["test"]) == {"loss", "top1", "top5"}
+    with Image.open(run.folder / "curves.png") as image:
+        assert image.format == "PNG"
+        assert len(set(image.convert("L").tobytes())) > 20
+
+    best = max(line["test"]["top1"] for line in epochs)
+    at = next(line["epoch"] for line in epochs if line["test"]["top1"] == best)
+    state = checkpoint.load(run.folder / "last.safetensors")[1]["state"]
+    assert (state["best_top1"], state["best_epoch"], state["epoch"], state["step"]) == (best, at, 12, 0)
+    for which, top1 in (("best", best), ("last", epochs[-1]["test"]["top1"])):
+        net = run.load(which)
+        x = normalise(data.test.fetch(range(32), run.preprocess), run.preprocess)
+        assert (net(x).argmax(1) == data.test.labels).double().mean().item() == top1
+
+    kinds = [event["kind"] for event in events]
+    assert kinds == ["start", *["step"] * 5, *(["epoch"] + ["step"] * 5) * 11, "epoch", "end"]
+    assert (events[0]["parameters"], events[0]["steps"], events[0]["train"]) == (4 * 9 + 4 + 64 * 10 + 10, 5, 72)
+    assert events[5] | {"images_per_s": 0} == {
+        "kind": "step", "epoch": 1, "epochs": 12, "step": 5, "steps": 5, "images_per_s": 0, **epochs[0]["train"]
+    }  # fmt: skip
+
+
+def test_the_log_has_a_line_every_so_many_steps(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOG_EVERY", 2)
+    events: list[Event] = []
+    run = train(tmp_path / "run", data, say=events.append)
+    assert [(line["kind"], line["step"]) for line in run.log()] == [
+        ("step", 2), ("step", 4), ("epoch", 5), ("step", 7), ("step", 9), ("epoch", 10)
+    ]  # fmt: skip
+    second, fourth, epoch = run.log()[:3]
+    losses = [event["loss"] for event in events if event["kind"] == "step"]  # means since the epoch began
+    assert second["loss"] == pytest.approx(losses[1])
+    assert fourth["loss"] == pytest.approx((4 * losses[3] - 2 * losses[1]) / 2)  # of steps 3 and 4 alone
+    assert epoch["train"]["loss"] == pytest.approx(losses[4])
+
+
+def test_the_seed_decides_everything(tmp_path: Path, data: Data) -> None:
+    one, two, other = (train(tmp_path / f"{i}", data, DROPPED, WRN, seed=s) for i, s in enumerate((1, 1, 2)))
+    assert same(weights(one), weights(two))
+    assert untimed(one) == untimed(two)
+    assert not same(weights(one), weights(other))
+
+
+def test_the_plateau_schedule_follows_the_test(tmp_path: Path, data: Data) -> None:
+    """A rate too small to change any prediction: the first epoch is the best, each later one a drop, three at most."""
+    recipe = replace(CHAIN, epochs=7, schedule="plateau", patience=1, lr=1e-9)
+    rates = [line["lr"] for line in train(tmp_path / "run", data, recipe).epochs()]
+    assert rates == pytest.approx([1e-9, 1e-9, 1e-10, 1e-11, 1e-12, 1e-12, 1e-12])
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "steps"), [(64, 16, 4), (72, 16, 5), (65, 16, 4), (66, 16, 5), (5, 128, 1), (2, 128, 1)]
+)
+def test_the_last_batch_is_smaller_and_never_of_one_image(images: int, batch: int, steps: int) -> None:
+    assert steps_in_epoch(images, batch) == steps
+
+
+@pytest.mark.parametrize(("images", "batch"), [(1, 128), (0, 128)])
+def test_too_few_images_are_refused(images: int, batch: int) -> None:
+    with pytest.raises(UserError, match=f"{images} training images make no batch; give at least 2"):
+        steps_in_epoch(images, batch)
+
+
+# losses and weight decay
+
+
+class Aux(nn.Module):
+    """Fixed logits of two images and two auxiliary classifiers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+    def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self(x), {"a": torch.zeros(2, 3), "b": torch.tensor([[0.0, 0.0, 5.0], [0.0, 0.0, 0.0]])}
+
+
+def test_label_smoothing() -> None:
+    """q = 0.7 + 0.3 / 3 = 0.8 for the right class, 0.1 for the others (Szegedy et al., 2015, section 7)."""
+    y = torch.tensor([0, 2])
+    first, second = math.log(math.e**2 + 2), math.log(math.e + 2)  # the logarithms of the sums
+    expected = ((first - 0.8 * 2) + (second - 0.1 * 1)) / 2
+    loss, _ = loss_of(Aux(), torch.zeros(2, 1), y, replace(CHAIN, label_smoothing=0.3))
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    plain, logits = loss_of(Aux(), torch.zeros(2, 1), y, CHAIN)
+    assert plain.item() == pytest.approx(((first - 2) + second) / 2, rel=1e-6)
+    assert torch.equal(logits, Aux()(y))
+
+
+def test_auxiliary_losses_count_when_the_recipe_says() -> None:
+    y = torch.tensor([0, 2])
+    main, _ = loss_of(Aux(), torch.zeros(2, 1), y, CHAIN)
+    a, b = math.log(3), (math.log(2 + math.e**5) + math.log(3)) / 2
+    loss, logits = loss_of(Aux(), torch.zeros(2, 1), y, replace(CHAIN, aux_weight=0.3))
+    assert loss.item() == pytest.approx(main.item() + 0.3 * (a + b), rel=1e-6)
+    assert torch.equal(logits, Aux()(y))
+    a = b = 0.0  # smoothing reaches them, too
+    smooth = replace(CHAIN, aux_weight=0.5, label_smoothing=0.3)
+    for logits in Aux().forward_aux(y)[1].values():
+        a += F.cross_entropy(logits, y, label_smoothing=0.3).item()
+    b = loss_of(Aux(), torch.zeros(2, 1), y, replace(smooth, aux_weight=0.0))[0].item()
+    assert loss_of(Aux(), torch.zeros(2, 1), y, smooth)[0].item() == pytest.approx(b + 0.5 * a, rel=1e-6)
+
+
+def test_a_network_without_auxiliary_classifiers_has_one_loss() -> None:
+    net = nn.Linear(4, 3)
+    x, y = torch.randn(2, 4), torch.tensor([0, 1])
+    assert torch.equal(loss_of(net, x, y, replace(CHAIN, aux_weight=0.3))[0], loss_of(net, x, y, CHAIN)[0])
+
+
+def test_googlenets_loss_reaches_its_auxiliary_classifiers() -> None:
+    with on_meta():
+        net = find("googlenet").build(classes=7)
+        x, y = torch.empty(2, 3, 224, 224), torch.empty(2, dtype=torch.int64)
+    recipe = replace(CHAIN, aux_weight=0.3)
+    loss_of(net, x, y, recipe)[0].backward()
+    assert all(p.grad is not None for p in net.parameters())
+    net.zero_grad()
+    loss_of(net, x, y, CHAIN)[0].backward()
+    assert {name for name, p in net.named_parameters() if p.grad is None and "aux" in name}
+
+
+@pytest.mark.parametrize(("network", "spared"), [("resnet20", 2 * 19 + 1), ("lenet5", 2 + 2 + 6 + 1 - 0)])
+def test_weight_decay_spares_biases_and_batch_norm(network: str, spared: int) -> None:
+    with on_meta():
+        net = find(network).build()
+    names = {id(p): name for name, p in net.named_parameters()}
+    every = parameter_groups(net, replace(CHAIN, weight_decay=0.1))
+    assert [(len(g["params"]), g["weight_decay"]) for g in every] == [(len(names), 0.1)]
+    some, none = parameter_groups(net, replace(CHAIN, weight_decay=0.1, decay_scope="weights"))
+    assert (some["weight_decay"], none["weight_decay"]) == (0.1, 0.0)
+    bare = {names[id(p)] for p in none["params"]}
+    assert bare == {name for name in names.values() if name.endswith("bias") or ".bn" in name}
+    assert len(some["params"]) + len(bare) == len(names)
+
+
+def test_weight_decay_pulls_to_zero(tmp_path: Path, data: Data) -> None:
+    """A first step from the same weights: with decay d, w moves by lr d w more; the spared biases do not."""
+    one = replace(CHAIN, epochs=1, batch=72, lr=0.1, momentum=0.0, decay_scope="weights")
+    free = weights(train(tmp_path / "free", data, one))
+    decayed = weights(train(tmp_path / "decayed", data, replace(one, weight_decay=0.5)))
+    torch.manual_seed(0)
+    start = find(TINY).build(input=(1, 8, 8), classes=10, widths=(4,)).state_dict()
+    for name, before in start.items():
+        extra = 0.1 * 0.5 * before if name.endswith("weight") else torch.zeros_like(before)
+        torch.testing.assert_close(free[name] - decayed[name], extra, rtol=1e-4, atol=1e-6)
+
+
+# resuming
+
+
+def interrupting(at: Callable[[Event], bool], number: signal.Signals = signal.SIGINT) -> Say:
+    """A `say` that sends the process a signal at the first event of which `at` is true."""
+    left = [True]
+
+    def say(event: Event) -> None:
+        if left and at(event):
+            left.clear()
+            signal.raise_signal(number)
+
+    return say
+
+
+def at_step(epoch: int, step: int) -> Callable[[Event], bool]:
+    return lambda event: event["kind"] == "step" and (event["epoch"], event["step"]) == (epoch, step)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Iterator[Run]:
+    """An uninterrupted run, with batch norm, dropout and augmentation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "LOG_EVERY", 2)
+        yield train(tmp_path_factory.mktemp("whole") / "run", data, DROPPED, WRN)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOG_EVERY", 2)
+
+
+def assert_equal_runs(a: Run, b: Run) -> None:
+    assert same(weights(a), weights(b))  # momentum and random state included
+    assert same(weights(a, "best"), weights(b, "best"))
+    assert untimed(a) == untimed(b)
+    states = [checkpoint.load(run.folder / "last.safetensors")[1] for run in (a, b)]
+    assert states[0]["state"] | {"seconds": 0} == states[1]["state"] | {"seconds": 0}
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("stops", [[(1, 1)], [(1, 3)], [(2, 2)], [(1, 5)], [(1, 2), (1, 4), (2, 1), (2, 4)]])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, data: Data, whole: Run, stops: list[tuple[int, int]]
+) -> None:
+    for i, (epoch, step) in enumerate(stops):
+        with pytest.raises(Stopped, match=f"stopped by SIGINT after step {step} of epoch {epoch}; saved in ") as stop:
+            train(tmp_path, data, DROPPED, WRN, resume=i > 0, say=interrupting(at_step(epoch, step)))
+        assert stop.value.run.folder == tmp_path
+        assert stop.value.signum == signal.SIGINT
+        state = checkpoint.load(tmp_path / "last.safetensors")[1]["state"]
+        assert (state["epoch"], state["step"]) == (epoch - 1, step)
+        torch.manual_seed(99)  # another process has other random numbers
+    events: list[Event] = []
+    assert_equal_runs(train(tmp_path, data, DROPPED, WRN, resume=True, say=events.append), whole)
+    assert (events[0]["epoch"], events[0]["step"]) == (stops[-1][0] - 1, stops[-1][1])
+    steps = [event["step"] for event in events if event["kind"] == "step"]
+    assert steps[:1] == ([stops[-1][1] + 1] if stops[-1][1] < 5 else [1])
+
+
+@pytest.mark.usefixtures("often")
+def test_sigterm_in_the_test_after_an_epoch(
+    tmp_path: Path, data: Data, whole: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = module.evaluate_split
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*args, **more)
+
+    monkeypatch.setattr(module, "evaluate_split", interrupted)
+    with pytest.raises(Stopped, match="stopped by SIGTERM in the test after epoch 1") as stop:
+        train(tmp_path, data, DROPPED, WRN)
+    assert stop.value.signum == signal.SIGTERM
+    assert open_run(tmp_path).epochs() == []
+    monkeypatch.setattr(module, "evaluate_split", evaluate)
+    assert_equal_runs(train(tmp_path, data, DROPPED, WRN, resume=True), whole)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("when", ["before any checkpoint", "within an epoch", "before the checkpoint of an epoch"])
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, data: Data, whole: Run, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def say(event: Event) -> None:
+        if when == "before any checkpoint" and at_step(1, 4)(event):
+            raise Killed
+        if when == "within an epoch" and at_step(2, 3)(event):
+            raise Killed
+        if when == "before the checkpoint of an epoch" and event["kind"] == "epoch" and event["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path, data, DROPPED, WRN, say=say)
+    with (tmp_path / "log.jsonl").open("ab") as file:
+        file.write(b'{"kind": "step", "st')  # a line that was being written
+    assert all(line["kind"] in ("step", "epoch") for line in open_run(tmp_path).log())
+    assert_equal_runs(train(tmp_path, data, DROPPED, WRN, resume=True), whole)
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, data: Data) -> None:
+    before = weights(train(tmp_path, data))
+    lines = open_run(tmp_path).log()
+    run = train(tmp_path, data, resume=True)
+    assert same(weights(run), before)
+    assert run.log() == lines
+
+
+def test_signals_are_given_back(tmp_path: Path, data: Data) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(Stopped):
+        train(tmp_path, data, say=interrupting(at_step(1, 1)))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_signal_changes_nothing(tmp_path: Path, data: Data) -> None:
+    def say(event: Event) -> None:
+        if event["kind"] == "step":
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="stopped by SIGINT after step 1 of epoch 1"):
+        train(tmp_path, data, say=say)
+
+
+def test_it_trains_outside_the_main_thread(tmp_path: Path, data: Data) -> None:
+    thread = threading.Thread(target=train, args=(tmp_path, data))
+    thread.start()
+    thread.join()
+    assert len(open_run(tmp_path).epochs()) == 2
+
+
+# refusals
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path, data: Data) -> None:
+    before = weights(train(tmp_path, data))
+    with pytest.raises(UserError, match="already holds a run; give --resume to go on with it, or another --out"):
+        train(tmp_path, data, seed=1)
+    assert same(weights(open_run(tmp_path)), before)
+
+
+def test_there_must_be_something_to_resume(tmp_path: Path, data: Data) -> None:
+    with pytest.raises(UserError, match=r"there is no run folder .*none; `convatlas train` makes one"):
+        train(tmp_path / "none", data, resume=True)
+    with pytest.raises(UserError, match=r"is no run folder: it has no run.json"):
+        train(tmp_path, data, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"network": "chain_n1_m2_k1", "recipe": replace(CHAIN, net=())},
+            f'network is "{TINY}" there and "chain_n1_m2',
+        ),
+        ({"recipe": replace(CHAIN, lr=0.5)}, r"another one: recipe\.lr is 0\.02 there and 0\.5 here; resume it as it"),
+        ({"recipe": replace(CHAIN, epochs=3)}, r"recipe\.epochs is 2 there and 3 here"),
+        ({"recipe": replace(CHAIN, net=(("widths", (8,)),))}, r"build\.widths is \[4\] there and \[8\] here"),
+        ({"seed": 7}, "seed is 0 there and 7 here"),
+        ({"input": (1, 16, 16)}, r"build\.input is \[1, 8, 8\] there and \[1, 16, 16\] here"),
+        ({"data": some(72, 31)}, r"data\.test\.images is 32 there and 31 here; data\.test\.sha256 is "),
+        ({"data": some(flip=True)}, r"another one: data\.train\.sha256 is \"[0-9a-f]+\.\.\. there and"),
+    ],
+)
+def test_another_run_is_not_resumed(tmp_path: Path, data: Data, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(Stopped):
+        train(tmp_path, data, say=interrupting(at_step(1, 1)))
+    before = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(UserError, match=message):
+        train(**{"out": tmp_path, "data": data, **change}, resume=True)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_other_terms_are_noted_not_refused(tmp_path: Path, data: Data) -> None:
+    with pytest.raises(Stopped):
+        train(tmp_path, data, say=interrupting(at_step(1, 1)))
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    record["machine"]["threads"] = 64
+    record["data"]["train"]["path"] = "/elsewhere"
+    (tmp_path / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    events: list[Event] = []
+    assert len(train(tmp_path, data, resume=True, say=events.append).epochs()) == 2
+    notes = [event["text"] for event in events if event["kind"] == "note"]
+    assert notes == ["resumed on other terms, so the last bits may differ: machine.threads is 64 there and 1 here"]
+
+
+def test_a_damaged_checkpoint_is_not_resumed(tmp_path: Path, data: Data) -> None:
+    with pytest.raises(Stopped):
+        train(tmp_path, data, say=interrupting(at_step(1, 2)))
+    last = tmp_path / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"last.safetensors is no whole checkpoint"):
+        train(tmp_path, data, resume=True)
+
+
+def test_another_networks_checkpoint_is_not_resumed(tmp_path: Path, data: Data) -> None:
+    train(tmp_path / "a", data)
+    train(tmp_path / "b", data, replace(CHAIN, net=(("widths", (8,)),)))
+    (tmp_path / "a/last.safetensors").write_bytes((tmp_path / "b/last.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"last.safetensors is of another run; "):
+        train(tmp_path / "a", data, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ((("widhts", (4,)),), "has no option 'widhts'; its options are "),
+        ((("widths", (4, 4)),), r"widths=\(4, 4\) does not give 1 widths"),
+        ((("convs", "two"),), r"chain_n1_m1_k0 cannot be built with net.convs='two' \(.+\); see `convatlas show ch"),
+        ((("classes", 3),), "net.classes is not the recipe's to set; it follows from the data"),
+        ((("input", (1, 9, 9)),), "net.input is not the recipe's to set"),
+    ],
+)
+def test_what_cannot_be_built_leaves_no_folder(tmp_path: Path, data: Data, net: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train(tmp_path / "run", data, replace(CHAIN, net=net))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_that_json_cannot_hold_is_refused(tmp_path: Path, data: Data) -> None:
+    variant = replace(find(WRN), args={**find(WRN).args, "kernels": nn.ReLU})
+    with pytest.raises(UserError, match=r"has an option that run.json cannot hold .*; give plain values"):
+        train(tmp_path / "run", data, DROPPED, variant)
+
+
+def test_a_variant_of_ones_own_is_rebuilt_from_the_record(tmp_path: Path, data: Data) -> None:
+    variant = replace(find(TINY), args={**find(TINY).args, "widths": (6,)})
+    run = train(tmp_path, data, replace(CHAIN, net=()), variant)
+    assert run.record["build"]["widths"] == [6]
+    assert open_run(tmp_path).load().state_dict()["stem.conv1.weight"].shape == (6, 1, 3, 3)
+
+
+@pytest.mark.parametrize("device", ["cud", "meta", "cuda:63"])
+def test_a_device_that_is_not_there(tmp_path: Path, data: Data, device: str) -> None:
+    with pytest.raises(UserError, match=f"there is no device '{device}' here .*; give auto or cpu"):
+        fit(TINY, data, CHAIN, out=tmp_path / "run", device=device)
+    assert not (tmp_path / "run").exists()
+
+
+# divergence
+
+
+def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path, data: Data) -> None:
+    """The first step with such a rate still has a finite loss; its update spoils the second's."""
+    with pytest.raises(
+        Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 1 \(lr 1e\+30\); nothing was saved before; try a sm"
+    ):
+        train(tmp_path, data, replace(CHAIN, lr=1e30))
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_the_last_good_checkpoint_is_kept(tmp_path: Path, data: Data) -> None:
+    recipe = replace(CHAIN, lr=1e30, warmup_epochs=1, warmup_lr=0.01)
+    with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 2 .*last.safetensors is from before"):
+        train(tmp_path, data, recipe)
+    good = train(tmp_path.with_name("good"), data, replace(CHAIN, epochs=1, lr=0.01))
+    assert same(weights(open_run(tmp_path)), weights(good))
+    assert len(open_run(tmp_path).epochs()) == 1
+
+
+def test_weights_that_are_not_finite_are_found_after_the_epochs_last_step(tmp_path: Path, data: Data) -> None:
+    with pytest.raises(Diverged, match=r"stem.conv1.weight is not finite at step 1 of epoch 1 \(lr 1e\+39\)"):
+        train(tmp_path, data, replace(CHAIN, batch=128, lr=1e39))
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_a_signal_does_not_save_weights_that_are_not_finite(tmp_path: Path, data: Data) -> None:
+    recipe = replace(CHAIN, lr=1e39, warmup_epochs=1, warmup_lr=0.01)
+    with pytest.raises(Diverged, match=r"is not finite at step 1 of epoch 2 .*last.safetensors is from before"):
+        train(tmp_path, data, recipe, say=interrupting(at_step(2, 1)))
+    assert all(t.isfinite().all() for t in weights(open_run(tmp_path)).values())
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet({"kind": "note", "text": "anything"})
+    assert capsys.readouterr() == ("", "")

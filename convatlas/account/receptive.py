@@ -1,0 +1,205 @@
+"""Receptive fields: which pixels of the image each position of a map is computed from.
+
+On each axis a position's field is a set of pixels, kept as the bits of an integer. Windows shift and join such sets,
+as do branches that meet: holes (strides longer than kernels) and unequal branches come out as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+from ..errors import UserError
+from .graph import gates
+from .trace import Node, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a field. Bit i of `mask`: the first position sees pixel `start` + i; the next, `jump` pixels on."""
+
+    mask: int = 1
+    jump: int = 1  # pixels from one position's field to the next one's; 0: one field, of the whole map
+    start: int = 0  # the first position's leftmost pixel; negative in the padding
+    end: int = 1  # pixels from here on are seen by no position: windows that did not fit were dropped
+
+    @property
+    def size(self) -> int:
+        return self.mask.bit_length()
+
+    @property
+    def padding(self) -> int:
+        """The padding that a single convolution of this size and stride would have."""
+        return -self.start
+
+    @property
+    def exact(self) -> bool:
+        """Every pixel from the first to the last is seen."""
+        return self.mask & (self.mask + 1) == 0
+
+    def pixels(self, position: int, length: int) -> set[int]:
+        """The pixels that a position sees, of an image of this length."""
+        first = self.start + position * self.jump
+        stop = min(first + self.size, self.end, length)
+        return {p for p in range(max(first, 0), stop) if self.mask >> (p - first) & 1}
+
+    def window(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
+        taps = (self.mask << tap * dilation * self.jump for tap in range(kernel))
+        return Axis(reduce(int.__or__, taps), self.jump * stride, self.start - padding * self.jump, self.end)
+
+    def upto(self, positions: int) -> Axis:
+        """The same with no more than so many positions."""
+        return replace(self, end=min(self.end, self.start + (positions - 1) * self.jump + self.size))
+
+    def whole(self, positions: int) -> Axis:
+        """What all positions together see."""
+        return replace(self.window(positions), jump=0)
+
+    def join(self, other: Axis) -> Axis:
+        start = min(self.start, other.start)
+        mask = self.mask << self.start - start | other.mask << other.start - start
+        return Axis(mask, max(self.jump, other.jump), start, max(self.end, other.end))
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The field of one position of a map. What a gate (SE) sees of the whole image is left out, and noted."""
+
+    height: Axis
+    width: Axis
+    gated: bool = False  # values are scaled by what was averaged over the whole map
+    bounded: bool = False  # no more is seen than this, perhaps less: an operator without a rule
+
+    @property
+    def exact(self) -> bool:
+        """The field is a full rectangle of pixels, each of which is seen."""
+        return self.height.exact and self.width.exact and not self.gated and not self.bounded
+
+    def window(self, kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Field:
+        tall, wide = zip(*map(_pair, (kernel, stride, padding, dilation)), strict=True)
+        return replace(self, height=self.height.window(*tall), width=self.width.window(*wide))
+
+    def upto(self, shape: Sequence[int]) -> Field:
+        return replace(self, height=self.height.upto(shape[-2]), width=self.width.upto(shape[-1]))
+
+    def whole(self, shape: Sequence[int]) -> Field:
+        h, w = shape[-2:] if len(shape) > 3 else (1, 1)
+        return replace(self, height=self.height.whole(h), width=self.width.whole(w))
+
+    def join(self, other: Field) -> Field:
+        unequal = (self.height.jump, self.width.jump) != (other.height.jump, other.width.jump)
+        return Field(
+            self.height.join(other.height),
+            self.width.join(other.width),
+            self.gated or other.gated,
+            self.bounded or other.bounded or unequal,
+        )
+
+
+def receptive_fields(trace: Trace) -> dict[str, Field]:
+    """The field of every module's output, by path; "" is the network. Modules that compute nothing are left out.
+
+    `trace` is of a network of images, (N, C, H, W). Where the padding depends on the image's size ("SAME"), so do
+    `start` and `padding`. Raises UserError for other inputs.
+    """
+    of_nodes = node_fields(trace)
+    fields: dict[str, Field] = {}
+    last = [-1] * len(trace.calls)  # the last node that ran in a call, or in one within
+    for kind, index in trace.events:
+        if kind == "node":
+            last[trace.nodes[index].call] = index
+            continue
+        if last[index] < 0:
+            continue
+        parent = trace.calls[index].parent
+        if parent >= 0:
+            last[parent] = last[index]
+        field = of_nodes[last[index]]
+        if field is not None:
+            fields[trace.calls[index].path] = field
+    return fields
+
+
+def node_fields(trace: Trace) -> list[Field | None]:
+    """The field of every node; None where no pixel is read."""
+    scaled = gates(trace)
+    fields: list[Field | None] = []
+    for index, node in enumerate(trace.nodes):
+        reads = [i for i in node.inputs if (index, i) not in scaled]
+        shapes = [trace.nodes[i].shape if i >= 0 else input_shape(node) for i in reads]
+        seen = [fields[i] if i >= 0 else of_image(*s[2:]) for i, s in zip(reads, shapes, strict=True)]
+        known = [(f, s) for f, s in zip(seen, shapes, strict=True) if f is not None]
+        if not known:
+            fields.append(None)
+            continue
+        field = _rule(node, known)
+        if len(node.shape) > 3 and not field.bounded:
+            field = field.upto(node.shape)
+        fields.append(replace(field, gated=field.gated or len(reads) < len(node.inputs)))
+    return fields
+
+
+def of_image(height: int, width: int) -> Field:
+    """Each pixel sees itself."""
+    return Field(Axis(end=height), Axis(end=width))
+
+
+def input_shape(node: Node) -> tuple[int, ...]:
+    """The shape of the network's input, of a node that reads it."""
+    listed = (tuple(t.shape) for a in node.args if isinstance(a, list) for t in a if hasattr(t, "shape"))
+    shape = next((s for s in (*node.args, *listed) if isinstance(s, tuple) and len(s) == 4), None)
+    if shape is None:
+        raise UserError("receptive fields are those of images; trace the network with one input, (channels, H, W)")
+    return shape
+
+
+def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
+    """The field of what a node makes, given each input's field and shape."""
+    field, shape = known[0]
+    args = node.args
+    match node.op:
+        case "convolution" if not args[6] and len(shape) == 4:
+            return field.window(args[1][2:], args[3], args[4], args[5])
+        case "max_pool2d_with_indices":
+            kernel, stride, padding, dilation = (*args[1:5], *([], 0, 1)[len(args) - 2 :])[:4]
+            return field.window(kernel, stride or kernel, padding, dilation)
+        case "avg_pool2d" | "avg_pool3d":  # of the latter the last two axes are the map's
+            kernel, stride, padding = (*args[1:4], *([], 0)[len(args) - 2 :])[:3]
+            return field.window(kernel, stride or kernel, padding)
+        case "_adaptive_avg_pool2d" if all(n % m == 0 for n, m in zip(shape[-2:], node.shape[-2:], strict=True)):
+            if max(node.shape[-2:]) == 1:
+                return field.whole(shape)
+            kernel = [n // m for n, m in zip(shape[-2:], node.shape[-2:], strict=True)]
+            return field.window(kernel, kernel)
+        case "constant_pad_nd":
+            left, _, top, _ = (*args[1], 0, 0, 0)[:4]
+            return field.window(1, 1, (top, left))
+        case "slice":
+            dim, first, _, step = [*args[1:], *(0, None, None, 1)[len(args) - 1 :]]
+            axis = dim % len(shape) - (len(shape) - 2)  # 0 is the height
+            if len(shape) < 4 or axis < 0:
+                return field
+            first = (first or 0) % shape[dim]
+            pairs = [(-first, step) if a == axis else (0, 1) for a in (0, 1)]
+            return field.window(1, [step for _, step in pairs], [pad for pad, _ in pairs])
+        case "mean" | "sum" | "amax":
+            kept = len(node.shape) == len(shape) and node.shape[-2:] == shape[-2:]
+            return field if kept and node.shape[-2:] != (1, 1) else field.whole(shape)
+    if len(known) > 1:
+        return reduce(Field.join, (f for f, _ in known))
+    if node.shape[-2:] == shape[-2:] and len(node.shape) > 3:
+        return field  # each place of the map by itself
+    return field.whole(shape) if len(shape) < 4 or _flattens(node, shape) else replace(field.whole(shape), bounded=True)
+
+
+def _flattens(node: Node, shape: tuple[int, ...]) -> bool:
+    return node.op in ("view", "_unsafe_view", "flatten", "reshape") and len(node.shape) < len(shape)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    """The numbers of the last two axes."""
+    if isinstance(value, int):
+        return value, value
+    return value[-2 if len(value) > 1 else -1], value[-1]

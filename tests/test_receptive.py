@@ -1,0 +1,185 @@
+"""Receptive fields: by hand, and for every network against the support of a gradient.
+
+The network is run with all weights one, linear activations and average for max pooling: the pixels whose gradient is
+not zero are then those that are seen. Exceptions, which have no field of their own: gates (SE) are constants, LRN the
+identity (it is computed across channels alone).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from convatlas.account.count import meta_inputs
+from convatlas.account.receptive import Axis, Field, receptive_fields
+from convatlas.account.trace import Trace, trace
+from convatlas.catalogue import find, names
+from convatlas.errors import UserError
+from convatlas.layers import ConvNet, on_meta, stack
+
+FAST = (  # a network of each kind: towers, branches, holes, "SAME", gates, ceil mode, dilation
+    *("lenet5", "alexnet", "googlenet", "resnet18_a", "preact_resnet110", "bn_inception", "mobilenet_v1"),
+    *("densenet_bc_100_12", "efficientnet_b0", "enet_encoder", "nas_v1", "fractalnet_20"),
+)
+
+
+def traced(net: nn.Module, *shape: int) -> Trace:
+    return trace(net, *meta_inputs(net, shape, 1))
+
+
+def fields_of(shape: tuple[int, ...], **modules: nn.Module) -> dict[str, Field]:
+    return receptive_fields(traced(stack(**modules), *shape))
+
+
+def test_by_hand() -> None:
+    """AlexNet's 11x11/4 and 3x3/2 pool see 19 pixels, 8 apart; three 3x3 see what one 7x7 does."""
+    fields = fields_of((3, 227, 227), conv=nn.Conv2d(3, 8, 11, 4), pool=nn.MaxPool2d(3, 2))
+    assert (fields["pool"].height.size, fields["pool"].height.jump, fields["pool"].height.start) == (19, 8, 0)
+    three = fields_of((3, 32, 32), **{f"conv{i}": nn.Conv2d(3, 3, 3, padding=1) for i in range(3)})
+    assert three["conv2"] == fields_of((3, 32, 32), conv=nn.Conv2d(3, 3, 7, padding=3))["conv"]
+    assert three["conv2"].width.padding == 3
+    assert three["conv2"].exact
+    flat = fields_of((3, 8, 8), conv=nn.Conv2d(3, 3, 3), flatten=nn.Flatten(), linear=nn.Linear(108, 2))
+    assert flat["linear"].height == Axis(0xFF, 0, 0, 8)
+
+
+def test_holes_are_told() -> None:
+    strided = fields_of((1, 32, 32), a=nn.Conv2d(1, 1, 1, 2), b=nn.Conv2d(1, 1, 3))
+    assert strided["b"].height.size == 5
+    assert strided["b"].height.pixels(1, 32) == {2, 4, 6}
+    assert not strided["b"].exact
+    dilated = fields_of((1, 32, 32), a=nn.Conv2d(1, 1, 3, dilation=2))
+    assert dilated["a"].width.mask == 0b10101
+    filled = fields_of((1, 32, 32), a=nn.Conv2d(1, 1, 3, dilation=2), b=nn.Conv2d(1, 1, 2))
+    assert filled["b"].exact
+
+
+def test_axes_apart() -> None:
+    field = fields_of((1, 32, 32), a=nn.Conv2d(1, 1, (1, 7), (1, 2), (0, 3)), b=nn.Conv2d(1, 1, (3, 1)))["b"]
+    assert (field.height.size, field.height.jump, field.height.start) == (3, 1, 0)
+    assert (field.width.size, field.width.jump, field.width.start) == (7, 2, -3)
+
+
+def test_what_has_no_rule_is_a_bound() -> None:
+    field = fields_of((3, 16, 16), conv=nn.Conv2d(3, 3, 3), up=nn.ConvTranspose2d(3, 3, 2, 2))["up"]
+    assert field.bounded
+    assert not field.exact
+    assert field.height.size == 16
+
+
+def test_other_inputs_are_refused() -> None:
+    with pytest.raises(UserError, match="receptive fields are those of images; trace the network with one input"):
+        fields_of((3, 16), conv=nn.Conv1d(3, 3, 3))
+
+
+def test_a_gate_is_noted_and_left_out() -> None:
+    with on_meta():
+        net = find("se_resnet50").build()
+    fields = receptive_fields(traced(net, 3, 224, 224))
+    assert fields["stages.conv2"].gated
+    assert not fields["stem"].gated
+    assert fields["stages.conv5"].height.size == 483, "ResNet-50's, with stride in the 1x1"
+
+
+class Linear(TorchFunctionMode):
+    """All weights one, activations linear, average for max pooling; gradients are kept to 0 and 1."""
+
+    SAME = (
+        *("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "tanh", "silu", "prelu", "batch_norm"),
+        *("dropout", "dropout2d", "local_response_norm"),
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, func.__name__
+        if name in self.SAME:
+            return args[0]
+        if name == "sigmoid":
+            return torch.ones_like(args[0])
+        if name == "conv2d":
+            return ones_conv(*args, **kwargs)
+        if name == "linear":
+            return args[0].sum(-1, keepdim=True).expand(*args[0].shape[:-1], len(args[1]))
+        if name.startswith("max_pool2d"):
+            args, kwargs = args[:4], {k: v for k, v in kwargs.items() if k in ("stride", "padding", "ceil_mode")}
+            return F.avg_pool2d(*args, **kwargs)
+        if name in ("mul", "add", "__mul__", "__add__") and any(
+            isinstance(a, Tensor) and a.device.type == "meta" for a in args
+        ):
+            return args[0]  # a scale or shift of the whole map
+        return func(*args, **kwargs)
+
+
+def ones_conv(
+    x: Tensor, weight: Tensor, bias: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """A convolution with weights of one: every output channel of a group is alike, so that one is computed."""
+    x = x.unflatten(1, (groups, -1)).sum(2)
+    out = F.conv2d(x, torch.ones(groups, 1, *weight.shape[2:]), None, stride, padding, dilation, groups)
+    if out.requires_grad:
+        out.register_hook(lambda grad: (grad > 0).to(grad.dtype))
+    return out.repeat_interleave(len(weight) // groups, 1) if groups > 1 else out.expand(-1, len(weight), -1, -1)
+
+
+@contextmanager
+def captured(net: ConvNet) -> Iterator[dict[str, Tensor]]:
+    """The last output tensor of the stem and of each stage."""
+    outputs: dict[str, Tensor] = {}
+    modules = {"stem": net.stem} | {f"stages.{k}": m for k, m in net.stages.named_children()}
+    hooks = [
+        m.register_forward_hook(lambda m, i, out, path=path: outputs.update({path: tree_leaves(out)[-1]}))
+        for path, m in modules.items()
+    ]
+    yield outputs
+    for hook in hooks:
+        hook.remove()
+
+
+def check(name: str, flip: bool = False) -> int:
+    """Compares both axes at the centre of every stage, on a long image; returns how many were whole inside it."""
+    variant = find(name)
+    assert variant.input is not None
+    channels, *sides = variant.input
+    h, w = (512, 96) if min(sides) > 64 else (96, 32)
+    shape = (channels, w, h) if flip else (channels, h, w)
+    without = {"aux": False} if "aux" in variant.options else {}  # auxiliary classifiers have sizes of their own
+    if name == "lenet5":  # its tables say which maps are joined: a network with values
+        net = variant.build(input=shape)
+        for p in net.parameters():
+            nn.init.ones_(p).requires_grad_(False)
+    else:
+        with on_meta():
+            net = variant.build(input=shape, **without)
+    fields = receptive_fields(traced(net, *shape))
+    image = torch.zeros(1, *shape, requires_grad=True)
+    with captured(net.eval()) as outputs, Linear():
+        net.stages(net.stem(image))
+    whole = 0
+    for path in outputs.keys() & fields.keys():
+        field, out = fields[path], outputs[path]
+        centre = [side // 2 for side in out.shape[2:]]
+        (grad,) = torch.autograd.grad(out[:, :, centre[0], centre[1]].sum(), image, retain_graph=True)
+        support = grad[0].amax(0) > 0
+        for dim, axis in enumerate((field.height, field.width)):
+            side, first = shape[1 + dim], axis.start + centre[dim] * axis.jump
+            seen = set(support.any(1 - dim).nonzero().flatten().tolist())
+            assert seen == axis.pixels(centre[dim], side), f"{name} {path}, axis {dim}"
+            whole += first >= 0 and first + axis.size <= side
+    return whole
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_gradient_reaches_what_is_predicted(name: str) -> None:
+    assert check(name) >= 3, "fields inside the image, which padding and edges do not cut"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in names() if n not in FAST])
+def test_the_gradient_reaches_what_is_predicted_in_every_network(name: str) -> None:
+    check(name)
+    check(name, flip=True)

@@ -54,7 +54,7 @@ def test_build_options() -> None:
         variant.build(clases=10)
     with pytest.raises(UserError, match="classes=0 is not a count; give a whole number of at least 1"):
         variant.build(classes=0)
-    with pytest.raises(UserError, match="is no image size; give"):
+    with pytest.raises(UserError, match="is not an image size; give"):
         variant.build(input=(3, 224))
     net = variant.build(classes=10, channels=1, input=(3, 64, 64))
     assert net.input == (1, 64, 64)

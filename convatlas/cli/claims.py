@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> None:
     )
     verdicts = [holds(claim, counts) for _, claim, counts in checked]
     print(
-        f"{len(checked)} figures: {verdicts.count(True)} hold, {verdicts.count(False)} do not and say why, "
-        f"{verdicts.count(None)} are published results that counting cannot check."
+        f"{len(checked)} figures: {verdicts.count(True)} hold, {verdicts.count(False)} do not and say why; "
+        f"{verdicts.count(None)} are published results, which counting cannot check."
     )
 
 

@@ -177,13 +177,13 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
             left, _, top, _ = (*args[1], 0, 0, 0)[:4]
             return field.window(1, 1, (top, left))
         case "slice":
-            dim, first, _, step = [*args[1:], *(0, None, None, 1)[len(args) - 1 :]]
+            dim, first, _, step = list(args[1:]) + [0, None, None, 1][len(args) - 1 :]
             axis = dim % len(shape) - (len(shape) - 2)  # 0 is the height
             if len(shape) < 4 or axis < 0:
                 return field
-            first = (first or 0) % shape[dim]
-            pairs = [(-first, step) if a == axis else (0, 1) for a in (0, 1)]
-            return field.window(1, [step for _, step in pairs], [pad for pad, _ in pairs])
+            pads, steps = [0, 0], [1, 1]
+            pads[axis], steps[axis] = -((first or 0) % shape[dim]), step
+            return field.window(1, steps, pads)
         case "mean" | "sum" | "amax":
             kept = len(node.shape) == len(shape) and node.shape[-2:] == shape[-2:]
             return field if kept and node.shape[-2:] != (1, 1) else field.whole(shape)

@@ -1,0 +1,135 @@
+"""Depth against the papers' own figures, the cost of training against torch's counter of operations."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from convatlas.account.count import meta_inputs
+from convatlas.account.graph import Training, depth, training, training_rows
+from convatlas.account.trace import Trace, trace
+from convatlas.catalogue import find
+from convatlas.layers import ConvNet, on_meta, stack
+
+DEPTHS = [  # network, printed depth
+    *(("alexnet", 8), ("vgg11", 11), ("vgg16", 16), ("googlenet", 22), ("resnet18", 18), ("resnet50", 50)),
+    *(("resnet20", 20), ("densenet121", 121), ("densenet_40_12", 40), ("resnet152", 152)),
+]
+MORE_DEPTHS = [
+    *(("vgg11_lrn", 11), ("vgg13", 13), ("vgg16_c", 16), ("vgg19", 19), ("resnet34", 34), ("resnet101", 101)),
+    *(("resnet32", 32), ("resnet44", 44), ("resnet56", 56), ("resnet110", 110), ("resnet1202", 1202)),
+    *(("densenet169", 169), ("densenet201", 201), ("densenet161", 161), ("densenet_bc_100_12", 100)),
+    *(("preact_resnet164", 164), ("preact_resnet200", 200), ("se_resnet50", 50), ("se_resnet152", 152)),
+]
+OTHERWISE = [  # network, printed depth, longest path, why they differ
+    ("densenet264", 264, 265, "2 x 130 layers in blocks, 3 transitions, stem and classifier are 265"),
+    ("densenet232", 232, 233, "likewise 2 x 114 + 5"),
+    ("nas_v1", 15, 16, "the paper counts the layers that its controller makes, without the classifier"),
+    ("wrn28_10", 28, 26, "6n + 4 counts the three projections, which are parallel to blocks, and no classifier"),
+    ("inception_v3", 42, 48, "the paper does not say how it counts"),
+    ("fractalnet_20", 20, 21, "without the classifier"),
+]
+DENSE = ["lenet5_tanh", "vgg16", "googlenet", "resnet18", "squeezenet1_0", "densenet_40_12", "nas_v1"]
+GROUPED = ["alexnet", "mobilenet_v1"]
+SLOW = [
+    "resnet50",
+    "densenet121",
+    "inception_v4",
+    "se_resnet50",
+    "resnext50_32x4d",
+    "efficientnet_b0",
+    "nasnet_a_mobile",
+]
+
+
+def built(name: str, batch: int = 1) -> tuple[ConvNet, Tensor, Trace]:
+    with on_meta():
+        net = find(name).build()
+    args, kwargs = meta_inputs(net, net.input, batch)
+    return net, args[0], trace(net, args, kwargs)
+
+
+@pytest.mark.parametrize(("name", "printed"), DEPTHS)
+def test_depth_is_as_printed(name: str, printed: int) -> None:
+    assert depth(built(name)[2]) == printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "printed"), MORE_DEPTHS)
+def test_depth_is_as_printed_of_more_networks(name: str, printed: int) -> None:
+    assert depth(built(name)[2]) == printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "printed", "ours", "why"), OTHERWISE)
+def test_depths_that_differ_from_the_printed(name: str, printed: int, ours: int, why: str) -> None:
+    assert depth(built(name)[2]) == ours != printed, why
+
+
+def test_depth_by_hand() -> None:
+    """Two of three convolutions are in a row; a gate's two layers count only when asked for."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.aside = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+            self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 1, 1), nn.ReLU(), nn.Conv2d(1, 3, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.two(self.one(x)) + self.aside(x)
+            return y * self.squeeze(y).sigmoid()
+
+    gated = Gated()
+    assert depth(trace(gated, *meta_inputs(gated, (3, 8, 8), 1))) == 2
+    assert depth(trace(gated, *meta_inputs(gated, (3, 8, 8), 1)), with_gates=True) == 4
+    without = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    assert depth(trace(without, *meta_inputs(without, (3, 8, 8), 1))) == 0
+
+
+def test_training_by_hand() -> None:
+    """Nothing before the first convolution is trained, so that its input's gradient is not computed."""
+    net = stack(conv=nn.Conv2d(3, 4, 3), flatten=nn.Flatten(), linear=nn.Linear(4 * 6 * 6, 10))
+    traced = trace(net, *meta_inputs(net, (3, 8, 8), 1))
+    conv, linear = 4 * 6 * 6 * 3 * 9, 4 * 6 * 6 * 10
+    assert training_rows(traced) == {"conv": Training(conv, conv, 0), "linear": Training(linear, linear, linear)}
+    assert training(traced) == Training(conv + linear, conv + linear, linear)
+    assert training(traced).macs == 2 * conv + 3 * linear
+    assert (training(traced) * 50_000).backward == 50_000 * (conv + 2 * linear), "an epoch of CIFAR-10"
+
+
+def is_what_torch_counts(name: str) -> None:
+    """Two operations a multiply-add. Of a weight gradient with groups, torch's counter leaves the groups out: it counts
+    as many times too much as there are groups, which is corrected here."""
+    net, x, traced = built(name, batch=2)
+    excess = sum(n.macs * (n.args[8] - 1) for n in traced.nodes if n.op == "convolution")
+    assert (excess > 0) == any(getattr(m, "groups", 1) > 1 for m in net.modules())
+    with FlopCounterMode(display=False) as counter:
+        net.eval()(x).sum().backward()
+    assert 2 * (training(traced).macs + excess) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", DENSE + GROUPED)
+def test_training_is_what_torch_counts(name: str) -> None:
+    is_what_torch_counts(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_training_is_what_torch_counts_of_more_networks(name: str) -> None:
+    is_what_torch_counts(name)
+
+
+def test_a_matrix_product_of_two_activations_has_two_gradients() -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.linear(x)
+            return y @ y.transpose(1, 2)
+
+    net = Product()
+    x = torch.empty(2, 5, 4, device="meta")
+    cost = training(trace(net, (x,), {}))
+    assert cost == Training(2 * 5 * 4 * 4 + 2 * 5 * 5 * 4, 2 * 5 * 4 * 4, 2 * 2 * 5 * 5 * 4)

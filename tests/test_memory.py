@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint_sequential
 
 from convatlas.account import account
-from convatlas.account.memory import Affine, Memory, checkpointed, memory, sequence
+from convatlas.account.memory import OPTIMIZERS, Affine, Memory, checkpointed, memory, sequence
 from convatlas.catalogue import find
+from convatlas.cli import Parser
+from convatlas.cli import memory as verb
 from convatlas.errors import UserError
 
 SMALL = {
@@ -90,7 +93,7 @@ class Live(TorchDispatchMode):
         return out
 
 
-def saved_on_cpu(net: nn.Module, x: Tensor, y: Tensor, amp: bool = False) -> dict[str, int]:
+def saved_on_cpu(net: Any, x: Tensor, y: Tensor, amp: bool = False, aux: bool = False) -> dict[str, int]:
     """Bytes that autograd saves, by the module that saves a storage first."""
     apart = {t.untyped_storage().data_ptr() for t in (*net.parameters(), *net.buffers(), x, y)}
     running = ["loss"]
@@ -116,7 +119,9 @@ def saved_on_cpu(net: nn.Module, x: Tensor, y: Tensor, amp: bool = False) -> dic
         torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
         torch.autocast("cpu", torch.bfloat16, enabled=amp),
     ):
-        F.cross_entropy(net(x).float(), y)
+        logits, others = net.forward_aux(x) if aux else (net(x), {})
+        loss = sum(F.cross_entropy(out.float(), y) for out in (logits, *others.values()))
+    assert isinstance(loss, Tensor)
     for hook in hooks:
         hook.remove()
     return dict(bytes_of)
@@ -267,28 +272,25 @@ def test_several_inputs_and_outputs() -> None:
             self.fc = nn.Linear(6, 5)
 
         def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-            return {"product": self.fc(a).exp() * b, "b": b}
+            return {"product": self.fc(a).exp()[..., None] * b, "b": b}
 
-    m = memory(Two(), {"a": (6,), "b": (5,)}, batch=3)
-    assert {s.path: s.bytes for s in m.saved} == {"": Affine(0, 20)}  # exp saves its result
+    m = memory(Two(), {"a": (6,), "b": (5, 1)}, batch=3)
+    assert {s.path: s.bytes for s in m.saved} == {"": Affine(0, 20)}  # exp saves its result; a sum, nothing
     assert m.images.each == 4 * 11 + 8
 
 
-@pytest.mark.parametrize("name", ["resnet20", "squeezenet1_1"])
-def test_amp_is_as_on_the_cpu(name: str) -> None:
-    net = find(name).build(input=(3, 64, 64)).train()
-    x, y = images((3, 64, 64))
-    m = memory(name, (3, 64, 64), amp=True)
+def test_amp_is_as_on_the_cpu() -> None:
+    input = (3, 32, 32)
+    net = find("resnet20").build(input=input).train()
+    x, y = images(input)
+    m, plain = memory("resnet20", input, amp=True), memory("resnet20", input)
     assert by_path(m) == saved_on_cpu(net, x, y, amp=True)
-    plain = memory(name, (3, 64, 64))
     assert 0.45 < m.saved_bytes.each / plain.saved_bytes.each < 0.75
     assert (m.parameters, m.gradients) == (plain.parameters, plain.gradients)
-    if name == "resnet20":
-        adam = torch.optim.Adam(net.parameters())
-        assert memory(name, (3, 64, 64), amp=True, optimizer="adam").training.of(N) == training_on_cpu(
-            net, x, y, adam, lambda x: autocast(net, x)
-        )
-        assert m.inference.of(N) == inference_on_cpu(net, x, amp=True)
+    assert m.inference.of(N) == inference_on_cpu(net, x, amp=True)
+    adam = torch.optim.Adam(net.parameters())
+    measured = training_on_cpu(net.train(), x, y, adam, lambda x: autocast(net, x))
+    assert memory("resnet20", input, amp=True, optimizer="adam").training.of(N) == measured
 
 
 @pytest.mark.parametrize(("name", "input"), [("resnet20", (3, 32, 32)), ("chain_n2_m3_k1", (3, 32, 32))])
@@ -326,6 +328,13 @@ def test_no_sequence_no_checkpoints() -> None:
     assert checkpointed(small()[:2], (1, 8, 8)) is None
 
 
+def test_auxiliary_classifiers() -> None:
+    plain, trained = memory("googlenet"), memory("googlenet", auxiliary=True)
+    assert plain.gradients < plain.parameters == trained.parameters == trained.gradients
+    net = find("googlenet").build().train()
+    assert by_path(trained, 2) == saved_on_cpu(net, *images((3, 224, 224), 2), aux=True)
+
+
 def test_the_largest_batch_is_the_largest() -> None:
     m = memory("lenet5_tanh")
     for peak in (m.training, m.inference):
@@ -343,6 +352,8 @@ def test_what_is_drawn_is_said() -> None:
 def test_refusals() -> None:
     with pytest.raises(UserError, match="no optimizer named 'adm'; did you mean adam"):
         memory("lenet5", optimizer="adm")
+    with pytest.raises(UserError, match="resnet20 has no auxiliary classifiers to train"):
+        memory("resnet20", auxiliary=True)
     with pytest.raises(UserError, match="batch=0 is not a count"):
         memory("lenet5", batch=0)
     with pytest.raises(UserError, match="ReLU has nothing to train"):
@@ -353,3 +364,59 @@ def test_refusals() -> None:
         memory(nn.Conv2d(3, 4, 3), (3, 2, 2), batch=2)
     with pytest.raises(UserError, match="a built network takes no options such as 'classes'"):
         memory(small(), (1, 8, 8), classes=3)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    parser = Parser(prog="convatlas memory")
+    verb.add(parser)
+    verb.run(parser.parse_args(args))
+    return capsys.readouterr().out
+
+
+def test_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "ResNet-20", "--limit", "1GB", "--batch", "128")
+    m, cut = memory("resnet20", batch=128), checkpointed("resnet20")
+    assert cut is not None
+    for part in (
+        "resnet20 on 128 images of 3x32x32, trained with SGD with momentum, float32",
+        f"{m.training.of(128):,}",
+        f"{m.saved_bytes.each:,}",
+        "saved by stages.conv3",
+        f"training   {m.training.largest_batch(10**9):,} images at most; with checkpoints "
+        f"{cut.training.largest_batch(10**9):,} images at most",
+        f"inference  {m.inference.largest_batch(10**9):,} images at most",
+        f"(its {cut.units} modules one after the other, in {cut.segments} segments)",
+        f"{cut.extra_macs.each:,} multiply-adds more an image",
+    ):
+        assert part in text
+    assert "saved by stages.conv3.block1.relu" in printed(capsys, "resnet20", "--level", "layer")
+    assert "not even one image" in printed(capsys, "lenet5_tanh", "--limit", "0.1MB")
+
+
+def test_the_verb_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("--input", "1x28x28", "--classes", "7", "--optimizer", "adam", "--limit", "1GiB", "--json")
+    record = json.loads(printed(capsys, "resnet20", *args))
+    m = memory("resnet20", (1, 28, 28), classes=7, optimizer="adam")
+    assert record["training"]["bytes"] == m.training.of(32)
+    assert record["training"]["largest_batch"] == m.training.largest_batch(2**30)
+    assert record["saved"]["batch"] == sum(layer["batch"] for layer in record["saved_by"]) == m.saved_bytes.of(32)
+    assert record["limit"] == 2**30
+    assert record["checkpointed"]["segments"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GB", 8 * 10**9), ("8GiB", 8 * 2**30), ("500MB", 5 * 10**8), ("1.5 kib", 1536), ("7b", 7), ("2TB", 2 * 10**12)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert verb.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["8G", "8", "GB", "-8GB", "8 apples", "0GB", "8iB", "1,5GB", ""])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UserError, match=f"size {text!r} is no number of bytes; write 8GB"):
+        verb.parse_size(text)
+
+
+def test_the_verb_knows_the_optimizers() -> None:
+    assert set(verb.OPTIMIZERS) == set(OPTIMIZERS)

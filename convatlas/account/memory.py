@@ -15,7 +15,9 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from math import isqrt
+from operator import add
 from typing import Any
 
 import torch
@@ -105,6 +107,7 @@ class Checkpointed:
     saved: Affine
     training: Peak
     extra_macs: Affine  # computed again in the backward pass
+    forward_macs: Affine
 
 
 @dataclass(frozen=True)
@@ -147,22 +150,27 @@ def memory(
     *,
     optimizer: str | Factory = "sgd",
     amp: bool = False,
+    auxiliary: bool = False,
     **options: Any,
 ) -> Memory:
     """What `network` takes to train and to run on `batch` images of `input` (as for `account`).
 
-    The loss is the cross-entropy of (N, classes) logits, of another output its sum. `optimizer` is "sgd" (momentum
+    The loss is the cross-entropy of (N, classes) logits, of other outputs their sum. `optimizer` is "sgd" (momentum
     0.9), "adam", "rmsprop" (momentum 0.9), all without weight decay, or a function from parameters to an optimizer;
     gradients are dropped before each forward pass. `amp` runs forward and loss under torch.autocast to bfloat16, as
-    on the CPU. Modules keep their parameters' `requires_grad`; nothing in them changes.
+    on the CPU. `auxiliary` trains the auxiliary classifiers too. Parameters that require no gradient get none, and
+    nothing in the network changes.
 
-    Raises UserError for what `account` refuses, and an unknown optimizer.
+    Raises UserError for what `account` refuses, an unknown optimizer, and a network that has nothing to train.
     """
     net, name, input = _built(network, input, options)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch!r} is not a count; give a whole number of at least 1")
     n = max(batch, 2)  # batch norm refuses a single value per channel
-    one, two = (_Run(net, name, *meta_inputs(net, input, b), optimizer=optimizer, amp=amp) for b in (n, n + 1))
+    if auxiliary and not hasattr(net, "forward_aux"):
+        raise UserError(f"{name} has no auxiliary classifiers to train")
+    train: Any = net.forward_aux if auxiliary else net
+    one, two = (_Run(net, name, *meta_inputs(net, input, b), train, optimizer, amp) for b in (n, n + 1))
     return Memory(
         name=name,
         input=one.input,
@@ -203,9 +211,8 @@ def checkpointed(
     segments = isqrt(len(units))
 
     def run(batch: int, cut: int) -> _Run:
-        forward = (lambda x: checkpoint_sequential(units, cut, x, use_reentrant=False)) if cut else None
-        args, kwargs = meta_inputs(net, input, batch)
-        return _Run(net, name, args, kwargs, optimizer=optimizer, amp=amp, forward=forward, inference=False)
+        train = (lambda x: checkpoint_sequential(units, cut, x, use_reentrant=False)) if cut else net
+        return _Run(net, name, *meta_inputs(net, input, batch), train, optimizer, amp, infer=False)
 
     one, two, plain = run(2, segments), run(3, segments), run(2, 0)
     extra = one.macs - plain.macs
@@ -215,6 +222,7 @@ def checkpointed(
         _affine(sum(one.saved.values()), sum(two.saved.values()), 2),
         _peak(one.training, two.training, 2),
         Affine(0, extra // 2),
+        Affine(0, plain.forward_macs // 2),
     )
 
 
@@ -281,16 +289,15 @@ class _Run:
         name: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
+        train: Callable[..., Any],  # the network, or another way to run it in training
         optimizer: str | Factory,
-        amp: bool = False,
+        amp: bool,
         device: str = "meta",
-        forward: Callable[..., Any] | None = None,  # instead of the network's own
-        inference: bool = True,
+        infer: bool = True,
     ):
         if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
             raise unknown("optimizer", optimizer, OPTIMIZERS)
-        self.name, self.forward, self.real = name, forward or net, device != "meta"
+        self.name, self.forward, self.real = name, train, device != "meta"
         self.factory = OPTIMIZERS[optimizer][0] if isinstance(optimizer, str) else optimizer
         self.autocast: Any = torch.autocast("cpu", torch.bfloat16) if amp else nullcontext()
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
@@ -308,7 +315,7 @@ class _Run:
                     device = "cpu"
                     stack.enter_context(FakeTensorMode())
                 self.device = device
-                if inference:
+                if infer:
                     self._within(net, args, kwargs, self._infer)
                 net.train()
                 self._within(net, args, kwargs, self._train)
@@ -356,6 +363,7 @@ class _Run:
             if not loss.requires_grad:
                 raise UserError(f"no parameter of {self.name} that requires a gradient reaches its output")
             self.saved = watch.saved_by_module()
+            self.forward_macs = watch.macs
             watch.phase = "backward"
             loss.backward()
             self.gradients = sum(p.grad.untyped_storage().nbytes() for p in net.parameters() if p.grad is not None)
@@ -370,10 +378,11 @@ class _Run:
 
 
 def _loss(out: Any, labels: Tensor) -> Tensor:
-    if isinstance(out, Tensor) and out.ndim == 2 and len(out) == len(labels) and out.is_floating_point():
-        return F.cross_entropy(out.float(), labels)
-    sums = [t.sum() for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
-    return torch.stack(sums).sum()
+    """The cross-entropy of all (N, classes) outputs, the sum of others."""
+    made = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
+    logits = [t for t in made if t.ndim == 2 and len(t) == len(labels)]
+    losses = [F.cross_entropy(t.float(), labels) for t in logits] or [t.sum() for t in made]
+    return reduce(add, losses)
 
 
 class _Within(nn.Module):

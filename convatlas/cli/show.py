@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
+from decimal import Decimal
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..account.claims import holds
 from ..account.rows import LEVELS, Account, Row
 from ..catalogue import Claim
+from ..errors import UserError
 from ..tables import claims, entry, load
 from .claims import cells as claim_cells
 from .claims import record as claim_record
@@ -24,6 +27,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", metavar="N", type=int, help="number of classes (default: the paper's)")
     parser.add_argument("--batch", metavar="N", type=int, default=1, help="images at a time (default 1)")
     parser.add_argument("--level", choices=LEVELS, default="layer", help="how fine the rows are (default layer)")
+    parser.add_argument(
+        "--under", metavar="MACS", help="say the largest square image that takes at most so many multiply-adds: 1GMAC"
+    )
+    parser.add_argument(
+        "--convention", metavar="TOOL", help="add what this counter makes of it: fvcore, thop ... (see `reconcile`)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--csv", action="store_true", help="print the rows as CSV")
@@ -32,23 +41,27 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     record = entry(args.name)
+    if args.under is not None:
+        show_under(record["name"], args)
+        return
     stock = args.input is None and args.classes is None and args.batch == 1
     counts = load(record["name"]) if stock else recount(record["name"], args)
     rows = counts.table(args.level)
+    told = by_convention(record["name"], args) if args.convention else None
     if args.csv:
         print(csv_table(HEADERS, (cells(r, counts, exact=True) for r in rows)))
     elif args.json:
-        print_json(to_json(record, counts, rows, stock))
+        print_json(to_json(record, counts, rows, stock) | ({"convention": told._asdict()} if told else {}))
     elif args.md:
         print(f"# {record['name']}\n\n{heading(record)}\n")
         print(markdown_table(HEADERS, (cells(r, counts) for r in (input_row(counts), *rows)), left=4), end="\n\n")
-        print("\n".join(summary(counts)))
+        print("\n".join(summary(counts, told)))
     else:
         print(heading(record))
         if stock:
             print_claims(claims(record["name"]), counts)
         print_table(HEADERS, (cells(r, counts) for r in (input_row(counts), *rows)), left=4)
-        print("\n".join(summary(counts)))
+        print("\n".join(summary(counts, told)))
 
 
 def recount(name: str, args: argparse.Namespace) -> Account:
@@ -56,6 +69,49 @@ def recount(name: str, args: argparse.Namespace) -> Account:
 
     options = {} if args.classes is None else {"classes": args.classes}
     return account(name, input=args.input and parse_input(args.input), batch=args.batch, **options)
+
+
+class Told(NamedTuple):
+    tool: str
+    unit: str
+    total: int
+
+
+def by_convention(name: str, args: argparse.Namespace) -> Told:
+    """What another counter says of one image."""
+    from ..account.reconcile import reconcile
+
+    if args.batch != 1:
+        raise UserError(f"a convention counts one image; leave --batch {args.batch} out")
+    options = {} if args.classes is None else {"classes": args.classes}
+    found = reconcile(name, args.input and parse_input(args.input), [args.convention], **options)[args.convention]
+    return Told(found.tool, found.unit, found.total)
+
+
+def show_under(name: str, args: argparse.Namespace) -> None:
+    """The largest square image within a budget, and what the next larger one takes."""
+    from ..account.symbolic import largest_input
+
+    if args.input is not None:
+        raise UserError(f"--under finds the size of the image itself; leave --input {args.input} out")
+    if args.csv or args.md:
+        raise UserError("--under prints no table; leave --csv and --md out")
+    fit = largest_input(name, parse_macs(args.under), batch=args.batch, classes=args.classes)
+    if args.json:
+        print_json({"name": name, "under": parse_macs(args.under), **vars(fit)})
+        return
+    images = "" if args.batch == 1 else f", {args.batch} images at a time"
+    print(f"{name} under {args.under}{images}:")
+    print(f"  {fit.side}x{fit.side} pixels take {fit.macs:,} multiply-adds")
+    print(f"  {fit.next_side}x{fit.next_side} pixels would take {fit.next_macs:,}")
+
+
+def parse_macs(text: str) -> int:
+    """ "1GMAC", "569M", "300_000_000" -> multiply-adds."""
+    found = re.fullmatch(r"([\d_,]*\d(?:\.\d+)?) ?([KMGT]?)(?:MACs?)?", text, re.IGNORECASE)
+    if not found:
+        raise UserError(f"{text!r} is no number of multiply-adds; write one such as 1GMAC, 569M or 300000000")
+    return int(Decimal(re.sub("[_,]", "", found[1])) * 1000 ** " KMGT".index(found[2].upper() or " "))
 
 
 def heading(record: dict[str, Any]) -> str:
@@ -113,7 +169,7 @@ def _short(pair: tuple[int, ...]) -> str:
     return str(pair[0]) if len(set(pair)) == 1 else size(pair)
 
 
-def summary(counts: Account) -> list[str]:
+def summary(counts: Account, told: Told | None = None) -> list[str]:
     t = counts.totals
     stored, kept = t.activations * counts.value_bytes, t.pointwise_activations * counts.value_bytes
     images = "an image" if counts.batch == 1 else f"{counts.batch} images"
@@ -124,6 +180,8 @@ def summary(counts: Account) -> list[str]:
         f"  activations    {t.activations:,} values, {stored / 1e6:,.2f} MB (the input and every layer's output;",
         f"                 outputs of ReLU, batch norm, additions kept as well: {kept / 1e6:,.2f} MB more)",
     ]
+    if told:
+        lines.append(f"  convention     {told.total:,} {told.unit}, as {told.tool} counts (`reconcile` says why)")
     for path, n in counts.idle:
         lines.append(f"  not counted    {path}: {n:,} parameters that this pass does not use")
     if counts.uncounted:

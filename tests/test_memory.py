@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint_sequential
 
 from convatlas.account import account
-from convatlas.account.memory import OPTIMIZERS, Affine, Memory, checkpointed, memory, sequence
+from convatlas.account.memory import OPTIMIZERS, Affine, Memory, checkpointed, measure, memory, sequence
 from convatlas.catalogue import find
 from convatlas.cli import Parser
 from convatlas.cli import memory as verb
@@ -326,6 +326,26 @@ def test_checkpointing_by_hand() -> None:
 def test_no_sequence_no_checkpoints() -> None:
     assert checkpointed("fractalnet_5_narrow") is None
     assert checkpointed(small()[:2], (1, 8, 8)) is None
+
+
+def test_measured_on_the_cpu() -> None:
+    foretold = memory("squeezenet1_1", (3, 64, 64))
+    training, inference = measure("squeezenet1_1", (3, 64, 64), N)
+    assert (training.live, training.allocated) == (foretold.training.of(N), None)
+    assert (inference.live, inference.reserved) == (foretold.inference.of(N), None)
+    with pytest.raises(UserError, match="device 'gpu' is not there"):
+        measure("lenet5", device="gpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_measured_on_a_gpu() -> None:
+    foretold = memory("resnet50", (3, 224, 224))
+    training, inference = measure("resnet50", (3, 224, 224), 16, device="cuda")
+    for peak, measured in ((foretold.training, training), (foretold.inference, inference)):
+        assert measured.live == pytest.approx(peak.of(16), rel=0.02)
+        assert measured.allocated is not None
+        assert measured.reserved is not None
+        assert measured.live <= measured.allocated <= measured.reserved
 
 
 def test_auxiliary_classifiers() -> None:

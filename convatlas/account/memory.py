@@ -143,6 +143,15 @@ class Memory:
         return found
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Peaks, in bytes, of one pass that really ran on a device."""
+
+    live: int  # what tensors held, as `memory` foretells it
+    allocated: int | None  # what a GPU's allocator handed out: this and the kernels' workspaces, rounded up
+    reserved: int | None  # what it took from the GPU for that; both None on the CPU, whose allocator keeps no count
+
+
 def memory(
     network: nn.Module | Variant | str,
     input: Any = None,
@@ -187,6 +196,30 @@ def memory(
         inference=_peak(one.inference, two.inference, n),
         drawn=one.drawn,
     )
+
+
+def measure(
+    network: nn.Module | Variant | str,
+    input: Any = None,
+    batch: int = 32,
+    *,
+    optimizer: str | Factory = "sgd",
+    amp: bool = False,
+    device: str = "cpu",
+    **options: Any,
+) -> tuple[Measured, Measured]:
+    """A training step and an inference, really run on zeros: what `memory` foretells, and what the allocator took.
+
+    Arguments and errors are those of `memory`.
+    """
+    net, name, input = _built(network, input, options)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} is not there: {str(error).splitlines()[0]}") from error
+    run = _Run(net, name, *meta_inputs(net, input, batch), net, optimizer, amp, device)
+    training, inference = (max(n for _, _, n in moments) for moments in (run.training, run.inference))
+    return Measured(training, *run.taken["_train"]), Measured(inference, *run.taken["_infer"])
 
 
 def checkpointed(
@@ -299,7 +332,9 @@ class _Run:
             raise unknown("optimizer", optimizer, OPTIMIZERS)
         self.name, self.forward, self.real = name, train, device != "meta"
         self.factory = OPTIMIZERS[optimizer][0] if isinstance(optimizer, str) else optimizer
-        self.autocast: Any = torch.autocast("cpu", torch.bfloat16) if amp else nullcontext()
+        place = torch.device(device if self.real else "cpu").type
+        self.autocast: Any = torch.autocast(place, torch.bfloat16) if amp else nullcontext()
+        self.taken: dict[str, tuple[int | None, int | None]] = {}
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         shapes = tuple(tuple(t.shape[1:]) for t in tensors)
         self.input = shapes[0] if len(shapes) == 1 else shapes
@@ -330,6 +365,7 @@ class _Run:
         self, net: nn.Module, args: Any, kwargs: Any, run: Callable[[_Watch, nn.Module, Any, Any], None]
     ) -> None:
         """Runs with stand-ins for the network's tensors, so that its own stay as they are."""
+        gauge = _Gauge(self.device) if self.real else None
         parameters = {k: self._stand_in(p).requires_grad_(p.requires_grad) for k, p in net.named_parameters()}
         buffers = {k: self._stand_in(b) for k, b in net.named_buffers()}
         args, kwargs = tree_map_only(Tensor, self._stand_in, (args, kwargs))
@@ -339,6 +375,8 @@ class _Run:
         self.images = watch.own(t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         stand_ins = {f"net.{k}": t for k, t in {**parameters, **buffers}.items()}
         torch.func.functional_call(_Within(net), stand_ins, (lambda net: run(watch, net, args, kwargs),))
+        if gauge:
+            self.taken[run.__name__] = gauge.read()
 
     def _stand_in(self, t: Tensor) -> Tensor:
         made = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=self.device)
@@ -394,6 +432,24 @@ class _Within(nn.Module):
 
     def forward(self, run: Callable[[nn.Module], None]) -> None:
         run(self.net)
+
+
+class _Gauge:
+    """The most that a GPU's allocator hands out, and takes from the GPU, from now on."""
+
+    def __init__(self, device: str):
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device), torch.cuda.memory_reserved(self.device)
+
+    def read(self) -> tuple[int | None, int | None]:
+        if self.device.type != "cuda":
+            return None, None
+        allocated, reserved = self.before
+        most = torch.cuda.max_memory_allocated(self.device), torch.cuda.max_memory_reserved(self.device)
+        return most[0] - allocated, most[1] - reserved
 
 
 class _Watch(TorchDispatchMode):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -61,6 +63,14 @@ MORE = {
     "resnet152": (3, 64, 64),
 }
 N = 5  # images really run; the predictions are made from other batches
+
+
+@pytest.fixture(autouse=True)
+def _uncollected() -> Iterator[None]:
+    """What hangs in a reference cycle is freed at any time, or never: here never."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 # The oracle: the plain module on the CPU, hooks on each of its modules, and no code of the atlas.

@@ -11,6 +11,7 @@ every batch. A peak is the largest of many such moments.
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -341,6 +342,7 @@ class _Run:
         self.inference: list[tuple[str, str, int]] = []
         try:
             with ExitStack() as stack:
+                stack.enter_context(_uncollected())
                 stack.enter_context(torch.random.fork_rng(devices=[]))
                 torch.manual_seed(0)
                 stack.enter_context(eval_mode(net))
@@ -413,6 +415,18 @@ class _Run:
             optimizer.step()
         self.training = [(phase, op, n + self.optimizer_state) for phase, op, n in passes] + watch.moments
         self.macs, self.drawn = watch.macs, watch.drawn
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Tensors go with their last reference; those in a reference cycle stay, whenever Python would have collected."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _loss(out: Any, labels: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
 """Fixtures shared by all tests."""
 
 import os
+import tomllib
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ torch.set_num_threads(1)  # the tests run side by side, one process a core
 
 def folder_from(variable: str) -> Path:
     if not os.environ.get(variable):
-        pytest.skip(f"{variable} is not set: no real images or weights on this machine")
+        pytest.skip(f"{variable} is not set: what it should name is not on this machine")
     return Path(os.environ[variable])
 
 
@@ -25,3 +28,9 @@ def real_data() -> Path:
 def real_packs() -> Path:
     """Published weights and reference graphs."""
     return folder_from("CONVATLAS_PACKS")
+
+
+@pytest.fixture(scope="session")
+def ledger() -> dict[str, Any]:
+    """The published facts, their decimals with the digits that they are printed with."""
+    return tomllib.loads(folder_from("CONVATLAS_LEDGER").read_text(encoding="utf-8"), parse_float=Decimal)

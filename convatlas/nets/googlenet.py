@@ -263,6 +263,8 @@ CAFFE = [
 TORCHVISION = [
     Claim("params", "6,624,904", "torchvision 0.28, without auxiliary heads"),
     Claim("macs", "1,498,376,192", "torchvision 0.28"),
+    Claim("params", "6.6M", "NASNet (Zoph et al., 2017), Table 3, of tf-slim's, alike in that"),
+    Claim("mmacs", "1448", "NASNet (Zoph et al., 2017), Table 3", gap="not reproduced: 1,498.4"),
     Claim("top1_acc", "69.778", "torchvision 0.28, IMAGENET1K_V1, centre crop 224 of 256"),
     Claim("top5_acc", "89.53", "torchvision 0.28, IMAGENET1K_V1, centre crop 224 of 256"),
 ]

@@ -66,6 +66,8 @@ def randomise(net: nn.Module, seed: int = 0) -> None:
 def calibrate(net: nn.Module, x: Tensor, seed: int = 0) -> None:
     """Running statistics about those of `x`, randomised, so that the evaluation pass sees maps of a sane size."""
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
+        return
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.momentum = 1.0

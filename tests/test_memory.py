@@ -24,6 +24,8 @@ from convatlas.cli import Parser
 from convatlas.cli import memory as verb
 from convatlas.errors import UserError
 
+from .oracles import timm
+
 SMALL = {
     "lenet5": (1, 32, 32),
     "lenet5_tanh": (1, 32, 32),
@@ -62,6 +64,22 @@ MORE = {
     "mobilenet_v1_slim": (3, 96, 96),
     "resnet152": (3, 64, 64),
 }
+OTHERS = [
+    "vit_tiny_patch16_224",
+    "convnext_atto",
+    "regnetx_002",
+    "ghostnet_100",
+    "mobilenetv3_small_050",
+    "resnest14d",
+    "mixer_s32_224",
+    "levit_128s",
+    "skresnet18",
+    "swin_tiny_patch4_window7_224",
+    "hrnet_w18_small",
+    "nfnet_f0",
+    "cspresnet50",
+    "xcit_nano_12_p16_224",
+]
 N = 5  # images really run; the predictions are made from other batches
 
 
@@ -356,6 +374,41 @@ def test_measured_on_a_gpu() -> None:
         assert measured.allocated is not None
         assert measured.reserved is not None
         assert measured.live <= measured.allocated <= measured.reserved
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.norm, self.out = nn.Linear(32, 96), nn.LayerNorm(32), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).reshape(*x.shape[:2], 3, 4, 8).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape).mean(1))
+
+
+def check_module(net: nn.Module, input: tuple[int, ...]) -> None:
+    foretold = memory(net, input, batch=3)
+    x, y = images(input)
+    net.train()
+    torch.manual_seed(0)
+    assert by_path(foretold) == saved_on_cpu(net, x, y)
+    sgd = torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9)
+    assert foretold.training.of(N) == training_on_cpu(net, x, y, sgd)
+    assert foretold.inference.of(N) == inference_on_cpu(net, x)
+
+
+def test_attention_is_as_on_the_cpu() -> None:
+    """Its kernel is the CPU's own, which keeps no matrix of weights."""
+    check_module(Attention(), (16, 32))
+
+
+@pytest.mark.slow
+@pytest.mark.oracles
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_that_others_wrote(name: str) -> None:
+    net = timm().create_model(name)
+    size = 224 if "224" in name else 64
+    check_module(net, (3, size, size))
 
 
 def test_auxiliary_classifiers() -> None:

@@ -1,9 +1,9 @@
 """memory(): the bytes that a network needs to train and to run, found without computing or allocating anything.
 
-The forward pass, the loss, the backward pass and the optimizer's step really run, on the meta device. What autograd
-saves is what it hands to `torch.autograd.graph.saved_tensors_hooks`, each storage once. The peak is the most bytes that
-tensors held after any operator, as seen at dispatch: what the kernels take for themselves while they run, and what the
-allocator keeps beyond what it was asked for, come on top and are not in it.
+The forward pass, the loss, the backward pass and the optimizer's step really run, on tensors without values. What
+autograd saves is what it hands to `torch.autograd.graph.saved_tensors_hooks`, each storage once. The peak is the most
+bytes that tensors held after any operator, as seen at dispatch: what the kernels take for themselves while they run,
+and what the allocator keeps beyond what it was asked for, come on top and are not in it.
 
 Every figure grows by the same number of bytes with each image, so two passes, of batches one image apart, give it for
 every batch. A peak is the largest of many such moments.
@@ -169,7 +169,8 @@ def memory(
     0.9), "adam", "rmsprop" (momentum 0.9), all without weight decay, or a function from parameters to an optimizer;
     gradients are dropped before each forward pass. `amp` runs forward and loss under torch.autocast to bfloat16, as
     on the CPU. `auxiliary` trains the auxiliary classifiers too. Parameters that require no gradient get none, and
-    nothing in the network changes.
+    nothing in the network changes. Kernels are chosen as on the CPU, but for recurrent layers: those of torch save
+    more there than is foretold.
 
     Raises UserError for what `account` refuses, an unknown optimizer, and a network that has nothing to train.
     """
@@ -236,7 +237,7 @@ def checkpointed(
 
     The N units are the children of stem, stages and head, in their order, plain nn.Sequentials opened; a unit that
     overwrites its input belongs to the one before. The last segment is not computed again. None for a network that is
-    no such sequence.
+    no such sequence. What is computed again updates batch norm's running statistics twice.
     """
     net, name, input = _built(network, input, options)
     units = sequence(net)
@@ -346,11 +347,13 @@ class _Run:
                 stack.enter_context(torch.random.fork_rng(devices=[]))
                 torch.manual_seed(0)
                 stack.enter_context(eval_mode(net))
-                if amp and device == "meta":  # autocast knows real devices only: tensors that claim to be on the CPU
+                if device == "meta" and (amp or not isinstance(net, ConvNet)):
+                    # Autocast, attention ... choose kernels by device: tensors that claim to be on the CPU, at a
+                    # few times the cost. The atlas's own networks, without autocast, run alike on meta.
                     from torch._subclasses.fake_tensor import FakeTensorMode
 
                     device = "cpu"
-                    stack.enter_context(FakeTensorMode())
+                    stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
                 self.device = device
                 if infer:
                     self._within(net, args, kwargs, self._infer)

@@ -27,7 +27,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchvision timm pyyaml
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchvision timm pyyaml \
+	    torchinfo ptflops thop calflops fvcore iopath portalocker tabulate termcolor tqdm yacs
 	touch $@
 
 clean:

@@ -1,0 +1,257 @@
+"""reconcile(): from our multiply-accumulates to another counter's total, each difference a line."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import unwrap
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..catalogue import Variant, find
+from ..errors import UserError, unknown
+from ..layers import on_meta
+from .conventions import TOOLS, Event, Level
+from .count import NO_VALUES, meta_inputs
+from .trace import Trace, _Tracer, trace
+
+
+class Line(NamedTuple):
+    amount: int
+    reason: str
+    times: int  # how many layers, calls or operators it sums
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """A tool's total, and the lines that lead to it from our multiply-accumulates."""
+
+    tool: str
+    unit: str
+    macs: int
+    lines: tuple[Line, ...]
+
+    @property
+    def total(self) -> int:
+        return self.macs + sum(line.amount for line in self.lines)
+
+
+def reconcile(
+    network: nn.Module | Variant | str, input: Any = None, tools: Sequence[str] | None = None, **options: Any
+) -> dict[str, Reconciled]:
+    """What each tool counts on one image, and why; by the tool's name. `network`, `input`, `options` as in account().
+
+    `tools` are names in TOOLS; None: all whose rules for this network are written there. The pass is an evaluation
+    pass on the meta device. Raises UserError for an unknown tool, for one whose rules are not all written, and as
+    account() does.
+    """
+    for tool in tools or ():
+        if tool not in TOOLS:
+            raise unknown("convention", tool, TOOLS)
+    if isinstance(network, nn.Module):
+        net = network
+    else:
+        with on_meta():
+            net = (find(network) if isinstance(network, str) else network).build(input=input, **options)
+        input = None
+    input = getattr(net, "input", None) if input is None else input
+    if input is None:
+        raise UserError(f"{type(net).__name__} does not say what images it takes; give input=(channels, height, width)")
+    args, kwargs = meta_inputs(net, input, 1)
+    with _Watch() as watch:
+        traced = trace(net, args, kwargs)
+    run = _Run(net, traced, watch.around)
+    asked = [tool for tool in TOOLS if not run.beyond(tool)] if tools is None else tools
+    return {tool: _reconciled(tool, run) for tool in asked}
+
+
+def _reconciled(name: str, run: _Run) -> Reconciled:
+    tool = TOOLS[name]
+    if beyond := run.beyond(name):
+        raise UserError(f"{name} has a rule for {beyond} that is not written here; ask for another convention")
+    amounts: Counter[str] = Counter()
+    times: Counter[str] = Counter()
+    counted: set[int] = set()  # the nodes whose multiply-accumulates it counts
+
+    def add(reason: str, amount: int) -> None:
+        if amount:
+            amounts[reason] += amount
+            times[reason] += 1
+
+    classes = {n for r in tool.rules if r.level == "module" for n in r.names.split()}
+    all_owners = run.owners(set())
+    owners = {"module": run.owners(classes), "function": all_owners if tool.by_owner else {}}
+    for part in run.parts:
+        if part.level == "operator" and any(
+            f in run.functions_around(i) for i in part.nodes for f in tool.unseen.split()
+        ):
+            continue
+        hooked = tool.hooks_again and part.level == "module"
+        for rule in tool.rules:
+            if rule.matches(part.level, part.event):
+                amount = rule.amount(part.event)
+                again = owners.get(part.level, {}).get(part.owner, 1) * (all_owners[part.owner] if hooked else 1) - 1
+                add(rule.why.format(part.event.name), amount - part.event.macs if rule.macs else amount)
+                add(f"{part.event.name} in a shared module, again for each module that has it", amount * again)
+                counted.update(part.nodes if rule.macs else ())
+    for i, node in enumerate(run.trace.nodes):
+        if i not in counted:
+            add(f"not seen: {node.op} in {run.trace.calls[node.call].kind}", -node.macs)
+    lines = tuple(Line(amount, reason, times[reason]) for reason, amount in amounts.items())
+    return Reconciled(name, tool.unit, sum(n.macs for n in run.trace.nodes), lines)
+
+
+class _Part(NamedTuple):
+    level: Level
+    event: Event
+    owner: str  # path of the module called, or that the function was called in
+    nodes: tuple[int, ...]
+
+
+class _Run:
+    """One traced pass as what tools look at: calls of modules and functions, and operators."""
+
+    def __init__(self, net: nn.Module, trace: Trace, around: Mapping[int, tuple[tuple[int, str], ...]]):
+        self.net, self.trace, self.around = net, trace, around
+        self.parts = [*self._modules(), *self._functions(), *self._operators()]
+
+    def beyond(self, tool: str) -> str:
+        """A module's class that the tool has a rule for which is not written here; "" without one."""
+        return next((c.kind for c in self.trace.calls if c.kind in TOOLS[tool].beyond.split()), "")
+
+    def functions_around(self, node: int) -> tuple[str, ...]:
+        return tuple(name for _, name in self.around.get(node, ()))
+
+    def owners(self, classes: set[str]) -> Counter[str]:
+        """How often each module is met from the root down, where modules of `classes` are not looked into."""
+        paths = {m: path for path, m in self.net.named_modules()}
+        met: Counter[str] = Counter()
+
+        def meet(module: nn.Module) -> None:
+            met[paths[module]] += 1
+            if not (_from_torch(module) and type(module).__name__ in classes):
+                for child in module.children():
+                    meet(child)
+
+        meet(self.net)
+        return met
+
+    def _event(self, name: str, path: str, nodes: Sequence[int], shape: tuple[int, ...] | None = None) -> Event:
+        computing = tuple(n for n in map(self.trace.nodes.__getitem__, nodes) if n.op not in NO_VALUES)
+        first = next(
+            (n.args[0] for n in computing if n.inputs and n.args), ()
+        )  # the first that reads no parameters only
+        read = {p.rpartition(".")[2]: self.trace.parameters[p] for n in computing for p in n.parameters}
+        held = {p[len(path) + 1 :] if path else p: n for p, n in self.trace.parameters.items() if _holds(path, p)}
+        x = first if isinstance(first, tuple) else ()
+        y = shape or (computing[-1].shape if computing else ())
+        return Event(name, x, y, computing, read | held)
+
+    def _modules(self) -> Iterator[_Part]:
+        modules = dict(self.net.named_modules())
+        within: dict[int, list[int]] = {}
+        for i, node in enumerate(self.trace.nodes):
+            within.setdefault(node.call, []).append(i)
+        for i, call in enumerate(self.trace.calls):
+            if i not in self.trace.outputs:
+                continue
+            nodes = tuple(within.get(i, ()))
+            event = self._event(call.kind, call.path, nodes, self.trace.outputs[i])
+            if call.leaf:
+                yield _Part("leaf", event, call.path, nodes)
+            if _from_torch(modules[call.path]):
+                yield _Part("module", event, call.path, nodes)
+
+    def _functions(self) -> Iterator[_Part]:
+        called: dict[tuple[int, str], list[int]] = {}
+        for i in range(len(self.trace.nodes)):
+            met: set[str] = set()
+            for call, name in self.around.get(i, ()):
+                if name not in met:  # a function of torch's own that calls itself by another name is one
+                    called.setdefault((call, name), []).append(i)
+                    met.add(name)
+        for (_, name), nodes in called.items():
+            path = self.trace.calls[self.trace.nodes[nodes[0]].call].path
+            event = self._event(name, path, nodes)
+            if event.nodes:
+                yield _Part("function", event, path, tuple(nodes))
+
+    def _operators(self) -> Iterator[_Part]:
+        for i, node in enumerate(self.trace.nodes):
+            if node.op not in NO_VALUES:
+                path = self.trace.calls[node.call].path
+                yield _Part("operator", self._event(node.op, path, [i]), path, (i,))
+
+
+def _holds(path: str, parameter: str) -> bool:
+    return parameter.rpartition(".")[0] == path
+
+
+def _from_torch(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.modules.")
+
+
+PYTHON = """
+    relu elu relu6 silu leaky_relu batch_norm layer_norm group_norm instance_norm adaptive_avg_pool2d
+    adaptive_avg_pool3d softmax interpolate upsample
+"""
+BUILTIN = """
+    linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d prelu gelu avg_pool1d avg_pool2d
+    avg_pool3d adaptive_avg_pool1d scaled_dot_product_attention
+"""
+CHOOSING = """
+    max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+"""  # one of two functions, by return_indices
+DISPATCH = unwrap(_Tracer.__torch_dispatch__).__code__
+ARITHMETIC = "matmul mm bmm addmm baddbmm add mul"
+
+
+class _Watch:
+    """Which functions are being called when an operator runs. Python's own profiling hook tells: nothing is patched.
+
+    `around`: for each node of the trace the calls around it, the outermost first, as (the call's number, function).
+    """
+
+    def __init__(self) -> None:
+        self.around: dict[int, tuple[tuple[int, str], ...]] = {}
+        self.running: list[tuple[int, str]] = []
+        self.calls = 0
+        self.python = {getattr(F, n).__code__: f"F.{n}" for n in PYTHON.split()}
+        self.python[torch.einsum.__code__] = "torch.einsum"
+        for n in CHOOSING.split():
+            self.python[getattr(F, f"_{n}").__code__] = self.python[getattr(F, f"{n}_with_indices").__code__] = f"F.{n}"
+        self.builtin = {getattr(F, n): f"F.{n}" for n in BUILTIN.split()}
+        self.builtin |= {getattr(torch, n): f"torch.{n}" for n in ARITHMETIC.split()}
+        self.methods = {n: f"Tensor.{n}" for n in ARITHMETIC.split()}
+
+    def __enter__(self) -> _Watch:
+        self.before = sys.getprofile()
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        sys.setprofile(self.before)
+
+    def _note(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event in ("call", "return"):
+            if frame.f_code is DISPATCH:
+                if event == "call":
+                    self.around[len(frame.f_locals["self"].nodes)] = tuple(self.running)
+                return
+            name = self.python.get(frame.f_code)
+        else:
+            owner = getattr(arg, "__self__", None)
+            name = self.methods.get(arg.__name__) if isinstance(owner, Tensor) else self.builtin.get(arg)
+        if name is None:
+            return
+        if event in ("call", "c_call"):
+            self.calls += 1
+            self.running.append((self.calls, name))
+        else:
+            self.running.pop()

@@ -233,6 +233,7 @@ TOOLS: dict[str, Tool] = {
             Rule("operator", "grid_sampler_2d", times_outputs(4), "sampling a grid, four for each output value"),
         ],
         unseen="F.scaled_dot_product_attention torch.einsum",
+        beyond=RECURRENT,
     ),
     "thop": Tool(
         "MACs",

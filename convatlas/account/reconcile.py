@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import unwrap
 from types import FrameType
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..catalogue import Variant, find
 from ..errors import UserError, unknown
 from ..layers import on_meta
-from .conventions import TOOLS, Event, Level
+from .conventions import TOOLS, Event, Level, Tool
 from .count import NO_VALUES, meta_inputs
 from .trace import Trace, _Tracer, trace
 
@@ -84,27 +84,26 @@ def _reconciled(name: str, run: _Run) -> Reconciled:
             amounts[reason] += amount
             times[reason] += 1
 
-    classes = {n for r in tool.rules if r.level == "module" for n in r.names.split()}
-    all_owners = run.owners(set())
-    owners = {"module": run.owners(classes), "function": all_owners if tool.by_owner else {}}
+    counts = run.counts(tool)
     for part in run.parts:
-        if part.level == "operator" and any(
-            f in run.functions_around(i) for i in part.nodes for f in tool.unseen.split()
-        ):
+        if part.level == "operator" and run.within(part.nodes[0], tool.unseen):
             continue
-        hooked = tool.hooks_again and part.level == "module"
         for rule in tool.rules:
-            if rule.matches(part.level, part.event):
-                amount = rule.amount(part.event)
-                again = owners.get(part.level, {}).get(part.owner, 1) * (all_owners[part.owner] if hooked else 1) - 1
-                add(rule.why.format(part.event.name), amount - part.event.macs if rule.macs else amount)
-                add(f"{part.event.name} in a shared module, again for each module that has it", amount * again)
-                counted.update(part.nodes if rule.macs else ())
+            if not rule.matches(part.level, part.event):
+                continue
+            amount = rule.amount(part.event)
+            if rule.macs:
+                add(rule.why.format(part.event.name), amount - run.macs(set(part.nodes) - counted))
+                counted.update(part.nodes)
+            else:
+                add(rule.why.format(part.event.name), amount)
+            again = counts(part) - 1
+            add(f"{part.event.name} in a shared module, again for each module that has it", amount * again)
     for i, node in enumerate(run.trace.nodes):
         if i not in counted:
             add(f"not seen: {node.op} in {run.trace.calls[node.call].kind}", -node.macs)
-    lines = tuple(Line(amount, reason, times[reason]) for reason, amount in amounts.items())
-    return Reconciled(name, tool.unit, sum(n.macs for n in run.trace.nodes), lines)
+    lines = tuple(Line(amount, reason, times[reason]) for reason, amount in amounts.items() if amount)
+    return Reconciled(name, tool.unit, run.macs(range(len(run.trace.nodes))), lines)
 
 
 class _Part(NamedTuple):
@@ -125,10 +124,25 @@ class _Run:
         """A module's class that the tool has a rule for which is not written here; "" without one."""
         return next((c.kind for c in self.trace.calls if c.kind in TOOLS[tool].beyond.split()), "")
 
-    def functions_around(self, node: int) -> tuple[str, ...]:
-        return tuple(name for _, name in self.around.get(node, ()))
+    def within(self, node: int, functions: str) -> bool:
+        return any(name in functions.split() for _, name in self.around.get(node, ()))
 
-    def owners(self, classes: set[str]) -> Counter[str]:
+    def macs(self, nodes: Iterable[int]) -> int:
+        return sum(self.trace.nodes[n].macs for n in nodes)
+
+    def counts(self, tool: Tool) -> Callable[[_Part], int]:
+        """How often the tool counts a part: several times where modules share the one that it runs in."""
+        classes = {n for rule in tool.rules if rule.level == "module" for n in rule.names.split()}
+        seen, owners = self._met(classes), self._met(set())
+
+        def times(part: _Part) -> int:
+            if part.level == "module":
+                return seen[part.owner] * (owners[part.owner] if tool.hooks_again else 1)
+            return owners[part.owner] if part.level == "function" and tool.by_owner else 1
+
+        return times
+
+    def _met(self, classes: set[str]) -> Counter[str]:
         """How often each module is met from the root down, where modules of `classes` are not looked into."""
         paths = {m: path for path, m in self.net.named_modules()}
         met: Counter[str] = Counter()
@@ -142,19 +156,20 @@ class _Run:
         meet(self.net)
         return met
 
-    def _event(self, name: str, path: str, nodes: Sequence[int], shape: tuple[int, ...] | None = None) -> Event:
+    def _event(
+        self, name: str, nodes: Sequence[int], shape: tuple[int, ...] = (), own: Mapping[str, int] | None = None
+    ) -> Event:
         computing = tuple(n for n in map(self.trace.nodes.__getitem__, nodes) if n.op not in NO_VALUES)
-        first = next(
-            (n.args[0] for n in computing if n.inputs and n.args), ()
-        )  # the first that reads no parameters only
-        read = {p.rpartition(".")[2]: self.trace.parameters[p] for n in computing for p in n.parameters}
-        held = {p[len(path) + 1 :] if path else p: n for p, n in self.trace.parameters.items() if _holds(path, p)}
-        x = first if isinstance(first, tuple) else ()
-        y = shape or (computing[-1].shape if computing else ())
-        return Event(name, x, y, computing, read | held)
+        read = next((n.args[0] for n in computing if n.inputs and n.args), ())  # by the first that reads the image
+        x = read if isinstance(read, tuple) else ()
+        return Event(name, x, shape or (computing[-1].shape if computing else ()), computing, own or {})
 
     def _modules(self) -> Iterator[_Part]:
         modules = dict(self.net.named_modules())
+        own: dict[str, dict[str, int]] = {}  # by the path of the module, its parameters
+        for parameter, values in self.trace.parameters.items():
+            path, _, name = parameter.rpartition(".")
+            own.setdefault(path, {})[name] = values
         within: dict[int, list[int]] = {}
         for i, node in enumerate(self.trace.nodes):
             within.setdefault(node.call, []).append(i)
@@ -162,7 +177,9 @@ class _Run:
             if i not in self.trace.outputs:
                 continue
             nodes = tuple(within.get(i, ()))
-            event = self._event(call.kind, call.path, nodes, self.trace.outputs[i])
+            read = {p for n in nodes for p in self.trace.nodes[n].parameters}  # another's too, if it is tied to that
+            mine = {p.rpartition(".")[2]: self.trace.parameters[p] for p in read} | own.get(call.path, {})
+            event = self._event(call.kind, nodes, self.trace.outputs[i], mine)
             if call.leaf:
                 yield _Part("leaf", event, call.path, nodes)
             if _from_torch(modules[call.path]):
@@ -178,7 +195,7 @@ class _Run:
                     met.add(name)
         for (_, name), nodes in called.items():
             path = self.trace.calls[self.trace.nodes[nodes[0]].call].path
-            event = self._event(name, path, nodes)
+            event = self._event(name, nodes)
             if event.nodes:
                 yield _Part("function", event, path, tuple(nodes))
 
@@ -186,11 +203,7 @@ class _Run:
         for i, node in enumerate(self.trace.nodes):
             if node.op not in NO_VALUES:
                 path = self.trace.calls[node.call].path
-                yield _Part("operator", self._event(node.op, path, [i]), path, (i,))
-
-
-def _holds(path: str, parameter: str) -> bool:
-    return parameter.rpartition(".")[0] == path
+                yield _Part("operator", self._event(node.op, [i]), path, (i,))
 
 
 def _from_torch(module: nn.Module) -> bool:

@@ -12,6 +12,7 @@ every batch. A peak is the largest of many such moments.
 from __future__ import annotations
 
 import gc
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -353,6 +354,7 @@ class _Run:
                     from torch._subclasses.fake_tensor import FakeTensorMode
 
                     device = "cpu"
+                    stack.enter_context(_unlogged("torch._subclasses.fake_tensor"))  # what does not run is said below
                     stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
                 self.device = device
                 if infer:
@@ -418,6 +420,16 @@ class _Run:
             optimizer.step()
         self.training = [(phase, op, n + self.optimizer_state) for phase, op, n in passes] + watch.moments
         self.macs, self.drawn = watch.macs, watch.drawn
+
+
+@contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    log = logging.getLogger(name)
+    was, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was
 
 
 @contextmanager

@@ -446,6 +446,8 @@ def test_refusals(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="Conv2d does not run on input 2x3x2x2"):
         memory(nn.Conv2d(3, 4, 3), (3, 2, 2), batch=2)
     assert not capfd.readouterr().err  # torch's log of what did not run
+    with pytest.raises(UserError, match="it decides by values, which nothing has here; try without amp"):
+        memory("stochastic_depth_resnet110", amp=True)
     with pytest.raises(UserError, match="a built network takes no options such as 'classes'"):
         memory(small(), (1, 8, 8), classes=3)
 

@@ -366,6 +366,8 @@ class _Run:
                 raise
             given = ", ".join("x".join(map(str, t.shape)) for t in tensors)
             reason = str(error).strip().splitlines()[0]
+            if "_local_scalar_dense" in reason:
+                reason = "it decides by values, which nothing has here" + ("; try without amp" if amp else "")
             raise UserError(f"{name} does not run on input {given}: {reason}") from error
 
     def _within(

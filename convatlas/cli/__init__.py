@@ -11,7 +11,7 @@ from importlib import import_module
 from .. import __version__
 from ..errors import UserError
 
-VERBS = ("list", "show", "claims", "layer", "memory", "train", "evaluate", "predict", "demo")
+VERBS = ("list", "show", "claims", "layer", "memory", "reconcile", "train", "evaluate", "predict", "demo")
 
 
 class Parser(argparse.ArgumentParser):

@@ -190,17 +190,16 @@ class FractalBlock(nn.Module):
     def forward(self, x: Tensor, kept: Sequence[Sequence[int]] | None = None) -> Tensor:
         """`kept` has, for each row, the columns that its join keeps (all, when None); others are not computed."""
         kept = kept or whole(1, self.columns).kept[0]
-        after = {0: x}  # what each row hands on
+        return self.value(self.rows, kept, {0: x})
 
-        def value(row: int) -> Tensor:
-            if row not in after:
-                inputs = [self.unit(c, row)(value(row - self.span(c))) for c in kept[row - 1]]
-                if row == self.rows:
-                    inputs = [self.pool(y) for y in inputs]
-                after[row] = inputs[0] if len(inputs) == 1 else reduce(add, inputs) / len(inputs)
-            return after[row]
-
-        return value(self.rows)
+    def value(self, row: int, kept: Sequence[Sequence[int]], after: dict[int, Tensor]) -> Tensor:
+        """What a row hands on; `after` has the rows worked out already."""
+        if row not in after:
+            inputs = [self.unit(c, row)(self.value(row - self.span(c), kept, after)) for c in kept[row - 1]]
+            if row == self.rows:
+                inputs = [self.pool(y) for y in inputs]
+            after[row] = inputs[0] if len(inputs) == 1 else reduce(add, inputs) / len(inputs)
+        return after[row]
 
     def column(self, column: int) -> nn.Sequential:
         return stack(**deepcopy(dict(getattr(self, f"column{column}").named_children())), pool=deepcopy(self.pool))

@@ -103,13 +103,13 @@ def fit(
                 lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
+                optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
                 with autocast:
                     loss, logits = loss_of(net, x, y, recipe)
                 meter.add(loss, logits, y)
                 looked = place.type == "cpu" or (step + 1) % LOOK_EVERY == 0 or step + 1 == steps or signals.caught
                 if looked and (bad := meter.read()):
                     raise diverged(f"the loss is {bad[1]}", run, epoch, step + 1 - bad[0], lr)
-                optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 state.step = step + 1

@@ -75,10 +75,11 @@ def line(event: Event) -> str:
     """The event as one line of text; empty for what is not worth one."""
     match event["kind"]:
         case "start":
+            images = f"{event['train']:,} images to train on, {event['test']:,} for the test"
             return (
-                f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({event['train']:,} images "
-                f"to train on, {event['test']:,} for the test); recipe {event['recipe']}, {event['epochs']} epochs of "
-                f"{event['steps']} steps, on {event['device']}; into {event['folder']}"
+                f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({images}); recipe "
+                f"{event['recipe']}, {event['epochs']} epochs of {event['steps']} steps, on {event['device']}; into "
+                f"{event['folder']}"
             )
         case "note":
             return event["text"]

@@ -52,7 +52,7 @@ def test_it_trains_and_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) 
     assert run.recipe.departures[-3:] == (
         "net.widths=2, not the network's own",
         "batch=512, not 32",
-        "lr=0.01, not 0.005",
+        "lr=0.01, not 0.002",
     )
     lines = out.splitlines()
     assert lines[0].startswith("chain_n1_m1_k0 (350 parameters) on digits (1,442 images to train on, 355 for the test)")
@@ -99,7 +99,7 @@ def test_a_real_ctrl_c_in_a_process_of_its_own() -> None:
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     assert child.stdout
     for text in child.stdout:
-        if text.startswith("epoch 1/5000"):
+        if text.startswith("epoch 2/5000"):
             child.send_signal(signal.SIGINT)
             break
     _, err = child.communicate(timeout=60)
@@ -140,7 +140,7 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "zfnet", "--data", "digits"], "zfnet has no recipe of its own; give one, such as --recipe "),
         ([*TINY, "--recipe", "resnet_cifer"], "no recipe named 'resnet_cifer'; did you mean resnet_cifar"),
         ([*TINY, "--set", "momentun=0.9"], "no recipe field named 'momentun'; did you mean momentum?"),
-        ([*TINY, "--set", "lr=fast"], "lr='fast' is not a number; lr is now 0.005"),
+        ([*TINY, "--set", "lr=fast"], "lr='fast' is not a number; lr is now 0.002"),
         ([*TINY, "--set", "net.widhts=[4]"], "chain_n1_m1_k0 has no option 'widhts'; its options are "),
         ([*TINY, "--epochs", "0"], "epochs=0 is out of range; give at least 1"),
         ([*TINY, "--epochs", "two"], "argument --epochs: invalid int value: 'two'"),
@@ -163,7 +163,7 @@ def test_a_run_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> 
     assert main([*TINY, *FAST]) == 2
     assert "already holds a run; give --resume to go on with it, or another --out" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--set", "lr=0.5", "--resume"]) == 2
-    assert "is another one: recipe.lr is 0.005 there and 0.5 here" in capsys.readouterr().err
+    assert "is another one: recipe.lr is 0.002 there and 0.5 here" in capsys.readouterr().err
 
 
 def test_help_tells_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:

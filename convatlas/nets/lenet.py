@@ -57,7 +57,7 @@ def codes(classes: int) -> Tensor:
     if classes == 10:
         rows = [line.split() for line in FIGURE_3.split("\n") if line]
         pixels = [[pixel == "#" for row in rows for pixel in row[digit]] for digit in range(10)]
-        return torch.tensor(pixels, dtype=torch.float32, device="cpu") * 2 - 1
+        return torch.tensor(pixels, dtype=torch.float32) * 2 - 1
     if classes > 2 * UNITS:
         raise UserError(f"lenet5 has codes for at most {2 * UNITS} classes, not {classes}; take lenet5_tanh")
     q = UNITS - 1  # 83, a prime of the form 4n + 3

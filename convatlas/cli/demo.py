@@ -28,12 +28,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch
+
     from ..demo import demo
     from ..train.fit import Diverged, Stopped, choose_device
     from ..train.progress import progress
 
     began, talk = monotonic(), sys.stderr if args.json else sys.stdout
     device = choose_device(args.device)
+    torch.set_num_threads(1)  # LeNet-5 is so small that threads would wait for each other more than they work
     try:
         with progress(talk) as say:
             done = demo(

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line on stderr says how)."""
+    """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line says how), 130 Ctrl-C."""
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in our own line
     try:
         args = parser().parse_args(argv)
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"convatlas: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("convatlas: stopped by Ctrl-C", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stdout = None
         return 0

@@ -122,7 +122,7 @@ def ours(data: Any) -> Turn:
             test=replace(data.test, images=data.test.images[:2], labels=data.test.labels[:2]),
         )
         recipe = replace(find_recipe("resnet_cifar"), epochs=1, milestones=())
-        assert (recipe.batch, recipe.augment, recipe.pad) == (BATCH, ("pad_crop", "flip"), 4)
+        assert (recipe.batch, recipe.augment) == (BATCH, ("pad_crop", "flip"))
         times: list[tuple[float, float]] = []
 
         def say(event: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import zip_longest
 from math import ceil, inf, isfinite
 from typing import Any
 
@@ -13,7 +14,24 @@ from .errors import UserError, unknown
 OPTIMIZERS = ("sgd",)
 SCHEDULES = ("constant", "step", "plateau", "cosine")
 WARMUPS = ("constant", "linear")
-AUGMENTATIONS = ("pad_crop", "flip")
+AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, highest); written "name" or "name:1st:2nd"
+    # views: which window of the stored image is taken, at the network's size; at most one, and first
+    "area_crop": (("lowest share of the area", 0.08, 0.001, 1), ("highest share", 1, 0.001, 1)),  # aspect 3/4 to 4/3
+    "scale_crop": (("lowest short side", 256, 1, inf), ("highest short side", 256, 1, inf)),
+    # of the pixels of a batch
+    "pad_crop": (("pixels added on each side", 4, 0, inf),),
+    "flip": (),
+    "photometric": (("strength", 0.4, 0, 1),),
+    "lighting": (("standard deviation", 0.1, 0, inf),),
+    "autoaugment": (),
+    "autoaugment_cifar10": (),
+    "cutout": (("side of the square", 16, 1, inf),),
+    # of images with one another, and their labels; at most one, and last
+    "mixup": (("alpha", 0.2, 0, inf),),
+    "cutmix": (("alpha", 1, 0, inf),),
+}
+VIEWS = ("area_crop", "scale_crop")
+MIXES = ("mixup", "cutmix")
 DECAY_SCOPES = ("all", "weights")
 
 RANGES = {  # field: the lowest value and the highest
@@ -27,7 +45,6 @@ RANGES = {  # field: the lowest value and the highest
     "drops": (0, inf),
     "warmup_epochs": (0, inf),
     "warmup_lr": (0, inf),
-    "pad": (0, inf),
     "label_smoothing": (0, 1),
     "aux_weight": (0, inf),
 }
@@ -59,8 +76,7 @@ class Recipe:
     warmup: str = "constant"  # at warmup_lr, or "linear": from warmup_lr up to lr
     warmup_epochs: float = 0.0
     warmup_lr: float = 0.0
-    augment: tuple[str, ...] = ()  # of AUGMENTATIONS, applied in this order
-    pad: int = 4  # pixels added on each side before pad_crop's crop
+    augment: tuple[str, ...] = ()  # of AUGMENTATIONS, in this order: ("scale_crop:256:512", "flip", "mixup:0.4")
     label_smoothing: float = 0.0
     aux_weight: float = 0.0  # weight of each auxiliary classifier's loss
     net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides: (("dropout", 0.3),)
@@ -79,10 +95,16 @@ class Recipe:
             (self.schedule, "schedule", SCHEDULES),
             (self.warmup, "warm-up", WARMUPS),
             (self.decay_scope, "decay scope", DECAY_SCOPES),
-            *((name, "augmentation", AUGMENTATIONS) for name in self.augment),
         ):
             if value not in legal:
                 raise unknown(kind, value, legal)
+        names = [operation(op)[0] for op in self.augment]
+        for kind, those, place in (("view", VIEWS, 0), ("mix", MIXES, len(names) - 1)):
+            if at := [i for i, name in enumerate(names) if name in those and i != place]:
+                raise UserError(
+                    f"augment={','.join(self.augment)} has {names[at[0]]} in the wrong place; "
+                    f"a {kind} ({', '.join(those)}) comes {'first' if place == 0 else 'last'}, and only once"
+                )
         for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
             if not (isfinite(value) and lowest <= value <= highest):
@@ -107,6 +129,33 @@ class Recipe:
             if name not in record:
                 raise UserError(f"the recipe has no {name!r}; every recipe says it")
         return cls(**{k: _frozen(v) for k, v in record.items()})
+
+
+def operation(op: str) -> tuple[str, tuple[float, ...]]:
+    """An entry of `Recipe.augment` as its name and arguments, defaults filled in: "cutout:8" -> ("cutout", (8.0,)).
+
+    Raises UserError for a name that is not in AUGMENTATIONS, and for arguments that are too many or out of range.
+    """
+    name, *texts = op.split(":")
+    if name not in AUGMENTATIONS:
+        raise unknown("augmentation", name, AUGMENTATIONS)
+    expected = AUGMENTATIONS[name]
+    form = ":".join((name, *(f"<{what}>" for what, *_ in expected)))
+    if len(texts) > len(expected):
+        raise UserError(f"augmentation {op!r} has too many arguments; write {form}")
+    values = []
+    for (what, default, lowest, highest), text in zip_longest(expected, texts):
+        try:
+            value = default if not text else float(text)
+        except ValueError as error:
+            raise UserError(f"augmentation {op!r} has an argument that is no number; write {form}") from error
+        if not (isfinite(value) and lowest <= value <= highest):
+            top = "" if highest == inf else f" and at most {highest}"
+            raise UserError(f"augmentation {op!r}: the {what} is out of range; give at least {lowest}{top}")
+        values.append(float(value))
+    if len(values) == 2 and values[0] > values[1]:
+        raise UserError(f"augmentation {op!r}: the {expected[0][0]} is above the {expected[1][0]}; write {form}")
+    return name, tuple(values)
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:

@@ -40,8 +40,7 @@ DROPPED = replace(
     lr=0.1,
     nesterov=True,
     weight_decay=1e-3,
-    augment=("pad_crop", "flip"),
-    pad=1,
+    augment=("pad_crop:1", "flip"),
     net=(("depth", 10), ("width", 1)),
 )  # of one with both
 WRN, TINY = "wrn16_4_dropout", "chain_n1_m1_k0"
@@ -98,7 +97,7 @@ def test_the_loop_is_a_plain_one(tmp_path: Path, data: Data) -> None:
         epoch, i = divmod(step, 5)
         indices = order(72, seed=3, epoch=epoch)[16 * i : 16 * i + 16]
         images = augment(
-            data.train.fetch(indices, preprocess), indices, ops=("pad_crop", "flip"), seed=3, epoch=epoch, pad=1
+            data.train.fetch(indices, preprocess), indices, ops=("pad_crop:1", "flip"), seed=3, epoch=epoch
         )
         optimizer.param_groups[0]["lr"] = lr
         loss = criterion(net(normalise(images, preprocess)), data.train.labels[indices])

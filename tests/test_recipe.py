@@ -14,7 +14,7 @@ import pytest
 from convatlas import recipes as package
 from convatlas.catalogue import variants
 from convatlas.errors import UserError
-from convatlas.recipe import Recipe, with_epochs, with_settings
+from convatlas.recipe import Recipe, operation, with_epochs, with_settings
 from convatlas.recipes import find_recipe, recipes
 
 FILES = [import_module(f"convatlas.recipes.{f.stem}") for f in Path(package.__path__[0]).glob("[a-z]*.py")]
@@ -34,6 +34,7 @@ BASE = Recipe(name="base", source="a test", epochs=100, batch=128, lr=0.1, miles
         ("nesterov=True", "nesterov", True),
         ("schedule=cosine", "schedule", "cosine"),
         ("augment=pad_crop,flip", "augment", ("pad_crop", "flip")),
+        ("augment=scale_crop:256:512,mixup:0.4", "augment", ("scale_crop:256:512", "mixup:0.4")),
         ("milestones=10, 20.5", "milestones", (10.0, 20.5)),
         ("milestones=", "milestones", ()),
         ("net.dropout=0.3", "net", (("dropout", 0.3),)),
@@ -47,6 +48,20 @@ def test_set_reads_a_value_of_the_fields_type(setting: str, field: str, value: A
     assert getattr(changed, field) == value
     assert type(getattr(changed, field)) is type(value)
     assert replace(changed, **{field: getattr(BASE, field)}, departures=()) == BASE  # nothing else
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        ("flip", ("flip", ())),
+        ("cutout", ("cutout", (16.0,))),
+        ("cutout:8", ("cutout", (8.0,))),
+        ("scale_crop::480", ("scale_crop", (256.0, 480.0))),
+        ("area_crop:0.35", ("area_crop", (0.35, 1.0))),
+    ],
+)
+def test_an_augmentation_is_a_name_and_arguments(op: str, expected: tuple[str, tuple[float, ...]]) -> None:
+    assert operation(op) == expected
 
 
 def test_set_is_recorded_as_a_departure() -> None:
@@ -84,6 +99,13 @@ def test_the_last_setting_of_a_field_holds() -> None:
         ("nesterov=1", "nesterov='1' is not true or false"),
         ("milestones=a,b", "milestones='a,b' is not numbers"),
         ("augment=flop", r"no augmentation named 'flop'; did you mean flip\?"),
+        ("augment=cutout:a", "augmentation 'cutout:a' has an argument that is no number; write cutout:<side of the"),
+        ("augment=flip:1", "augmentation 'flip:1' has too many arguments; write flip"),
+        ("augment=cutout:0", "augmentation 'cutout:0': the side of the square is out of range; give at least 1"),
+        ("augment=area_crop:2", "the lowest share of the area is out of range; give at least 0.001 and at most 1"),
+        ("augment=scale_crop:512:256", "the lowest short side is above the highest short side"),
+        ("augment=flip,area_crop", "augment=flip,area_crop has area_crop in the wrong place; a view .* comes first"),
+        ("augment=mixup,cutmix", r"has mixup in the wrong place; a mix \(mixup, cutmix\) comes last, and only once"),
         ("schedule=cos", r"no schedule named 'cos'; did you mean cosine\?"),
         ("optimizer=adam", "no optimizer named 'adam'; there is sgd"),
         ("decay_scope=bias", "no decay scope named 'bias'; there is all, weights"),

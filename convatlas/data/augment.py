@@ -10,23 +10,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..recipe import operation
+
 SHUFFLE, ROWS, COLUMNS, FLIP = range(4)  # the draws
 
 
-def augment(images: Tensor, indices: Tensor, *, ops: tuple[str, ...], seed: int, epoch: int, pad: int = 4) -> Tensor:
-    """uint8 images (n, C, H, W), augmented in the order of `ops`: "pad_crop" and "flip" (see recipe.AUGMENTATIONS).
+def augment(images: Tensor, indices: Tensor, *, ops: tuple[str, ...], seed: int, epoch: int) -> Tensor:
+    """uint8 images (n, C, H, W), augmented in the order of `ops`: "pad_crop:4" and "flip" (see recipe.AUGMENTATIONS).
 
-    `indices` (n,) are the images' indices in their split. `pad_crop` pads each side with `pad` zeros and crops the
+    `indices` (n,) are the images' indices in their split. `pad_crop` pads each side with zeros and crops the
     original size anywhere; `flip` mirrors left to right half of the time.
     """
     indices = indices.to(images.device)
     for op in ops:
-        if op == "pad_crop":
+        name, arguments = operation(op)
+        if name == "pad_crop":
+            pad = int(arguments[0])
             top = draw(indices, 2 * pad + 1, seed, epoch, ROWS)
             left = draw(indices, 2 * pad + 1, seed, epoch, COLUMNS)
             images = crop(F.pad(images, (pad,) * 4), top, left, images.shape[2:])
         else:
-            assert op == "flip", op
+            assert name == "flip", name
             mirrored = draw(indices, 2, seed, epoch, FLIP).bool()
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
     return images

@@ -18,8 +18,7 @@ RECIPES = (
         lr=0.01,
         weight_decay=5e-4,
         schedule="plateau",
-        augment=("pad_crop", "flip"),
-        pad=16,
+        augment=("pad_crop:16", "flip"),
         published="top-1 / top-5 error 40.7 / 18.2% by ten crops, one network",
         departures=(
             "crops shifted by up to 16 pixels, not 224-pixel crops of 256-pixel images; no PCA colour lighting",

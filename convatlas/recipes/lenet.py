@@ -36,8 +36,7 @@ RECIPES = (
         name="digits",
         epochs=60,
         lr=0.002,
-        augment=("pad_crop",),
-        pad=2,
+        augment=("pad_crop:2",),
         published="",
         departures=(
             *LENET.departures,

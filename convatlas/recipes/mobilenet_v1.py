@@ -19,8 +19,7 @@ RECIPES = (
         weight_decay=4e-5,
         decay_scope="weights",
         schedule="cosine",
-        augment=("pad_crop", "flip"),
-        pad=16,
+        augment=("pad_crop:16", "flip"),
         published="top-1 70.6% (width 1, 224 pixels)",
         departures=(
             "SGD with momentum and a cosine schedule of 150 epochs (paper: asynchronous RMSProp, rates not told)",

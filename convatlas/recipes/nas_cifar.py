@@ -21,7 +21,6 @@ RECIPES = (
         schedule="step",
         milestones=(150, 225),
         augment=("pad_crop", "flip"),
-        pad=4,
         published="test error 5.50% (Table 1)",
         departures=(
             "300 epochs in batches of 128, the rate falling at half and three quarters, are ours (paper: not told; "

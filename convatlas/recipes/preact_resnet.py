@@ -24,7 +24,6 @@ RECIPES = (
         warmup_epochs=400 / STEPS,
         warmup_lr=0.01,
         augment=("pad_crop", "flip"),
-        pad=4,
         published="CIFAR-10 / 100 test error, median of 5: 6.37% (110 layers), 5.46 / 24.33% (164), "
         "4.92 / 22.71% (1001), Table 3",
         departures=(

@@ -18,8 +18,7 @@ RECIPES = (
         lr=0.1,
         weight_decay=1e-4,
         schedule="plateau",
-        augment=("pad_crop", "flip"),
-        pad=16,
+        augment=("pad_crop:16", "flip"),
         published="top-1 / top-5 error (10-crop) 22.85 / 6.71% (ResNet-50), 21.75 / 6.05% (101), 21.43 / 5.71% (152), "
         "Table 3",
         departures=(

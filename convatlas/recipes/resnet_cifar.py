@@ -23,7 +23,6 @@ CIFAR = Recipe(
     schedule="step",
     milestones=(32_000 / STEPS, 48_000 / STEPS),
     augment=("pad_crop", "flip"),
-    pad=4,
     published="test error 8.75% (ResNet-20), 7.51% (32), 7.17% (44), 6.97% (56): Table 6",
     departures=(
         "trained on all training images, judged on the test images after each epoch (paper: 45,000 and 5,000 of the "

@@ -22,8 +22,7 @@ RECIPES = (
         weight_decay=1e-4,
         schedule="step",
         milestones=(30, 60, 90),
-        augment=("pad_crop", "flip"),
-        pad=16,
+        augment=("pad_crop:16", "flip"),
         published="top-1 error at one crop 22.2% (ResNeXt-50, 32x4d), 21.2% (101, 32x4d), 20.4% (101, 64x4d), "
         "Tables 3 and 4",
         departures=(
@@ -42,7 +41,6 @@ RECIPES = (
         schedule="step",
         milestones=(150, 225),
         augment=("pad_crop", "flip"),
-        pad=4,
         published="CIFAR-10 / 100 test error, mean of 10: 3.65 / 17.77% (8x64d), 3.58 / 17.31% (16x64d), Table 7",
         departures=(
             "batch norm sees all 128 images on one device (the released code: 16 on each of eight)",

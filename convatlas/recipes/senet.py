@@ -19,8 +19,7 @@ RECIPES = (
         weight_decay=1e-4,
         schedule="step",
         milestones=(30, 60, 90),
-        augment=("pad_crop", "flip"),
-        pad=16,
+        augment=("pad_crop:16", "flip"),
         published="top-1 / top-5 error at one crop 23.29 / 6.62% (SE-ResNet-50), 22.38 / 6.07% (101), "
         "21.57 / 5.73% (152), Table 2",
         departures=(

@@ -21,7 +21,6 @@ RECIPES = (
         schedule="step",
         milestones=(250, 375),
         augment=("pad_crop", "flip"),
-        pad=4,
         published="CIFAR-10 / 100 test error 5.23 / 24.58% (110 layers, Table 1), 4.91% on CIFAR-10 (1202 layers)",
         departures=(
             "trained on all training images, judged on the test images after each epoch (paper: 45,000, and the epoch "

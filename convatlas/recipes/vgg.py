@@ -18,8 +18,7 @@ RECIPES = (
         lr=0.01,
         weight_decay=5e-4,
         schedule="plateau",
-        augment=("pad_crop", "flip"),
-        pad=16,
+        augment=("pad_crop:16", "flip"),
         published="top-1 / top-5 error 25.6 / 8.1% (D, one test scale, Table 3)",
         departures=(
             "crops shifted by up to 16 pixels, not crops of images scaled to 256 ... 512 pixels; no colour noise",

@@ -98,7 +98,7 @@ def fit(
             for step in range(state.step, steps):
                 indices = shuffled[step * recipe.batch : (step + 1) * recipe.batch]
                 images = data.train.fetch(indices, preprocess).to(place)
-                images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, pad=recipe.pad)
+                images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch)
                 x, y = normalise(images, preprocess), labels[indices]
                 lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops)
                 for group in optimizer.param_groups:

@@ -28,7 +28,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchvision timm pyyaml \
-	    torchinfo ptflops thop calflops fvcore iopath portalocker tabulate termcolor tqdm yacs
+	    onnx ml_dtypes protobuf torchinfo ptflops thop calflops fvcore iopath portalocker tabulate \
+	    termcolor tqdm yacs
 	touch $@
 
 clean:

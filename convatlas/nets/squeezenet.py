@@ -146,6 +146,8 @@ VARIANTS = family(SqueezeNet, PAPER, [
             ("stages.fire7", "111,024"), ("stages.fire8", "188,992"), ("stages.fire9", "197,184"),
             ("head.conv10", "513,000"))],
         Claim("size_mb", "4.8", "Table 2 (MiB: 1,248,424 values of 4 bytes are 4.76 MiB)"),
+        Claim("mmacs", "1700", "MobileNets (Howard et al., 2017), Table 9",
+            gap="operations, perhaps: twice the 861 of squeezenet1_0_caffe"),
         *accuracy("57.5", "80.3", "Table 2, centre crop")]),
     Variant("squeezenet1_0_caffe", dict(pad10=1), note="as released: conv10 has padding", claims=[
         Claim("params", "1,248,424", "the released prototxt")]),

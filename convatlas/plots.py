@@ -111,6 +111,9 @@ def write(figure: Figure, path: Path) -> Path:
     """Writes a PNG, whole or not at all."""
     path = Path(path)
     new = path.with_name(f".{path.name}.new")
-    figure.savefig(new, format="png")
-    os.replace(new, path)
+    try:
+        figure.savefig(new, format="png")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
     return path

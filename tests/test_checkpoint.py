@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickletools
+import re
+import resource
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +55,7 @@ def test_what_is_saved_is_loaded(saved: Path) -> None:
     for name, tensor in TENSORS.items():
         assert (tensors[name].dtype, tensors[name].shape) == (tensor.dtype, tensor.shape)
         assert bits(tensors[name]) == bits(tensor), name
-    assert state == {"schema": 1, **STATE}
+    assert state == {"schema": 2, **STATE}
     assert list(saved.parent.iterdir()) == [saved]
 
 
@@ -184,12 +188,207 @@ def test_a_folder_or_nothing_in_its_place_is_refused(path: Path) -> None:
         checkpoint.load(path)
 
 
-def test_another_schema_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "SCHEMA", 99)
-        checkpoint.save(path, {}, {})
-    with pytest.raises(UserError, match="has schema 99, this convatlas reads 1; use the version that wrote it"):
+@pytest.mark.parametrize(("schema", "way"), [(99, "update conv"), (0, "use the version"), ("x", "use the v")])
+def test_another_schema_is_refused(path: Path, schema: Any, way: str) -> None:
+    rewritten(path, {"convatlas": json.dumps({"schema": schema})})
+    with pytest.raises(UserError, match=f"has schema {schema!r}, this convatlas reads 1 and 2; {way}"):
         checkpoint.load(path)
+
+
+def rewritten(path: Path, metadata: dict[str, str]) -> None:
+    """A checkpoint by safetensors' own writer."""
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.ones(2)}, path, metadata=metadata)
+
+
+def test_schema_1_is_read_which_has_no_checksum(path: Path) -> None:
+    rewritten(path, {"convatlas": json.dumps({"schema": 1, "state": {"epoch": 2}})})
+    tensors, state = checkpoint.load(path)
+    assert (tensors["a"].tolist(), state["state"]["epoch"]) == ([1, 1], 2)
+    rewritten(path, {"convatlas": json.dumps({"schema": 2, "state": {"epoch": 2}})})
+    with pytest.raises(UserError, match="its checksum does not match"):
+        checkpoint.load(path)
+
+
+def test_no_flipped_bit_goes_unseen(saved: Path) -> None:
+    """Every byte of the file in turn, one of its bits flipped: refused, or (blanks that fill the header) the same."""
+    whole = saved.read_bytes()
+    refused = 0
+    for i in range(len(whole)):
+        saved.write_bytes(whole[:i] + bytes([whole[i] ^ (1 << i % 8)]) + whole[i + 1 :])
+        try:
+            tensors, state = checkpoint.load(saved)
+        except UserError:
+            refused += 1
+            continue
+        assert state == {"schema": 2, **STATE}, i
+        assert {name: bits(t) for name, t in tensors.items()} == {name: bits(t) for name, t in TENSORS.items()}, i
+    assert refused >= len(whole) - 8
+
+
+# generations
+
+
+def generation(folder: Path, value: int) -> None:
+    keep = folder / checkpoint.PREVIOUS
+    checkpoint.save(folder / checkpoint.LAST, {"a": torch.full((300,), value)}, {"value": value}, keep)
+
+
+def found(folder: Path) -> tuple[str, int, tuple[str, ...]] | None:
+    it = checkpoint.newest(folder)
+    return it and (it.path.name, it.state["value"], it.notes)
+
+
+def test_two_generations_are_kept(tmp_path: Path) -> None:
+    assert found(tmp_path) is None
+    for value in range(1, 4):
+        generation(tmp_path, value)
+        assert found(tmp_path) == ("last.safetensors", value, ())
+    assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
+    assert checkpoint.load(tmp_path / "previous.safetensors")[1]["value"] == 2
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda b: b[: len(b) // 2],
+    "emptied": lambda b: b"",
+    "a bit flipped": lambda b: b[:-9] + bytes([b[-9] ^ 16]) + b[-8:],
+    "zeroed": lambda b: bytes(len(b)),
+    "zeroed at the end": lambda b: b[:-100] + bytes(100),
+    "written on": lambda b: b + b"more",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_newest_whole_one_is_taken_and_the_reason_told(tmp_path: Path, damage: str) -> None:
+    for value in (1, 2):
+        generation(tmp_path, value)
+    last = tmp_path / "last.safetensors"
+    bad = DAMAGES[damage](last.read_bytes())
+    last.write_bytes(bad)
+    name, value, notes = found(tmp_path) or ("", 0, ())
+    assert (name, value, len(notes)) == ("previous.safetensors", 1, 1)
+    assert re.fullmatch(
+        rf"{last} is no whole checkpoint \(.+\); it is now last.safetensors.broken; "
+        rf"going on from {tmp_path}/previous.safetensors",
+        notes[0],
+    )
+    assert (tmp_path / "last.safetensors.broken").read_bytes() == bad
+    generation(tmp_path, 3)  # does not put the damaged one in the good one's place
+    assert checkpoint.load(tmp_path / "previous.safetensors")[1]["value"] == 1
+    assert found(tmp_path) == ("last.safetensors", 3, ())
+
+
+def test_a_deleted_one_is_told(tmp_path: Path) -> None:
+    for value in (1, 2):
+        generation(tmp_path, value)
+    (tmp_path / "last.safetensors").unlink()
+    reason = f"there is no {tmp_path}/last.safetensors; going on from {tmp_path}/previous.safetensors"
+    assert found(tmp_path) == ("previous.safetensors", 1, (reason,))
+    (tmp_path / "previous.safetensors").unlink()
+    assert found(tmp_path) is None
+
+
+def test_without_a_whole_one_it_is_refused(tmp_path: Path) -> None:
+    for value in (1, 2):
+        generation(tmp_path, value)
+    for name in ("last", "previous"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last\.saf.*previous\.saf.*; put back a"):
+        checkpoint.newest(tmp_path)
+    assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
+
+
+def killed_before_call(n: int, links: bool, work: Callable[[], None]) -> int:
+    """The exit status of a child that does the work, and is gone (status 9) before its n-th call of the system."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = [n]
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def stand_in(*args: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                os._exit(9)
+            if name == "link" and not links:
+                raise OSError(errno.EPERM, "no links here")
+            return call(*args, **more)
+
+        return stand_in
+
+    try:
+        for name in ("link", "replace", "fsync", "unlink", "open"):
+            setattr(os, name, counted(name, getattr(os, name)))
+        work()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_kill_between_any_two_steps_of_a_save_leaves_a_whole_one(tmp_path: Path, links: bool) -> None:
+    """A child exits before the n-th call that changes the folder, for every n; the next save goes through as ever."""
+    generation(tmp_path, 1)
+    generation(tmp_path, 2)
+    value, n, status = 2, 0, 9
+    while status:
+        n += 1
+        status = killed_before_call(n, links, lambda: generation(tmp_path, value + 1))  # noqa: B023 (called at once)
+        assert status in (0, 9)
+        newest = found(tmp_path)
+        assert newest is not None
+        assert newest[1] in (value, value + 1)
+        value = newest[1]
+    assert n > 5
+    checkpoint.clean(tmp_path)
+    generation(tmp_path, 99)
+    assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
+    assert checkpoint.load(tmp_path / "previous.safetensors")[1]["value"] == value
+
+
+# a full disk
+
+
+@pytest.fixture
+def small_files() -> Iterator[Callable[[int], None]]:
+    """Sets the size beyond which this process can write no file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    saved: Path, small_files: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = saved.read_bytes()
+    small_files(1000)
+    with pytest.raises(checkpoint.Unwritable, match=r"last.safetensors cannot be written \(File too large\); what "):
+        checkpoint.save(saved, {"a": torch.ones(1000)}, {})
+    assert saved.read_bytes() == old
+    assert list(saved.parent.iterdir()) == [saved]
+    small_files(resource.RLIM_INFINITY)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for call in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, full)
+            with pytest.raises(checkpoint.Unwritable, match=r"cannot be written \(No space left on device\)"):
+                checkpoint.save(saved, TENSORS, {}, saved.with_name("previous.safetensors"))
+        assert saved.read_bytes() == old
+        checkpoint.load(saved)
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path, small_files: Callable[[int], None]) -> None:
+    log = Log(tmp_path / "log.jsonl", 0, 0)
+    log.write("step", step=1, epoch=1)
+    small_files(50)
+    with pytest.raises(checkpoint.Unwritable, match=r"log.jsonl cannot be written \(File too large\)"):
+        log.write("step", step=2, epoch=1)
+    assert read_log(log.path) == [{"kind": "step", "step": 1, "epoch": 1}]
 
 
 # the log

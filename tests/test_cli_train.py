@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -164,6 +165,18 @@ def test_a_run_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> 
     assert "already holds a run; give --resume to go on with it, or another --out" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--set", "lr=0.5", "--resume"]) == 2
     assert "is another one: recipe.lr is 0.002 there and 0.5 here" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_with_the_command_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (7000, before[1]))  # bytes a file: enough for all but the last checkpoint
+    try:
+        assert main([*TINY, *FAST, "--out", "run"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("convatlas: run/last.safetensors cannot be written (File too large); what was there ")
+    assert main(shlex.split(second)[1:]) == 0
 
 
 def test_help_tells_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from convatlas.preprocess import Preprocess
 from convatlas.recipe import Recipe
 from convatlas.train import checkpoint
 from convatlas.train import fit as module
+from convatlas.train.checkpoint import Unwritable
 from convatlas.train.fit import Diverged, Stopped, fit, loss_of, parameter_groups, steps_in_epoch
 from convatlas.train.progress import Event, Say, quiet
 from convatlas.train.run import Run, open_run
@@ -122,6 +125,7 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, data: Data) -> None:
         "curves.png",
         "last.safetensors",
         "log.jsonl",
+        "previous.safetensors",
         "run.json",
     ]
     assert open_run(run.folder) == run
@@ -475,13 +479,100 @@ def test_other_terms_are_noted_not_refused(tmp_path: Path, data: Data) -> None:
     assert notes == ["resumed on other terms, so the last bits may differ: machine.threads is 64 there and 1 here"]
 
 
-def test_a_damaged_checkpoint_is_not_resumed(tmp_path: Path, data: Data) -> None:
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("damage", ["truncated", "deleted"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, data: Data, whole: Run, damage: str) -> None:
+    with pytest.raises(Stopped):
+        train(tmp_path, data, DROPPED, WRN, say=interrupting(at_step(2, 2)))
+    last = tmp_path / "last.safetensors"
+    if damage == "deleted":
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[:1000])
+    events: list[Event] = []
+    run = train(tmp_path, data, DROPPED, WRN, resume=True, say=events.append)
+    assert re.match(r".*last.safetensors.*; going on from .*previous.safetensors", events[0]["text"])
+    assert (events[1]["kind"], events[1]["epoch"], events[1]["step"]) == ("start", 1, 0)
+    assert_equal_runs(run, whole)
+
+
+@pytest.mark.usefixtures("often")
+def test_with_every_checkpoint_damaged_it_is_not_resumed(tmp_path: Path, data: Data) -> None:
     with pytest.raises(Stopped):
         train(tmp_path, data, say=interrupting(at_step(1, 2)))
     last = tmp_path / "last.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"last.safetensors is no whole checkpoint"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last.safetensors is no whole checkpoint"):
         train(tmp_path, data, resume=True)
+    last.unlink()
+    events: list[Event] = []
+    assert len(train(tmp_path, data, resume=True, say=events.append).epochs()) == 2
+    text = f"{tmp_path} has no checkpoint; training starts anew, from the first step"
+    assert events[0] == {"kind": "note", "text": text}
+
+
+def test_a_damaged_best_gives_way_to_the_best_to_come(tmp_path: Path, data: Data) -> None:
+    recipe = replace(CHAIN, epochs=3)
+    with pytest.raises(Stopped):
+        train(tmp_path, data, recipe, say=interrupting(at_step(2, 2)))
+    (tmp_path / "best.safetensors").write_bytes(b"")
+    events: list[Event] = []
+    run = train(tmp_path, data, recipe, resume=True, say=events.append)
+    assert re.match(r".*best.safetensors is no whole .*; the best of the epochs to come takes its ", events[0]["text"])
+    tops = [line["test"]["top1"] for line in run.epochs()[1:]]
+    about = checkpoint.load(tmp_path / "best.safetensors")[1]
+    assert about["state"]["best_top1"] == max(tops)
+
+
+def test_a_second_process_is_kept_out_and_readers_are_not(tmp_path: Path, data: Data) -> None:
+    tops: list[int] = []
+
+    def say(event: Event) -> None:
+        if event["kind"] == "epoch" and event["epoch"] == 2:
+            for resume in (False, True):
+                with pytest.raises(UserError, match=r"is training in .*; wait for it|already holds a run"):
+                    train(tmp_path, data, resume=resume)
+            tops.append(len(open_run(tmp_path).epochs()))
+            open_run(tmp_path).load("best")
+
+    run = train(tmp_path, data, say=say)
+    assert tops == [2]
+    assert len(run.epochs()) == 2
+
+
+@pytest.mark.parametrize("room", [200, 4000])  # bytes a file: not enough for run.json; for a checkpoint
+def test_a_full_disk_stops_it_in_one_line(tmp_path: Path, data: Data, room: int) -> None:
+    with pytest.raises(Stopped):
+        train(tmp_path / "a", data, say=interrupting(at_step(1, 2)))
+    old = (tmp_path / "a" / "last.safetensors").read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        if room == 200:
+            with pytest.raises(Unwritable, match=r"run.json cannot be written \(File too large\); what was"):
+                train(tmp_path / "b", data)
+        else:
+            with pytest.raises(Unwritable, match=r"safetensors cannot be written \(File too large\)"):
+                train(tmp_path / "a", data, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    if room == 200:
+        assert list((tmp_path / "b").iterdir()) == []
+        train(tmp_path / "b", data)
+        return
+    assert (tmp_path / "a" / "last.safetensors").read_bytes() == old
+    assert not list((tmp_path / "a").glob(".*"))
+    assert same(weights(train(tmp_path / "a", data, resume=True)), weights(train(tmp_path / "b", data)))
+
+
+def test_a_picture_that_cannot_be_drawn_is_noted(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.plots, "curves", full)
+    events: list[Event] = []
+    train(tmp_path, data, say=events.append)
+    assert events[-2]["text"] == f"{tmp_path}/curves.png was not drawn (No space left on device)"
 
 
 def test_another_networks_checkpoint_is_not_resumed(tmp_path: Path, data: Data) -> None:

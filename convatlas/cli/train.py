@@ -49,6 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..catalogue import find
     from ..data import load_data
+    from ..train.checkpoint import Unwritable
     from ..train.fit import Diverged, Stopped, fit
     from ..train.progress import progress
 
@@ -72,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
     except Stopped as stop:
         print(f"convatlas: {stop}; to go on:\n  {resume_command(args, out)}", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
+    except Unwritable as error:
+        then = f"; then:\n  {resume_command(args, out)}" if (out / "run.json").exists() else ""
+        print(f"convatlas: {error}{then}", file=sys.stderr)
+        return 2
     except Diverged as error:
         print(f"convatlas: {error}", file=sys.stderr)
         return 1

@@ -1,42 +1,91 @@
 """Checkpoints and the files beside them: written whole or not at all.
 
 A checkpoint is one safetensors file: the network's tensors under their own names, the trainer's under names with a
-"/", and everything else as JSON in the file's header, so that weights and state cannot disagree. Nothing is pickled.
+"/", and everything else as JSON in the file's header, so that weights and state cannot disagree. The header also has
+a checksum of both. Nothing is pickled. Of `last` two generations are kept: whatever happens to the file, or while it
+is written, there is a whole one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import UserError
 
 KEY = "convatlas"  # of the JSON in the header
-SCHEMA = 1
+DIGEST = "convatlas_sha256"  # of the checksum in the header
+SCHEMA = 2
+READS = (1, SCHEMA)  # 1 has no checksum
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+BROKEN = ".broken"  # added to the name of a `last` that is set aside
+
+
+class Unwritable(UserError):
+    """A file of a run cannot be written: the disk is full, or forbids it. What the file held before is kept."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """A name to write to; on success the file is on the disk and takes the place of `path`, in one step.
 
-    A process killed on the way leaves the old file as it was (and a `.NAME.new` that the next writer overwrites).
+    What was at `path` is then at `keep`, if that is given. A process killed on the way leaves a whole old file (and a
+    `.NAME.new` that the next writer overwrites). Raises Unwritable where the disk is full or forbids it.
     """
-    new = path.with_name(f".{path.name}.new")
+    new = beside(path)
     try:
         yield new
         flush(new)
+        if keep is not None and path.exists():
+            relink(path, keep)
         os.replace(new, path)
         flush(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def unwritable(path: Path, error: OSError) -> Unwritable:
+    return Unwritable(
+        f"{path} cannot be written ({error.strerror or error}); what was there before is kept: make room for it, "
+        "or mend what forbids it, and go on"
+    )
+
+
+def relink(path: Path, keep: Path) -> None:
+    """Gives the file at `path` the name `keep` as well, where the file system can, so that it never lacks a name."""
+    spare = beside(keep)
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:
+        os.replace(path, keep)
+        return
+    os.replace(spare, keep)
+    spare.unlink(missing_ok=True)  # renaming one name of a file to another one of it does nothing
+
+
+def clean(folder: Path) -> None:
+    """Takes away what killed writers left half written."""
+    for left in folder.glob(".*.new"):
+        left.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
@@ -53,26 +102,85 @@ def write_text(path: Path, text: str) -> None:
         new.write_text(text, encoding="utf-8")
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """The tensors (any device, any strides) and the state (JSON), as one file."""
+def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: Path | None = None) -> None:
+    """The tensors (any device, any strides) and the state (JSON), as one file; the one before goes to `keep`."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    whole = to_bytes(flat, metadata={KEY: json.dumps({"schema": SCHEMA, **state})})
-    with replacing(path) as new:
+    text = json.dumps({"schema": SCHEMA, **state})
+    whole = to_bytes(flat, metadata={KEY: text, DIGEST: digest(text, flat)})
+    with replacing(path, keep) as new:
         new.write_bytes(whole)
+
+
+def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the state's text and of each tensor's name, type, shape and values, in the order of the names."""
+    whole = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        whole.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save` wrote: the tensors, on the CPU, and the state. Raises UserError for a file that is not whole."""
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})[KEY])
+            metadata = file.metadata() or {}
+            state = json.loads(metadata[KEY])
             schema = state["schema"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}; train first, or give another run folder") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except Exception as error:  # what is damaged makes the readers raise anything
         reason = "it is not from convatlas" if isinstance(error, KeyError | TypeError) else str(error)
         raise UserError(f"{path} is no whole checkpoint ({reason}); use another, or train again") from error
-    if schema != SCHEMA:
-        raise UserError(f"{path} has schema {schema}, this convatlas reads {SCHEMA}; use the version that wrote it")
+    if schema not in READS:
+        raise UserError(f"{path} {of_another_version(schema, READS)}")
+    if schema > 1 and metadata.get(DIGEST) != digest(metadata[KEY], tensors):
+        raise UserError(f"{path} is no whole checkpoint (its checksum does not match); use another, or train again")
     return tensors, state
+
+
+def of_another_version(schema: object, reads: tuple[int, ...]) -> str:
+    """The end of a refusal: what schema a file has, and the way forward."""
+    newer = isinstance(schema, int) and schema > reads[-1]
+    way = "update convatlas" if newer else "use the version that wrote it"
+    return f"has schema {schema!r}, this convatlas reads {' and '.join(map(str, reads))}; {way}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest whole checkpoint of a run folder."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    notes: tuple[str, ...]  # why it is not `last`
+
+
+def newest(folder: Path) -> Found | None:
+    """The last checkpoint, or where that is missing or damaged the one before it; None where there is neither.
+
+    A damaged `last` is set aside, so that it does not take its predecessor's place at the next save. Raises UserError
+    when there are checkpoints and none is whole.
+    """
+    wrong: list[str] = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            wrong.append(f"there is no {path}")
+            continue
+        try:
+            tensors, state = load(path)
+        except UserError as error:
+            wrong.append(str(error).rpartition(";")[0])
+            continue
+        if wrong and (folder / LAST).exists():
+            os.replace(folder / LAST, folder / f"{LAST}{BROKEN}")
+            wrong.append(f"it is now {LAST}{BROKEN}")
+        return Found(path, tensors, state, tuple([f"{'; '.join(wrong)}; going on from {path}"] if wrong else []))
+    if (folder / LAST).exists() or (folder / PREVIOUS).exists():
+        raise UserError(
+            f"no checkpoint in {folder} is whole: {'; '.join(wrong)}; put back a copy, or take them away to train "
+            "anew from the first step"
+        )
+    return None

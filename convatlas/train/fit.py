@@ -25,6 +25,7 @@ from ..errors import UserError
 from ..evaluate import evaluate_split, usual_topk
 from ..recipe import Recipe
 from . import checkpoint
+from .lock import locked
 from .log import Log
 from .machine import choose_device, describe_machine, keep_freed_memory, precision
 from .progress import Say, quiet
@@ -75,7 +76,17 @@ def fit(
     """
     place = choose_device(device)
     steps = steps_in_epoch(len(data.train), recipe.batch)
-    run = open_or_start(Path(out), describe(network, data, recipe, input, seed, place), resume, say)
+    record = describe(network, data, recipe, input, seed, place)
+    folder = prepare(Path(out), record, resume)
+    with locked(folder):
+        checkpoint.clean(folder)
+        return train(open_or_start(folder, record, resume, say), data, recipe, steps, seed, place, resume, say)
+
+
+def train(
+    run: Run, data: Data, recipe: Recipe, steps: int, seed: int, place: torch.device, resume: bool, say: Say
+) -> Run:
+    """The loop."""
     preprocess, labels = run.preprocess, data.train.labels.to(place)
 
     keep_freed_memory()
@@ -85,7 +96,7 @@ def fit(
         parameter_groups(net, recipe), recipe.lr, recipe.momentum, nesterov=recipe.nesterov, fused=True
     )
     autocast = torch.autocast(place.type, torch.bfloat16, enabled=precision(place) == "bfloat16")
-    state = restore(run, net, optimizer, place) if resume else State()
+    state = restore(run, net, optimizer, place, say) if resume else State()
     log = Log(run.folder / "log.jsonl", state.epoch, state.epoch * steps + state.step)
     say(start_event(run, net, data, recipe, steps, state))
     drawn = time.monotonic()
@@ -121,7 +132,7 @@ def fit(
                     if name := not_finite(net):
                         raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
                     at = f"after step {step + 1} of epoch {epoch + 1}"
-                    raise stopped(run, net, optimizer, state, signals.caught, at)
+                    raise stopped(run, net, optimizer, state, signals.caught, at, say)
 
             meter.tick()
             lr = rate(recipe, epoch + (steps - 1) / steps, state.plateau.drops)
@@ -132,7 +143,8 @@ def fit(
                     scores = evaluate_split(net, data.test, preprocess, batch=max(recipe.batch, 64), device=place)
             except KeyboardInterrupt:
                 caught = signals.caught or signal.SIGINT
-                raise stopped(run, net, optimizer, state, caught, f"in the test after epoch {epoch + 1}") from None
+                at = f"in the test after epoch {epoch + 1}"
+                raise stopped(run, net, optimizer, state, caught, at, say) from None
             result = {
                 "lr": lr,
                 "train": state.sums.means(),
@@ -147,10 +159,10 @@ def fit(
             state.end_epoch(scores.top1, recipe)
             save(run, "last", everything(net, optimizer), state)
             if time.monotonic() - drawn > DRAW_EVERY_S:
-                plots.curves(run.epochs(), run.folder / "curves.png")
+                draw(run, say)
                 drawn = time.monotonic()
 
-    plots.curves(run.epochs(), run.folder / "curves.png")
+    draw(run, say)
     say({"kind": "end", "folder": str(run.folder), "best_top1": state.best_top1, "best_epoch": state.best_epoch})
     return run
 
@@ -194,16 +206,28 @@ def describe(
         ) from error
 
 
-def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> Run:
-    """The run in `out`: a new one, or with `resume` the one that is there, if it is the same.
-
-    Raises UserError when a run is there and `resume` is not asked for, when none is there to resume, or another one.
-    """
-    if not resume:
-        if (out / "run.json").exists():
-            raise UserError(f"{out} already holds a run; give --resume to go on with it, or another --out")
-        try_build(record)  # what cannot be built leaves no folder behind
+def prepare(out: Path, record: dict[str, Any], resume: bool) -> Path:
+    """The folder that the run is, or will be, in. What cannot be built leaves none behind."""
+    if resume:
+        return open_run(out).folder
+    no_run_in(out)
+    try_build(record)
+    try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {out} cannot be made ({error.strerror}); give another --out") from error
+    return out
+
+
+def no_run_in(out: Path) -> None:
+    if (out / "run.json").exists():
+        raise UserError(f"{out} already holds a run; give --resume to go on with it, or another --out")
+
+
+def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> Run:
+    """The run in `out`: a new one, or with `resume` the one that is there, unless (UserError) it is another one."""
+    if not resume:
+        no_run_in(out)
         checkpoint.write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return Run(out, record)
     run = open_run(out)
@@ -212,7 +236,7 @@ def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> 
             f"the run in {out} is another one: {'; '.join(found)}; resume it as it was begun, or give another --out"
         )
     for change in differences(run.record.get("machine"), record["machine"], "machine"):
-        say({"kind": "note", "text": f"resumed on other terms, so the last bits may differ: {change}"})
+        say(note(f"resumed on other terms, so the last bits may differ: {change}"))
     return run
 
 
@@ -272,6 +296,10 @@ def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int
     }
 
 
+def note(text: str) -> dict[str, Any]:
+    return {"kind": "note", "text": text}
+
+
 def step_event(state: State, recipe: Recipe, steps: int) -> dict[str, Any]:
     at = {"epoch": state.epoch + 1, "epochs": recipe.epochs, "step": state.step, "steps": steps}
     return {"kind": "step", **at, **state.sums.means(), "images_per_s": state.sums.images / state.seconds}
@@ -295,11 +323,19 @@ def diverged(what: str, run: Run, epoch: int, step: int, lr: float) -> Diverged:
 
 
 def stopped(
-    run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, state: State, signum: signal.Signals, at: str
+    run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, state: State, signum: signal.Signals, at: str, say: Say
 ) -> Stopped:
     save(run, "last", everything(net, optimizer), state)
-    plots.curves(run.epochs(), run.folder / "curves.png")
+    draw(run, say)
     return Stopped(run, signum, at)
+
+
+def draw(run: Run, say: Say) -> None:
+    """The curves; a picture that cannot be drawn stops nothing."""
+    try:
+        plots.curves(run.epochs(), run.folder / "curves.png")
+    except OSError as error:
+        say(note(f"{run.folder / 'curves.png'} was not drawn ({error.strerror or error})"))
 
 
 def not_finite(net: nn.Module) -> str | None:
@@ -324,17 +360,22 @@ def everything(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 def save(run: Run, name: str, tensors: dict[str, Tensor], state: State) -> None:
     """One checkpoint: the tensors, where training stands, and what the weights are for."""
     about = {k: run.record[k] for k in ABOUT}
-    checkpoint.save(run.folder / f"{name}.safetensors", tensors, {**about, "state": asdict(state)})
+    keep = run.folder / checkpoint.PREVIOUS if name == "last" else None
+    checkpoint.save(run.folder / f"{name}.safetensors", tensors, {**about, "state": asdict(state)}, keep)
 
 
-def restore(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> State:
+def restore(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, say: Say) -> State:
     """Puts the last checkpoint back into network, optimizer and random numbers; without one, training starts anew."""
-    path = run.folder / "last.safetensors"
-    if not path.exists():
+    found = checkpoint.newest(run.folder)
+    if found is None:
+        if run.log():
+            say(note(f"{run.folder} has no checkpoint; training starts anew, from the first step"))
         return State()
-    tensors, about = checkpoint.load(path)
+    for text in found.notes:
+        say(note(text))
+    tensors, about = found.tensors, found.state
     if any(about.get(k) != run.record[k] for k in ABOUT):
-        raise UserError(f"{path} is of another run; put its own back, or train again in another --out")
+        raise UserError(f"{found.path} is of another run; put its own back, or train again in another --out")
     net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
     for name, parameter in net.named_parameters():
         if f"momentum/{name}" in tensors:
@@ -344,4 +385,11 @@ def restore(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, device: 
     torch.set_rng_state(tensors["random/cpu"])
     if device.type == "cuda" and "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)
-    return State.from_json(about["state"])
+    state = State.from_json(about["state"])
+    if state.best_epoch:
+        try:
+            checkpoint.load(run.folder / checkpoint.BEST)
+        except UserError as error:
+            say(note(f"{error.args[0].partition(';')[0]}; the best of the epochs to come takes its place"))
+            state.best_top1, state.best_epoch = -1.0, 0
+    return state

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_text
+from .checkpoint import unwritable, write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -33,5 +33,9 @@ class Log:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, kind: str, **fields: Any) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, **fields}) + "\n")
+        """Raises checkpoint.Unwritable when the disk is full."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"kind": kind, **fields}) + "\n")
+        except OSError as error:
+            raise unwritable(self.path, error) from error

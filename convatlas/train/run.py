@@ -2,7 +2,7 @@
 
 run.json            what was asked for: network, recipe, data, preprocessing, seed, machine; written once
 log.jsonl           what happened: a line every so many steps and every epoch
-last.safetensors    where training stands (see checkpoint.py)
+last.safetensors    where training stands (see checkpoint.py); previous.safetensors, where it stood one save before
 best.safetensors    the weights of the epoch with the highest top-1 on the test images
 curves.png
 """

@@ -20,6 +20,7 @@ test-slow: $(INSTALLED)
 
 tables: $(INSTALLED)
 	$(BIN)/python -m convatlas.tables
+	$(BIN)/python -m tests.state_dicts
 
 # torch first and by itself: the other packages then find it installed, whatever builds the index offers.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -17,6 +17,8 @@ from convatlas.account.claims import printed_value
 from convatlas.catalogue import Claim, Variant, find, names, variants
 from convatlas.layers import ConvNet, on_meta
 
+from . import state_dicts
+
 
 def seen(net: ConvNet, run: Callable[[Tensor], Tensor]) -> Tensor:
     assert net.input is not None
@@ -31,6 +33,7 @@ def test_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         net = variant.build()
     result = account(variant)
     is_the_shipped_table(variant, result)
+    assert not (changed := state_dicts.differences(variant, net)), changed
     claims_hold(variant, result)
     # batch norm multiplies no matrices and keeps shapes, and is what torch's own pass on the meta device spends time on
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: x)
@@ -95,3 +98,24 @@ def test_a_wrong_figure_is_noticed() -> None:
         claims_hold(Variant("x", claims=[Claim("params", "140M", "here")]), result)
     with pytest.raises(AssertionError, match="its gap is to be deleted"):
         claims_hold(Variant("x", claims=[Claim("params", "138M", "here", gap="none")]), result)
+
+
+def test_a_renamed_parameter_is_shown() -> None:
+    def renamed(name: str, new: str) -> tuple[Variant, ConvNet]:
+        with on_meta():
+            net = find(name).build()
+        head = net.head
+        head.add_module(new, head.linear)
+        del head.linear
+        return find(name), net
+
+    in_full = state_dicts.differences(*renamed("densenet121", "fc"))
+    assert "\n-head.linear: weight 1000x1024, bias 1000\n+head.fc: weight 1000x1024, bias 1000" in in_full
+    assert state_dicts.differences(*renamed("densenet169", "fc")).endswith("load\n+head.fc: weight, bias")
+    assert "the numbers in them, or shapes, are others" in state_dicts.differences(
+        find("densenet169"), find("densenet169").build(classes=7)
+    )
+
+
+def test_no_golden_is_left_over() -> None:
+    assert set(state_dicts.goldens()) == set(names())

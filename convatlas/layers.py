@@ -106,6 +106,20 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
             m.training = mode
 
 
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """While a batch passes a second time, to be differentiated, batch norm's running statistics stay."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
+
+
 def _passes(module: nn.Module, shape: Shape) -> bool:
     try:
         _shape_after(module, shape)

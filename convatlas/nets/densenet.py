@@ -11,7 +11,7 @@ Departures from the paper: none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from itertools import product
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import ConvNet, he_, stack
+from ..layers import ConvNet, frozen_statistics, he_, stack
 
 PAPER = Paper("Densely Connected Convolutional Networks", "Huang et al.", 2016, "https://arxiv.org/abs/1608.06993")
 
@@ -121,23 +121,14 @@ class DenseLayer(nn.Sequential):
             return first(torch.cat(maps, 1))
 
         if self.memory_efficient and torch.is_grad_enabled():
-            x = checkpoint(join, *features, use_reentrant=False, context_fn=lambda: (nullcontext(), again(first.norm)))
+            x = checkpoint(
+                join, *features, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(first))
+            )
         else:
             x = join(*features)
         for unit in rest:
             x = unit(x)
         return x
-
-
-@contextmanager
-def again(norm: nn.BatchNorm2d) -> Iterator[None]:
-    """While a batch passes a second time, to be differentiated, batch norm's running statistics stay."""
-    momentum, batches = norm.momentum, norm.num_batches_tracked
-    norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class Composite(nn.Sequential):

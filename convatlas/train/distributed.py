@@ -1,0 +1,83 @@
+"""Many processes, one training: what torchrun started, and the little that the ranks must tell one another.
+
+The gradients go through torch's DistributedDataParallel; everything here is a few numbers a step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..errors import UserError
+
+TIMEOUT = timedelta(minutes=10)  # without a word from a rank
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together: `size` of them, of which this is `rank`; the first one alone writes."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0  # this process's number on its own machine, and so its GPU's
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, indices: Tensor) -> Tensor:
+        """This rank's part of a batch: a run of it, as long as the others' or one image shorter."""
+        return indices.tensor_split(self.size)[self.rank]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of what each rank has, on every rank."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        return bool(flag) if self.size == 1 else self.sum(torch.tensor(int(flag))).item() > 0
+
+    def gather(self, values: Tensor) -> list[Tensor]:
+        """What each rank has (of one shape and dtype), on every rank."""
+        if self.size == 1:
+            return [values]
+        everyone = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(everyone, values)
+        return everyone
+
+    def wait(self) -> None:
+        """Returns when every rank has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """The world that torchrun's environment tells of, joined for as long as the block lasts; else this process alone.
+
+    Raises UserError when the other processes do not come.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # RANK and WORLD_SIZE alone may be another program's
+        yield World()
+        return
+    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"rank {rank} does not find the {size - 1} others ({error}); see that torchrun starts all nodes"
+        ) from error
+    try:
+        yield World(rank, size, local)
+    finally:
+        dist.destroy_process_group()

@@ -11,8 +11,15 @@ from typing import Any
 
 from .errors import UserError, unknown
 
-OPTIMIZERS = ("sgd",)
-SCHEDULES = ("constant", "step", "plateau", "cosine")
+LADDERS = ("paper", "speed", "demo")  # as published; what reaches the same soonest; what shows that all is well
+OPTIMIZERS: dict[str, dict[str, float]] = {  # name: the fields that not all have, and its own values of them
+    "sgd": {"nesterov": False},
+    "rmsprop": {"rho": 0.9, "eps": 1e-10},  # TensorFlow's
+    "adam": {"rho": 0.999, "eps": 1e-8},
+    "adamw": {"rho": 0.999, "eps": 1e-8},
+}
+SCHEDULES = ("constant", "step", "plateau", "cosine", "poly", "exponential")
+WATCHED = ("test", "train")
 WARMUPS = ("constant", "linear")
 AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, highest); written "name" or "name:1st:2nd"
     # views: which window of the stored image is taken, at the network's size; at most one, and first
@@ -32,18 +39,27 @@ AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, hig
 }
 VIEWS = ("area_crop", "scale_crop")
 MIXES = ("mixup", "cutmix")
-DECAY_SCOPES = ("all", "weights")
+DECAY_SCOPES = ("all", "weights", "not_norm", "not_depthwise")
 
 RANGES = {  # field: the lowest value and the highest
     "epochs": (1, inf),
     "batch": (1, inf),
     "lr": (0, inf),
     "momentum": (0, 1),
+    "rho": (0, 1),
+    "eps": (0, inf),
     "weight_decay": (0, inf),
+    "clip": (0, inf),
+    "ema": (0, 1),
     "gamma": (0, 1),
+    "every": (0.001, inf),
+    "power": (0, inf),
+    "lr_end": (0, inf),
     "patience": (1, inf),
     "drops": (0, inf),
+    "threshold": (0, 1),
     "warmup_epochs": (0, inf),
+    "warmup_steps": (0, inf),
     "warmup_lr": (0, inf),
     "label_smoothing": (0, 1),
     "aux_weight": (0, inf),
@@ -55,7 +71,8 @@ class Recipe:
     """Every field is what the training loop does; `departures` says where that is not what the paper did.
 
     Times are in epochs and may be fractions (an epoch is one pass over the training images); `schedule.py` says what
-    rate follows from them. Raises UserError for a value out of its range, or a name that is not legal.
+    rate follows from them, `optimizers.py` what a step does with it. Raises UserError for a value out of its range, or
+    a name that is not legal.
     """
 
     name: str
@@ -63,23 +80,36 @@ class Recipe:
     epochs: int
     batch: int
     lr: float
+    ladder: str = "paper"
     optimizer: str = "sgd"
-    momentum: float = 0.9
+    momentum: float = 0.9  # beta1 of adam
     nesterov: bool = False
+    rho: float | None = None  # the share that the mean square of gradients keeps (beta2 of adam); None: see OPTIMIZERS
+    eps: float | None = None  # added to that mean square, under the root (rmsprop), or to the root (adam)
     weight_decay: float = 0.0
-    decay_scope: str = "all"  # "all" parameters, or "weights": neither biases nor batch norm's
+    decay_scope: str = "all"  # or "weights": no biases, no batch norm; "not_norm"; "not_depthwise": weights but those
+    clip: float = 0.0  # the norm that the gradient (weight decay's included) is scaled down to; 0: it is not
+    ema: float = 0.0  # the share that the moving average of the weights keeps, which is what is judged; 0: no average
     schedule: str = "step"
     milestones: tuple[float, ...] = ()  # epochs at which `step` multiplies the rate by gamma
     gamma: float = 0.1
+    every: float = 1.0  # epochs in which `exponential` multiplies the rate by gamma
+    staircase: bool = False  # at once at the end of them, not little by little
+    power: float = 1.0  # of `poly`: the share of training that is left, to that power
+    lr_end: float = 0.0  # where `cosine` and `poly` end
     patience: int = 5  # epochs without a better top-1 before `plateau` multiplies the rate by gamma
     drops: int = 3  # `plateau` does so at most this many times
+    threshold: float = 0.0  # what a better top-1 has to be better by
+    watch: str = "test"  # whose top-1 that is: of the test after each epoch, or of the epoch's "train" images
     warmup: str = "constant"  # at warmup_lr, or "linear": from warmup_lr up to lr
     warmup_epochs: float = 0.0
+    warmup_steps: int = 0  # in place of warmup_epochs
     warmup_lr: float = 0.0
     augment: tuple[str, ...] = ()  # of AUGMENTATIONS, in this order: ("scale_crop:256:512", "flip", "mixup:0.4")
     label_smoothing: float = 0.0
     aux_weight: float = 0.0  # weight of each auxiliary classifier's loss
     net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides: (("dropout", 0.3),)
+    init: tuple[str, ...] = ("*",)  # patterns of the tensors that a start from another run takes from it
     published: str = ""  # the result that the paper prints for this recipe
     departures: tuple[str, ...] = ()
 
@@ -91,8 +121,10 @@ class Recipe:
                     f"{field.name}={value!r} is not {TYPES[str(field.type)].article}; see Recipe.{field.name}"
                 )
         for value, kind, legal in (
+            (self.ladder, "ladder", LADDERS),
             (self.optimizer, "optimizer", OPTIMIZERS),
             (self.schedule, "schedule", SCHEDULES),
+            (self.watch, "watched split", WATCHED),
             (self.warmup, "warm-up", WARMUPS),
             (self.decay_scope, "decay scope", DECAY_SCOPES),
         ):
@@ -107,13 +139,21 @@ class Recipe:
                 )
         for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
-            if not (isfinite(value) and lowest <= value <= highest):
+            if value is not None and not (isfinite(value) and lowest <= value <= highest):
                 top = "" if highest == inf else f" and at most {highest}"
                 raise UserError(f"{name}={value} is out of range; give at least {lowest}{top}")
         if list(self.milestones) != sorted(self.milestones) or any(not m > 0 for m in self.milestones):
             raise UserError(f"milestones={self.milestones} do not rise; give the epochs of the rate's drops in order")
+        if self.warmup_epochs and self.warmup_steps:
+            raise UserError("warmup_epochs and warmup_steps say the same thing twice; set one of them to 0")
         if self.nesterov and not self.momentum:
             raise UserError("nesterov=True has no momentum to look ahead by; give momentum above 0 or nesterov=false")
+        for name in ("nesterov", "rho", "eps"):
+            value, who = getattr(self, name), [o for o, own in OPTIMIZERS.items() if name in own]
+            if value not in (None, False) and self.optimizer not in who:
+                raise UserError(f"{name}={value} means nothing to {self.optimizer}; it is for {', '.join(who)}")
+        if self.optimizer.startswith("adam") and 1 in (self.momentum, self.rho):
+            raise UserError(f"{self.optimizer} never forgets with momentum or rho at 1; give less")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -159,7 +199,7 @@ def operation(op: str) -> tuple[str, tuple[float, ...]]:
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """The recipe on another budget: milestones, warm-up and patience scaled alike, recorded as a departure."""
+    """The recipe on another budget: all its times scaled alike, recorded as a departure."""
     if epochs == recipe.epochs:
         return recipe
     scale = epochs / recipe.epochs
@@ -167,10 +207,15 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
         recipe,
         epochs=epochs,
         milestones=tuple(m * scale for m in recipe.milestones),
+        every=max(0.001, recipe.every * scale),
         warmup_epochs=recipe.warmup_epochs * scale,
+        warmup_steps=ceil(recipe.warmup_steps * scale),
         patience=max(1, ceil(recipe.patience * scale)),
         departures=(*recipe.departures, f"{epochs} epochs, not {recipe.epochs}; the schedule is scaled alike"),
     )
+
+
+FIXED = ("name", "source", "ladder", "net", "published", "departures")  # what --set does not change
 
 
 def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
@@ -179,7 +224,7 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     "lr=0.05", "augment=pad_crop,flip", "augment=" (none), "nesterov=true"; "net.dropout=0.3" is an option of the
     network's constructor. Raises UserError for what is no such setting, with the near names.
     """
-    legal = [f.name for f in fields(Recipe) if f.name not in ("name", "source", "net", "published", "departures")]
+    legal = [f.name for f in fields(Recipe) if f.name not in FIXED]
     types = {f.name: TYPES[str(f.type)] for f in fields(Recipe)}
     for setting in settings:
         name, equals, text = (part.strip() for part in setting.partition("="))
@@ -230,6 +275,10 @@ def _number(value: Any) -> bool:
     return _whole(value) or isinstance(value, float)
 
 
+def _maybe_number(value: Any) -> bool:
+    return value is None or _number(value)
+
+
 def _each(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, tuple) and all(map(accepts, value))
 
@@ -241,6 +290,7 @@ def _pair(value: Any) -> bool:
 TYPES = {
     "int": _Type("a whole number", int, _whole),
     "float": _Type("a number", float, _number),
+    "float | None": _Type("a number", lambda text: None if text.lower() == "none" else float(text), _maybe_number),
     "bool": _Type("true or false", _truth, lambda value: isinstance(value, bool)),
     "str": _Type("a name", str, lambda value: isinstance(value, str)),
     "tuple[float, ...]": _Type("numbers", lambda text: tuple(map(float, _split(text))), _each(_number)),

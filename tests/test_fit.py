@@ -29,7 +29,9 @@ from convatlas.recipe import Recipe
 from convatlas.train import checkpoint
 from convatlas.train import fit as module
 from convatlas.train.checkpoint import Unwritable
-from convatlas.train.fit import Diverged, Stopped, fit, loss_of, parameter_groups, steps_in_epoch
+from convatlas.train.fit import Diverged, Stopped, fit, steps_in_epoch
+from convatlas.train.loss import loss_of
+from convatlas.train.optimizers import parameter_groups
 from convatlas.train.progress import Event, Say, quiet
 from convatlas.train.run import Run, open_run
 

@@ -107,7 +107,7 @@ def test_the_last_setting_of_a_field_holds() -> None:
         ("augment=flip,area_crop", "augment=flip,area_crop has area_crop in the wrong place; a view .* comes first"),
         ("augment=mixup,cutmix", r"has mixup in the wrong place; a mix \(mixup, cutmix\) comes last, and only once"),
         ("schedule=cos", r"no schedule named 'cos'; did you mean cosine\?"),
-        ("optimizer=adam", "no optimizer named 'adam'; there is sgd"),
+        ("optimizer=adan", "no optimizer named .adan.; did you mean adam"),
         ("decay_scope=bias", "no decay scope named 'bias'; there is all, weights"),
         ("warmup=linea", r"no warm-up named 'linea'; did you mean linear\?"),
         ("lr=nan", "lr=nan is out of range; give at least 0"),

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import plots
 from ..catalogue import Shape, Variant, find
@@ -24,9 +23,11 @@ from ..dataset import Data, normalise
 from ..errors import UserError
 from ..evaluate import evaluate_split, usual_topk
 from ..recipe import Recipe
-from . import checkpoint
+from . import checkpoint, optimizers
+from .average import Average
 from .lock import locked
 from .log import Log
+from .loss import loss_of
 from .machine import choose_device, describe_machine, keep_freed_memory, precision
 from .progress import Say, quiet
 from .run import SCHEMA, Run, build, open_run
@@ -92,11 +93,11 @@ def train(
     keep_freed_memory()
     torch.manual_seed(seed)
     net = build(run.record).to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        parameter_groups(net, recipe), recipe.lr, recipe.momentum, nesterov=recipe.nesterov, fused=True
-    )
+    optimizer = optimizers.make_optimizer(net, recipe)
+    average = Average(net, recipe.ema) if recipe.ema else None
+    judged = average.net if average else net
     autocast = torch.autocast(place.type, torch.bfloat16, enabled=precision(place) == "bfloat16")
-    state = restore(run, net, optimizer, place, say) if resume else State()
+    state = restore(run, net, optimizer, average, place, say) if resume else State()
     log = Log(run.folder / "log.jsonl", state.epoch, state.epoch * steps + state.step)
     say(start_event(run, net, data, recipe, steps, state))
     drawn = time.monotonic()
@@ -111,9 +112,11 @@ def train(
                 images = data.train.fetch(indices, preprocess).to(place)
                 images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch)
                 x, y = normalise(images, preprocess), labels[indices]
-                lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops)
+                lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
+                if hasattr(net, "set_progress"):  # of a drop-path that grows
+                    net.set_progress((epoch * steps + step) / (recipe.epochs * steps))
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
                 with autocast:
                     loss, logits = loss_of(net, x, y, recipe)
@@ -122,7 +125,11 @@ def train(
                 if looked and (bad := meter.read()):
                     raise diverged(f"the loss is {bad[1]}", run, epoch, step + 1 - bad[0], lr)
                 loss.backward()
+                if recipe.clip:
+                    optimizers.clip_(optimizer, recipe.clip)
                 optimizer.step()
+                if average:
+                    average.update(epoch * steps + step + 1)
                 state.step = step + 1
                 if looked:
                     say(step_event(state, recipe, steps))
@@ -132,19 +139,19 @@ def train(
                     if name := not_finite(net):
                         raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
                     at = f"after step {step + 1} of epoch {epoch + 1}"
-                    raise stopped(run, net, optimizer, state, signals.caught, at, say)
+                    raise stopped(run, everything(net, optimizer, average), state, signals.caught, at, say)
 
             meter.tick()
-            lr = rate(recipe, epoch + (steps - 1) / steps, state.plateau.drops)
+            lr = rate(recipe, epoch + (steps - 1) / steps, state.plateau.drops, steps)
             if name := not_finite(net):
                 raise diverged(f"{name} is not finite", run, epoch, steps, lr)
             try:
                 with signals.at_once():
-                    scores = evaluate_split(net, data.test, preprocess, batch=max(recipe.batch, 64), device=place)
+                    scores = evaluate_split(judged, data.test, preprocess, batch=max(recipe.batch, 64), device=place)
             except KeyboardInterrupt:
                 caught = signals.caught or signal.SIGINT
                 at = f"in the test after epoch {epoch + 1}"
-                raise stopped(run, net, optimizer, state, caught, at, say) from None
+                raise stopped(run, everything(net, optimizer, average), state, caught, at, say) from None
             result = {
                 "lr": lr,
                 "train": state.sums.means(),
@@ -155,9 +162,9 @@ def train(
             say({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **result})
             if scores.top1 > state.best_top1:
                 state.best_top1, state.best_epoch = scores.top1, epoch + 1
-                save(run, "best", net.state_dict(), state)
+                save(run, "best", weights_of(net, average), state)
             state.end_epoch(scores.top1, recipe)
-            save(run, "last", everything(net, optimizer), state)
+            save(run, "last", everything(net, optimizer, average), state)
             if time.monotonic() - drawn > DRAW_EVERY_S:
                 draw(run, say)
                 drawn = time.monotonic()
@@ -267,17 +274,6 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """The parameters with weight decay, and those without: by `decay_scope` "weights" the biases and batch norm's."""
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
-    for name, parameter in net.named_parameters():
-        weight = parameter.ndim > 1 and not name.endswith("bias")
-        (decayed if weight or recipe.decay_scope == "all" else spared).append(parameter)
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
 def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int, state: State) -> dict[str, Any]:
     return {
         "kind": "start",
@@ -305,15 +301,6 @@ def step_event(state: State, recipe: Recipe, steps: int) -> dict[str, Any]:
     return {"kind": "step", **at, **state.sums.means(), "images_per_s": state.sums.images / state.seconds}
 
 
-def loss_of(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """The mean loss of the batch by the recipe, auxiliary classifiers included, and the logits."""
-    logits, others = net.forward_aux(x) if recipe.aux_weight and hasattr(net, "forward_aux") else (net(x), {})  # type: ignore[operator]
-    loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-    for other in others.values():
-        loss = loss + recipe.aux_weight * F.cross_entropy(other.float(), y, label_smoothing=recipe.label_smoothing)
-    return loss, logits
-
-
 def diverged(what: str, run: Run, epoch: int, step: int, lr: float) -> Diverged:
     last = run.folder / "last.safetensors"
     kept = f"{last} is from before" if last.exists() else "nothing was saved before"
@@ -322,10 +309,8 @@ def diverged(what: str, run: Run, epoch: int, step: int, lr: float) -> Diverged:
     )
 
 
-def stopped(
-    run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, state: State, signum: signal.Signals, at: str, say: Say
-) -> Stopped:
-    save(run, "last", everything(net, optimizer), state)
+def stopped(run: Run, tensors: dict[str, Tensor], state: State, signum: signal.Signals, at: str, say: Say) -> Stopped:
+    save(run, "last", tensors, state)
     draw(run, say)
     return Stopped(run, signum, at)
 
@@ -343,13 +328,14 @@ def not_finite(net: nn.Module) -> str | None:
     return next((name for name, t in net.state_dict().items() if not t.isfinite().all()), None)
 
 
-def everything(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The network's tensors by name, the momentum of each parameter, and the state of torch's random numbers."""
-    tensors = dict(net.state_dict())
-    for name, parameter in net.named_parameters():
-        momentum = optimizer.state[parameter].get("momentum_buffer") if parameter in optimizer.state else None
-        if momentum is not None:
-            tensors[f"momentum/{name}"] = momentum
+def weights_of(net: nn.Module, average: Average | None) -> dict[str, Tensor]:
+    """The network's tensors by name, and their averages if there are any."""
+    return {**net.state_dict(), **(average.tensors() if average else {})}
+
+
+def everything(net: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> dict[str, Tensor]:
+    """The weights, what the optimizer remembers of each parameter, and the state of torch's random numbers."""
+    tensors = weights_of(net, average) | optimizers.memory(net, optimizer)
     tensors["random/cpu"] = torch.get_rng_state()
     device = next(net.parameters()).device
     if device.type == "cuda":
@@ -364,8 +350,15 @@ def save(run: Run, name: str, tensors: dict[str, Tensor], state: State) -> None:
     checkpoint.save(run.folder / f"{name}.safetensors", tensors, {**about, "state": asdict(state)}, keep)
 
 
-def restore(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, say: Say) -> State:
-    """Puts the last checkpoint back into network, optimizer and random numbers; without one, training starts anew."""
+def restore(
+    run: Run,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+    device: torch.device,
+    say: Say,
+) -> State:
+    """Puts the last checkpoint back where its tensors came from; without one, training starts anew."""
     found = checkpoint.newest(run.folder)
     if found is None:
         if run.log():
@@ -377,11 +370,9 @@ def restore(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer, device: 
     if any(about.get(k) != run.record[k] for k in ABOUT):
         raise UserError(f"{found.path} is of another run; put its own back, or train again in another --out")
     net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
-    for name, parameter in net.named_parameters():
-        if f"momentum/{name}" in tensors:
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
-                tensors[f"momentum/{name}"]
-            )
+    optimizers.remember(net, optimizer, tensors)
+    if average:
+        average.restore(tensors)
     torch.set_rng_state(tensors["random/cpu"])
     if device.type == "cuda" and "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)

@@ -22,6 +22,7 @@ from ..layers import ConvNet
 from ..preprocess import Preprocess
 from ..recipe import Recipe
 from . import checkpoint
+from .average import averaged
 from .log import read_log
 
 SCHEMA = 1
@@ -58,7 +59,7 @@ class Run:
         return [line for line in self.log() if line["kind"] == "epoch"]
 
     def load(self, which: str = "best", device: str | torch.device = "cpu") -> ConvNet:
-        """The network in eval mode, with the weights of its `best` epoch or of the `last`.
+        """The network in eval mode, with the weights of its `best` epoch or of the `last`; averaged, if the run did so.
 
         Raises UserError when there is no such checkpoint yet, or when it does not fit the network exactly.
         """
@@ -67,9 +68,8 @@ class Run:
         path = self.folder / f"{which}.safetensors"
         tensors, _ = checkpoint.load(path)
         net = build(self.record)
-        weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
         try:
-            net.load_state_dict(weights, strict=True)
+            net.load_state_dict(averaged(tensors), strict=True)
         except RuntimeError as error:
             raise UserError(f"{path} does not fit {self.network}: {' '.join(str(error).split())}") from error
         return net.to(device).eval()

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from math import cos, pi
+from math import cos, floor, pi
 
 from ..recipe import Recipe
 
 
-def rate(recipe: Recipe, epoch: float, drops: int = 0) -> float:
-    """The rate of the step that begins `epoch` epochs after the start; `drops` is what Plateau counts."""
-    if epoch < recipe.warmup_epochs:
+def rate(recipe: Recipe, epoch: float, drops: int = 0, steps: int = 1) -> float:
+    """The rate of the step that begins `epoch` epochs of `steps` steps after the start; `drops` is what Plateau counts.
+
+    Warm-up takes the place of the first epochs of the schedule, whose times are counted from the start; those that
+    fall all the way (cosine, poly) do so over what is left after it.
+    """
+    warm = recipe.warmup_epochs + recipe.warmup_steps / steps
+    if epoch < warm:
         if recipe.warmup == "constant":
             return recipe.warmup_lr
-        return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * epoch / recipe.warmup_epochs
+        return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * epoch / warm
     match recipe.schedule:
         case "step":
             return recipe.lr * recipe.gamma ** bisect_right(recipe.milestones, epoch)
         case "plateau":
             return recipe.lr * recipe.gamma**drops
-        case "cosine":  # Loshchilov and Hutter (2016), one period, to zero
-            done = (epoch - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
-            return recipe.lr * (1 + cos(pi * done)) / 2
+        case "exponential":
+            times = epoch / recipe.every
+            return recipe.lr * recipe.gamma ** (floor(times + 1e-9) if recipe.staircase else times)
+        case "cosine" | "poly":
+            done = (epoch - warm) / (recipe.epochs - warm)
+            half_period = (1 + cos(pi * done)) / 2  # Loshchilov and Hutter (2016), once
+            left = half_period if recipe.schedule == "cosine" else (1 - done) ** recipe.power
+            return recipe.lr_end + (recipe.lr - recipe.lr_end) * left
         case _:
             return recipe.lr
 
@@ -37,7 +47,7 @@ class Plateau:
 
     def after(self, top1: float, recipe: Recipe) -> Plateau:
         """The state after one more epoch, which ended with that top-1."""
-        if top1 > self.best:
+        if top1 > self.best + recipe.threshold:
             return replace(self, best=top1, stale=0)
         if self.stale + 1 < recipe.patience or self.drops == recipe.drops:
             return replace(self, stale=self.stale + 1)

@@ -42,8 +42,10 @@ class State:
     plateau: Plateau = field(default_factory=Plateau)
 
     def end_epoch(self, top1: float, recipe: Recipe) -> None:
+        """`top1` is the test's."""
+        watched = self.sums.means()["top1"] if recipe.watch == "train" else top1
         self.epoch, self.step, self.seconds, self.sums, self.lately = self.epoch + 1, 0, 0.0, Sums(), Sums()
-        self.plateau = self.plateau.after(top1, recipe)
+        self.plateau = self.plateau.after(watched, recipe)
 
     def take_lately(self) -> dict[str, float]:
         """The means since the last time."""

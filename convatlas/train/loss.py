@@ -1,0 +1,27 @@
+"""The loss of a batch."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..recipe import Recipe
+
+
+def loss_of(net: nn.Module, x: Tensor, target: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """The mean cross-entropy of the batch by the recipe, auxiliary classifiers included, and the logits (n, classes).
+
+    `target` is the classes, int64 (n,), or the share of each class, float (n, classes), as mixed images have it.
+    """
+    if recipe.aux_weight and hasattr(net, "forward_aux"):
+        logits, others = net.forward_aux(x)  # type: ignore[operator]
+    else:
+        logits, others = net(x), {}
+    loss = cross_entropy(logits, target, recipe)
+    for other in others.values():
+        loss = loss + recipe.aux_weight * cross_entropy(other, target, recipe)
+    return loss, logits
+
+
+def cross_entropy(logits: Tensor, target: Tensor, recipe: Recipe) -> Tensor:
+    return F.cross_entropy(logits.float(), target, label_smoothing=recipe.label_smoothing)

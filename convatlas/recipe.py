@@ -226,26 +226,27 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """
     legal = [f.name for f in fields(Recipe) if f.name not in FIXED]
     types = {f.name: TYPES[str(f.type)] for f in fields(Recipe)}
+    values = {name: getattr(recipe, name) for name in (*legal, "net")}
+    departures = list(recipe.departures)
     for setting in settings:
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise UserError(f"--set {setting} gives no value; write --set {setting}=VALUE")
         option = name.removeprefix("net.")
         if option != name:
-            changed, was, now = "net", dict(recipe.net).get(option, "the network's own"), _literal(text)
-            value: Any = tuple((dict(recipe.net) | {option: now}).items())
+            was, now = dict(values["net"]).get(option, "the network's own"), _literal(text)
+            values["net"] = tuple((dict(values["net"]) | {option: now}).items())
         elif name in legal:
-            changed, was = name, getattr(recipe, name)
+            was = values[name]
             try:
-                value = now = types[name].parse(text)
+                values[name] = now = types[name].parse(text)
             except ValueError as error:
                 raise UserError(f"{name}={text!r} is not {types[name].article}; {name} is now {was}") from error
         else:
             raise unknown("recipe field", name, legal)
         if now != was:
-            departure = f"{name}={_printed(now)}, not {_printed(was)}"
-            recipe = replace(recipe, **{changed: value, "departures": (*recipe.departures, departure)})
-    return recipe
+            departures.append(f"{name}={_printed(now)}, not {_printed(was)}")
+    return replace(recipe, **values, departures=tuple(departures))
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,9 @@ def _pair(value: Any) -> bool:
 TYPES = {
     "int": _Type("a whole number", int, _whole),
     "float": _Type("a number", float, _number),
-    "float | None": _Type("a number", lambda text: None if text.lower() == "none" else float(text), _maybe_number),
+    "float | None": _Type(
+        "a number or none", lambda text: None if text.lower() == "none" else float(text), _maybe_number
+    ),
     "bool": _Type("true or false", _truth, lambda value: isinstance(value, bool)),
     "str": _Type("a name", str, lambda value: isinstance(value, str)),
     "tuple[float, ...]": _Type("numbers", lambda text: tuple(map(float, _split(text))), _each(_number)),

@@ -110,6 +110,14 @@ def test_the_last_setting_of_a_field_holds() -> None:
         ("optimizer=adan", "no optimizer named .adan.; did you mean adam"),
         ("decay_scope=bias", "no decay scope named 'bias'; there is all, weights"),
         ("warmup=linea", r"no warm-up named 'linea'; did you mean linear\?"),
+        ("ladder=speed", "no recipe field named 'ladder'"),
+        ("rho=0.9", "rho=0.9 means nothing to sgd; it is for rmsprop, adam, adamw"),
+        ("eps=1", "eps=1.0 means nothing to sgd; it is for rmsprop, adam, adamw"),
+        ("eps=small", "eps='small' is not a number or none; eps is now None"),
+        ("watch=val", "no watched split named 'val'; there is test, train"),
+        ("every=0", "every=0.0 is out of range; give at least 0.001"),
+        ("ema=1.1", "ema=1.1 is out of range; give at least 0 and at most 1"),
+        ("clip=-1", "clip=-1.0 is out of range; give at least 0"),
         ("lr=nan", "lr=nan is out of range; give at least 0"),
         ("lr=inf", "lr=inf is out of range"),
         ("momentum=1.5", "momentum=1.5 is out of range; give at least 0 and at most 1"),
@@ -123,6 +131,27 @@ def test_the_last_setting_of_a_field_holds() -> None:
 def test_set_refuses(setting: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         with_settings(BASE, [setting])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["optimizer=rmsprop", "nesterov=true"], "nesterov=True means nothing to rmsprop; it is for sgd"),
+        (["optimizer=adam", "rho=1"], "adam never forgets with momentum or rho at 1; give less"),
+        (["optimizer=adamw", "momentum=1"], "adamw never forgets with momentum or rho at 1"),
+        (["warmup_epochs=1", "warmup_steps=5"], "warmup_epochs and warmup_steps say the same thing twice"),
+    ],
+)
+def test_fields_that_do_not_go_together(settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        with_settings(BASE, settings)
+
+
+def test_fields_of_an_optimizer_come_in_any_order() -> None:
+    """Several settings are one change: what they make together is what must hold."""
+    changed = with_settings(BASE, ["rho=0.95", "eps=1", "optimizer=rmsprop"])
+    assert (changed.optimizer, changed.rho, changed.eps) == ("rmsprop", 0.95, 1.0)
+    assert with_settings(changed, ["eps=none", "rho=none", "optimizer=sgd"]).eps is None
 
 
 def test_nesterov_needs_momentum() -> None:
@@ -140,9 +169,11 @@ def test_a_value_of_another_type_is_refused(fields: dict[str, Any]) -> None:
 
 
 def test_epochs_scale_the_schedule() -> None:
-    long = replace(BASE, epochs=120, milestones=(60, 90), warmup_epochs=6.0, patience=5)
+    long = replace(BASE, epochs=120, milestones=(60, 90), warmup_epochs=6.0, patience=5, every=2.4)
     short = with_epochs(long, 30)
     assert (short.epochs, short.milestones, short.warmup_epochs, short.patience) == (30, (15, 22.5), 1.5, 2)
+    assert short.every == pytest.approx(0.6)
+    assert with_epochs(replace(BASE, warmup_steps=10), 75).warmup_steps == 8
     assert short.departures == ("30 epochs, not 120; the schedule is scaled alike",)
     assert with_epochs(short, 240).milestones == (120, 180)
 

@@ -118,3 +118,75 @@ def test_plateau_is_torchs(tops: list[float], patience: int, limit: int) -> None
         torchs.step(top1)
         theirs.append(optimizer.param_groups[0]["lr"])
     assert [0.5**drops for drops in after(tops, recipe)] == theirs
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_poly_is_torchs(power: float) -> None:
+    recipe = replace(BASE, schedule="poly", power=power, epochs=7)
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.1)
+    torchs = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=7, power=power)
+    for epoch in range(7):
+        assert rate(recipe, epoch) == pytest.approx(torchs.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        torchs.step()
+
+
+def test_poly_and_cosine_end_where_they_are_told() -> None:
+    """tf.train.polynomial_decay: (lr - end) (1 - share)^power + end; cosine: end + (lr - end) (1 + cos) / 2."""
+    poly = replace(BASE, schedule="poly", power=2.0, lr_end=0.02)
+    assert [rate(poly, epoch) for epoch in (0, 50, 100)] == pytest.approx([0.1, 0.02 + 0.08 / 4, 0.02])
+    cosine = replace(BASE, schedule="cosine", lr_end=0.02)
+    assert [rate(cosine, epoch) for epoch in (0, 50, 100)] == pytest.approx([0.1, 0.06, 0.02])
+
+
+def test_exponential_is_torchs() -> None:
+    recipe = replace(BASE, schedule="exponential", gamma=0.9, staircase=True)
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.1)
+    torchs = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
+    for epoch in range(12):
+        assert rate(recipe, epoch) == rate(recipe, epoch + 0.99) == pytest.approx(torchs.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        torchs.step()
+
+
+@given(st.integers(1, 400), st.integers(0, 350 * 400), st.sampled_from([2.4, 2.0, 1.0, 30.0]))
+def test_exponential_is_tensorflows(steps: int, step: int, every: float) -> None:
+    """tf.train.exponential_decay: lr gamma^(step / decay_steps), the exponent rounded down on a staircase."""
+    recipe = replace(BASE, schedule="exponential", gamma=0.97, every=every, epochs=1000)
+    times = step / (steps * every)
+    assert rate(recipe, step / steps) == pytest.approx(0.1 * 0.97**times, rel=1e-9)
+    stairs = rate(replace(recipe, staircase=True), step / steps)
+    whole = round(times * 10) % 10 == 0 and abs(times - round(times)) < 1e-6  # a step's edge: floats may differ there
+    assert whole or stairs == pytest.approx(0.1 * 0.97 ** int(times), rel=1e-9)
+
+
+def test_a_stair_begins_with_its_step() -> None:
+    """2.4 epochs of 5 steps are 12 steps: the rate falls at step 12, 24, 36 ... and at no other."""
+    recipe = replace(BASE, schedule="exponential", gamma=0.97, every=2.4, staircase=True, epochs=350)
+    rates = [rate(recipe, step / 5) for step in range(1750)]
+    assert [step for step in range(1, 1750) if rates[step] != rates[step - 1]] == list(range(12, 1750, 12))
+
+
+def test_warmup_in_steps() -> None:
+    """EfficientNet's program: lr step / warm-up steps, then the staircase that began at step 0."""
+    recipe = replace(
+        BASE, schedule="exponential", gamma=0.97, every=2.4, staircase=True, warmup="linear", warmup_steps=25
+    )
+    rates = [rate(recipe, step / 5, steps=5) for step in range(40)]
+    assert rates == pytest.approx([0.1 * s / 25 if s < 25 else 0.1 * 0.97 ** (s // 12) for s in range(40)])
+    same = replace(recipe, warmup_steps=0, warmup_epochs=5.0)
+    assert [rate(same, step / 5, steps=5) for step in range(40)] == rates
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.75]), max_size=60), st.integers(1, 6))
+def test_a_threshold_is_torchs(tops: list[float], patience: int) -> None:
+    recipe = replace(BASE, schedule="plateau", patience=patience, drops=99, gamma=0.5, threshold=0.1)
+    optimizer = torch.optim.SGD([torch.zeros(1)], 1.0)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.5, patience=patience - 1, threshold=0.1, threshold_mode="abs", eps=0.0
+    )
+    theirs = []
+    for top1 in tops:
+        torchs.step(top1)
+        theirs.append(optimizer.param_groups[0]["lr"])
+    assert [0.5**drops for drops in after(tops, recipe)] == theirs

@@ -1,0 +1,159 @@
+"""`fit` with every kind of recipe: exact resumes, averaged weights, clipping, growing drop-path, a start from a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from convatlas.catalogue import find
+from convatlas.data.augment import order
+from convatlas.dataset import Data, normalise
+from convatlas.evaluate import evaluate_split
+from convatlas.train import fit as module
+from convatlas.train.fit import Stopped
+from convatlas.train.loss import loss_of
+from convatlas.train.optimizers import clip_, make_optimizer
+from convatlas.train.run import open_run
+from convatlas.train.schedule import rate
+
+from .test_fit import CHAIN, DROPPED, TINY, WRN, assert_equal_runs, at_step, interrupting, some, train, weights
+
+KINDS: dict[str, dict[str, Any]] = {
+    "momentum": {},
+    "rmsprop": {"optimizer": "rmsprop", "eps": 1.0, "clip": 0.5, "nesterov": False},
+    "adam": {"optimizer": "adam", "lr": 1e-3, "nesterov": False, "schedule": "poly"},
+    "adamw": {
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "nesterov": False,
+        "schedule": "exponential",
+        "gamma": 0.5,
+        "every": 0.5,
+    },
+    "average": {"ema": 0.99, "warmup": "linear", "warmup_steps": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return some()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, data: Data, kind: str) -> None:
+    recipe = replace(DROPPED, **KINDS[kind])
+    whole = train(tmp_path / "whole", data, recipe, WRN)
+    for i, (epoch, step) in enumerate([(1, 2), (2, 3)]):
+        with pytest.raises(Stopped):
+            train(tmp_path / "run", data, recipe, WRN, resume=i > 0, say=interrupting(at_step(epoch, step)))
+        torch.manual_seed(99)
+    assert_equal_runs(train(tmp_path / "run", data, recipe, WRN, resume=True), whole)
+
+
+def test_the_loop_is_a_plain_one_by_every_recipe(tmp_path: Path, data: Data) -> None:
+    """RMSProp, clipped, by a polynomial rate after a warm-up in steps, the weights averaged: written out."""
+    recipe = replace(
+        CHAIN, optimizer="rmsprop", eps=0.01, weight_decay=0.01, clip=0.5, schedule="poly", power=2.0, lr_end=0.001,
+        warmup="linear", warmup_steps=3, ema=0.9,
+    )  # fmt: skip
+    run = train(tmp_path, data, recipe, seed=5)
+
+    torch.manual_seed(5)
+    net = find(TINY).build(input=(1, 8, 8), classes=10, widths=(4,))
+    optimizer = make_optimizer(net, recipe)
+    means = {name: t.clone() for name, t in net.state_dict().items()}
+    norms = []
+    for step in range(10):
+        epoch, i = divmod(step, 5)
+        lr = 0.02 * step / 3 if step < 3 else 0.001 + 0.019 * (1 - (step - 3) / 7) ** 2
+        assert rate(recipe, step / 5, steps=5) == pytest.approx(lr)
+        indices = order(72, seed=5, epoch=epoch)[16 * i : 16 * i + 16]
+        x = normalise(data.train.fetch(indices, run.preprocess), run.preprocess)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad()
+        loss_of(net, x, data.train.labels[indices], recipe)[0].backward()
+        norms.append(clip_(optimizer, 0.5).item())
+        optimizer.step()
+        keep = min(0.9, (2 + step) / (11 + step))
+        for name, t in net.state_dict().items():
+            means[name] = keep * means[name] + (1 - keep) * t
+    assert max(norms) > 0.5  # the clipping did something
+
+    found = weights(run)
+    for name, t in net.state_dict().items():
+        torch.testing.assert_close(found[name], t, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found[f"average/{name}"], means[name], rtol=1e-3, atol=1e-4)
+
+
+def test_averaged_weights_are_judged_chosen_and_loaded(tmp_path: Path, data: Data) -> None:
+    run = train(tmp_path, data, replace(CHAIN, ema=0.9, epochs=3, lr=0.1))
+    for which in ("last", "best"):
+        kept, loaded = weights(run, which), run.load(which).state_dict()
+        assert all(torch.equal(kept[f"average/{name}"], t) for name, t in loaded.items())
+        assert not torch.equal(kept["stem.conv1.weight"], loaded["stem.conv1.weight"])  # the file has both
+    scores = evaluate_split(run.load("last"), data.test, run.preprocess)
+    assert scores.top1 == run.epochs()[-1]["test"]["top1"]
+    assert scores.loss == pytest.approx(run.epochs()[-1]["test"]["loss"])
+
+
+def test_clipping_to_almost_nothing_moves_almost_nothing(tmp_path: Path, data: Data) -> None:
+    torch.manual_seed(0)
+    start = find(TINY).build(input=(1, 8, 8), classes=10, widths=(4,)).state_dict()
+    run = train(tmp_path, data, replace(CHAIN, clip=1e-6, momentum=0.0, epochs=1))
+    moved = torch.cat([(weights(run)[name] - t).flatten() for name, t in start.items()]).norm()
+    assert moved <= 5 * 0.02 * 1e-6 * 1.1
+
+
+def test_a_plateau_of_the_training_top1(tmp_path: Path, data: Data) -> None:
+    """The test images are of one class that is never predicted: its top-1 stays at zero while training's rises."""
+    recipe = replace(CHAIN, epochs=6, schedule="plateau", patience=1, lr=0.05)
+    stale = replace(data, test=replace(data.test, labels=torch.zeros_like(data.test.labels)))  # type: ignore[type-var]
+    by_test = [line["lr"] for line in train(tmp_path / "test", stale, recipe).epochs()]
+    by_train = [line["lr"] for line in train(tmp_path / "train", stale, replace(recipe, watch="train")).epochs()]
+    assert by_test[-1] < 0.05
+    tops = [line["train"]["top1"] for line in open_run(tmp_path / "train").epochs()]
+    drops, best, expected = 0, -1.0, []
+    for top1 in tops:
+        expected.append(0.05 * 0.1**drops)
+        drops, best = (drops, top1) if top1 > best else (min(drops + 1, 3), best)
+    assert by_train == pytest.approx(expected)
+    assert by_train != by_test
+
+
+def test_drop_path_grows_with_the_training(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before each step how far training is, and after a resume as well; not in the test."""
+    told: list[float] = []
+
+    def build(record: dict[str, Any]) -> torch.nn.Module:
+        net = find(TINY).build(input=(1, 8, 8), classes=10, widths=(4,))
+        net.set_progress = told.append  # type: ignore[assignment]
+        return net
+
+    monkeypatch.setattr(module, "build", build)
+    with pytest.raises(Stopped):
+        train(tmp_path, data, say=interrupting(at_step(1, 3)))
+    assert told == [0, 0.1, 0.2]
+    told.clear()
+    train(tmp_path, data, resume=True)
+    assert told == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+
+
+def test_shares_of_classes_are_a_target_too() -> None:
+    """A mixed image's loss is the mix of its two labels' losses, smoothed or not."""
+    net, x = torch.nn.Linear(4, 3), torch.randn(2, 4)
+    a, b, share = torch.tensor([0, 2]), torch.tensor([1, 2]), torch.tensor([0.3, 0.6])
+    one_hot = torch.nn.functional.one_hot
+    mixed = share[:, None] * one_hot(a, 3) + (1 - share)[:, None] * one_hot(b, 3)
+    for smoothing in (0.0, 0.1):
+        recipe = replace(CHAIN, label_smoothing=smoothing)
+        each = [
+            share[i] * loss_of(net, x[i : i + 1], a[i : i + 1], recipe)[0]
+            + (1 - share[i]) * loss_of(net, x[i : i + 1], b[i : i + 1], recipe)[0]
+            for i in range(2)
+        ]
+        torch.testing.assert_close(loss_of(net, x, mixed, recipe)[0], sum(each) / 2)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from convatlas.catalogue import Variant, find
 from convatlas.data.augment import augment, order
+from convatlas.data.folder import FolderSplit
 from convatlas.dataset import Data, MemorySplit, memory_data, normalise
 from convatlas.errors import UserError
 from convatlas.layers import on_meta
@@ -29,6 +30,7 @@ from convatlas.recipe import Recipe
 from convatlas.train import checkpoint
 from convatlas.train import fit as module
 from convatlas.train.checkpoint import Unwritable
+from convatlas.train.finite import blamed, first_not_finite, told
 from convatlas.train.fit import Diverged, Stopped, fit, steps_in_epoch
 from convatlas.train.loss import loss_of
 from convatlas.train.optimizers import parameter_groups
@@ -627,10 +629,91 @@ def test_a_device_that_is_not_there(tmp_path: Path, data: Data, device: str) -> 
 def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path, data: Data) -> None:
     """The first step with such a rate still has a finite loss; its update spoils the second's."""
     with pytest.raises(
-        Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 1 \(lr 1e\+30\); nothing was saved before; try a sm"
+        Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 1 \(lr 1e\+30\), .*; nothing was saved before; try"
     ):
         train(tmp_path, data, replace(CHAIN, lr=1e30))
     assert not (tmp_path / "last.safetensors").exists()
+
+
+SPOILT = {  # what is not finite: what the message says, with the images of step 3 in the order of the epoch
+    "image": r"the loss is nan at step 3 of epoch 1 \(lr 0.02\), by the pixels of training images {1}, {4}; .*; mend",
+    "output": r"the loss is nan at .*, by the network's outputs for training image {5}; nothing .*; try a smaller rate",
+    "loss": r"the loss is inf at .*, in the batch of training images {0}, .*, {7} and 8 more \(all are in log.jsonl\)",
+    "gradient": r"the gradient of stem.conv1.weight is not finite at step 3 of epoch 1 .*, in the batch of training im",
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_what_is_not_finite_stops_it_before_the_update(
+    tmp_path: Path, data: Data, spoilt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nets: list[tuple[nn.Module, dict[str, Tensor]]] = []
+
+    def spoiling(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        nets.append((net, {name: t.clone() for name, t in net.state_dict().items()}))
+        third = len(nets) == 3
+        if third and spoilt == "image":
+            x[1, 0, 3, 3], x[4, 0, 0, 0] = math.nan, math.inf
+        loss, logits = loss_of(net, x, y, recipe)
+        if third and spoilt == "output":
+            logits[5, 2] = math.nan
+            loss = F.cross_entropy(logits, y)
+        if third and spoilt == "loss":
+            loss = loss + math.inf
+        if third and spoilt == "gradient":
+            weight = next(net.parameters())
+            loss = loss + 0 * (weight - weight.detach()).sum().sqrt()  # adds nothing, with a gradient of 0 times inf
+        return loss, logits
+
+    monkeypatch.setattr(module, "loss_of", spoiling)
+    images = order(72, seed=0, epoch=0)[32:48].tolist()
+    with pytest.raises(Diverged, match=SPOILT[spoilt].format(*images)):
+        train(tmp_path, data)
+    net, before = nets[-1]
+    assert len(nets) == 3
+    assert same(net.state_dict(), before)
+    told = open_run(tmp_path).log()[-1]
+    assert (told["kind"], told["step"]) == ("diverged", 3)
+    some = {"image": [images[1], images[4]], "output": [images[5]]}
+    assert told["images"] == some.get(spoilt, images)
+    monkeypatch.undo()
+    train(tmp_path, data, resume=True)
+    assert all(line["kind"] != "diverged" for line in open_run(tmp_path).log())
+
+
+def test_the_first_that_is_not_finite() -> None:
+    huge = torch.full((4,), 3e38)  # whose sum is not finite
+    fine = {"a": huge, "b": torch.tensor(3), "c": torch.zeros(0), "d": torch.ones(2, dtype=torch.bfloat16)}
+    assert first_not_finite(fine) is None
+    for bad in (math.nan, math.inf, -math.inf):
+        assert first_not_finite({**fine, "e": torch.tensor([1.0, bad]), "f": torch.tensor(bad)}) == "e"
+    both = {"a": torch.ones(2), "e": torch.tensor([math.inf, -math.inf]), "f": -huge}
+    assert first_not_finite(both) == "e"
+
+
+def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
+    split = FolderSplit("train", tuple(tmp_path / f"{i}.png" for i in range(9)), torch.zeros(9), (), {})
+    x = torch.zeros(3, 1, 2, 2)
+    x[2, 0, 1, 1] = math.inf
+    which = blamed(split, torch.tensor([8, 0, 4]), x, torch.zeros(3, 5))
+    assert which == {"why": "pixels", "images": [4], "files": [f"{tmp_path}/4.png"]}
+    assert told(which) == f", by the pixels of {tmp_path}/4.png"
+
+
+@pytest.mark.usefixtures("often")
+def test_checkpoints_within_an_epoch_lose_nothing(tmp_path: Path, data: Data, whole: Run) -> None:
+    class Killed(Exception):
+        pass
+
+    def say(event: Event) -> None:
+        if at_step(2, 4)(event):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path, data, DROPPED, WRN, save_every_s=0.0, say=say)
+    events: list[Event] = []
+    assert_equal_runs(train(tmp_path, data, DROPPED, WRN, save_every_s=0.0, resume=True, say=events.append), whole)
+    assert (events[0]["epoch"], events[0]["step"]) == (1, 3)
 
 
 def test_the_last_good_checkpoint_is_kept(tmp_path: Path, data: Data) -> None:

@@ -43,6 +43,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, with the same options")
+    parser.add_argument(
+        "--save-every", metavar="S", type=float, default=600.0, help="seconds between saves within an epoch (600)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
 
 
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
                 device=args.device,
                 input=parse_input(args.input) if args.input else None,
                 resume=args.resume,
+                save_every_s=args.save_every,
                 say=say,
             )
     except Stopped as stop:
@@ -105,10 +109,10 @@ def choose_recipe(variant: Variant, args: argparse.Namespace) -> Recipe:
 def resume_command(args: argparse.Namespace, out: Path) -> str:
     """The command that goes on with the run: the same options, the folder, and --resume."""
     words = ["convatlas", "train", args.network, "--data", args.data]
-    for flag in ("recipe", "epochs", "input", "seed", "device"):
+    for flag in ("recipe", "epochs", "input", "seed", "device", "save_every"):
         value = getattr(args, flag)
-        if value not in (None, {"seed": 0, "device": "auto"}.get(flag)):
-            words += [f"--{flag}", str(value)]
+        if value not in (None, {"seed": 0, "device": "auto", "save_every": 600.0}.get(flag)):
+            words += [f"--{flag.replace('_', '-')}", str(value)]
     for setting in args.set:
         words += ["--set", setting]
     return shlex.join([*words, *(["--json"] if args.json else []), "--out", str(out), "--resume"])

@@ -25,6 +25,7 @@ from ..evaluate import evaluate_split, usual_topk
 from ..recipe import Recipe
 from . import checkpoint, optimizers
 from .average import Average
+from .finite import bad_gradient, blamed, not_finite, told
 from .lock import locked
 from .log import Log
 from .loss import loss_of
@@ -36,9 +37,9 @@ from .signals import Signals
 from .state import Meter, State
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch
-LOOK_EVERY = 16  # steps between looks at the losses on a GPU, each of which waits for it
 ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
 DRAW_EVERY_S = 60.0  # between drawings of the curves while training goes on
+SAVE_EVERY_S = 600.0  # between checkpoints within an epoch
 
 
 class Diverged(RuntimeError):
@@ -63,6 +64,7 @@ def fit(
     device: str = "auto",
     input: Shape | None = None,
     resume: bool = False,
+    save_every_s: float = SAVE_EVERY_S,
     say: Say = quiet,
 ) -> Run:
     """Trains the network on data.train by the recipe, judging it on data.test after each epoch; the run is in `out`.
@@ -70,10 +72,11 @@ def fit(
     `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought.
     `seed` decides the weights, the order of the images, their augmentation and the dropout; torch is seeded with it.
     `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
-    uninterrupted run. `say` is told what happens (see progress.py).
+    uninterrupted run. `save_every_s` is the time between checkpoints within an epoch, which a kill may cost; at an
+    epoch's end there is one always. `say` is told what happens (see progress.py).
 
-    Raises UserError for what does not fit together, Diverged when a loss or a weight is not finite, and Stopped, once
-    all is saved, on SIGINT and SIGTERM (in the main thread, which alone gets them).
+    Raises UserError for what does not fit together, Diverged when a loss, a gradient or a weight is not finite, and
+    Stopped, once all is saved, on SIGINT and SIGTERM (in the main thread, which alone gets them).
     """
     place = choose_device(device)
     steps = steps_in_epoch(len(data.train), recipe.batch)
@@ -81,11 +84,20 @@ def fit(
     folder = prepare(Path(out), record, resume)
     with locked(folder):
         checkpoint.clean(folder)
-        return train(open_or_start(folder, record, resume, say), data, recipe, steps, seed, place, resume, say)
+        run = open_or_start(folder, record, resume, say)
+        return train(run, data, recipe, steps, seed, place, resume, save_every_s, say)
 
 
 def train(
-    run: Run, data: Data, recipe: Recipe, steps: int, seed: int, place: torch.device, resume: bool, say: Say
+    run: Run,
+    data: Data,
+    recipe: Recipe,
+    steps: int,
+    seed: int,
+    place: torch.device,
+    resume: bool,
+    save_every_s: float,
+    say: Say,
 ) -> Run:
     """The loop."""
     preprocess, labels = run.preprocess, data.train.labels.to(place)
@@ -100,7 +112,7 @@ def train(
     state = restore(run, net, optimizer, average, place, say) if resume else State()
     log = Log(run.folder / "log.jsonl", state.epoch, state.epoch * steps + state.step)
     say(start_event(run, net, data, recipe, steps, state))
-    drawn = time.monotonic()
+    drawn = saved = time.monotonic()
 
     with Signals() as signals:
         for epoch in range(state.epoch, recipe.epochs):
@@ -121,18 +133,18 @@ def train(
                 with autocast:
                     loss, logits = loss_of(net, x, y, recipe)
                 meter.add(loss, logits, y)
-                looked = place.type == "cpu" or (step + 1) % LOOK_EVERY == 0 or step + 1 == steps or signals.caught
-                if looked and (bad := meter.read()):
-                    raise diverged(f"the loss is {bad[1]}", run, epoch, step + 1 - bad[0], lr)
                 loss.backward()
+                if bad := meter.read() or bad_gradient(net):  # before the update
+                    which = blamed(data.train, indices, x, logits)
+                    log.write("diverged", step=epoch * steps + step + 1, epoch=epoch + 1, what=bad, **which)
+                    raise diverged(bad, run, epoch, step + 1, lr, which)
                 if recipe.clip:
                     optimizers.clip_(optimizer, recipe.clip)
                 optimizer.step()
                 if average:
                     average.update(epoch * steps + step + 1)
                 state.step = step + 1
-                if looked:
-                    say(step_event(state, recipe, steps))
+                say(step_event(state, recipe, steps))
                 if (step + 1) % LOG_EVERY == 0:
                     log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, lr=lr, **state.take_lately())
                 if signals.caught:
@@ -140,6 +152,11 @@ def train(
                         raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
                     at = f"after step {step + 1} of epoch {epoch + 1}"
                     raise stopped(run, everything(net, optimizer, average), state, signals.caught, at, say)
+                if time.monotonic() - saved > save_every_s:
+                    if name := not_finite(net):
+                        raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
+                    save(run, "last", everything(net, optimizer, average), state)
+                    saved = time.monotonic()
 
             meter.tick()
             lr = rate(recipe, epoch + (steps - 1) / steps, state.plateau.drops, steps)
@@ -165,9 +182,10 @@ def train(
                 save(run, "best", weights_of(net, average), state)
             state.end_epoch(scores.top1, recipe)
             save(run, "last", everything(net, optimizer, average), state)
-            if time.monotonic() - drawn > DRAW_EVERY_S:
+            saved = time.monotonic()
+            if saved - drawn > DRAW_EVERY_S:
                 draw(run, say)
-                drawn = time.monotonic()
+                drawn = saved
 
     draw(run, say)
     say({"kind": "end", "folder": str(run.folder), "best_top1": state.best_top1, "best_epoch": state.best_epoch})
@@ -301,12 +319,12 @@ def step_event(state: State, recipe: Recipe, steps: int) -> dict[str, Any]:
     return {"kind": "step", **at, **state.sums.means(), "images_per_s": state.sums.images / state.seconds}
 
 
-def diverged(what: str, run: Run, epoch: int, step: int, lr: float) -> Diverged:
+def diverged(what: str, run: Run, epoch: int, step: int, lr: float, which: dict[str, Any] | None = None) -> Diverged:
     last = run.folder / "last.safetensors"
     kept = f"{last} is from before" if last.exists() else "nothing was saved before"
-    return Diverged(
-        f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}); {kept}; try a smaller rate: --set lr=..."
-    )
+    where = told(which) if which else ""
+    way = "mend or remove them" if which and which["why"] == "pixels" else "try a smaller rate: --set lr=..."
+    return Diverged(f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}){where}; {kept}; {way}")
 
 
 def stopped(run: Run, tensors: dict[str, Tensor], state: State, signum: signal.Signals, at: str, say: Say) -> Stopped:
@@ -321,11 +339,6 @@ def draw(run: Run, say: Say) -> None:
         plots.curves(run.epochs(), run.folder / "curves.png")
     except OSError as error:
         say(note(f"{run.folder / 'curves.png'} was not drawn ({error.strerror or error})"))
-
-
-def not_finite(net: nn.Module) -> str | None:
-    """The name of the first weight or statistic that is not finite."""
-    return next((name for name, t in net.state_dict().items() if not t.isfinite().all()), None)
 
 
 def weights_of(net: nn.Module, average: Average | None) -> dict[str, Tensor]:

@@ -1,0 +1,54 @@
+"""Whether losses, gradients and weights are finite, and which images are to be looked at when they are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..dataset import Split
+
+NAMED = 8  # images that a message names
+
+
+def not_finite(net: nn.Module) -> str | None:
+    """The name of the first weight or statistic that is not finite."""
+    return first_not_finite(net.state_dict())
+
+
+def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of the first tensor with a value that is not finite; one look at the device when there is none.
+
+    Sums cost a tenth of looking at each value, and are finite only where all values are; those that are not are few.
+    """
+    if torch.stack([t.sum(dtype=torch.float32) for t in tensors.values()]).sum().isfinite():
+        return None
+    return next((name for name, t in tensors.items() if not t.isfinite().all()), None)
+
+
+def bad_gradient(net: nn.Module) -> str | None:
+    """What to say of the first gradient that is not finite."""
+    name = first_not_finite({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
+    return name and f"the gradient of {name} is not finite"
+
+
+def blamed(split: Split, indices: Tensor, x: Tensor, logits: Tensor) -> dict[str, Any]:
+    """The images that a batch's loss or gradient is not finite for: by their pixels, their outputs, or all of them."""
+    pixels, outputs = (~t.detach().flatten(1).isfinite().all(1).cpu() for t in (x, logits))
+    why, bad = next(
+        ((why, bad) for why, bad in (("pixels", pixels), ("outputs", outputs)) if bad.any()),
+        ("batch", torch.ones(len(indices), dtype=torch.bool)),
+    )
+    which = indices[bad].tolist()
+    files = getattr(split, "files", None)
+    return {"why": why, "images": which} | ({"files": [str(files[i]) for i in which]} if files else {})
+
+
+def told(which: dict[str, Any]) -> str:
+    """ "in the batch of images 3, 17, 5"."""
+    names = list(map(str, which.get("files", which["images"])))
+    more = f" and {len(names) - NAMED} more (all are in log.jsonl)" if len(names) > NAMED else ""
+    where = {"pixels": "by the pixels of", "outputs": "by the network's outputs for", "batch": "in the batch of"}
+    kind = "" if "files" in which else "training images " if len(names) > 1 else "training image "
+    return f", {where[which['why']]} {kind}{', '.join(names[:NAMED])}{more}"

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from convatlas.account import account
 from convatlas.account.count import meta_inputs
 from convatlas.account.graph import Training, depth, training, training_rows
 from convatlas.account.trace import Trace, trace
@@ -95,6 +96,17 @@ def test_training_by_hand() -> None:
     assert training(traced) == Training(conv + linear, conv + linear, linear)
     assert training(traced).macs == 2 * conv + 3 * linear
     assert (training(traced) * 50_000).backward == 50_000 * (conv + 2 * linear), "an epoch of CIFAR-10"
+
+
+def test_account_has_depth_and_training() -> None:
+    counted = account("resnet18", batch=2)
+    _, _, traced = built("resnet18", 2)
+    assert counted.depth == 18
+    assert [r.backward_macs for r in counted.rows][:2] == [counted.rows[0].macs, 0], "the image takes no gradient"
+    assert counted.totals.backward_macs == training(traced).backward
+    assert counted.totals.training_macs == training(traced).macs
+    for level in ("layer", "block", "stage"):
+        assert sum(r.backward_macs for r in counted.table(level)) == counted.totals.backward_macs
 
 
 def is_what_torch_counts(name: str) -> None:

@@ -5,7 +5,7 @@ not zero are then those that are seen. Exceptions, which have no field of their 
 identity (it is computed across channels alone).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from convatlas.account import account
 from convatlas.account.count import meta_inputs
 from convatlas.account.receptive import Axis, Field, receptive_fields
 from convatlas.account.trace import Trace, trace
@@ -71,6 +72,89 @@ def test_what_has_no_rule_is_a_bound() -> None:
     assert field.bounded
     assert not field.exact
     assert field.height.size == 16
+
+
+class Does(nn.Module):
+    """A convolution, then a function of its map."""
+
+    def __init__(self, then: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.conv, self.then = nn.Conv2d(3, 8, 3, padding=1), then
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.then(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda x: x.flip(2),
+        lambda x: x.roll(1, 3),
+        lambda x: x.transpose(2, 3),
+        lambda x: x.permute(0, 2, 3, 1),
+        lambda x: x @ x,
+        lambda x: x.softmax(-1),
+        lambda x: x.cumsum(2),
+        lambda x: x.flatten(2),
+        lambda x: x.amax(2, keepdim=True),
+        lambda x: F.conv_transpose2d(x, x.new_empty(8, 8, 3, 3), padding=1),
+        lambda x: torch.cat([x, x], 2),
+        lambda x: F.interpolate(x, scale_factor=2),
+    ],
+    ids=[
+        "flip",
+        "roll",
+        "transpose",
+        "permute",
+        "matmul",
+        "softmax",
+        "cumsum",
+        "flatten",
+        "amax",
+        "deconvolution",
+        "cat",
+        "interpolate",
+    ],
+)
+def test_what_mixes_places_is_no_smaller_than_it_is_said_to_be(then: Callable[[Tensor], Tensor]) -> None:
+    """Maps of one size before and after are no sign that each place is made of the same place."""
+    field = receptive_fields(traced(Does(then), 3, 8, 8))[""]
+    assert field.bounded
+    assert field.height.pixels(0, 8) == field.width.pixels(0, 8) == set(range(8))
+
+
+@pytest.mark.parametrize(
+    ("then", "exact"),
+    [
+        (lambda x: F.gelu(x.softmax(1)) * x.amax(1, keepdim=True), True),
+        (lambda x: x.view(-1, 2, 4, 8, 8).transpose(1, 2).reshape(-1, 8, 8, 8)[:, [3, 1]].chunk(2, 1)[0], True),
+        (lambda x: torch.cat([x, F.max_pool2d(x, 1)], 1).mean((1,), keepdim=True), True),
+        (lambda x: F.group_norm(x, 4), False),
+        (lambda x: F.instance_norm(x), False),
+    ],
+    ids=["pointwise", "shuffle", "cat", "group_norm", "instance_norm"],
+)
+def test_what_stays_in_its_place(then: Callable[[Tensor], Tensor], exact: bool) -> None:
+    field = receptive_fields(traced(Does(then), 3, 8, 8))[""]
+    assert (field.height.size, field.height.start, field.height.jump) == (3, -1, 1)
+    assert field.exact is exact
+    assert field.gated is not exact, "normalised by the whole map"
+
+
+def test_rows_have_their_fields() -> None:
+    """As `receptive_fields` says, at every level; a layer that does nothing in evaluation sees what it is given."""
+    layers = {"conv": nn.Conv2d(3, 4, 11, 4), "drop": nn.Dropout(), "pool": nn.MaxPool2d(3, 2), "bn": nn.BatchNorm2d(4)}
+    counted = account(stack(**layers), input=(3, 227, 227))
+    assert [(r.receptive_field, r.jump, r.start, r.exact) for r in counted.rows] == [
+        ((11, 11), (4, 4), (0, 0), True),
+        ((11, 11), (4, 4), (0, 0), True),
+        ((19, 19), (8, 8), (0, 0), True),
+        ((19, 19), (8, 8), (0, 0), True),
+    ]
+    stages = account("resnet18").table("stage")
+    assert [(r.receptive_field[0], r.field_padding[0]) for r in stages[:3]] == [(11, 5), (43, 21), (99, 49)]
+    lines = account(nn.Conv1d(3, 4, 3), input=(3, 16))
+    assert lines.rows[0].receptive_field == (), "no image"
 
 
 def test_other_inputs_are_refused() -> None:

@@ -14,7 +14,9 @@ from torch.utils._pytree import tree_leaves
 from ..catalogue import Variant, find
 from ..errors import UserError
 from ..layers import ConvNet, on_meta
+from .graph import depth, training_nodes
 from .operators import INERT, POINTWISE, names_of
+from .receptive import Field, node_fields, of_image
 from .rows import Account, Row
 from .trace import Trace, trace
 
@@ -27,6 +29,8 @@ def count(
 ) -> Account:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch!r} is not a count; give a whole number of at least 1")
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        network = network.module
     if isinstance(network, nn.Module):
         if options:
             raise UserError(f"a built network takes no options such as {next(iter(options))!r}; build it with them")
@@ -55,6 +59,7 @@ def count(
         idle=tuple(idle(traced).items()),
         input_values=sum(t.numel() for t in tensors),
         value_bytes=max((n.itemsize for n in traced.nodes if n.macs), default=4),
+        depth=depth(traced),
     )
 
 
@@ -95,6 +100,7 @@ def rows_of(traced: Trace) -> list[Row]:
     within: dict[int, list[int]] = {}  # leaf call: its nodes
     counted: set[str] = set()  # parameters that a row has already
     repeats: Counter[str] = Counter()
+    costs, fields = training_nodes(traced), {-1: of_image(traced), **dict(enumerate(node_fields(traced)))}
 
     def first_reads(nodes: Sequence[int]) -> dict[str, Any]:
         """Weights and biases that these nodes are the first to read."""
@@ -123,6 +129,8 @@ def rows_of(traced: Trace) -> list[Row]:
                         macs=node.macs,
                         activations=prod(node.shape),
                         pointwise=node.op in IN_PLACE,
+                        backward_macs=costs[index].backward,
+                        **field_of(fields[index]),
                         **block_of(traced, node.call),
                     )
                 )
@@ -143,10 +151,20 @@ def rows_of(traced: Trace) -> list[Row]:
                 macs=sum(traced.nodes[n].macs for n in nodes),
                 activations=prod(shape) if computed else 0,
                 pointwise=all(traced.nodes[n].op in IN_PLACE for n in computed),
+                backward_macs=sum(costs[n].backward for n in nodes),
+                **field_of(fields[traced.makers[index]] if index in traced.makers else None),
                 **block_of(traced, call.parent),
             )
         )
     return rows
+
+
+def field_of(field: Field | None) -> dict[str, Any]:
+    if field is None:
+        return {}
+    h, w = field.height, field.width
+    sizes = {"receptive_field": (h.size, w.size), "jump": (h.jump, w.jump), "start": (h.start, w.start)}
+    return {**sizes, "exact": field.exact}
 
 
 def functional_geometry(op: str, args: tuple[Any, ...]) -> dict[str, Any]:

@@ -68,20 +68,27 @@ class Training:
         return Training(self.forward * times, self.weight_gradients * times, self.input_gradients * times)
 
 
-def training_rows(trace: Trace) -> dict[str, Training]:
-    """What each layer costs in training, by the path of the module that runs it; layers that multiply alone.
+def training_nodes(trace: Trace) -> list[Training]:
+    """What each node costs in training.
 
     A convolution's gradients of weights and of input cost as much as its forward pass each. The input's is not computed
     where nothing before has parameters: in the first layer.
     """
-    rows: dict[str, Training] = {}
+    costs: list[Training] = []
     trained: list[bool] = []  # of every node: parameters are upstream, so that its gradient is wanted
     for node in trace.nodes:
         wanted = [i >= 0 and trained[i] for i in node.inputs]
         trained.append(bool(node.parameters) or any(wanted))
+        costs.append(Training(node.macs, node.macs * bool(node.parameters), node.macs * sum(wanted)))
+    return costs
+
+
+def training_rows(trace: Trace) -> dict[str, Training]:
+    """What each layer costs in training, by the path of the module that runs it; layers that multiply alone."""
+    rows: dict[str, Training] = {}
+    for node, cost in zip(trace.nodes, training_nodes(trace), strict=True):
         if node.macs:
             path = trace.calls[node.call].path
-            cost = Training(node.macs, node.macs * bool(node.parameters), node.macs * sum(wanted))
             rows[path] = rows.get(path, Training()) + cost
     return rows
 

@@ -34,9 +34,10 @@ from torch.utils.checkpoint import checkpoint_sequential
 
 from ..catalogue import Variant, find
 from ..errors import UserError, unknown
-from ..layers import ConvNet, eval_mode, on_meta
+from ..layers import ConvNet, on_meta
 from .count import meta_inputs
 from .operators import MACS, SHORTCUTS
+from .trace import unchanged, why
 
 aten = torch.ops.aten
 
@@ -345,9 +346,9 @@ class _Run:
         try:
             with ExitStack() as stack:
                 stack.enter_context(_uncollected())
-                stack.enter_context(torch.random.fork_rng(devices=[]))
+                stack.enter_context(unchanged(net))
                 torch.manual_seed(0)
-                stack.enter_context(eval_mode(net))
+                net.eval()
                 if device == "meta" and (amp or not isinstance(net, ConvNet)):
                     # Autocast, attention ... choose kernels by device: tensors that claim to be on the CPU, at a
                     # few times the cost. The atlas's own networks, without autocast, run alike on meta.
@@ -365,7 +366,7 @@ class _Run:
             if isinstance(error, UserError):
                 raise
             given = ", ".join("x".join(map(str, t.shape)) for t in tensors)
-            reason = str(error).strip().splitlines()[0]
+            reason = why(error)
             if "_local_scalar_dense" in reason:
                 reason = "it decides by values, which nothing has here" + ("; try without amp" if amp else "")
             raise UserError(f"{name} does not run on input {given}: {reason}") from error

@@ -26,15 +26,30 @@ def _addmm(out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **scales: Any) -> in
     return out.numel() * a.shape[-1]
 
 
+def _trilinear(out: Tensor, a: Tensor, b: Tensor, c: Tensor, *axes: Any) -> int:
+    """The product of the broadcast shapes, summed over; `axes` are those that each tensor lacks."""
+    shapes = []
+    for t, missing in zip((a, b, c), axes):
+        for axis in missing:
+            t = t.unsqueeze(axis)
+        shapes.append(t.shape)
+    return prod(torch.broadcast_shapes(*shapes))
+
+
 MACS: dict[Any, Callable[..., int]] = {
     aten.convolution: _convolution,
     aten.mm: _mm,
     aten.bmm: _mm,
     aten.mv: _mm,
     aten.dot: lambda out, a, b: a.numel(),
+    aten.vdot: lambda out, a, b: a.numel(),
+    aten.addmv: lambda out, bias, a, b, **scales: a.numel(),
+    aten.addr: lambda out, bias, a, b, **scales: out.numel(),
     aten.addmm: _addmm,
     aten.baddbmm: _addmm,
     aten.addbmm: lambda out, bias, a, b, **scales: a.shape[0] * out.numel() * a.shape[-1],
+    aten._trilinear: _trilinear,  # nn.Bilinear
+    aten.affine_grid_generator: lambda out, theta, *size: out.numel() * theta.shape[-1],
 }
 
 
@@ -48,7 +63,7 @@ INERT = _named("""
     as_strided detach alias chunk unfold narrow diagonal lift_fresh zeros ones full empty zeros_like ones_like full_like
     empty_like new_zeros new_empty new_ones new_full arange scalar_tensor empty_strided fill_ zero_ linspace eye
     tril_indices triu_indices movedim unflatten flatten view_as real imag unsafe_split unsafe_chunk rand randn rand_like
-    randn_like
+    randn_like transpose_ resize_as_
 """)
 
 # Computes each output value from the input values at the same place (and from per-channel constants).
@@ -59,7 +74,8 @@ POINTWISE = _named("""
     sqrt rsqrt pow square abs reciprocal clamp clamp_ clamp_min clamp_max maximum minimum where eq ne lt le gt ge clone
     copy_ _to_copy sin cos tan erf log1p log2 log10 expm1 softplus mish log_sigmoid_forward floor ceil round sign exp_
     log_ sqrt_ neg_ pow_ remainder fmod logical_and logical_or logical_not bitwise_and bitwise_or bitwise_not
-    masked_fill masked_fill_ isnan isinf nan_to_num tril triu celu selu addcmul addcdiv lerp
+    masked_fill masked_fill_ isnan isinf nan_to_num tril triu celu selu addcmul addcdiv lerp hardshrink softshrink
+    rrelu_with_noise clamp_min_ clamp_max_ atan2 sinh cosh asinh sign_ log1p_ celu_ selu_ mish_ gelu_ bernoulli xlogy
 """)
 
 # Makes values of another shape, or from several places, without multiplying matrices: joins, pools, pads, reduces.
@@ -72,7 +88,8 @@ FREE = _named("""
     _upsample_bicubic2d_aa upsample_nearest1d upsample_linear1d upsample_nearest3d upsample_trilinear3d max_unpool2d
     max_pool3d_with_indices _adaptive_avg_pool3d adaptive_max_pool3d reflection_pad1d reflection_pad2d reflection_pad3d
     replication_pad1d replication_pad2d replication_pad3d im2col col2im pixel_shuffle pixel_unshuffle grid_sampler_2d
-    native_channel_shuffle _weight_norm_interface
+    native_channel_shuffle channel_shuffle _weight_norm_interface glu fractional_max_pool2d fractional_max_pool3d
+    _embedding_bag _embedding_bag_forward_only
 """)
 
 

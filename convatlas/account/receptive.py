@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import UserError
 from .graph import gates
+from .operators import INERT, POINTWISE, names_of
 from .trace import Node, Trace
 
 
@@ -69,7 +70,7 @@ class Field:
 
     height: Axis
     width: Axis
-    gated: bool = False  # values are scaled by what was averaged over the whole map
+    gated: bool = False  # values are scaled by what was averaged over the whole map (SE, or normalisation by it)
     bounded: bool = False  # no more is seen than this, perhaps less: an operator without a rule
 
     @property
@@ -104,6 +105,8 @@ def receptive_fields(trace: Trace) -> dict[str, Field]:
     `trace` is of a network of images, (N, C, H, W). Where the padding depends on the image's size ("SAME"), so do
     `start` and `padding`. Raises UserError for other inputs.
     """
+    if of_image(trace) is None:
+        raise UserError("receptive fields are those of images; trace the network with one input, (channels, H, W)")
     of_nodes = node_fields(trace)
     fields: dict[str, Field] = {}
     last = [-1] * len(trace.calls)  # the last node that ran in a call, or in one within
@@ -123,13 +126,16 @@ def receptive_fields(trace: Trace) -> dict[str, Field]:
 
 
 def node_fields(trace: Trace) -> list[Field | None]:
-    """The field of every node; None where no pixel is read."""
+    """The field of every node; None where no pixel is read, and everywhere when the inputs are not images."""
+    image = of_image(trace)
+    if image is None:
+        return [None] * len(trace.nodes)
     scaled = gates(trace)
     fields: list[Field | None] = []
     for index, node in enumerate(trace.nodes):
         reads = [i for i in node.inputs if (index, i) not in scaled]
-        shapes = [trace.nodes[i].shape if i >= 0 else input_shape(node) for i in reads]
-        seen = [fields[i] if i >= 0 else of_image(*s[2:]) for i, s in zip(reads, shapes, strict=True)]
+        shapes = [trace.nodes[i].shape if i >= 0 else trace.inputs[0] for i in reads]
+        seen = [fields[i] if i >= 0 else image for i in reads]
         known = [(f, s) for f, s in zip(seen, shapes, strict=True) if f is not None]
         if not known:
             fields.append(None)
@@ -141,18 +147,11 @@ def node_fields(trace: Trace) -> list[Field | None]:
     return fields
 
 
-def of_image(height: int, width: int) -> Field:
-    """Each pixel sees itself."""
-    return Field(Axis(end=height), Axis(end=width))
-
-
-def input_shape(node: Node) -> tuple[int, ...]:
-    """The shape of the network's input, of a node that reads it."""
-    listed = (tuple(t.shape) for a in node.args if isinstance(a, list) for t in a if hasattr(t, "shape"))
-    shape = next((s for s in (*node.args, *listed) if isinstance(s, tuple) and len(s) == 4), None)
-    if shape is None:
-        raise UserError("receptive fields are those of images; trace the network with one input, (channels, H, W)")
-    return shape
+def of_image(trace: Trace) -> Field | None:
+    """Each pixel sees itself. None when the inputs are not images, (N, C, H, W), all of one size."""
+    sizes = {shape[2:] if len(shape) == 4 else None for shape in trace.inputs}
+    size = sizes.pop() if len(sizes) == 1 else None
+    return size and Field(Axis(end=size[0]), Axis(end=size[1]))
 
 
 def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
@@ -168,7 +167,9 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
         case "avg_pool2d" | "avg_pool3d":  # of the latter the last two axes are the map's
             kernel, stride, padding = (*args[1:4], *([], 0)[len(args) - 2 :])[:3]
             return field.window(kernel, stride or kernel, padding)
-        case "_adaptive_avg_pool2d" if all(n % m == 0 for n, m in zip(shape[-2:], node.shape[-2:], strict=True)):
+        case "_adaptive_avg_pool2d" | "adaptive_max_pool2d" if all(
+            n % m == 0 for n, m in zip(shape[-2:], node.shape[-2:], strict=True)
+        ):
             if max(node.shape[-2:]) == 1:
                 return field.whole(shape)
             kernel = [n // m for n, m in zip(shape[-2:], node.shape[-2:], strict=True)]
@@ -184,18 +185,62 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
             pads, steps = [0, 0], [1, 1]
             pads[axis], steps[axis] = -((first or 0) % shape[dim]), step
             return field.window(1, steps, pads)
-        case "mean" | "sum" | "amax":
-            kept = len(node.shape) == len(shape) and node.shape[-2:] == shape[-2:]
-            return field if kept and node.shape[-2:] != (1, 1) else field.whole(shape)
-    if len(known) > 1:
-        return reduce(Field.join, (f for f, _ in known))
-    if node.shape[-2:] == shape[-2:] and len(node.shape) > 3:
-        return field  # each place of the map by itself
-    return field.whole(shape) if len(shape) < 4 or _flattens(node, shape) else replace(field.whole(shape), bounded=True)
+        case "mean" | "sum" | "amax" if len(shape) > 3:
+            reduced = {dim % len(shape) - len(shape) for dim in (args[1] if len(args) > 1 else ())} or {-2, -1}
+            if {-2, -1} <= reduced:
+                return field.whole(shape)
+            if not reduced & {-2, -1} and len(node.shape) > 3:
+                return field
+        case "native_group_norm" | "native_layer_norm" if len(shape) > 3:
+            return replace(field, gated=True)  # by the statistics of the whole map
+        case "native_batch_norm" if len(shape) > 3 and args[5]:
+            return replace(field, gated=True)
+        case "cat" if len(shape) < 4 or _dim(args, shape) < -2:
+            return _joined(known)
+        case "_softmax" | "_log_softmax" if len(shape) > 3 and _dim(args, shape) < -2:
+            return field
+        case "index" if len(node.shape) > 3 and not any(i is not None for i in args[1][len(shape) - 2 :]):
+            return field  # channels are picked
+        case "view" | "_unsafe_view" | "reshape" if len(node.shape) < 3 and node.shape[:1] == shape[:1]:
+            return field.whole(shape)  # flattened, for a linear layer
+    if node.op in PLACE_BY_PLACE:
+        return _joined(known)
+    if node.op in VIEWS and len(node.shape) > 3 and len(shape) > 3 and _keeps_map(node, shape):
+        return field
+    joined = _joined(known)
+    if all(len(s) < 3 or max(s[2:]) == 1 for _, s in known):
+        return joined  # of single values for the whole of the image
+    return replace(joined.whole(shape), bounded=True)
 
 
-def _flattens(node: Node, shape: tuple[int, ...]) -> bool:
-    return node.op in ("view", "_unsafe_view", "flatten", "reshape") and len(node.shape) < len(shape)
+PLACE_BY_PLACE = names_of(POINTWISE)
+VIEWS = names_of(INERT)
+
+
+def _divides(shape: Sequence[int], into: Sequence[int]) -> bool:
+    return all(n % m == 0 for m, n in zip(shape[-2:], into[-2:], strict=True))
+
+
+def _joined(known: list[tuple[Field, tuple[int, ...]]]) -> Field:
+    return reduce(Field.join, (f for f, _ in known))
+
+
+def _dim(args: tuple[Any, ...], shape: tuple[int, ...]) -> int:
+    """The axis that an operator works along, counted from the last, -1."""
+    return (args[1] if len(args) > 1 else 0) % len(shape) - len(shape)
+
+
+def _keeps_map(node: Node, shape: tuple[int, ...]) -> bool:
+    """The last two axes are what they were."""
+    if node.op in ("permute", "transpose"):
+        order = list(range(len(shape)))
+        if node.op == "permute":
+            order = [dim % len(shape) for dim in node.args[1]]
+        else:
+            one, two = node.args[1:3]
+            order[one], order[two] = order[two], order[one]
+        return order[-2:] == [len(shape) - 2, len(shape) - 1]
+    return node.shape[-2:] == shape[-2:]
 
 
 def _pair(value: Any) -> tuple[int, int]:

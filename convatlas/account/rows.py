@@ -29,12 +29,22 @@ class Row:
     macs: int = 0
     activations: int = 0  # values of the output
     pointwise: bool = False  # ReLU, batch norm, dropout, an addition: could overwrite its input
+    backward_macs: int = 0  # of the gradients of its weights and of its input, in training
+    receptive_field: tuple[int, ...] = ()  # height and width in pixels of the image; () where no pixel is read
+    jump: tuple[int, ...] = ()  # pixels from one position's field to the next one's; 0: one field for all positions
+    start: tuple[int, ...] = ()  # the first position's top and left pixel; negative in the padding
+    exact: bool = False  # every pixel of the field is seen and no other: no holes, no gates, no operator without a rule
     block: str = ""  # path of the block it stands in: the outermost module that is no mere container
     block_op: str = ""  # the class of that block
 
     @property
     def params(self) -> int:
         return self.weights + self.biases
+
+    @property
+    def field_padding(self) -> tuple[int, ...]:
+        """The padding that a single convolution of this receptive field and jump would have."""
+        return tuple(-n for n in self.start)
 
 
 @dataclass(frozen=True)
@@ -47,10 +57,16 @@ class Totals:
     activations: int
     pointwise_activations: int  # kept as well when ReLU, batch norm, ... do not work in place
     idle: int  # parameters that this pass never used: auxiliary classifiers
+    backward_macs: int
 
     @property
     def params(self) -> int:
         return self.weights + self.biases
+
+    @property
+    def training_macs(self) -> int:
+        """Of a training step on the batch, forward and backward; times the batches of an epoch, of an epoch."""
+        return self.macs + self.backward_macs
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class Account:
     idle: tuple[tuple[str, int], ...] = ()  # (module path, parameters)
     input_values: int = 0  # of the whole batch
     value_bytes: int = 4  # float32
+    depth: int = 0  # layers with weights on the longest path, as papers count
 
     @property
     def totals(self) -> Totals:
@@ -75,6 +92,7 @@ class Account:
             activations=self.input_values + sum(r.activations for r in self.rows if not r.pointwise),
             pointwise_activations=sum(r.activations for r in self.rows if r.pointwise),
             idle=sum(n for _, n in self.idle),
+            backward_macs=sum(r.backward_macs for r in self.rows),
         )
 
     def table(self, level: str = "layer") -> tuple[Row, ...]:
@@ -101,9 +119,10 @@ class Account:
             "batch": self.batch,
             "input_values": self.input_values,
             "value_bytes": self.value_bytes,
+            "depth": self.depth,
             "uncounted": list(self.uncounted),
             "idle": [list(i) for i in self.idle],
-            "totals": asdict(self.totals) | {"params": self.totals.params},
+            "totals": asdict(self.totals) | {"params": self.totals.params, "training_macs": self.totals.training_macs},
             "blocks": {r.block: r.block_op for r in self.rows if r.block},
             "columns": columns,
             "rows": [[getattr(r, c) for c in columns] for r in self.rows],
@@ -128,6 +147,7 @@ class Account:
             idle=tuple((path, n) for path, n in record["idle"]),
             input_values=record["input_values"],
             value_bytes=record["value_bytes"],
+            depth=record["depth"],
         )
 
 
@@ -151,16 +171,18 @@ def _joins(group: Sequence[Row], row: Row, level: str) -> bool:
 
 
 def _merged(group: Sequence[Row], level: str) -> Row:
-    """The rows of a group as one: its sums, its last shape, and (but for a block or stage) its first row's geometry."""
+    """The rows of a group as one: its sums, its last shape and field, and (but for a block or stage) its first row's
+    geometry."""
     first = group[0]
     stored = [r for r in group if not r.pointwise] or group[:1]
     made = next((r for r in reversed(group) if r.activations), first)
-    sums = {name: sum(getattr(r, name) for r in group) for name in ("weights", "biases", "macs")}
+    sums = {name: sum(getattr(r, name) for r in group) for name in ("weights", "biases", "macs", "backward_macs")}
+    field = {name: getattr(made, name) for name in ("receptive_field", "jump", "start", "exact")}
     activations = sum(r.activations for r in stored)
     if level == "stage":
-        return Row(_stage(first), "", made.shape, **sums, activations=activations)
+        return Row(_stage(first), "", made.shape, **sums, **field, activations=activations)
     if level == "block" and first.block:
-        return Row(first.block, first.block_op, made.shape, **sums, activations=activations, block=first.block)
+        return Row(first.block, first.block_op, made.shape, **sums, **field, activations=activations, block=first.block)
     ops = "+".join(r.op for r in group if r.activations or r is first)
     pointwise = all(r.pointwise for r in group)
-    return replace(first, op=ops, **sums, activations=activations, pointwise=pointwise)
+    return replace(first, op=ops, **sums, **field, activations=activations, pointwise=pointwise)

@@ -5,18 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
-from ..layers import ConvNet, ConvSame, eval_mode, shape_after
+from ..layers import ConvNet, ConvSame, shape_after
 from .operators import INERT, KNOWN, MACS, SHORTCUTS
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -55,7 +61,9 @@ class Trace:
     nodes: tuple[Node, ...]
     calls: tuple[Call, ...]
     events: tuple[tuple[str, int], ...]
+    inputs: tuple[tuple[int, ...], ...]  # the shapes of the network's input tensors, with the batch
     outputs: Mapping[int, tuple[int, ...]]  # call: shape of its first output tensor, with the batch
+    makers: Mapping[int, int]  # call: the node that made that tensor; -1 is the network's input
     parameters: Mapping[str, int]  # name: values; a shared parameter stands once
     uncounted: tuple[str, ...]  # operators that have no rule
 
@@ -65,28 +73,70 @@ def trace(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], traini
 
     Raises UserError when the inputs do not pass, or when the network reads values, which meta tensors do not have.
     """
+    if any(is_lazy(t) for t in (*net.parameters(), *net.buffers())):
+        raise UserError(f"{type(net).__name__} has parameters without a shape yet; run it once, then count it")
     stand_ins = {k: torch.empty_like(t, device="meta") for k, t in (*net.named_parameters(), *net.named_buffers())}
     parameters = {k: p.numel() for k, p in net.named_parameters()}
     tracer = _Tracer(net, {id(stand_ins[k]): k for k in parameters})
     tracer.note_inputs((*args, *kwargs.values()))
     try:
-        with eval_mode(net), torch.no_grad(), tracer:
+        with unchanged(net), torch.no_grad(), tracer:
             net.train(training)
             torch.func.functional_call(net, stand_ins, tuple(args), dict(kwargs))
     except (RuntimeError, ValueError, NotImplementedError) as error:
         if isinstance(net, ConvNet) and len(args) == 1 and not training:
             shape_after(net, tuple(args[0].shape[1:]))  # says in words what does not fit
         given = ", ".join("x".join(map(str, t.shape)) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
-        reason = str(error).strip().splitlines()[0]
+        reason = why(error)
         raise UserError(f"{type(net).__name__} does not run on input {given}: {reason}") from error
     return Trace(
         tuple(tracer.nodes),
         tuple(tracer.calls),
         tuple(tracer.events),
+        tuple(tuple(t.shape) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)),
         tracer.outputs,
+        tracer.makers,
         parameters,
         tuple(tracer.uncounted),
     )
+
+
+def why(error: Exception) -> str:
+    """An error of torch's in a line."""
+    first = str(error).strip().splitlines()[0]
+    unknown = re.match(
+        r"(\S+): (?:attempted to run this operator with Meta tensors|We could not find the fake impl)", first
+    )
+    return f"torch does not know what {unknown[1]} makes without values to compute" if unknown else first
+
+
+@contextmanager
+def unchanged(net: nn.Module) -> Iterator[None]:
+    """Afterwards each module has the attributes that it had (its mode, buffers, what it keeps for later), and what
+    draws random numbers goes on as if nothing had been drawn."""
+    before = [(m, [(name, value, _held(name, value)) for name, value in vars(m).items()]) for m in net.modules()]
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        for m, attributes in before:
+            vars(m).clear()
+            for name, value, held in attributes:
+                vars(m)[name] = value
+                if held is not None:
+                    value.clear()
+                    value.extend(held) if isinstance(value, list) else value.update(held)
+
+
+TORCHS_OWN = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+
+
+def _held(name: str, value: Any) -> Any:
+    """A copy of what an attribute holds that is a list or a dict."""
+    return None if name in TORCHS_OWN or type(value) not in (list, dict, OrderedDict) else type(value)(value)
 
 
 class _Tracer(TorchDispatchMode):
@@ -96,6 +146,7 @@ class _Tracer(TorchDispatchMode):
         self.calls: list[Call] = []
         self.events: list[tuple[str, int]] = []
         self.outputs: dict[int, tuple[int, ...]] = {}
+        self.makers: dict[int, int] = {}
         self.uncounted: dict[str, None] = {}
         self.running: list[int] = []
         self.paths = {m: path for path, m in net.named_modules()}
@@ -182,20 +233,28 @@ class _Tracer(TorchDispatchMode):
         tensor = next((t for t in tree_leaves(out) if isinstance(t, Tensor)), None)
         if tensor is not None:
             self.outputs[call] = tuple(tensor.shape)
+            if id(tensor) in self.made:
+                self.makers[call] = self.made[id(tensor)]
 
 
 def geometry(module: nn.Module) -> dict[str, Any]:
     """Kernel, stride, padding and groups of a convolution or pooling layer; of another, nothing."""
-    if not hasattr(module, "kernel_size") or not hasattr(module, "stride"):
+    dims = next((n for n in (1, 3) if type(module).__name__.endswith(f"{n}d")), 2)
+    kernel = _sides(getattr(module, "kernel_size", None), dims)
+    if not kernel or not hasattr(module, "stride"):
         return {}
     padding = "same" if isinstance(module, ConvSame) else getattr(module, "padding", 0)
     return {
-        "kernel": _pair(module.kernel_size),
-        "stride": _pair(module.stride),
-        "padding": _pair(padding),
+        "kernel": kernel,
+        "stride": _sides(module.stride, dims) or kernel,  # a pool's, when it has none of its own
+        "padding": padding if isinstance(padding, str) else _sides(padding, dims),
         "groups": getattr(module, "groups", 1),
     }
 
 
-def _pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, int) else value if isinstance(value, str) else tuple(value)
+def _sides(value: Any, dims: int) -> tuple[int, ...]:
+    """One number for each side; () for what has none."""
+    if isinstance(value, int):
+        return (value,) * dims
+    whole = isinstance(value, tuple | list) and all(isinstance(n, int) for n in value)
+    return tuple(value) if whole else ()

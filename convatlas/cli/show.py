@@ -177,6 +177,7 @@ def summary(counts: Account, told: Told | None = None) -> list[str]:
         f"For {images} of {size(counts.input)}:",
         f"  parameters     {t.params:,} ({t.weights:,} without biases), {t.params * counts.value_bytes / 1e6:,.2f} MB",
         f"  multiply-adds  {t.macs:,} (convolutions and matrix products; no biases, batch norm, pooling, activations)",
+        f"                 {t.training_macs:,} in training, forward and backward; depth {counts.depth}",
         f"  activations    {t.activations:,} values, {stored / 1e6:,.2f} MB (the input and every layer's output;",
         f"                 outputs of ReLU, batch norm, additions kept as well: {kept / 1e6:,.2f} MB more)",
     ]

@@ -1,0 +1,114 @@
+"""A fresh count of a network that is already built, beside other counters, in turns.
+
+    .venv/bin/python benchmarks/accounting.py [--n 7]
+
+Ours is rows, shapes, parameters, multiply-adds and the receptive field of every row. Each other tool runs in the
+fastest way in which it gets its own total: torchinfo and ptflops on the meta device as we do, where nothing is
+computed; fvcore, whose tracing needs values, on the CPU. One thread. Writes results/accounting.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import torch
+from report import spread, write
+from torch import nn
+
+from convatlas.account import account
+from convatlas.catalogue import find
+from convatlas.layers import on_meta
+
+NETWORKS = ("resnet152", "densenet201", "nasnet_a_large", "efficientnet_b7")
+DECLARED: list[torch.library.Library] = []
+TOOLS = ("torchinfo", "ptflops", "fvcore")
+
+
+def imported_ptflops() -> ModuleType:
+    """It imports torchvision, whose wheel, beside a CPU build of torch, does so once these operators are declared."""
+    if not DECLARED:
+        DECLARED.append(torch.library.Library("torchvision", "FRAGMENT"))
+        for operator in ("nms", "qnms"):
+            DECLARED[0].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return import_module("ptflops")
+
+
+def counters(name: str) -> dict[str, Callable[[], Any]]:
+    """Each tool, on a network of its own: some leave hooks behind."""
+    import torchinfo
+    from fvcore.nn import FlopCountAnalysis
+
+    def built() -> nn.Module:
+        with on_meta():
+            return find(name).build().eval()
+
+    ptflops, variant = imported_ptflops(), find(name)
+    assert variant.input is not None
+    shape = variant.input
+    ours, read, patched, traced = built(), built(), built(), built().to_empty(device="cpu")
+    meta, zeros = torch.empty(1, *shape, device="meta"), torch.zeros(1, *shape)
+
+    def fvcore() -> int:
+        analysis = FlopCountAnalysis(traced, zeros).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        return int(analysis.tracer_warnings("none").total())
+
+    def by_ptflops() -> Any:
+        options = dict(as_strings=False, print_per_layer_stat=False, verbose=False, backend="pytorch")
+        return ptflops.get_model_complexity_info(patched, shape, **options)
+
+    def by_us() -> Any:
+        counted = account(ours)
+        assert all(row.receptive_field for row in counted.rows), "every row has its receptive field"
+        return counted.totals
+
+    return {
+        "convatlas": by_us,
+        "torchinfo": lambda: torchinfo.summary(read, input_data=meta, verbose=0).total_mult_adds,
+        "ptflops": by_ptflops,
+        "fvcore": fvcore,
+    }
+
+
+def measured(name: str, n: int) -> dict[str, list[float]]:
+    """Seconds of each tool; every other round in the other order."""
+    runs = counters(name)
+    taken: dict[str, list[float]] = {tool: [] for tool in runs}
+    for round_ in range(n + 1):
+        for tool in list(runs)[:: 1 if round_ % 2 else -1]:
+            start = time.perf_counter()
+            runs[tool]()
+            took = time.perf_counter() - start
+            if round_:  # the first is not counted
+                taken[tool].append(took)
+    return taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=7, help="counted runs of each tool, after one that is not")
+    n = parser.parse_args().n
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        taken = {name: measured(name, n) for name in NETWORKS}
+    figures, times = {}, {}
+    for name, of in taken.items():
+        fastest = min(TOOLS, key=lambda tool: median(of[tool]))
+        ratios = [theirs / ours for theirs, ours in zip(of[fastest], of["convatlas"], strict=True)]
+        figures[name] = {tool: spread(values) for tool, values in of.items()}
+        times[name] = {"fastest": fastest, "of_medians": round(median(of[fastest]) / median(of["convatlas"]), 2)}
+        times[name] |= {"of_rounds": spread([round(r, 2) for r in ratios])}
+    versions = {tool: version(tool) for tool in TOOLS}
+    write("accounting", "seconds", figures, times_faster_than_the_fastest=times, versions=versions)
+
+
+if __name__ == "__main__":
+    main()

@@ -110,6 +110,32 @@ def test_a_stride_that_does_not_divide_leaves_columns_and_a_kernel_too_large_is_
         output_size(1, 3, 2, ceil=True)
 
 
+@given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 7), st.integers(0, 4), st.integers(1, 4), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_what_no_window_reads_and_the_smallest_side(
+    n: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool
+) -> None:
+    """Against every position looked at by itself, and every side tried."""
+    window = Window(kernel, stride, min(padding, kernel // 2) if ceil else padding, dilation, ceil)
+    try:
+        reads = window.reads(n)
+    except UserError as error:
+        smallest = int(str(error).rpartition(" ")[2])
+        assert n < smallest
+        for side in range(1, smallest):
+            with pytest.raises(UserError, match=f"does not fit on a side of {side}"):
+                window.output(side)
+        assert window.output(smallest) >= 1
+    else:
+        assert window.unused(n) == n - len({p for each in reads for p in each if 0 <= p < n})
+
+
+def test_sides_of_any_length_are_answered_at_once() -> None:
+    assert Conv(1, 3, 2).on((1, 10**15, 10**15)).unused == (1, 1)
+    with pytest.raises(UserError, match="the smallest side is 1000000000000001"):
+        Window(2, dilation=10**15).output(5)
+
+
 @pytest.mark.parametrize(
     ("window", "n", "formula"),
     [

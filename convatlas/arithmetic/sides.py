@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, NamedTuple
 
 from ..errors import UserError
@@ -49,7 +50,8 @@ class Window:
         if fits < 1:
             spread = f" (dilated by {self.dilation}: {self.reach})" if self.dilation > 1 else ""
             padded = f" (padded: {n + sum(self.pads(n))})" if self.padding else ""
-            smallest = next(m for m in count(n + 1) if self._fits(m) > 0)
+            sides = range(n + 1, self.reach + 2)
+            smallest = sides[bisect_left(sides, True, key=lambda side: self._fits(side) > 0)]
             raise UserError(
                 f"kernel {self.kernel}{spread} does not fit on a side of {n}{padded}; the smallest side is {smallest}"
             )
@@ -72,7 +74,19 @@ class Window:
 
     def unused(self, n: int) -> int:
         """How many of the `n` positions no window reads: a stride that does not divide leaves some at the end."""
-        return n - len({p for window in self.reads(n) for p in window if 0 <= p < n})
+        (before, _), windows = self.pads(n), self.output(n)
+        taps: dict[int, list[int]] = defaultdict(list)  # by what is left of the tap's place after whole strides: those
+        for tap in range(self.kernel):
+            strides, rest = divmod(tap * self.dilation, self.stride)
+            taps[rest].append(strides)
+        read = 0
+        for rest, firsts in taps.items():  # a tap of the windows reads every stride-th pixel from its first one on
+            free, stop = -((rest - before) // self.stride), -((rest - before - n) // self.stride)  # inside the image
+            for first in firsts:
+                free, last = max(free, first), min(first + windows, stop)
+                read += max(last - free, 0)
+                free = max(free, last)
+        return n - read
 
     def formula(self, n: int) -> str:
         """The output size with the numbers put in: "(227 + 2*0 - 11)/4 + 1 = 55"."""

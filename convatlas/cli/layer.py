@@ -111,7 +111,7 @@ def sides(args: argparse.Namespace, option: str) -> tuple[int, int]:
 
 
 def _padding(args: argparse.Namespace) -> tuple[int, int] | str:
-    return "same" if args.padding == "same" else sides(args, "padding")
+    return "same" if args.padding.lower() == "same" else sides(args, "padding")
 
 
 def describe(kind: str, layer: Any) -> str:

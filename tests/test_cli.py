@@ -56,6 +56,18 @@ def test_show_forms(capsys: pytest.CaptureFixture[str]) -> None:
     assert "stages.block1.conv1,Conv2d+ReLU,64x224x224,3x3/1 pad 1,1728,1792,86704128,3211264,12845056" in csv
 
 
+def test_show_says_depth_training_and_receptive_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """ResNet-18 forward 1,814,073,344; backward twice that but for the first layer's input: 118,013,952."""
+    steps = 3 * 1_814_073_344 - 118_013_952
+    text = output(capsys, "show", "resnet18", "--epoch", "1281167")
+    assert f"{steps:,} in training, forward and backward; depth 18" in text
+    assert f"{steps * 1_281_167:,} in an epoch of 1,281,167 images" in text
+    row = json.loads(output(capsys, "show", "resnet18", "--level", "stage", "--json"))["rows"][1]
+    assert (row["receptive_field"], row["jump"], row["start"], row["exact"]) == ([43, 43], [4, 4], [-21, -21], True)
+    assert main(["show", "resnet18", "--epoch", "0"]) == 2
+    assert "--epoch 0 is no number of images; give a whole number of at least 1" in capsys.readouterr().err
+
+
 def test_show_with_another_input_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(output(capsys, "show", "resnet18", "--input", "1x64x64", "--classes", "10", "--json"))
     assert record["input"] == [1, 64, 64]

@@ -63,7 +63,7 @@ INERT = _named("""
     as_strided detach alias chunk unfold narrow diagonal lift_fresh zeros ones full empty zeros_like ones_like full_like
     empty_like new_zeros new_empty new_ones new_full arange scalar_tensor empty_strided fill_ zero_ linspace eye
     tril_indices triu_indices movedim unflatten flatten view_as real imag unsafe_split unsafe_chunk rand randn rand_like
-    randn_like transpose_ resize_as_
+    randn_like transpose_ resize_as_ as_strided_
 """)
 
 # Computes each output value from the input values at the same place (and from per-channel constants).

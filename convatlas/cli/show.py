@@ -33,6 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--convention", metavar="TOOL", help="add what this counter makes of it: fvcore, thop ... (see `reconcile`)"
     )
+    parser.add_argument("--epoch", metavar="N", type=int, help="add what training on so many images costs")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--csv", action="store_true", help="print the rows as CSV")
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> None:
     stock = args.input is None and args.classes is None and args.batch == 1
     counts = load(record["name"]) if stock else recount(record["name"], args)
     rows = counts.table(args.level)
+    if args.epoch is not None and args.epoch < 1:
+        raise UserError(f"--epoch {args.epoch} is no number of images; give a whole number of at least 1")
     told = by_convention(record["name"], args) if args.convention else None
     if args.csv:
         print(csv_table(HEADERS, (cells(r, counts, exact=True) for r in rows)))
@@ -55,13 +58,13 @@ def run(args: argparse.Namespace) -> None:
     elif args.md:
         print(f"# {record['name']}\n\n{heading(record)}\n")
         print(markdown_table(HEADERS, (cells(r, counts) for r in (input_row(counts), *rows)), left=4), end="\n\n")
-        print("\n".join(summary(counts, told)))
+        print("\n".join(summary(counts, told, args.epoch)))
     else:
         print(heading(record))
         if stock:
             print_claims(claims(record["name"]), counts)
         print_table(HEADERS, (cells(r, counts) for r in (input_row(counts), *rows)), left=4)
-        print("\n".join(summary(counts, told)))
+        print("\n".join(summary(counts, told, args.epoch)))
 
 
 def recount(name: str, args: argparse.Namespace) -> Account:
@@ -169,7 +172,7 @@ def _short(pair: tuple[int, ...]) -> str:
     return str(pair[0]) if len(set(pair)) == 1 else size(pair)
 
 
-def summary(counts: Account, told: Told | None = None) -> list[str]:
+def summary(counts: Account, told: Told | None = None, epoch: int | None = None) -> list[str]:
     t = counts.totals
     stored, kept = t.activations * counts.value_bytes, t.pointwise_activations * counts.value_bytes
     images = "an image" if counts.batch == 1 else f"{counts.batch} images"
@@ -181,6 +184,8 @@ def summary(counts: Account, told: Told | None = None) -> list[str]:
         f"  activations    {t.activations:,} values, {stored / 1e6:,.2f} MB (the input and every layer's output;",
         f"                 outputs of ReLU, batch norm, additions kept as well: {kept / 1e6:,.2f} MB more)",
     ]
+    if epoch:
+        lines.insert(3, f"                 {t.training_macs // counts.batch * epoch:,} in an epoch of {epoch:,} images")
     if told:
         lines.append(f"  convention     {told.total:,} {told.unit}, as {told.tool} counts (`reconcile` says why)")
     for path, n in counts.idle:

@@ -168,6 +168,19 @@ def test_a_run_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> 
     assert "is another one: recipe.lr is 0.002 there and 0.5 here" in capsys.readouterr().err
 
 
+def test_a_run_begins_with_another(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TINY, *FAST, "--out", "a"]) == 0
+    assert main([*TINY, *FAST, "--init", "a", "--out", "b"]) == 0
+    assert "begins with 4 of 4 tensors of a (chain_n1_m1_k0, best): stem.conv1.weight, " in capsys.readouterr().out
+    assert open_run("b").record["init"]["run"] == "a"
+    assert main([*TINY, *FAST, "--init", "a", "--out", "b", "--resume"]) == 2
+    assert "a run that goes on has its weights; give --init to a new one" in capsys.readouterr().err
+    assert main([*TINY, *FAST, "--out", "b", "--resume"]) == 0
+    assert main([*TINY, *FAST, "--init", "nowhere", "--out", "c"]) == 2
+    assert "there is no run folder nowhere" in capsys.readouterr().err
+    assert not Path("c").exists()
+
+
 def test_a_full_disk_is_told_with_the_command_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (7000, before[1]))  # bytes a file: enough for all but the last checkpoint

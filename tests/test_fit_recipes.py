@@ -12,15 +12,20 @@ import torch
 from convatlas.catalogue import find
 from convatlas.data.augment import order
 from convatlas.dataset import Data, normalise
+from convatlas.errors import UserError
 from convatlas.evaluate import evaluate_split
+from convatlas.layers import on_meta
+from convatlas.recipe import Recipe
+from convatlas.recipes import find_recipe
 from convatlas.train import fit as module
 from convatlas.train.fit import Stopped
 from convatlas.train.loss import loss_of
 from convatlas.train.optimizers import clip_, make_optimizer
-from convatlas.train.run import open_run
+from convatlas.train.run import Run, open_run
 from convatlas.train.schedule import rate
+from convatlas.train.warm_start import plan_start
 
-from .test_fit import CHAIN, DROPPED, TINY, WRN, assert_equal_runs, at_step, interrupting, some, train, weights
+from .test_fit import CHAIN, DROPPED, TINY, WRN, assert_equal_runs, at_step, interrupting, same, some, train, weights
 
 KINDS: dict[str, dict[str, Any]] = {
     "momentum": {},
@@ -157,3 +162,85 @@ def test_shares_of_classes_are_a_target_too() -> None:
             for i in range(2)
         ]
         torch.testing.assert_close(loss_of(net, x, mixed, recipe)[0], sum(each) / 2)
+
+
+# a start from another run
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Run:
+    return train(tmp_path_factory.mktemp("source") / "run", data, replace(CHAIN, ema=0.5))
+
+
+def started(out: Path, data: Data, recipe: Recipe, **more: Any) -> tuple[Run, list[str]]:
+    """A run whose steps change nothing, and the notes that it gave."""
+    notes: list[str] = []
+    still = replace(recipe, lr=0.0, epochs=1, weight_decay=0.0)
+    run = train(out, data, still, say=lambda e: notes.append(e["text"]) if e["kind"] == "note" else None, **more)
+    return run, notes
+
+
+def test_a_run_begins_with_anothers_weights(tmp_path: Path, data: Data, source: Run) -> None:
+    run, notes = started(tmp_path, data, CHAIN, init=source)
+    assert same(run.weights("last"), source.weights())  # the averages of its best epoch
+    record = open_run(tmp_path).record["init"]
+    names = list(source.load().state_dict())
+    assert record == {"run": str(source.folder), "network": TINY, "taken": names, "left": []}
+    assert notes == [
+        f"begins with 4 of 4 tensors of {source.folder} ({TINY}, best): {', '.join(names)}; initialised anew: none"
+    ]
+
+
+def test_only_what_fits_and_is_asked_for_is_taken(tmp_path: Path, data: Data, source: Run) -> None:
+    wider = replace(CHAIN, net=(("widths", (6,)),))
+    with pytest.raises(UserError, match=r"no tensor of the network has the name and shape .* init=stem.* takes; give "):
+        started(tmp_path / "none", data, replace(wider, init=("stem.*",)), init=source)
+    assert not (tmp_path / "none").exists()
+    fresh = started(tmp_path / "fresh", data, CHAIN, seed=3)[0].weights("last")
+    run, notes = started(tmp_path / "some", data, replace(CHAIN, init=("stem.*", "nothing")), init=source, seed=3)
+    for name, tensor in run.weights("last").items():
+        assert torch.equal(tensor, (source.weights() if name.startswith("stem.") else fresh)[name]), name
+    assert run.record["init"]["taken"] == ["stem.conv1.weight", "stem.conv1.bias"]
+    assert "begins with 2 of 4 tensors of" in notes[0]
+    assert "initialised anew: head." in notes[0]
+
+
+def test_a_resume_has_its_weights_already(tmp_path: Path, data: Data, source: Run) -> None:
+    whole = train(tmp_path / "whole", data, CHAIN, init=source)
+    with pytest.raises(Stopped):
+        train(tmp_path / "run", data, CHAIN, init=source, say=interrupting(at_step(1, 3)))
+    with pytest.raises(UserError, match="a run that goes on has its weights; give --init to a new one, and leave it"):
+        train(tmp_path / "run", data, CHAIN, init=source, resume=True)
+    assert_equal_runs(train(tmp_path / "run", data, CHAIN, resume=True), whole)
+
+
+def test_a_killed_run_begins_with_them_again(tmp_path: Path, data: Data, source: Run) -> None:
+    """Before its first checkpoint, nothing else has them."""
+    whole = train(tmp_path / "whole", data, CHAIN, init=source)
+
+    def killed(event: dict[str, Any]) -> None:
+        if at_step(1, 2)(event):
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "run", data, CHAIN, init=source, say=killed)
+    assert_equal_runs(train(tmp_path / "run", data, CHAIN, resume=True), whole)
+
+
+def test_vgg_begins_with_layers_of_a(tmp_path: Path) -> None:
+    """Section 3.1.1: net A's first four convolutions and last three layers; what is between begins at random."""
+    recipe = find_recipe("vgg")
+    with on_meta():
+        a, e = (find(name).build() for name in ("vgg11", "vgg19"))
+    path = tmp_path / "a"
+    path.mkdir()
+    run = Run(path, {"network": "vgg11"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "weights", lambda self: a.state_dict())
+        taken = plan_start(run, e, recipe)["taken"]
+    layers = [name.removesuffix(".weight") for name in taken if name.endswith(".weight")]
+    assert layers == [
+        "stages.block1.conv1", "stages.block2.conv1", "stages.block3.conv1", "stages.block3.conv2",
+        "head.fc6", "head.fc7", "head.fc8",
+    ]  # fmt: skip
+    assert len(taken) == 14

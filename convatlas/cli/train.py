@@ -42,6 +42,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 (default auto: a GPU if any)"
     )
     parser.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
+    parser.add_argument(
+        "--init", metavar="RUN", help="a run to begin with the weights of: tensors of the same name and shape"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, with the same options")
     parser.add_argument(
         "--save-every", metavar="S", type=float, default=600.0, help="seconds between saves within an epoch (600)"
@@ -55,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from ..train.checkpoint import Unwritable
     from ..train.fit import Diverged, Stopped, fit
     from ..train.progress import progress
+    from ..train.run import open_run
 
     variant = find(args.network)
     recipe = choose_recipe(variant, args)
@@ -70,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
                 seed=args.seed,
                 device=args.device,
                 input=parse_input(args.input) if args.input else None,
+                init=open_run(args.init) if args.init else None,
                 resume=args.resume,
                 save_every_s=args.save_every,
                 say=say,

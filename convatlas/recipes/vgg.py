@@ -19,6 +19,7 @@ RECIPES = (
         weight_decay=5e-4,
         schedule="plateau",
         augment=("pad_crop:16", "flip"),
+        init=(*(f"stages.block{block}.conv{i}.*" for block, i in ((1, 1), (2, 1), (3, 1), (3, 2))), "head.fc*"),
         published="top-1 / top-5 error 25.6 / 8.1% (D, one test scale, Table 3)",
         departures=(
             "crops shifted by up to 16 pixels, not crops of images scaled to 256 ... 512 pixels; no colour noise",

@@ -22,6 +22,7 @@ from ..data.augment import augment, order
 from ..dataset import Data, normalise
 from ..errors import UserError
 from ..evaluate import evaluate_split, usual_topk
+from ..layers import on_meta
 from ..recipe import Recipe
 from . import checkpoint, optimizers
 from .average import Average
@@ -35,6 +36,7 @@ from .run import SCHEMA, Run, build, open_run
 from .schedule import rate
 from .signals import Signals
 from .state import Meter, State
+from .warm_start import plan_start, start_from
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch
 ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
@@ -63,6 +65,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     input: Shape | None = None,
+    init: Run | None = None,
     resume: bool = False,
     save_every_s: float = SAVE_EVERY_S,
     say: Say = quiet,
@@ -71,6 +74,7 @@ def fit(
 
     `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought.
     `seed` decides the weights, the order of the images, their augmentation and the dropout; torch is seeded with it.
+    `init` is a run to begin with the weights of, as far as names, shapes and `recipe.init` allow (see warm_start.py).
     `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
     uninterrupted run. `save_every_s` is the time between checkpoints within an epoch, which a kill may cost; at an
     epoch's end there is one always. `say` is told what happens (see progress.py).
@@ -81,6 +85,11 @@ def fit(
     place = choose_device(device)
     steps = steps_in_epoch(len(data.train), recipe.batch)
     record = describe(network, data, recipe, input, seed, place)
+    if init and resume:
+        raise UserError("a run that goes on has its weights; give --init to a new one, and leave it out with --resume")
+    if init:
+        with on_meta():
+            record["init"] = plan_start(init, try_build(record), recipe)
     folder = prepare(Path(out), record, resume)
     with locked(folder):
         checkpoint.clean(folder)
@@ -105,6 +114,8 @@ def train(
     keep_freed_memory()
     torch.manual_seed(seed)
     net = build(run.record).to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if "init" in run.record and not (run.folder / "last.safetensors").exists():
+        say(note(start_from(net, run.record["init"])))
     optimizer = optimizers.make_optimizer(net, recipe)
     average = Average(net, recipe.ema) if recipe.ema else None
     judged = average.net if average else net
@@ -256,7 +267,7 @@ def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> 
         checkpoint.write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return Run(out, record)
     run = open_run(out)
-    if found := differences({**run.record, "machine": None}, {**record, "machine": None}):
+    if found := differences({**run.record, "machine": None, "init": None}, {**record, "machine": None, "init": None}):
         raise UserError(
             f"the run in {out} is another one: {'; '.join(found)}; resume it as it was begun, or give another --out"
         )
@@ -265,9 +276,9 @@ def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> 
     return run
 
 
-def try_build(record: dict[str, Any]) -> None:
+def try_build(record: dict[str, Any]) -> nn.Module:
     try:
-        build(record)
+        return build(record)
     except UserError:
         raise
     except Exception as error:  # a constructor trusts its options, which here may be a user's

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..catalogue import find
 from ..errors import UserError, unknown
@@ -63,16 +64,19 @@ class Run:
 
         Raises UserError when there is no such checkpoint yet, or when it does not fit the network exactly.
         """
-        if which not in WHICH:
-            raise unknown("checkpoint", which, WHICH)
-        path = self.folder / f"{which}.safetensors"
-        tensors, _ = checkpoint.load(path)
         net = build(self.record)
         try:
-            net.load_state_dict(averaged(tensors), strict=True)
+            net.load_state_dict(self.weights(which), strict=True)
         except RuntimeError as error:
+            path = self.folder / f"{which}.safetensors"
             raise UserError(f"{path} does not fit {self.network}: {' '.join(str(error).split())}") from error
         return net.to(device).eval()
+
+    def weights(self, which: str = "best") -> dict[str, Tensor]:
+        """The tensors that `load` gives the network, by their names in its state dict, on the CPU."""
+        if which not in WHICH:
+            raise unknown("checkpoint", which, WHICH)
+        return averaged(checkpoint.load(self.folder / f"{which}.safetensors")[0])
 
 
 def build(record: dict[str, Any]) -> ConvNet:

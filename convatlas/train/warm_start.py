@@ -1,0 +1,54 @@
+"""A start from another run's weights: VGG's deeper networks from its shallow one, or any network from a like one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from ..recipe import Recipe
+from .run import Run, open_run
+
+SHOWN = 4  # names in a line of text
+
+
+def plan_start(source: Run, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """For run.json: which tensors of the new network begin as those of the source's best epoch, and which do not.
+
+    Taken is what has the same name and shape in both and a name that one of `recipe.init` matches ("head.*").
+    Raises UserError when that is nothing.
+    """
+    new, theirs = net.state_dict(), source.weights()
+    taken = [
+        name
+        for name, tensor in new.items()
+        if name in theirs and theirs[name].shape == tensor.shape and any(fnmatchcase(name, p) for p in recipe.init)
+    ]
+    if not taken:
+        raise UserError(
+            f"no tensor of the network has the name and shape of one in {source.folder} ({source.network}) and a name "
+            f"that init={','.join(recipe.init)} takes; give --init a run of a like network, or --set init=*"
+        )
+    left = [name for name in new if name not in set(taken)]
+    return {"run": str(source.folder), "network": source.network, "taken": taken, "left": left}
+
+
+@torch.no_grad()
+def start_from(net: nn.Module, plan: dict[str, Any]) -> str:
+    """Gives the network the tensors that the plan takes; says so."""
+    source, mine = open_run(plan["run"]).weights(), net.state_dict()
+    for name in plan["taken"]:
+        mine[name].copy_(source[name])
+    return (
+        f"begins with {len(plan['taken'])} of {len(mine)} tensors of {plan['run']} ({plan['network']}, best): "
+        f"{some(plan['taken'])}; initialised anew: {some(plan['left'])}"
+    )
+
+
+def some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN]) or "none"
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown

@@ -23,7 +23,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "convatlas/nets/resnet.py" in resnets
     assert "vgg16" not in resnets
     found = json.loads(output(capsys, "list", "vgg1*", "--json"))
-    assert {"vgg11", "vgg16", "vgg19"} <= {r["name"] for r in found}
+    assert {"vgg11", "vgg16", "vgg19"} <= {r["name"] for r in found["networks"]}
     assert "resnet50 " in output(capsys, "list", "ResNet-50")
 
 

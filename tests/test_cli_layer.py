@@ -86,7 +86,15 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(output(capsys, "conv --input 3x7x7 --filters 10 --kernel 3 --stride 3 --json"))
     assert record["formulas"].pop("macs") == "2*2*10 * 3*3*3"
     assert record == {
-        **{"layer": "conv", "input": [3, 7, 7], "output": [10, 2, 2], "params": 280, "weights": 270, "biases": 10},
+        **{
+            "schema": 1,
+            "layer": "conv",
+            "input": [3, 7, 7],
+            "output": [10, 2, 2],
+            "params": 280,
+            "weights": 270,
+            "biases": 10,
+        },
         **{"macs": 1080, "values": 40, "bytes": 160, "unused": [1, 1]},
         "formulas": {
             "height": "floor((7 + 2*0 - 3)/3) + 1 = 2",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from ..account.claims import counted, holds
-from ..account.rows import Account
-from ..catalogue import Claim
+from ..account.claims import holds
+from ..report.columns import CLAIMS, claim_cells
+from ..report.forms import claim_record
 from ..tables import claims, entry, index, load
 from .output import print_json, print_table
 
@@ -26,11 +25,11 @@ def run(args: argparse.Namespace) -> None:
     if args.gaps:
         checked = [row for row in checked if row[1].gap]
     if args.json:
-        print_json([record(name, claim, counts) for name, claim, counts in checked])
+        print_json({"claims": [claim_record(name, claim, counts) for name, claim, counts in checked]})
         return
     print_table(
-        ("network", "claim", "printed", "counted", "", "where"),
-        ((name, *cells(claim, counts)) for name, claim, counts in checked),
+        ("network", *CLAIMS),
+        ((name, *claim_cells(claim, counts)) for name, claim, counts in checked),
         left=6,
     )
     verdicts = [holds(claim, counts) for _, claim, counts in checked]
@@ -38,15 +37,3 @@ def run(args: argparse.Namespace) -> None:
         f"{len(checked)} figures: {verdicts.count(True)} hold, {verdicts.count(False)} do not and say why; "
         f"{verdicts.count(None)} are published results, which counting cannot check."
     )
-
-
-def cells(claim: Claim, counts: Account) -> tuple[str, ...]:
-    """A claim's columns: what, printed, counted, verdict, where."""
-    ours = counted(claim, counts)
-    if ours is None:
-        return claim.what, claim.printed, "", "published", claim.where
-    return claim.what, claim.printed, f"{ours:,}", "holds" if holds(claim, counts) else f"gap: {claim.gap}", claim.where
-
-
-def record(name: str, claim: Claim, counts: Account) -> dict[str, Any]:
-    return {"network": name, **vars(claim), "counted": counted(claim, counts), "holds": holds(claim, counts)}

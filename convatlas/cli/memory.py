@@ -158,7 +158,6 @@ def to_json(m: Memory, cut: Checkpointed | None, limit: int | None) -> dict[str,
         "drawn",
     )
     return {
-        "schema": 1,
         **{k: getattr(m, k) for k in plain},
         "limit": limit,
         "images": at(m.images),

@@ -1,15 +1,17 @@
-"""Tables on the terminal, as Markdown and as CSV."""
+"""What verbs print, and how they read an image size."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import UserError
+from ..report.columns import size
+from ..report.forms import json_text
+from ..report.tables import WIDE, rich_table
+
+__all__ = ["parse_input", "print_json", "print_table", "size"]
 
 
 def parse_input(text: str) -> tuple[int, int, int]:
@@ -21,35 +23,13 @@ def parse_input(text: str) -> tuple[int, int, int]:
     return c, h, w
 
 
-def print_json(record: Any) -> None:
-    print(json.dumps(record, indent=2, ensure_ascii=False))
-
-
-def size(shape: Iterable[int]) -> str:
-    return "x".join(map(str, shape))
+def print_json(record: dict[str, Any]) -> None:
+    print(json_text(record))
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
     """A rich table; the first `left` columns are text, the others numbers. Unlimited width when not on a terminal."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    width = None if sys.stdout.isatty() else 10_000  # a file or a pipe gets every line whole
-    Console(width=width, highlight=False, markup=False).print(table)
-
-
-def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    rule = ["---" if i < left else "---:" for i in range(len(headers))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (headers, rule, *rows))
-
-
-def csv_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows((headers, *rows))
-    return out.getvalue().rstrip("\n")
+    width = None if sys.stdout.isatty() else WIDE
+    Console(width=width, highlight=False, markup=False).print(rich_table(headers, rows, left))

@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import re
 from decimal import Decimal
-from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from .. import report
 from ..account.claims import holds
-from ..account.rows import LEVELS, Account, Row
+from ..account.rows import LEVELS, Account
 from ..catalogue import Claim
 from ..errors import UserError
+from ..report.columns import CLAIMS, COSTS, claim_cells, input_row
+from ..report.forms import heading, summary
 from ..tables import claims, entry, load
-from .claims import cells as claim_cells
-from .claims import record as claim_record
-from .output import csv_table, markdown_table, parse_input, print_json, print_table, size
+from .output import parse_input, print_json, print_table
 
 HELP = "show one network: paper, file, claims, and what each layer costs"
-HEADERS = ("layer", "operation", "output", "kernel", "weights", "parameters", "multiply-adds", "values", "bytes")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -47,24 +46,29 @@ def run(args: argparse.Namespace) -> None:
         return
     stock = args.input is None and args.classes is None and args.batch == 1
     counts = load(record["name"]) if stock else recount(record["name"], args)
-    rows = counts.table(args.level)
     if args.epoch is not None and args.epoch < 1:
         raise UserError(f"--epoch {args.epoch} is no number of images; give a whole number of at least 1")
     told = by_convention(record["name"], args) if args.convention else None
     if args.csv:
-        print(csv_table(HEADERS, (cells(r, counts, exact=True) for r in rows)))
+        print(report.csv(counts, args.level))
     elif args.json:
-        print_json(to_json(record, counts, rows, stock) | ({"convention": told._asdict()} if told else {}))
+        print_json(report.record(counts, args.level) | ({"convention": told._asdict()} if told else {}))
     elif args.md:
-        print(f"# {record['name']}\n\n{heading(record)}\n")
-        print(markdown_table(HEADERS, (cells(r, counts) for r in (input_row(counts), *rows)), left=4), end="\n\n")
-        print("\n".join(summary(counts, told, args.epoch)))
+        print(report.markdown(counts, args.level))
     else:
-        print(heading(record))
+        print("\n".join(heading(counts)))
         if stock:
             print_claims(claims(record["name"]), counts)
-        print_table(HEADERS, (cells(r, counts) for r in (input_row(counts), *rows)), left=4)
-        print("\n".join(summary(counts, told, args.epoch)))
+        rows = (COSTS.cells(row, counts, False) for row in (input_row(counts), *counts.table(args.level)))
+        print_table(COSTS.headers, rows, COSTS.left)
+        print("\n".join(summary(counts)))
+    if args.json or args.csv:
+        return
+    if args.epoch:
+        macs = counts.totals.training_macs // counts.batch * args.epoch
+        print(f"  training       {macs:,} in an epoch of {args.epoch:,} images")
+    if told:
+        print(f"  convention     {told.total:,} {told.unit}, as {told.tool} counts (`reconcile` says why)")
 
 
 def recount(name: str, args: argparse.Namespace) -> Account:
@@ -117,92 +121,12 @@ def parse_macs(text: str) -> int:
     return int(Decimal(re.sub("[_,]", "", found[1])) * 1000 ** " KMGT".index(found[2].upper() or " "))
 
 
-def heading(record: dict[str, Any]) -> str:
-    paper = record["paper"]
-    lines = [
-        f"{record['name']}: {paper['title']} ({paper['authors']}, {paper['year']}), {paper['url']}",
-        *([record["note"]] if record["note"] else []),
-        f"file {record['file']}" + (f", recipe {record['recipe']}" if record["recipe"] else ""),
-    ]
-    return "\n".join(lines)
-
-
 def print_claims(made: list[Claim], counts: Account) -> None:
     """The claims about the whole network; those about single layers in a line (`convatlas claims` has them all)."""
     whole = [c for c in made if " " not in c.what]
     if whole:
-        print_table(("claim", "printed", "counted", "", "where"), (claim_cells(c, counts) for c in whole), left=5)
+        print_table(CLAIMS, (claim_cells(c, counts) for c in whole), left=5)
     layers = [c for c in made if " " in c.what]
     if layers:
         held = sum(bool(holds(c, counts)) for c in layers)
         print(f"{held} of {len(layers)} figures printed of single layers hold (`convatlas claims {counts.name}`).")
-
-
-def input_row(counts: Account) -> Row:
-    return Row("input", "", counts.input, activations=counts.batch * prod(counts.input))
-
-
-def cells(row: Row, counts: Account, exact: bool = False) -> tuple[str, ...]:
-    """One row's columns; with `exact`, numbers without separators and units, for programs."""
-    number = str if exact else "{:,}".format
-    stored = row.activations * counts.value_bytes
-    return (
-        row.path,
-        row.op,
-        size(row.shape),
-        geometry(row),
-        number(row.weights),
-        number(row.params),
-        number(row.macs),
-        number(row.activations),
-        number(stored),
-    )
-
-
-def geometry(row: Row) -> str:
-    """Kernel/stride/padding as papers write them: "3x3/2 pad 1", with the groups where there are several."""
-    if not row.kernel:
-        return ""
-    pad = row.padding if isinstance(row.padding, str) else _short(row.padding)
-    groups = f" groups {row.groups}" if row.groups > 1 else ""
-    return f"{size(row.kernel)}/{_short(row.stride)} pad {pad}{groups}"
-
-
-def _short(pair: tuple[int, ...]) -> str:
-    return str(pair[0]) if len(set(pair)) == 1 else size(pair)
-
-
-def summary(counts: Account, told: Told | None = None, epoch: int | None = None) -> list[str]:
-    t = counts.totals
-    stored, kept = t.activations * counts.value_bytes, t.pointwise_activations * counts.value_bytes
-    images = "an image" if counts.batch == 1 else f"{counts.batch} images"
-    lines = [
-        f"For {images} of {size(counts.input)}:",
-        f"  parameters     {t.params:,} ({t.weights:,} without biases), {t.params * counts.value_bytes / 1e6:,.2f} MB",
-        f"  multiply-adds  {t.macs:,} (convolutions and matrix products; no biases, batch norm, pooling, activations)",
-        f"                 {t.training_macs:,} in training, forward and backward; depth {counts.depth}",
-        f"  activations    {t.activations:,} values, {stored / 1e6:,.2f} MB (the input and every layer's output;",
-        f"                 outputs of ReLU, batch norm, additions kept as well: {kept / 1e6:,.2f} MB more)",
-    ]
-    if epoch:
-        lines.insert(3, f"                 {t.training_macs // counts.batch * epoch:,} in an epoch of {epoch:,} images")
-    if told:
-        lines.append(f"  convention     {told.total:,} {told.unit}, as {told.tool} counts (`reconcile` says why)")
-    for path, n in counts.idle:
-        lines.append(f"  not counted    {path}: {n:,} parameters that this pass does not use")
-    if counts.uncounted:
-        lines.append(f"  PARTIAL: no rule for {', '.join(counts.uncounted)}")
-    return lines
-
-
-def to_json(record: dict[str, Any], counts: Account, rows: tuple[Row, ...], stock: bool) -> dict[str, Any]:
-    return {
-        **{k: record[k] for k in ("name", "family", "file", "paper", "note", "recipe")},
-        **({"claims": [claim_record(record["name"], c, counts) for c in claims(record["name"])]} if stock else {}),
-        "input": counts.input,
-        "batch": counts.batch,
-        "totals": counts.to_json()["totals"],
-        "idle": dict(counts.idle),
-        "uncounted": counts.uncounted,
-        "rows": [vars(r) | {"params": r.params, "bytes": r.activations * counts.value_bytes} for r in rows],
-    }

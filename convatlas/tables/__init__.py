@@ -49,6 +49,7 @@ def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
         "aliases": list(variant.aliases),
         "claims": [vars(claim) for claim in variant.claims],
         "totals": counted.to_json()["totals"],
+        "multiplied_activations": sum(r.activations for r in counted.rows if r.macs),
     }
 
 

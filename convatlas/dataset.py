@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from .preprocess import Preprocess
 
 Shape = tuple[int, int, int]  # C x H x W
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels of an image
 CACHE_BYTES = 1 << 30  # a memory split that was resized is kept whole up to this size
 SAMPLE = 512  # images that statistics are taken of where the set is not in memory
 LONGEST = 16  # of an image longer than so many times its width, the middle is taken before it is scaled
@@ -24,6 +25,12 @@ RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+
+
+class Windows(Protocol):
+    """A view of the images (data/augment/views.py): which window of each is taken."""
+
+    def windows(self, indices: Tensor) -> list[Callable[[int, int], Box]]: ...
 
 
 class Split(Protocol):
@@ -36,8 +43,9 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess) -> Tensor:
-        """The images at `indices` as uint8 (n, C, H, W), their geometry as `preprocess` says."""
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
+        """The images at `indices` as uint8 (n, C, H, W): their geometry as `preprocess` says, or the view's windows,
+        scaled to H x W."""
         ...
 
 
@@ -83,9 +91,11 @@ class MemorySplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess) -> Tensor:
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
         """The images at `indices` as uint8 (n, C, H, W); reshaped once for all when the whole split is small enough."""
         at = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
+        if view is not None:
+            return cut(self.images[at], view.windows(at), preprocess)
         c, h, w = preprocess.input
         if len(self) * c * h * w > CACHE_BYTES:
             return geometry(self.images[at], preprocess)
@@ -115,6 +125,19 @@ def geometry(images: Tensor, preprocess: Preprocess) -> Tensor:
         shrink = min(height / h, width / w, 1.0)
         size = (max(round(h * shrink), 1), max(round(w * shrink), 1))
         images = window(resize(images, size, preprocess.interpolation), (height, width), preprocess.background)
+    return images.flip(1) if preprocess.order == "BGR" and channels == 3 else images
+
+
+def cut(images: Tensor, windows: Sequence[Callable[[int, int], Box]], preprocess: Preprocess) -> Tensor:
+    """Of each image, uint8 (n, C, h, w), its window, scaled to H x W: uint8 (n, C', H, W)."""
+    channels, height, width = preprocess.input
+    images = recolour(images, channels)
+    boxes = [window(*images.shape[2:]) for window in windows]
+    cuts = [
+        resize(image[None, :, top:bottom, left:right], (height, width), preprocess.interpolation)
+        for image, (left, top, right, bottom) in zip(images, boxes, strict=True)
+    ]
+    images = torch.cat([images.new_empty(0, channels, height, width), *cuts])
     return images.flip(1) if preprocess.order == "BGR" and channels == 3 else images
 
 
@@ -195,9 +218,32 @@ def checksum(images: Tensor, labels: Tensor) -> str:
 
 
 def sample_statistics(split: Split, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """`statistics` of a split in memory; of another, of at most SAMPLE images, evenly spaced, cropped to 224 px."""
+    """`statistics` of the pixels of `sample`."""
+    return statistics(sample(split, channels))
+
+
+def sample(split: Split, channels: int) -> Tensor:
+    """All images of a split in memory; of another, at most SAMPLE, evenly spaced, cropped to 224 px: uint8."""
     if isinstance(split, MemorySplit):
-        return statistics(recolour(split.images, channels))
+        return recolour(split.images, channels)
     at = torch.linspace(0, len(split) - 1, min(SAMPLE, len(split))).round().long()
     plain = Preprocess((channels, 224, 224), (0.0,) * channels, (1.0,) * channels, fit="crop", resize=256)
-    return statistics(split.fetch(at, plain))
+    return split.fetch(at, plain)
+
+
+def principal_axes(images: Tensor) -> Tensor:
+    """The principal axes of the colours of uint8 images (n, C, H, W), longest first, as rows: float64 (C, C).
+
+    Each is as long as the pixels' standard deviation along it, in levels, and its largest entry is positive.
+    """
+    channels = images.shape[1]
+    total, products = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, channels, dtype=torch.float64)
+    for part in images.split(1000):
+        colours = part.transpose(0, 1).flatten(1).double()
+        total += colours.sum(1)
+        products += colours @ colours.T
+    pixels = images.numel() / channels
+    mean = total / pixels
+    values, vectors = torch.linalg.eigh(products / pixels - mean[:, None] * mean)
+    axes = (vectors * values.clamp(min=0).sqrt()).T.flip(0)
+    return axes * torch.where(axes.gather(1, axes.abs().argmax(1, keepdim=True)) < 0, -1.0, 1.0)

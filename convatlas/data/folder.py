@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dataset import Data, geometry, sample_statistics
+from ..dataset import Box, Data, Windows, cut, geometry, sample_statistics
 from ..errors import UserError
 from ..preprocess import Preprocess
 from .image import SUFFIXES, open_image, read_image
@@ -37,11 +37,17 @@ class FolderSplit:
     def __len__(self) -> int:
         return len(self.files)
 
-    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess) -> Tensor:
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
         """The images at `indices` as uint8 (n, C, H, W). Raises UserError, naming the file, for one that is broken."""
-        files = [self.files[i] for i in torch.as_tensor(indices, dtype=torch.int64).tolist()]
+        at = torch.as_tensor(indices, dtype=torch.int64)
+        windows = [None] * len(at) if view is None else view.windows(at)
+
+        def read(i: int, window: Callable[[int, int], Box] | None) -> Tensor:
+            image = read_image(self.files[i], preprocess.input[0])[None]
+            return geometry(image, preprocess) if window is None else cut(image, [window], preprocess)
+
         with ThreadPoolExecutor(THREADS) as pool:
-            images = pool.map(lambda file: geometry(read_image(file, preprocess.input[0])[None], preprocess), files)
+            images = pool.map(read, at.tolist(), windows)
             return torch.cat([torch.empty(0, *preprocess.input, dtype=torch.uint8), *images])
 
 

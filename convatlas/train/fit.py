@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .. import plots
 from ..catalogue import Shape, Variant, find
 from ..data import preprocess_for
-from ..data.augment import augment, order
+from ..data.augment import Colours, augment, mix, order, view_of
 from ..dataset import Data, normalise
 from ..errors import UserError
 from ..evaluate import evaluate_split, usual_topk
@@ -110,6 +110,7 @@ def train(
 ) -> Run:
     """The loop."""
     preprocess, labels = run.preprocess, data.train.labels.to(place)
+    colours = Colours.from_json(run.record["colours"])
 
     keep_freed_memory()
     torch.manual_seed(seed)
@@ -129,12 +130,14 @@ def train(
         for epoch in range(state.epoch, recipe.epochs):
             net.train()
             shuffled = order(len(data.train), seed=seed, epoch=epoch)
+            view = view_of(recipe.augment, preprocess.input[1:], seed=seed, epoch=epoch)
             meter = Meter(state)
             for step in range(state.step, steps):
                 indices = shuffled[step * recipe.batch : (step + 1) * recipe.batch]
-                images = data.train.fetch(indices, preprocess).to(place)
-                images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch)
+                images = data.train.fetch(indices, preprocess, view).to(place)
+                images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
                 x, y = normalise(images, preprocess), labels[indices]
+                x, target = mix(x, y, indices, ops=recipe.augment, classes=len(data.classes), seed=seed, epoch=epoch)
                 lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
@@ -142,7 +145,7 @@ def train(
                     net.set_progress((epoch * steps + step) / (recipe.epochs * steps))
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
                 with autocast:
-                    loss, logits = loss_of(net, x, y, recipe)
+                    loss, logits = loss_of(net, x, target, recipe)
                 meter.add(loss, logits, y)
                 loss.backward()
                 if bad := meter.read() or bad_gradient(net):  # before the update
@@ -223,13 +226,16 @@ def describe(
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
     shape = input or (len(data.mean), *variant.input[1:])
+    preprocess = preprocess_for(data, shape)
+    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # refuses a view that does not fit
     record = {
         "schema": SCHEMA,
         "network": variant.name,
         "build": {**own, "input": shape, "classes": len(data.classes), **dict(recipe.net)},
         "recipe": recipe.to_json(),
         "data": data.provenance,
-        "preprocess": preprocess_for(data, shape).to_json(),
+        "preprocess": preprocess.to_json(),
+        "colours": asdict(Colours.of(data.train, preprocess, recipe.augment)),
         "classes": data.classes,
         "seed": seed,
         "machine": describe_machine(device),

@@ -1,0 +1,79 @@
+"""Batched augmentation on the images' device, keyed by (seed, epoch, index): see keys.py.
+
+Three kinds, in this order (recipe.AUGMENTATIONS): a view, taken while images are read (views.py); operations on the
+uint8 pixels of a batch (`augment`); a mix of the normalised images with one another (mix.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...dataset import Split, principal_axes, sample
+from ...preprocess import Preprocess
+from ...recipe import MIXES, VIEWS, operation
+from .colour import lighting, photometric
+from .geometry import cutout, flip, pad_crop
+from .keys import draw, order
+from .mix import mix, mix_with, partners
+from .policies import POLICIES, follow
+from .views import View, view_of
+
+__all__ = ["Colours", "View", "augment", "draw", "mix", "mix_with", "order", "partners", "view_of"]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The colours of the training pixels, in levels 0 to 255, for the operations that need them."""
+
+    mean: tuple[int, ...] = (0,)  # each channel's, rounded
+    axes: tuple[tuple[float, ...], ...] = ()  # the principal axes as rows, each of the length of the deviation along it
+
+    @classmethod
+    def of(cls, split: Split, preprocess: Preprocess, ops: Sequence[str]) -> Colours:
+        """Those of the split's images as `preprocess` has them; the axes only where `ops` need them."""
+        mean = tuple(round(m * preprocess.scale) for m in preprocess.mean)
+        if not any(operation(op)[0] == "lighting" for op in ops):
+            return cls(mean)
+        axes = principal_axes(sample(split, preprocess.input[0]))
+        return cls(mean, tuple(tuple(round(v, 4) for v in axis) for axis in axes.tolist()))
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Colours:
+        return cls(tuple(record["mean"]), tuple(map(tuple, record["axes"])))
+
+
+def augment(
+    images: Tensor, indices: Tensor, *, ops: Sequence[str], seed: int, epoch: int, colours: Colours | None = None
+) -> Tensor:
+    """uint8 images (n, C, H, W), augmented in the order of `ops` (recipe.AUGMENTATIONS) that are of pixels.
+
+    `indices` (n,) are the images' indices in their split. `colours` are those of its pixels, which "lighting" needs,
+    and which fill what "cutout" and AutoAugment leave free (black without).
+    """
+    indices = indices.to(images.device)
+    colours = colours or Colours()
+    for op in ops:
+        name, arguments = operation(op)
+        if name in VIEWS or name in MIXES:
+            continue
+        if name == "pad_crop":
+            images = pad_crop(images, indices, int(arguments[0]), seed, epoch)
+        elif name == "flip":
+            images = flip(images, indices, seed, epoch)
+        elif name == "photometric":
+            images = photometric(images, indices, arguments[0], seed, epoch)
+        elif name == "lighting":
+            assert colours.axes, "lighting needs the axes of the training pixels' colours"
+            axes = torch.tensor(colours.axes, dtype=torch.float64)
+            images = lighting(images, indices, arguments[0], axes, seed, epoch)
+        elif name == "cutout":
+            images = cutout(images, indices, int(arguments[0]), colours.mean, seed, epoch)
+        else:
+            assert name in POLICIES, name
+            images = follow(name, images, indices, colours.mean, seed, epoch)
+    return images

@@ -1,0 +1,143 @@
+"""What pixels become: Pillow's ImageEnhance and ImageOps, on batches of uint8 (n, C, H, W), a strength for each image.
+
+The pixels are Pillow's own, bit for bit: Howard (2013) and Cubuk et al. (2018) define their operations by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...dataset import recolour
+from .keys import Draw, draw, normal, uniform
+
+ORDERS = tuple(permutations(range(3)))
+
+
+def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epoch: int) -> Tensor:
+    """Brightness, contrast and saturation, each by a factor of 1 - strength to 1 + strength, in any order.
+
+    Howard (2013), "Some Improvements on Deep Convolutional Neural Network Based Image Classification", section 2.2:
+    0.5 to 1.5 by the Python Imaging Library. GoogLeNet (Szegedy et al., 2014, section 6) found it useful.
+    """
+    sequence = draw(indices, len(ORDERS), seed, epoch, Draw.PHOTOMETRIC)
+    factors = [uniform(indices, seed, epoch, Draw.PHOTOMETRIC + 1 + i, 1 - strength, 1 + strength) for i in range(3)]
+    for place in range(3):
+        which = torch.tensor([row[place] for row in ORDERS], device=images.device)[sequence]
+        for i, enhance in enumerate((brightness, contrast, saturation)):
+            images = where(which == i, enhance, images, factors[i])
+    return images
+
+
+def where(chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], images: Tensor, values: Tensor) -> Tensor:
+    """`change(images, values)` of the chosen images alone; the others as they are."""
+    at = chosen.nonzero()[:, 0]
+    return images.index_copy(0, at, change(images[at], values[at])) if len(at) else images
+
+
+def lighting(images: Tensor, indices: Tensor, std: float, axes: Tensor, seed: int, epoch: int) -> Tensor:
+    """One colour added to all pixels of an image: along each principal axis of the training pixels' colours, a normal
+    number times `std` times the pixels' standard deviation along it (`axes`: the axes as rows times that, in levels).
+
+    Krizhevsky et al. (2012), section 4.1. They print the eigenvalue; their program (cuda-convnet: color_stdevs) takes
+    the standard deviation, which alone does not depend on the unit of the pixels. Rounded to whole levels.
+    """
+    axes = axes.to(images.device, torch.float64)
+    amounts = torch.stack([normal(indices, seed, epoch, Draw.LIGHTING + i) for i in range(len(axes))], 1)
+    added = (std * amounts @ axes).round()[:, :, None, None]
+    return (images.to(torch.int32) + added.to(torch.int32)).clamp_(0, 255).to(torch.uint8)
+
+
+# ImageEnhance: the image blended with a degenerate one; factor 0 gives that, 1 the image, 2 the image the other way
+
+
+def brightness(images: Tensor, factors: Tensor) -> Tensor:
+    """Blended with black."""
+    return blend(torch.zeros_like(images[:, :, :1, :1]), images, factors)
+
+
+def contrast(images: Tensor, factors: Tensor) -> Tensor:
+    """Blended with the mean of the image's luma."""
+    mean = (recolour(images, 1).flatten(1).double().mean(1) + 0.5).floor().to(torch.uint8)
+    return blend(mean[:, None, None, None], images, factors)
+
+
+def saturation(images: Tensor, factors: Tensor) -> Tensor:
+    """Blended with the image's luma."""
+    return blend(recolour(images, 1), images, factors)
+
+
+def sharpness(images: Tensor, factors: Tensor) -> Tensor:
+    """Blended with the image smoothed, the pixels at its edge left as they are."""
+    if min(images.shape[2:]) < 3:
+        return images
+    kernel = torch.ones(1, 1, 3, 3, device=images.device)
+    kernel[0, 0, 1, 1] = 5
+    middle = F.conv2d(images.flatten(0, 1)[:, None].float(), kernel).view(
+        *images.shape[:2], *middle_of(images).shape[2:]
+    )
+    smooth = images.clone()
+    middle_of(smooth).copy_(((2 * middle.to(torch.int32) + 13) // 26).to(torch.uint8))  # rounded, of thirteenths
+    return blend(smooth, images, factors)
+
+
+def middle_of(images: Tensor) -> Tensor:
+    return images[:, :, 1:-1, 1:-1]
+
+
+def blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:
+    """degenerate + factor * (image - degenerate), cut off below whole levels, in float32 as Pillow does."""
+    factors = factors.to(images.device, torch.float32)[:, None, None, None]
+    low = degenerate.float()
+    return (low + factors * (images.float() - low)).clamp_(0, 255).to(torch.uint8)
+
+
+# ImageOps: a table of 256 levels, for all images or for each and each of its channels
+
+
+def invert(images: Tensor) -> Tensor:
+    return 255 - images
+
+
+def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
+    """Levels from the threshold up inverted."""
+    return torch.where(images < thresholds.to(images.device)[:, None, None, None], images, 255 - images)
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """So many of a level's high bits kept."""
+    masks = (0xFF << (8 - bits.long())) & 0xFF
+    return images & masks.to(images.device, torch.uint8)[:, None, None, None]
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Each channel stretched to 0 ... 255."""
+    low, high = (extreme.double() for extreme in images.flatten(2).aminmax(dim=2))
+    scale = torch.full_like(low, 255) / (high - low)  # `255 / x` would be the reciprocal, times 255
+    levels = torch.arange(256, dtype=torch.float64, device=images.device) * scale[..., None] - (low * scale)[..., None]
+    return look_up(images, torch.where((high > low)[..., None], levels.clamp(0, 255), identity(images).double()))
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Each channel's levels spread so that all come about as often."""
+    n, channels, _, _ = images.shape
+    counts = torch.zeros(n, channels, 256, dtype=torch.int64, device=images.device)
+    counts.scatter_add_(2, images.flatten(2).long(), torch.ones_like(images.flatten(2), dtype=torch.int64))
+    highest = images.flatten(2).amax(2).long()[..., None]
+    step = (counts.sum(2, keepdim=True) - counts.gather(2, highest)) // 255
+    below = counts.cumsum(2) - counts
+    table = (step // 2 + below) // step.clamp(min=1)
+    return look_up(images, torch.where(step > 0, table.clamp(max=255), identity(images)))
+
+
+def identity(images: Tensor) -> Tensor:
+    return torch.arange(256, device=images.device)
+
+
+def look_up(images: Tensor, tables: Tensor) -> Tensor:
+    """Each level replaced by what stands in its place in the table (n, C, 256) of its channel."""
+    return tables.to(torch.uint8).gather(2, images.flatten(2).long()).view_as(images)

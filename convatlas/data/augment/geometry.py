@@ -1,0 +1,85 @@
+"""Where pixels go: crops, mirror images, holes, and Pillow's affine transforms, on batches of uint8 (n, C, H, W)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .keys import Draw, draw
+
+Fill = tuple[int, ...]  # a level for each channel, or one for all
+
+
+def pad_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
+    """Each side padded with `pad` zeros, and the original size cropped anywhere."""
+    top = draw(indices, 2 * pad + 1, seed, epoch, Draw.ROWS)
+    left = draw(indices, 2 * pad + 1, seed, epoch, Draw.COLUMNS)
+    windows = F.pad(images, (pad,) * 4).unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)  # a view
+    return windows[torch.arange(len(images), device=images.device), :, top, left]  # of n, C, tops, lefts, H, W
+
+
+def flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
+    """Mirrored left to right, half of the time."""
+    mirrored = draw(indices, 2, seed, epoch, Draw.FLIP).bool()
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def cutout(images: Tensor, indices: Tensor, side: int, fill: Fill, seed: int, epoch: int) -> Tensor:
+    """A square of `side` pixels filled, its centre anywhere in the image (DeVries and Taylor, 2017, section 3.2)."""
+    h, w = images.shape[2:]
+    row = draw(indices, h, seed, epoch, Draw.CUTOUT)
+    column = draw(indices, w, seed, epoch, Draw.CUTOUT + 1)
+    return torch.where(squares(row, column, side, side, h, w), colour(fill, images), images)
+
+
+def squares(row: Tensor, column: Tensor, high: int | Tensor, wide: int | Tensor, h: int, w: int) -> Tensor:
+    """bool (n, 1, h, w): the rectangle `high` x `wide` about each centre, cut off where the image ends."""
+    above = between(torch.arange(h, device=row.device), row, high)
+    beside = between(torch.arange(w, device=row.device), column, wide)
+    return above[:, None, :, None] & beside[:, None, None, :]
+
+
+def between(at: Tensor, centre: Tensor, length: int | Tensor) -> Tensor:
+    """bool (n, len(at)): within `length` places about each centre (n,), the place before it one more than after."""
+    length = torch.as_tensor(length, device=at.device).expand(len(centre))
+    first = centre - torch.div(length, 2, rounding_mode="floor")
+    return (at >= first[:, None]) & (at < (first + length)[:, None])
+
+
+def colour(fill: Fill, images: Tensor) -> Tensor:
+    """`fill` as uint8 (1, C, 1, 1)."""
+    return torch.tensor(fill, dtype=torch.uint8, device=images.device).expand(images.shape[1])[None, :, None, None]
+
+
+def affine(images: Tensor, matrices: Tensor, fill: Fill) -> Tensor:
+    """Pillow's nearest-neighbour Image.transform: pixel (x, y) of the result is that of the image at
+    (a x + b y + c, d x + e y + f), both measured at pixel centres, for each row of `matrices`, float64 (n, 6);
+    `fill` where that lies outside. In Pillow's own 16-bit fixed point, so that the pixels are the same.
+    """
+    _, channels, h, w = images.shape
+    a, b, c, d, e, f = matrices.to(images.device).unbind(1)
+    ys, xs = (torch.arange(n, device=images.device) for n in (h, w))
+
+    def source(along: Tensor, across: Tensor, start: Tensor) -> Tensor:  # int64 (n, h, w)
+        step, jump, first = (fixed(v)[:, None, None] for v in (along, across, start + along * 0.5 + across * 0.5))
+        return (first + jump * ys[:, None] + step * xs) >> 16
+
+    x, y = source(a, b, c), source(d, e, f)
+    inside = ((x >= 0) & (x < w) & (y >= 0) & (y < h))[:, None]
+    at = (y.clamp(0, h - 1) * w + x.clamp(0, w - 1)).flatten(1)[:, None].expand(-1, channels, -1)
+    return torch.where(inside, images.flatten(2).gather(2, at).view_as(images), colour(fill, images))
+
+
+def fixed(values: Tensor) -> Tensor:
+    return torch.floor(values * 65536.0 + 0.5).long()
+
+
+def rotation(degrees: float, h: int, w: int) -> tuple[float, ...]:
+    """The matrix of Pillow's Image.rotate, counter-clockwise about the centre."""
+    angle = -math.radians(degrees % 360)
+    a, b, d, e = (round(v, 15) for v in (math.cos(angle), math.sin(angle), -math.sin(angle), math.cos(angle)))
+    x, y = w / 2, h / 2
+    return a, b, x - a * x - b * y, d, e, y - d * x - e * y

@@ -1,0 +1,84 @@
+"""Views: which window of the stored image is taken, and scaled to the network's size; keyed as augmentation is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ...dataset import Box
+from ...errors import UserError
+from ...recipe import VIEWS, operation
+from .keys import Draw, uniform
+
+TRIES = 10
+NARROWEST, WIDEST = 3 / 4, 4 / 3  # width / height
+
+
+@dataclass(frozen=True)
+class View:
+    """One epoch's windows for a network of `size` (height, width). The images' own indices key them."""
+
+    op: str
+    size: tuple[int, int]
+    seed: int
+    epoch: int
+
+    def windows(self, indices: Tensor) -> list[Callable[[int, int], Box]]:
+        """For each index (n,) the function from its image's height and width to the window."""
+        name, (low, high) = operation(self.op)
+        area = name == "area_crop"
+        numbers = torch.arange(Draw.AREA, Draw.AREA + 4 * TRIES) if area else torch.arange(Draw.SCALE, Draw.SCALE + 3)
+        rows = uniform(indices.cpu()[:, None], self.seed, self.epoch, numbers).tolist()
+        if area:
+            return [partial(area_window, draws, low, high) for draws in rows]
+        return [partial(scale_window, draws, round(low), round(high), self.size) for draws in rows]
+
+
+def view_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: int) -> View | None:
+    """The epoch's view by `ops` (Recipe.augment), where they have one.
+
+    Raises UserError where images of that scale cannot hold a window of `size` (height, width).
+    """
+    if not ops or operation(ops[0])[0] not in VIEWS:
+        return None
+    name, arguments = operation(ops[0])
+    if name == "scale_crop" and arguments[0] < max(size):
+        least = max(size)
+        raise UserError(
+            f"augmentation {ops[0]!r} scales images too small to crop {size[0]}x{size[1]} pixels from; "
+            f"give scale_crop:{least}:{max(least, round(arguments[1]))} or more"
+        )
+    return View(ops[0], size, seed, epoch)
+
+
+def area_window(draws: list[float], low: float, high: float, h: int, w: int) -> Box:
+    """`low` to `high` of the area, 3/4 to 4/3 as wide as high (evenly spread logarithms), anywhere in h x w.
+
+    Ten tries, and then the largest window of a legal aspect, in the middle. Szegedy et al. (2014), section 6.
+    """
+    for i in range(0, 4 * TRIES, 4):
+        area = (low + (high - low) * draws[i]) * h * w
+        aspect = NARROWEST * (WIDEST / NARROWEST) ** draws[i + 1]
+        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < width <= w and 0 < height <= h:
+            top, left = int(draws[i + 2] * (h - height + 1)), int(draws[i + 3] * (w - width + 1))
+            return left, top, left + width, top + height
+    width, height = min(w, max(round(h * WIDEST), 1)), min(h, max(round(w / NARROWEST), 1))
+    left, top = (w - width) // 2, (h - height) // 2
+    return left, top, left + width, top + height
+
+
+def scale_window(draws: list[float], low: int, high: int, size: tuple[int, int], h: int, w: int) -> Box:
+    """What `size` pixels anywhere show of an image whose short side is scaled to `low` ... `high` pixels.
+
+    In the image's own pixels, so rounded to whole ones. Simonyan and Zisserman (2014), section 3.1.
+    """
+    scale = (low + int(draws[0] * (high - low + 1))) / min(h, w)
+    height, width = (min(max(round(n / scale), 1), whole) for n, whole in zip(size, (h, w)))
+    top, left = int(draws[1] * (h - height + 1)), int(draws[2] * (w - width + 1))
+    return left, top, left + width, top + height

@@ -18,6 +18,7 @@ from .layers import eval_mode
 from .preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from .train.distributed import World
     from .train.run import Run  # train calls evaluate_split: not the other way round
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
@@ -142,9 +143,11 @@ def evaluate_split(
     batch: int = 256,
     device: str | torch.device = "cpu",
     progress: Progress = iter,
+    ranks: World | None = None,
 ) -> Scores:
     """The scores of `net` on every image of `split`, each counted exactly once, the last, smaller batch included.
 
+    Of `ranks`, the processes that train together, each takes every so many-th batch, and all get all scores.
     `progress` wraps the batches' first indices, to draw a bar. The network is moved to `device`, evaluated in eval
     mode, and left in the mode it was in. Raises UserError for an empty split, for a network with another number of
     classes, and for logits that are not finite.
@@ -154,12 +157,17 @@ def evaluate_split(
     n = len(split)
     if n == 0:
         raise UserError(f"the {split.name} split has no image; there is nothing to evaluate")
+    rank, size = (ranks.rank, ranks.size) if ranks else (0, 1)
     labels = torch.as_tensor(split.labels, device="cpu")
-    predicted, ranks, losses = torch.full((n,), -1), torch.full((n,), -1), torch.full((n,), torch.nan)
+    predicted, before, losses = (
+        torch.zeros((n,), dtype=torch.int64),
+        torch.zeros((n,), dtype=torch.int64),
+        torch.zeros((n,)),
+    )
     times_counted = torch.zeros(n, dtype=torch.int64)
     net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with eval_mode(net):
-        for start in progress(range(0, n, batch)):
+        for start in progress(range(rank * batch, n, size * batch)):
             here = slice(start, min(start + batch, n))
             logits = logits_of(net, split.fetch(range(n)[here], preprocess), preprocess, device)
             assert len(logits) == len(labels[here]), "as many rows of logits as images"
@@ -175,11 +183,13 @@ def evaluate_split(
                     "ranking; its training diverged: take an earlier checkpoint, or train with a smaller lr"
                 )
             predicted[here] = ranking(logits, 1)[:, 0]
-            ranks[here] = rank_of(logits, labels[here])
+            before[here] = rank_of(logits, labels[here])
             losses[here] = F.cross_entropy(logits, labels[here], reduction="none")
             times_counted[here] += 1
+    if ranks:
+        predicted, before, losses, times_counted = map(ranks.sum, (predicted, before, losses, times_counted))
     assert (times_counted == 1).all(), "every image is counted exactly once"
-    return Scores(tuple(split.classes), labels, predicted, ranks, losses)
+    return Scores(tuple(split.classes), labels, predicted, before, losses)
 
 
 @torch.inference_mode()

@@ -27,9 +27,11 @@ from convatlas.errors import UserError
 from convatlas.layers import on_meta
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import Recipe
-from convatlas.train import checkpoint
+from convatlas.train import checkpoint, passes
 from convatlas.train import fit as module
 from convatlas.train.checkpoint import Unwritable
+from convatlas.train.distributed import World
+from convatlas.train.engine import Engine
 from convatlas.train.finite import blamed, first_not_finite, told
 from convatlas.train.fit import Diverged, Stopped, fit, steps_in_epoch
 from convatlas.train.loss import loss_of
@@ -665,7 +667,7 @@ def test_what_is_not_finite_stops_it_before_the_update(
             loss = loss + 0 * (weight - weight.detach()).sum().sqrt()  # adds nothing, with a gradient of 0 times inf
         return loss, logits
 
-    monkeypatch.setattr(module, "loss_of", spoiling)
+    monkeypatch.setattr(passes, "loss_of", spoiling)
     images = order(72, seed=0, epoch=0)[32:48].tolist()
     with pytest.raises(Diverged, match=SPOILT[spoilt].format(*images)):
         train(tmp_path, data)
@@ -695,7 +697,7 @@ def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
     split = FolderSplit("train", tuple(tmp_path / f"{i}.png" for i in range(9)), torch.zeros(9), (), {})
     x = torch.zeros(3, 1, 2, 2)
     x[2, 0, 1, 1] = math.inf
-    which = blamed(split, torch.tensor([8, 0, 4]), x, torch.zeros(3, 5))
+    which = blamed(split, World(), torch.tensor([8, 0, 4]), x, torch.zeros(3, 5))
     assert which == {"why": "pixels", "images": [4], "files": [f"{tmp_path}/4.png"]}
     assert told(which) == f", by the pixels of {tmp_path}/4.png"
 
@@ -710,9 +712,11 @@ def test_checkpoints_within_an_epoch_lose_nothing(tmp_path: Path, data: Data, wh
             raise Killed
 
     with pytest.raises(Killed):
-        train(tmp_path, data, DROPPED, WRN, save_every_s=0.0, say=say)
+        train(tmp_path, data, DROPPED, WRN, engine=Engine(save_every_s=0.0), say=say)
     events: list[Event] = []
-    assert_equal_runs(train(tmp_path, data, DROPPED, WRN, save_every_s=0.0, resume=True, say=events.append), whole)
+    assert_equal_runs(
+        train(tmp_path, data, DROPPED, WRN, engine=Engine(save_every_s=0.0), resume=True, say=events.append), whole
+    )
     assert (events[0]["epoch"], events[0]["step"]) == (1, 3)
 
 

@@ -17,7 +17,7 @@ from convatlas.evaluate import evaluate_split
 from convatlas.layers import on_meta
 from convatlas.recipe import Recipe
 from convatlas.recipes import find_recipe
-from convatlas.train import fit as module
+from convatlas.train import trainee as module
 from convatlas.train.fit import Stopped
 from convatlas.train.loss import loss_of
 from convatlas.train.optimizers import clip_, make_optimizer

@@ -15,6 +15,7 @@ from .output import parse_input, print_json
 
 if TYPE_CHECKING:
     from ..catalogue import Variant
+    from ..train.engine import Engine
 
 HELP = "train a network on your images by its paper's recipe"
 STATUS = """exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend
@@ -47,6 +48,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, with the same options")
     parser.add_argument(
+        "--precision", metavar="P", default="auto", help="auto, float32, bfloat16 (default auto: as the device can)"
+    )
+    parser.add_argument(
+        "--micro-batch", metavar="N", type=int, default=0, help="images passed at once (default: as the memory holds)"
+    )
+    parser.add_argument(
+        "--segments", metavar="N", type=int, default=0, help="compute N runs of layers again, to keep less (default 0)"
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network: for long runs")
+    parser.add_argument("--sync-bn", action="store_true", help="batch norm's statistics over all processes (GPUs)")
+    parser.add_argument(
         "--save-every", metavar="S", type=float, default=600.0, help="seconds between saves within an epoch (600)"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
@@ -76,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
                 input=parse_input(args.input) if args.input else None,
                 init=open_run(args.init) if args.init else None,
                 resume=args.resume,
-                save_every_s=args.save_every,
+                engine=engine_of(args),
                 say=say,
             )
     except Stopped as stop:
@@ -99,6 +111,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def engine_of(args: argparse.Namespace) -> Engine:
+    from ..train.engine import Engine
+
+    return Engine(
+        precision=args.precision,
+        micro_batch=args.micro_batch,
+        segments=args.segments,
+        compile=args.compile,
+        sync_bn=args.sync_bn,
+        save_every_s=args.save_every,
+    )
+
+
 def choose_recipe(variant: Variant, args: argparse.Namespace) -> Recipe:
     from ..recipes import find_recipe
 
@@ -112,12 +137,12 @@ def choose_recipe(variant: Variant, args: argparse.Namespace) -> Recipe:
 
 
 def resume_command(args: argparse.Namespace, out: Path) -> str:
-    """The command that goes on with the run: the same options, the folder, and --resume."""
+    """The command that goes on with the run: the same options (run.json keeps the engine's), the folder, --resume."""
     words = ["convatlas", "train", args.network, "--data", args.data]
-    for flag in ("recipe", "epochs", "input", "seed", "device", "save_every"):
+    for flag in ("recipe", "epochs", "input", "seed", "device"):
         value = getattr(args, flag)
-        if value not in (None, {"seed": 0, "device": "auto", "save_every": 600.0}.get(flag)):
-            words += [f"--{flag.replace('_', '-')}", str(value)]
+        if value not in (None, {"seed": 0, "device": "auto"}.get(flag)):
+            words += [f"--{flag}", str(value)]
     for setting in args.set:
         words += ["--set", setting]
     return shlex.join([*words, *(["--json"] if args.json else []), "--out", str(out), "--resume"])

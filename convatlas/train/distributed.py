@@ -6,10 +6,11 @@ The gradients go through torch's DistributedDataParallel; everything here is a f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ..errors import UserError
 
+T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)  # without a word from a rank
 
 
@@ -27,6 +29,7 @@ class World:
     rank: int = 0
     size: int = 1
     local: int = 0  # this process's number on its own machine, and so its GPU's
+    restarted: bool = False  # torchrun began anew, after one of the processes had failed
 
     @property
     def leads(self) -> bool:
@@ -43,8 +46,13 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def any(self, flag: bool) -> bool:
-        return bool(flag) if self.size == 1 else self.sum(torch.tensor(int(flag))).item() > 0
+    def most(self, value: int) -> int:
+        """The largest of what the ranks have."""
+        if self.size == 1:
+            return int(value)
+        values = torch.tensor(value)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return int(values)
 
     def gather(self, values: Tensor) -> list[Tensor]:
         """What each rank has (of one shape and dtype), on every rank."""
@@ -54,10 +62,37 @@ class World:
         dist.all_gather(everyone, values)
         return everyone
 
-    def wait(self) -> None:
-        """Returns when every rank has come here."""
-        if self.size > 1:
-            dist.barrier()
+    def collect(self, thing: T) -> list[T]:
+        """What each rank has, of any kind, on every rank."""
+        if self.size == 1:
+            return [thing]
+        everyone: list[Any] = [None] * self.size
+        dist.all_gather_object(everyone, thing)
+        return everyone
+
+    def lead(self, action: Callable[[], None]) -> None:
+        """The first rank acts while the others wait; where it fails, the others raise a UserError without words."""
+        failed: Exception | None = None
+        if self.leads:
+            try:
+                action()
+            except Exception as error:
+                failed = error
+        if self.most(failed is not None):
+            raise failed or UserError("")
+
+    def in_turn(self, action: Callable[[], T]) -> T:
+        """What `action` returns, done by the first rank before the others do it."""
+        results: list[T] = []
+        self.lead(lambda: results.append(action()))
+        return results[0] if self.leads else action()
+
+    def own(self, device: torch.device) -> torch.device:
+        """This process's own device of the kind that was chosen."""
+        if self.size == 1 or device.type != "cuda":
+            return device
+        torch.cuda.set_device(self.local)
+        return torch.device("cuda", self.local)
 
 
 @contextmanager
@@ -78,6 +113,6 @@ def world() -> Iterator[World]:
             f"rank {rank} does not find the {size - 1} others ({error}); see that torchrun starts all nodes"
         ) from error
     try:
-        yield World(rank, size, local)
+        yield World(rank, size, local, int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0)
     finally:
         dist.destroy_process_group()

@@ -30,7 +30,8 @@ class Engine:
     the parts of a batch are added up before the optimizer's step, so the batch and the steps stay the recipe's, but
     batch norm takes its statistics of a part. `segments` are runs of layers of which only the input is kept, and the
     rest computed again in the backward pass (0: all is kept). `compile` hands the network to torch.compile.
-    `sync_bn` takes batch norm's statistics over all processes. Raises UserError for values that cannot be.
+    `sync_bn` takes batch norm's statistics over all processes. `save_every_s` is the time between checkpoints within
+    an epoch, which a kill may cost; at an epoch's end there is one always. Raises UserError for values that cannot be.
     """
 
     precision: str = "auto"
@@ -38,13 +39,19 @@ class Engine:
     segments: int = 0
     compile: bool = False
     sync_bn: bool = False
+    save_every_s: float = 600.0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
-        for name in ("micro_batch", "segments"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}={getattr(self, name)} is no count; give 0 or more")
+        for name in ("micro_batch", "segments", "save_every_s"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name}={getattr(self, name)} is below 0; give 0 or more")
+
+    def but(self, other: Engine) -> Engine:
+        """This engine with what `other` gives otherwise than by default."""
+        given = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) != f.default}
+        return replace(self, **given)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

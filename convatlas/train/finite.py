@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..dataset import Split
+from .distributed import World
 
+WHY = ("pixels", "outputs", "batch")  # what tells most, first
 NAMED = 8  # images that a message names
 
 
@@ -33,14 +35,16 @@ def bad_gradient(net: nn.Module) -> str | None:
     return name and f"the gradient of {name} is not finite"
 
 
-def blamed(split: Split, indices: Tensor, x: Tensor, logits: Tensor) -> dict[str, Any]:
+def blamed(split: Split, ranks: World, indices: Tensor, x: Tensor, logits: Tensor) -> dict[str, Any]:
     """The images that a batch's loss or gradient is not finite for: by their pixels, their outputs, or all of them."""
     pixels, outputs = (~t.detach().flatten(1).isfinite().all(1).cpu() for t in (x, logits))
     why, bad = next(
         ((why, bad) for why, bad in (("pixels", pixels), ("outputs", outputs)) if bad.any()),
         ("batch", torch.ones(len(indices), dtype=torch.bool)),
     )
-    which = indices[bad].tolist()
+    everyone = ranks.collect((WHY.index(why), indices[bad].tolist()))
+    first = min(at for at, _ in everyone)
+    why, which = WHY[first], [i for at, those in everyone if at == first for i in those]
     files = getattr(split, "files", None)
     return {"why": why, "images": which} | ({"files": [str(files[i]) for i in which]} if files else {})
 

@@ -5,43 +5,43 @@ Read `fit` from top to bottom; what it calls stands below it in the order of use
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-from dataclasses import asdict
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import plots
-from ..catalogue import Shape, Variant, find
-from ..data import preprocess_for
+from ..catalogue import Shape, Variant
 from ..data.augment import Colours, augment, mix, order, view_of
 from ..dataset import Data, normalise
 from ..errors import UserError
 from ..evaluate import evaluate_split, usual_topk
 from ..layers import on_meta
-from ..recipe import Recipe
+from ..recipe import MIXES, Recipe, operation
 from . import checkpoint, optimizers
-from .average import Average
+from .distributed import World, world
+from .engine import Engine
 from .finite import bad_gradient, blamed, not_finite, told
 from .lock import locked
 from .log import Log
-from .loss import loss_of
-from .machine import choose_device, describe_machine, keep_freed_memory, precision
-from .progress import Say, quiet
-from .run import SCHEMA, Run, build, open_run
+from .machine import choose_device, keep_freed_memory
+from .passes import Passes
+from .progress import Say, note, quiet
+from .run import Run, open_run
 from .schedule import rate
 from .signals import Signals
+from .start import describe, open_or_start, prepare, try_build
 from .state import Meter, State
-from .warm_start import plan_start, start_from
+from .trainee import Trainee
+from .warm_start import plan_start
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch
-ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
 DRAW_EVERY_S = 60.0  # between drawings of the curves while training goes on
-SAVE_EVERY_S = 600.0  # between checkpoints within an epoch
+SAVE = 1  # said among the processes as the signals' numbers are, which are larger
 
 
 class Diverged(RuntimeError):
@@ -64,10 +64,10 @@ def fit(
     out: Path | str,
     seed: int = 0,
     device: str = "auto",
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
     input: Shape | None = None,
     init: Run | None = None,
     resume: bool = False,
-    save_every_s: float = SAVE_EVERY_S,
     say: Say = quiet,
 ) -> Run:
     """Trains the network on data.train by the recipe, judging it on data.test after each epoch; the run is in `out`.
@@ -76,53 +76,67 @@ def fit(
     `seed` decides the weights, the order of the images, their augmentation and the dropout; torch is seeded with it.
     `init` is a run to begin with the weights of, as far as names, shapes and `recipe.init` allow (see warm_start.py).
     `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
-    uninterrupted run. `save_every_s` is the time between checkpoints within an epoch, which a kill may cost; at an
-    epoch's end there is one always. `say` is told what happens (see progress.py).
+    uninterrupted run. `say` is told what happens (see progress.py).
+
+    `engine` says how this machine does it (see engine.py); a resumed run keeps the engine that it was begun with, but
+    for what is given otherwise. Under torchrun each process calls this alike, and takes its share of every batch.
 
     Raises UserError for what does not fit together, Diverged when a loss, a gradient or a weight is not finite, and
     Stopped, once all is saved, on SIGINT and SIGTERM (in the main thread, which alone gets them).
     """
-    place = choose_device(device)
-    steps = steps_in_epoch(len(data.train), recipe.batch)
-    record = describe(network, data, recipe, input, seed, place)
-    if init and resume:
-        raise UserError("a run that goes on has its weights; give --init to a new one, and leave it out with --resume")
-    if init:
-        with on_meta():
-            record["init"] = plan_start(init, try_build(record), recipe)
-    folder = prepare(Path(out), record, resume)
-    with locked(folder):
-        checkpoint.clean(folder)
-        run = open_or_start(folder, record, resume, say)
-        return train(run, data, recipe, steps, seed, place, resume, save_every_s, say)
+    with world() as ranks, ExitStack() as held:
+        say = say if ranks.leads else quiet
+        place = ranks.own(choose_device(device))
+        steps = steps_in_epoch(len(data.train), recipe.batch, ranks.size)
+        record = describe(network, data, recipe, input, seed, place, ranks.size)
+        resume = resume or (ranks.restarted and (Path(out) / "run.json").exists())
+
+        if init and resume:
+            raise UserError(
+                "a run that goes on has its weights; give --init to a new one, and leave it out with --resume"
+            )
+        if init:
+            with on_meta():
+                record["init"] = plan_start(init, try_build(record), recipe)
+
+        def begin() -> None:
+            folder = prepare(Path(out), record, resume)
+            held.enter_context(locked(folder))
+            checkpoint.clean(folder)
+            open_or_start(folder, record, engine, recipe, place, ranks, resume, say)
+
+        ranks.lead(begin)
+        run = open_run(out)
+        settled = Engine.from_json(run.record["engine"]).but(engine)
+        return train(run, data, recipe, settled, steps, seed, place, ranks, resume, say)
 
 
 def train(
     run: Run,
     data: Data,
     recipe: Recipe,
+    engine: Engine,
     steps: int,
     seed: int,
     place: torch.device,
+    ranks: World,
     resume: bool,
-    save_every_s: float,
     say: Say,
 ) -> Run:
     """The loop."""
     preprocess, labels = run.preprocess, data.train.labels.to(place)
     colours = Colours.from_json(run.record["colours"])
+    mixed = any(operation(op)[0] in MIXES for op in recipe.augment)
 
     keep_freed_memory()
     torch.manual_seed(seed)
-    net = build(run.record).to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if "init" in run.record and not (run.folder / "last.safetensors").exists():
-        say(note(start_from(net, run.record["init"])))
-    optimizer = optimizers.make_optimizer(net, recipe)
-    average = Average(net, recipe.ema) if recipe.ema else None
-    judged = average.net if average else net
-    autocast = torch.autocast(place.type, torch.bfloat16, enabled=precision(place) == "bfloat16")
-    state = restore(run, net, optimizer, average, place, say) if resume else State()
-    log = Log(run.folder / "log.jsonl", state.epoch, state.epoch * steps + state.step)
+    trainee = Trainee(run, recipe, place, ranks, say)
+    net, optimizer, average = trainee.net, trainee.optimizer, trainee.average
+    passes = Passes(net, recipe, engine, place, ranks, say)
+    if not ranks.leads:
+        torch.manual_seed(seed + ranks.rank)  # the same weights, but dropout of its own
+    state = trainee.restore(say) if resume else State()
+    log = Log(run.folder / "log.jsonl", state.epoch, state.epoch * steps + state.step, writes=ranks.leads)
     say(start_event(run, net, data, recipe, steps, state))
     drawn = saved = time.monotonic()
 
@@ -131,25 +145,26 @@ def train(
             net.train()
             shuffled = order(len(data.train), seed=seed, epoch=epoch)
             view = view_of(recipe.augment, preprocess.input[1:], seed=seed, epoch=epoch)
-            meter = Meter(state)
+            meter = Meter(state, ranks)
             for step in range(state.step, steps):
-                indices = shuffled[step * recipe.batch : (step + 1) * recipe.batch]
+                batch = shuffled[step * recipe.batch : (step + 1) * recipe.batch]
+                indices = batch if mixed else ranks.share(batch)  # images are mixed with any other of the batch
                 images = data.train.fetch(indices, preprocess, view).to(place)
                 images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
                 x, y = normalise(images, preprocess), labels[indices]
                 x, target = mix(x, y, indices, ops=recipe.augment, classes=len(data.classes), seed=seed, epoch=epoch)
+                if mixed:
+                    indices, x, y, target = map(ranks.share, (indices, x, y, target))
                 lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 if hasattr(net, "set_progress"):  # of a drop-path that grows
-                    net.set_progress((epoch * steps + step) / (recipe.epochs * steps))
+                    net.set_progress((epoch * steps + step) / (recipe.epochs * steps))  # type: ignore[operator]
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
-                with autocast:
-                    loss, logits = loss_of(net, x, target, recipe)
+                loss, logits = passes(x, target, len(batch))  # forward and backward
                 meter.add(loss, logits, y)
-                loss.backward()
                 if bad := meter.read() or bad_gradient(net):  # before the update
-                    which = blamed(data.train, indices, x, logits)
+                    which = blamed(data.train, ranks, indices, x, logits)
                     log.write("diverged", step=epoch * steps + step + 1, epoch=epoch + 1, what=bad, **which)
                     raise diverged(bad, run, epoch, step + 1, lr, which)
                 if recipe.clip:
@@ -161,15 +176,13 @@ def train(
                 say(step_event(state, recipe, steps))
                 if (step + 1) % LOG_EVERY == 0:
                     log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, lr=lr, **state.take_lately())
-                if signals.caught:
+                due = ranks.leads and time.monotonic() - saved > engine.save_every_s
+                if call := ranks.most(signals.caught or (SAVE if due else 0)):
                     if name := not_finite(net):
                         raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
-                    at = f"after step {step + 1} of epoch {epoch + 1}"
-                    raise stopped(run, everything(net, optimizer, average), state, signals.caught, at, say)
-                if time.monotonic() - saved > save_every_s:
-                    if name := not_finite(net):
-                        raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
-                    save(run, "last", everything(net, optimizer, average), state)
+                    if call != SAVE:
+                        raise stopped(trainee, state, call, f"after step {step + 1} of epoch {epoch + 1}", say)
+                    trainee.save_last(state)
                     saved = time.monotonic()
 
             meter.tick()
@@ -177,12 +190,13 @@ def train(
             if name := not_finite(net):
                 raise diverged(f"{name} is not finite", run, epoch, steps, lr)
             try:
-                with signals.at_once():
-                    scores = evaluate_split(judged, data.test, preprocess, batch=max(recipe.batch, 64), device=place)
+                with signals.at_once() if ranks.size == 1 else nullcontext():
+                    scores = evaluate_split(
+                        trainee.judged, data.test, preprocess, batch=max(recipe.batch, 64), device=place, ranks=ranks
+                    )
             except KeyboardInterrupt:
                 caught = signals.caught or signal.SIGINT
-                at = f"in the test after epoch {epoch + 1}"
-                raise stopped(run, everything(net, optimizer, average), state, caught, at, say) from None
+                raise stopped(trainee, state, caught, f"in the test after epoch {epoch + 1}", say) from None
             result = {
                 "lr": lr,
                 "train": state.sums.means(),
@@ -193,120 +207,31 @@ def train(
             say({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **result})
             if scores.top1 > state.best_top1:
                 state.best_top1, state.best_epoch = scores.top1, epoch + 1
-                save(run, "best", weights_of(net, average), state)
+                trainee.save_best(state)
             state.end_epoch(scores.top1, recipe)
-            save(run, "last", everything(net, optimizer, average), state)
+            trainee.save_last(state)
             saved = time.monotonic()
-            if saved - drawn > DRAW_EVERY_S:
+            if ranks.leads and saved - drawn > DRAW_EVERY_S:
                 draw(run, say)
                 drawn = saved
 
-    draw(run, say)
+    if ranks.leads:
+        draw(run, say)
     say({"kind": "end", "folder": str(run.folder), "best_top1": state.best_top1, "best_epoch": state.best_epoch})
     return run
 
 
-def steps_in_epoch(images: int, batch: int) -> int:
-    """Steps of `batch` images, the last one smaller; a last one of one image is left out (batch norm needs two)."""
-    steps = images // batch + (images % batch > 1)
+def steps_in_epoch(images: int, batch: int, processes: int = 1) -> int:
+    """Steps of `batch` images, the last one smaller; left out where it gives a process but one (batch norm needs two).
+
+    Raises UserError for a batch, or a set, of which a process gets fewer than two images.
+    """
+    steps = images // batch + (images % batch >= 2 * processes)
+    if batch < 2 * processes and processes > 1:
+        raise UserError(f"a batch of {batch} gives {processes} processes fewer than 2 images each; give a larger batch")
     if steps == 0:
-        raise UserError(f"{images} training images make no batch; give at least 2")
+        raise UserError(f"{images} training images make no batch; give at least {2 * processes}")
     return steps
-
-
-def describe(
-    network: str | Variant, data: Data, recipe: Recipe, input: Shape | None, seed: int, device: torch.device
-) -> dict[str, Any]:
-    """run.json: all that decides the run, and where it is made."""
-    variant = find(network) if isinstance(network, str) else network
-    for name, _ in recipe.net:
-        if name in ("classes", "channels", "input"):
-            raise UserError(f"net.{name} is not the recipe's to set; it follows from the data, and from --input")
-    assert variant.input is not None, "the catalogue gives every variant its input"
-    stock = find(variant.name).args
-    own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
-    shape = input or (len(data.mean), *variant.input[1:])
-    preprocess = preprocess_for(data, shape)
-    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # refuses a view that does not fit
-    record = {
-        "schema": SCHEMA,
-        "network": variant.name,
-        "build": {**own, "input": shape, "classes": len(data.classes), **dict(recipe.net)},
-        "recipe": recipe.to_json(),
-        "data": data.provenance,
-        "preprocess": preprocess.to_json(),
-        "colours": asdict(Colours.of(data.train, preprocess, recipe.augment)),
-        "classes": data.classes,
-        "seed": seed,
-        "machine": describe_machine(device),
-    }
-    try:
-        return json.loads(json.dumps(record))
-    except TypeError as error:
-        raise UserError(
-            f"{variant.name} has an option that run.json cannot hold ({error}); give plain values"
-        ) from error
-
-
-def prepare(out: Path, record: dict[str, Any], resume: bool) -> Path:
-    """The folder that the run is, or will be, in. What cannot be built leaves none behind."""
-    if resume:
-        return open_run(out).folder
-    no_run_in(out)
-    try_build(record)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {out} cannot be made ({error.strerror}); give another --out") from error
-    return out
-
-
-def no_run_in(out: Path) -> None:
-    if (out / "run.json").exists():
-        raise UserError(f"{out} already holds a run; give --resume to go on with it, or another --out")
-
-
-def open_or_start(out: Path, record: dict[str, Any], resume: bool, say: Say) -> Run:
-    """The run in `out`: a new one, or with `resume` the one that is there, unless (UserError) it is another one."""
-    if not resume:
-        no_run_in(out)
-        checkpoint.write_text(out / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-        return Run(out, record)
-    run = open_run(out)
-    if found := differences({**run.record, "machine": None, "init": None}, {**record, "machine": None, "init": None}):
-        raise UserError(
-            f"the run in {out} is another one: {'; '.join(found)}; resume it as it was begun, or give another --out"
-        )
-    for change in differences(run.record.get("machine"), record["machine"], "machine"):
-        say(note(f"resumed on other terms, so the last bits may differ: {change}"))
-    return run
-
-
-def try_build(record: dict[str, Any]) -> nn.Module:
-    try:
-        return build(record)
-    except UserError:
-        raise
-    except Exception as error:  # a constructor trusts its options, which here may be a user's
-        if not record["recipe"]["net"]:
-            raise
-        options = ", ".join(f"net.{name}={value!r}" for name, value in record["recipe"]["net"])
-        raise UserError(
-            f"{record['network']} cannot be built with {options} ({error}); see `convatlas show {record['network']}`"
-        ) from error
-
-
-def differences(was: Any, now: Any, name: str = "") -> list[str]:
-    """Where two records differ, as "NAME is A there and B here"; where the data lie does not matter."""
-    if isinstance(was, dict) and isinstance(now, dict):
-        names = [k for k in {**was, **now} if not (name.startswith("data.") and k == "path")]
-        return [d for k in names for d in differences(was.get(k), now.get(k), f"{name}.{k}".lstrip("."))]
-    return [] if was == now else [f"{name} is {shortened(was)} there and {shortened(now)} here"]
-
-
-def shortened(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int, state: State) -> dict[str, Any]:
@@ -327,10 +252,6 @@ def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int
     }
 
 
-def note(text: str) -> dict[str, Any]:
-    return {"kind": "note", "text": text}
-
-
 def step_event(state: State, recipe: Recipe, steps: int) -> dict[str, Any]:
     at = {"epoch": state.epoch + 1, "epochs": recipe.epochs, "step": state.step, "steps": steps}
     return {"kind": "step", **at, **state.sums.means(), "images_per_s": state.sums.images / state.seconds}
@@ -344,10 +265,11 @@ def diverged(what: str, run: Run, epoch: int, step: int, lr: float, which: dict[
     return Diverged(f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}){where}; {kept}; {way}")
 
 
-def stopped(run: Run, tensors: dict[str, Tensor], state: State, signum: signal.Signals, at: str, say: Say) -> Stopped:
-    save(run, "last", tensors, state)
-    draw(run, say)
-    return Stopped(run, signum, at)
+def stopped(trainee: Trainee, state: State, signum: int, at: str, say: Say) -> Stopped:
+    trainee.save_last(state)
+    if trainee.world.leads:
+        draw(trainee.run, say)
+    return Stopped(trainee.run, signal.Signals(signum), at)
 
 
 def draw(run: Run, say: Say) -> None:
@@ -356,61 +278,3 @@ def draw(run: Run, say: Say) -> None:
         plots.curves(run.epochs(), run.folder / "curves.png")
     except OSError as error:
         say(note(f"{run.folder / 'curves.png'} was not drawn ({error.strerror or error})"))
-
-
-def weights_of(net: nn.Module, average: Average | None) -> dict[str, Tensor]:
-    """The network's tensors by name, and their averages if there are any."""
-    return {**net.state_dict(), **(average.tensors() if average else {})}
-
-
-def everything(net: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> dict[str, Tensor]:
-    """The weights, what the optimizer remembers of each parameter, and the state of torch's random numbers."""
-    tensors = weights_of(net, average) | optimizers.memory(net, optimizer)
-    tensors["random/cpu"] = torch.get_rng_state()
-    device = next(net.parameters()).device
-    if device.type == "cuda":
-        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
-    return tensors
-
-
-def save(run: Run, name: str, tensors: dict[str, Tensor], state: State) -> None:
-    """One checkpoint: the tensors, where training stands, and what the weights are for."""
-    about = {k: run.record[k] for k in ABOUT}
-    keep = run.folder / checkpoint.PREVIOUS if name == "last" else None
-    checkpoint.save(run.folder / f"{name}.safetensors", tensors, {**about, "state": asdict(state)}, keep)
-
-
-def restore(
-    run: Run,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: Average | None,
-    device: torch.device,
-    say: Say,
-) -> State:
-    """Puts the last checkpoint back where its tensors came from; without one, training starts anew."""
-    found = checkpoint.newest(run.folder)
-    if found is None:
-        if run.log():
-            say(note(f"{run.folder} has no checkpoint; training starts anew, from the first step"))
-        return State()
-    for text in found.notes:
-        say(note(text))
-    tensors, about = found.tensors, found.state
-    if any(about.get(k) != run.record[k] for k in ABOUT):
-        raise UserError(f"{found.path} is of another run; put its own back, or train again in another --out")
-    net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
-    optimizers.remember(net, optimizer, tensors)
-    if average:
-        average.restore(tensors)
-    torch.set_rng_state(tensors["random/cpu"])
-    if device.type == "cuda" and "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"], device)
-    state = State.from_json(about["state"])
-    if state.best_epoch:
-        try:
-            checkpoint.load(run.folder / checkpoint.BEST)
-        except UserError as error:
-            say(note(f"{error.args[0].partition(';')[0]}; the best of the epochs to come takes its place"))
-            state.best_top1, state.best_epoch = -1.0, 0
-    return state

@@ -24,16 +24,21 @@ class Log:
     """Appends to the log, after dropping what lies beyond `epoch` and `step`, from where training goes on.
 
     Steps are counted from the start of the run. A line that tells of a whole epoch counts as done when the epoch is.
+    Of several processes one `writes`.
     """
 
-    def __init__(self, path: Path, epoch: int, step: int):
-        self.path = path
+    def __init__(self, path: Path, epoch: int, step: int, *, writes: bool = True):
+        self.path, self.writes = path, writes
+        if not writes:
+            return
         old = read_log(path)
         kept = [line for line in old if line["step"] <= step and (line["kind"] != "epoch" or line["epoch"] <= epoch)]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, kind: str, **fields: Any) -> None:
         """Raises checkpoint.Unwritable when the disk is full."""
+        if not self.writes:
+            return
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"kind": kind, **fields}) + "\n")

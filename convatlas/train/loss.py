@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Callable
+
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..recipe import Recipe
 
 
-def loss_of(net: nn.Module, x: Tensor, target: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def loss_of(net: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """The mean cross-entropy of the batch by the recipe, auxiliary classifiers included, and the logits (n, classes).
 
     `target` is the classes, int64 (n,), or the share of each class, float (n, classes), as mixed images have it.
     """
     if recipe.aux_weight and hasattr(net, "forward_aux"):
-        logits, others = net.forward_aux(x)  # type: ignore[operator]
+        logits, others = net.forward_aux(x)
     else:
         logits, others = net(x), {}
     loss = cross_entropy(logits, target, recipe)

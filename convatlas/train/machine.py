@@ -26,18 +26,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def precision(device: torch.device) -> str:
-    """bfloat16 on a GPU that computes with it, else float32."""
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if half else "float32"
-
-
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What decides the last bits of a run and its speed; nothing that names the machine or its user."""
     cuda = device.type == "cuda"
     return {
         "device": device.type,
-        "precision": precision(device),
         "threads": torch.get_num_threads(),
         "processor": processor(),
         "cores": os.cpu_count(),

@@ -18,6 +18,10 @@ def quiet(event: Event) -> None:
     """Says nothing."""
 
 
+def note(text: str) -> Event:
+    return {"kind": "note", "text": text}
+
+
 @contextmanager
 def progress(file: TextIO | None = None) -> Iterator[Say]:
     """A `say` for `fit`: a bar where the file (stdout) is a terminal, plain lines elsewhere."""

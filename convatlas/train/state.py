@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..recipe import Recipe
+from .distributed import World
 from .schedule import Plateau
 
 
@@ -60,10 +61,13 @@ class State:
 
 
 class Meter:
-    """Adds an epoch's steps to the state; keeps losses on the device until they are read, which waits for it."""
+    """Adds an epoch's steps to the state; keeps losses on the device until they are read, which waits for it.
 
-    def __init__(self, state: State):
-        self.state, self.since = state, time.perf_counter()
+    What is added is the sum over all processes, so that the state is the same in each.
+    """
+
+    def __init__(self, state: State, world: World):
+        self.state, self.world, self.since = state, world, time.perf_counter()
         self.pending: list[tuple[int, Tensor, Tensor]] = []  # images, loss, hits
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
@@ -71,16 +75,17 @@ class Meter:
 
     def read(self) -> str | None:
         """Adds what is pending. What to say of a loss that is not finite; None: all are."""
-        losses = torch.stack([loss for _, loss, _ in self.pending]).tolist()
-        hits = torch.stack([right for _, _, right in self.pending]).tolist()
-        sizes = [n for n, _, _ in self.pending]
+        sizes = torch.tensor([n for n, _, _ in self.pending], dtype=torch.float64)
+        losses = torch.stack([loss for _, loss, _ in self.pending]).double().cpu()
+        hits = torch.stack([right for _, _, right in self.pending]).double().cpu()
         self.pending.clear()
+        images, lost, right = self.world.sum(torch.stack([sizes, losses * sizes, hits])).tolist()
         self.tick()
-        for n, loss, right in zip(sizes, losses, hits, strict=True):
+        for n, loss, hit in zip(images, lost, right, strict=True):
             if not math.isfinite(loss):
                 return f"the loss is {loss}"
-            self.state.sums.add(n, loss, right)
-            self.state.lately.add(n, loss, right)
+            for sums in (self.state.sums, self.state.lately):
+                sums.add(int(n), loss / n, int(hit))
         return None
 
     def tick(self) -> None:

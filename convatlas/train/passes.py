@@ -1,0 +1,88 @@
+"""Forward and backward of one batch: in one piece, in parts, in segments, on one process or on many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import UserError
+from ..layers import ConvNet
+from ..recipe import Recipe
+from .distributed import World
+from .engine import Engine
+from .loss import loss_of
+from .progress import Say
+from .segments import cut, recomputed
+
+
+class Passes:
+    """`passes(x, target)` leaves the gradients of the whole batch in the parameters, averaged over all processes.
+
+    Returns the mean loss of this process's images and their logits, both detached. A batch that a GPU's memory does
+    not hold is passed again in parts of half the size, and so are the batches after it; `say` is told. Raises
+    UserError when not even one image fits, or when there are other processes, which could not follow.
+    """
+
+    def __init__(self, net: ConvNet, recipe: Recipe, engine: Engine, device: torch.device, world: World, say: Say):
+        self.size, self.world, self.say = engine.micro_batch, world, say
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=engine.precision == "bfloat16")
+        if engine.segments and recipe.aux_weight and hasattr(net, "forward_aux"):
+            raise UserError(
+                f"{net.variant} has auxiliary classifiers, which segments leave out; give aux_weight=0 or none"
+            )
+        run = recomputed(cut(net, engine.segments, net.variant)) if engine.segments else net
+        learner: nn.Module = Learner(net, recipe, run)
+        if engine.compile:
+            learner.compile()
+        if world.size > 1:
+            ids = [device] if device.type == "cuda" else None
+            learner = DistributedDataParallel(learner, device_ids=ids, find_unused_parameters=True)
+        self.learner = learner
+
+    def __call__(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """`x` (n, C, H, W) and `target` are this process's share of a batch of `batch` images."""
+        while True:
+            try:
+                return self.all_parts(x, target, batch)
+            except torch.OutOfMemoryError as error:
+                if self.world.size > 1 or self.size == 1:
+                    room = "this process's share of a batch" if self.size > 1 else "one image"
+                    raise UserError(
+                        f"the memory of {x.device} does not hold {room}; give a smaller --micro-batch, or --segments"
+                    ) from error
+            self.size = -(-min(self.size, len(x)) // 2)
+            for p in self.learner.parameters():
+                p.grad = None
+            torch.cuda.empty_cache() if x.is_cuda else None
+            self.say({"kind": "note", "text": f"out of memory: batches now pass in parts of {self.size} images"})
+
+    def all_parts(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        parts = -(-len(x) // self.size)
+        loss, logits = x.new_zeros(()), []
+        for i, (images, targets) in enumerate(zip(x.tensor_split(parts), target.tensor_split(parts), strict=True)):
+            with self.alone(i + 1 < parts):
+                with self.autocast:
+                    mean, out = self.learner(images, targets)
+                (mean * (len(images) * self.world.size / batch)).backward()  # the processes' gradients are averaged
+            loss += mean.detach() * (len(images) / len(x))
+            logits.append(out.detach())
+        return loss, torch.cat(logits)
+
+    def alone(self, more: bool) -> AbstractContextManager[None]:
+        """Gradients go to the other processes with the last part only."""
+        return self.learner.no_sync() if more and isinstance(self.learner, DistributedDataParallel) else nullcontext()
+
+
+class Learner(nn.Module):
+    """A network with its loss, for DistributedDataParallel and torch.compile to hold as one module."""
+
+    def __init__(self, net: ConvNet, recipe: Recipe, run: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.net, self.recipe, self.run = net, recipe, run  # run: the network, or another way to pass through it
+
+    def forward(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return loss_of(self.run, x, target, self.recipe)

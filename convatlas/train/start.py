@@ -1,0 +1,141 @@
+"""How a run begins, or goes on: what run.json says, and whether it is the same run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..catalogue import Shape, Variant, find
+from ..data import preprocess_for
+from ..data.augment import Colours, view_of
+from ..dataset import Data
+from ..errors import UserError
+from ..layers import ConvNet, on_meta
+from ..recipe import Recipe
+from . import checkpoint
+from .distributed import World
+from .engine import Engine, decide
+from .machine import describe_machine
+from .progress import Say, note
+from .run import SCHEMA, build, open_run
+
+
+def describe(
+    network: str | Variant,
+    data: Data,
+    recipe: Recipe,
+    input: Shape | None,
+    seed: int,
+    device: torch.device,
+    processes: int,
+) -> dict[str, Any]:
+    """run.json: all that decides the run, and where it is made."""
+    variant = find(network) if isinstance(network, str) else network
+    for name, _ in recipe.net:
+        if name in ("classes", "channels", "input"):
+            raise UserError(f"net.{name} is not the recipe's to set; it follows from the data, and from --input")
+    assert variant.input is not None, "the catalogue gives every variant its input"
+    stock = find(variant.name).args
+    own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
+    shape = input or (len(data.mean), *variant.input[1:])
+    preprocess = preprocess_for(data, shape)
+    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # refuses a view that does not fit
+    record = {
+        "schema": SCHEMA,
+        "network": variant.name,
+        "build": {**own, "input": shape, "classes": len(data.classes), **dict(recipe.net)},
+        "recipe": recipe.to_json(),
+        "data": data.provenance,
+        "preprocess": preprocess.to_json(),
+        "colours": asdict(Colours.of(data.train, preprocess, recipe.augment)),
+        "classes": data.classes,
+        "seed": seed,
+        "machine": describe_machine(device) | {"processes": processes},
+    }
+    try:
+        return json.loads(json.dumps(record))
+    except TypeError as error:
+        raise UserError(
+            f"{variant.name} has an option that run.json cannot hold ({error}); give plain values"
+        ) from error
+
+
+def prepare(out: Path, record: dict[str, Any], resume: bool) -> Path:
+    """The folder that the run is, or will be, in. What cannot be built leaves none behind."""
+    if resume:
+        return open_run(out).folder
+    no_run_in(out)
+    try_build(record)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {out} cannot be made ({error.strerror}); give another --out") from error
+    return out
+
+
+def no_run_in(out: Path) -> None:
+    if (out / "run.json").exists():
+        raise UserError(f"{out} already holds a run; give --resume to go on with it, or another --out")
+
+
+def open_or_start(
+    out: Path,
+    record: dict[str, Any],
+    engine: Engine,
+    recipe: Recipe,
+    place: torch.device,
+    ranks: World,
+    resume: bool,
+    say: Say,
+) -> None:
+    """Writes run.json of a new run; with `resume` looks at the one in `out`, and refuses (UserError) another one."""
+    if not resume:
+        no_run_in(out)
+        with on_meta():
+            settled = decide(engine, build(record), recipe, place, ranks)
+        whole = record | {"engine": settled.to_json()}
+        checkpoint.write_text(out / "run.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        return
+    run = open_run(out)
+    terms = {"machine": None, "engine": None, "init": None}
+    if found := differences({**run.record, **terms}, {**record, **terms}):
+        raise UserError(
+            f"the run in {out} is another one: {'; '.join(found)}; resume it as it was begun, or give another --out"
+        )
+    was = Engine.from_json(run.record["engine"])
+    for change in (
+        *differences(run.record.get("machine"), record["machine"], "machine"),
+        *differences(was.to_json(), was.but(engine).to_json(), "engine"),
+    ):
+        say(note(f"resumed on other terms, so the last bits may differ: {change}"))
+
+
+def try_build(record: dict[str, Any]) -> ConvNet:
+    try:
+        return build(record)
+    except UserError:
+        raise
+    except Exception as error:  # a constructor trusts its options, which here may be a user's
+        if not record["recipe"]["net"]:
+            raise
+        options = ", ".join(f"net.{name}={value!r}" for name, value in record["recipe"]["net"])
+        raise UserError(
+            f"{record['network']} cannot be built with {options} ({error}); see `convatlas show {record['network']}`"
+        ) from error
+
+
+def differences(was: Any, now: Any, name: str = "") -> list[str]:
+    """Where two records differ, as "NAME is A there and B here"; where the data lie does not matter."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        names = [k for k in {**was, **now} if not (name.startswith("data.") and k == "path")]
+        return [d for k in names for d in differences(was.get(k), now.get(k), f"{name}.{k}".lstrip("."))]
+    return [] if was == now else [f"{name} is {shortened(was)} there and {shortened(now)} here"]
+
+
+def shortened(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

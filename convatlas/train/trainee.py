@@ -1,0 +1,105 @@
+"""What is trained: a network, its optimizer and its average; all that a checkpoint holds, and back again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..layers import ConvNet
+from ..recipe import Recipe
+from . import checkpoint, optimizers
+from .average import Average
+from .distributed import World
+from .progress import Say, note
+from .run import Run, build
+from .state import State
+from .warm_start import start_from
+
+ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
+
+
+class Trainee:
+    """The run's network on its device in channels_last memory, freshly initialised, with optimizer and average."""
+
+    def __init__(self, run: Run, recipe: Recipe, device: torch.device, world: World, say: Say):
+        net = build(run.record).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if "init" in run.record and not (run.folder / checkpoint.LAST).exists():
+            say(note(start_from(net, run.record["init"])))
+        self.net: ConvNet = net
+        self.optimizer = optimizers.make_optimizer(net, recipe)
+        self.average = Average(net, recipe.ema) if recipe.ema else None
+        self.run, self.device, self.world = run, device, world
+
+    @property
+    def judged(self) -> ConvNet:
+        """The network that is evaluated: the averaged one where there is one."""
+        return self.average.net if self.average else self.net  # type: ignore[return-value]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's tensors by name, and their averages if there are any."""
+        return {**self.net.state_dict(), **(self.average.tensors() if self.average else {})}
+
+    def everything(self) -> dict[str, Tensor]:
+        """The weights, what the optimizer remembers of each, and the state of each process's random numbers."""
+        tensors = self.weights() | optimizers.memory(self.net, self.optimizer)
+        for rank, random in enumerate(self.world.gather(torch.get_rng_state())):
+            tensors[random_of("cpu", rank)] = random
+        if self.device.type == "cuda":
+            for rank, random in enumerate(self.world.gather(torch.cuda.get_rng_state(self.device))):
+                tensors[random_of("cuda", rank)] = random
+        return tensors
+
+    def save_best(self, state: State) -> None:
+        self.save(checkpoint.BEST, self.weights(), state)
+
+    def save_last(self, state: State) -> None:
+        """All ranks come here, for each gives its part; the first one writes."""
+        self.save(checkpoint.LAST, self.everything(), state)
+
+    def save(self, name: str, tensors: dict[str, Tensor], state: State) -> None:
+        """One checkpoint: the tensors, where training stands, and what the weights are for."""
+        if self.world.leads:
+            about = {k: self.run.record[k] for k in ABOUT}
+            keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
+            checkpoint.save(self.run.folder / name, tensors, {**about, "state": asdict(state)}, keep)
+
+    def restore(self, say: Say) -> State:
+        """Puts the newest checkpoint back where its tensors came from; without one, training starts anew."""
+        found = self.world.in_turn(lambda: checkpoint.newest(self.run.folder))  # it may set broken ones aside
+        if found is None:
+            if self.run.log():
+                say(note(f"{self.run.folder} has no checkpoint; training starts anew, from the first step"))
+            return State()
+        for text in found.notes:
+            say(note(text))
+        tensors, about = found.tensors, found.state
+        if any(about.get(k) != self.run.record[k] for k in ABOUT):
+            raise UserError(f"{found.path} is of another run; put its own back, or train again in another --out")
+        self.net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
+        optimizers.remember(self.net, self.optimizer, tensors)
+        if self.average:
+            self.average.restore(tensors)
+        self.restore_random(tensors)
+        state = State.from_json(about["state"])
+        if state.best_epoch:
+            try:
+                checkpoint.load(self.run.folder / checkpoint.BEST)
+            except UserError as error:
+                say(note(f"{error.args[0].partition(';')[0]}; the best of the epochs to come takes its place"))
+                state.best_top1, state.best_epoch = -1.0, 0
+        return state
+
+    def restore_random(self, tensors: dict[str, Tensor]) -> None:
+        """A rank that the checkpoint does not know keeps the random numbers it was seeded with."""
+        rank = self.world.rank
+        if (random := tensors.get(random_of("cpu", rank))) is not None:
+            torch.set_rng_state(random)
+        if self.device.type == "cuda" and (random := tensors.get(random_of("cuda", rank))) is not None:
+            torch.cuda.set_rng_state(random, self.device)
+
+
+def random_of(device: str, rank: int) -> str:
+    return f"random/{device}" + (f"/{rank}" if rank else "")

@@ -173,13 +173,6 @@ def window(images: Tensor, size: tuple[int, int], background: int = 0) -> Tensor
     return F.pad(images, pads, value=background) if any(pads) else images  # a negative pad crops
 
 
-def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
-    """uint8 (n, C, H, W), on any device, as the network's float32 input, in channels_last memory."""
-    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (preprocess.mean, preprocess.std))
-    pixels = images.to(torch.float32, memory_format=torch.channels_last)
-    return pixels.div_(preprocess.scale).sub_(mean).div_(std)
-
-
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of uint8 images (n, C, H, W), in [0, 1]: exact, from histograms."""
     levels = torch.arange(256, dtype=torch.float64) / 255

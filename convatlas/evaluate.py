@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .dataset import Data, Split, normalise
+from .dataset import Data, Split
 from .errors import UserError, unknown
 from .layers import eval_mode
 from .preprocess import Preprocess
+from .whitening import normalise
 
 if TYPE_CHECKING:
     from .train.distributed import World

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from .errors import UserError, unknown
 
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+WHITENINGS = ("channel", "mean", "pixel", "gcn_zca")
+FITTED = ("pixel", "gcn_zca")  # these need tensors that are measured on the training images (whitening.py)
 
 
 @dataclass(frozen=True)
 class Preprocess:
     """Geometry first (on uint8 pixels), then `(pixels / scale - mean) / std` for each channel.
+
+    `whiten` "mean" is that with a `scale` and `std` of 1: levels, of which only the channels' mean is taken out.
+    "pixel" takes out the mean of each pixel instead, "gcn_zca" normalises contrast and decorrelates (whitening.py).
 
     `fit` says how an image of another size reaches height x width: `stretch` scales both sides;
     `crop` scales the short side to `resize` pixels and takes the centre; `pad` centres it on `background`
@@ -31,12 +36,15 @@ class Preprocess:
     background: int = 0
     order: str = "RGB"
     scale: float = 255.0
+    whiten: str = "channel"
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise unknown("fit", self.fit, FITS)
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.whiten not in WHITENINGS:
+            raise unknown("whitening", self.whiten, WHITENINGS)
         if self.order not in ("RGB", "BGR"):
             raise unknown("channel order", self.order, ("RGB", "BGR"))
         size = "x".join(map(str, self.input))
@@ -56,7 +64,7 @@ class Preprocess:
             raise UserError(f"background={self.background} is not a pixel; give 0 to 255")
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(Preprocess)}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Preprocess:

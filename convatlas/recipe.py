@@ -10,6 +10,7 @@ from math import ceil, inf, isfinite
 from typing import Any
 
 from .errors import UserError, unknown
+from .preprocess import WHITENINGS
 
 LADDERS = ("paper", "speed", "demo")  # as published; what reaches the same soonest; what shows that all is well
 OPTIMIZERS: dict[str, dict[str, float]] = {  # name: the fields that not all have, and its own values of them
@@ -106,6 +107,7 @@ class Recipe:
     warmup_steps: int = 0  # in place of warmup_epochs
     warmup_lr: float = 0.0
     augment: tuple[str, ...] = ()  # of AUGMENTATIONS, in this order: ("scale_crop:256:512", "flip", "mixup:0.4")
+    whiten: str = "channel"  # how pixels are normalised; see Preprocess
     label_smoothing: float = 0.0
     aux_weight: float = 0.0  # weight of each auxiliary classifier's loss
     net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides: (("dropout", 0.3),)
@@ -123,6 +125,7 @@ class Recipe:
         for value, kind, legal in (
             (self.ladder, "ladder", LADDERS),
             (self.optimizer, "optimizer", OPTIMIZERS),
+            (self.whiten, "whitening", WHITENINGS),
             (self.schedule, "schedule", SCHEDULES),
             (self.watch, "watched split", WATCHED),
             (self.warmup, "warm-up", WARMUPS),

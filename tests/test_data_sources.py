@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from convatlas.data import SOURCES, load_data, preprocess_for
-from convatlas.dataset import Data, MemorySplit, normalise, recolour
+from convatlas.dataset import Data, MemorySplit, recolour
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
+from convatlas.whitening import normalise
 
 
 def test_digits_are_scikit_learns_split_once_for_all() -> None:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from convatlas.catalogue import Variant, find
 from convatlas.data.augment import augment, order
 from convatlas.data.folder import FolderSplit
-from convatlas.dataset import Data, MemorySplit, memory_data, normalise
+from convatlas.dataset import Data, MemorySplit, memory_data
 from convatlas.errors import UserError
 from convatlas.layers import on_meta
 from convatlas.preprocess import Preprocess
@@ -38,6 +38,7 @@ from convatlas.train.loss import loss_of
 from convatlas.train.optimizers import parameter_groups
 from convatlas.train.progress import Event, Say, quiet
 from convatlas.train.run import Run, open_run
+from convatlas.whitening import normalise
 
 from .trained import digits
 

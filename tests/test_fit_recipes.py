@@ -11,7 +11,7 @@ import torch
 
 from convatlas.catalogue import find
 from convatlas.data.augment import order
-from convatlas.dataset import Data, normalise
+from convatlas.dataset import Data
 from convatlas.errors import UserError
 from convatlas.evaluate import evaluate_split
 from convatlas.layers import on_meta
@@ -24,6 +24,7 @@ from convatlas.train.optimizers import clip_, make_optimizer
 from convatlas.train.run import Run, open_run
 from convatlas.train.schedule import rate
 from convatlas.train.warm_start import plan_start
+from convatlas.whitening import normalise
 
 from .test_fit import CHAIN, DROPPED, TINY, WRN, assert_equal_runs, at_step, interrupting, same, some, train, weights
 

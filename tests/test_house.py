@@ -10,7 +10,7 @@ from convatlas.catalogue import variants
 ROOT = Path(__file__).parent.parent / "convatlas"
 FLOORS = {
     0: "errors catalogue recipe preprocess arithmetic",
-    1: "layers nets recipes dataset data account tables",
+    1: "layers nets recipes dataset whitening data account tables",
     2: "train evaluate predict plots report demo",
     3: "cli __main__",
 }

@@ -12,9 +12,10 @@ from PIL import Image
 
 from convatlas.data import read_image
 from convatlas.data.folder import FolderSplit
-from convatlas.dataset import LONGEST, MemorySplit, geometry, normalise, recolour, statistics
+from convatlas.dataset import LONGEST, MemorySplit, geometry, recolour, statistics
 from convatlas.errors import UserError
 from convatlas.preprocess import FITS, INTERPOLATIONS, Preprocess
+from convatlas.whitening import normalise
 
 PLAIN = Preprocess((3, 24, 20), (0.0,) * 3, (1.0,) * 3)
 GREY = Preprocess((1, 24, 20), (0.0,), (1.0,))

@@ -67,12 +67,13 @@ def load_kind(kind: str, at: Path, seed: int) -> Data:
         raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
 
 
-def preprocess_for(data: Data, input: tuple[int, int, int]) -> Preprocess:
+def preprocess_for(data: Data, input: tuple[int, int, int], whiten: str = "channel") -> Preprocess:
     """How that set's images best reach a network of `input` C x H x W; mean and std are those of its training pixels.
 
     Digits are stretched; MNIST's 28 pixels are padded to LeNet's 32 (LeCun et al., 1998, section II.B) or whatever is
     below twice their size, and stretched beyond; CIFAR's 32 are taken as they are, or scaled; images that differ in
-    size have their short side scaled to 256 pixels for each 224, and their centre cropped.
+    size have their short side scaled to 256 pixels for each 224, and their centre cropped. By another `whiten` than
+    "channel" the pixels stay levels of 0 to 255, as in the papers' programs, and std is 1.
     """
     channels, height, width = input
     fit, resize = data.fit, None
@@ -86,4 +87,7 @@ def preprocess_for(data: Data, input: tuple[int, int, int]) -> Preprocess:
         mean, std = data.mean * 3, data.std * 3
     else:  # the spread of the luma does not follow from that of the colours
         mean, std = sample_statistics(data.train, 1)
-    return Preprocess(input, mean, std, fit=fit, resize=resize)
+    scale = 255.0
+    if whiten != "channel":
+        mean, std, scale = tuple(255 * m for m in mean), (1.0,) * channels, 1.0
+    return Preprocess(input, mean, std, fit=fit, resize=resize, scale=scale, whiten=whiten)

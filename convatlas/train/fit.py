@@ -17,11 +17,12 @@ from torch import nn
 from .. import plots
 from ..catalogue import Shape, Variant
 from ..data.augment import Colours, augment, mix, order, view_of
-from ..dataset import Data, normalise
+from ..dataset import Data
 from ..errors import UserError
 from ..evaluate import evaluate_split, usual_topk
 from ..layers import on_meta
 from ..recipe import MIXES, Recipe, operation
+from ..whitening import normalise
 from . import checkpoint, optimizers
 from .distributed import World, world
 from .engine import Engine
@@ -34,7 +35,7 @@ from .progress import Say, note, quiet
 from .run import Run, open_run
 from .schedule import rate
 from .signals import Signals
-from .start import describe, open_or_start, prepare, try_build
+from .start import describe, measure, open_or_start, prepare, try_build
 from .state import Meter, State
 from .trainee import Trainee
 from .warm_start import plan_start
@@ -104,6 +105,7 @@ def fit(
             held.enter_context(locked(folder))
             checkpoint.clean(folder)
             open_or_start(folder, record, engine, recipe, place, ranks, resume, say)
+            measure(open_run(folder), data.train, say)
 
         ranks.lead(begin)
         run = open_run(out)

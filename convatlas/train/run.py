@@ -4,12 +4,14 @@ run.json            what was asked for: network, recipe, data, preprocessing, se
 log.jsonl           what happened: a line every so many steps and every epoch
 last.safetensors    where training stands (see checkpoint.py); previous.safetensors, where it stood one save before
 best.safetensors    the weights of the epoch with the highest top-1 on the test images
+preprocess.safetensors  what was measured on the training images to normalise pixels by, where the recipe asks for it
 curves.png
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,16 @@ from torch import Tensor
 from ..catalogue import find
 from ..errors import UserError, unknown
 from ..layers import ConvNet
-from ..preprocess import Preprocess
+from ..preprocess import FITTED, Preprocess
 from ..recipe import Recipe
+from ..whitening import Fitted, fitted
 from . import checkpoint
 from .average import averaged
 from .log import read_log
 
 SCHEMA = 1
 WHICH = ("best", "last")
+MEASURED = "preprocess/"  # before the names of such tensors in checkpoints
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,13 @@ class Run:
 
     @property
     def preprocess(self) -> Preprocess:
-        return Preprocess.from_json(self.record["preprocess"])
+        """How images become the network's input; a Fitted one where something was measured on the training images."""
+        plain = Preprocess.from_json(self.record["preprocess"])
+        if plain.whiten not in FITTED:
+            return plain
+        paths = [self.folder / f"{name}.safetensors" for name in ("preprocess", *WHICH)]
+        there = next((path for path in paths if path.exists()), paths[0])
+        return fitted(plain, measured(checkpoint.load(there)[0]))
 
     @property
     def recipe(self) -> Recipe:
@@ -76,7 +86,24 @@ class Run:
         """The tensors that `load` gives the network, by their names in its state dict, on the CPU."""
         if which not in WHICH:
             raise unknown("checkpoint", which, WHICH)
-        return averaged(checkpoint.load(self.folder / f"{which}.safetensors")[0])
+        path = self.folder / f"{which}.safetensors"
+        tensors = checkpoint.load(path)[0]
+        preprocess = self.preprocess
+        if isinstance(preprocess, Fitted) and not same(measured(tensors), preprocess.tensors):
+            raise UserError(
+                f"{path} was trained on images normalised otherwise than preprocess.safetensors beside it says; "
+                "put back the one that belongs to it"
+            )
+        return averaged(tensors)
+
+
+def measured(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a checkpoint's tensors those of the preprocessing, by the names that Fitted has them under."""
+    return {name.removeprefix(MEASURED): t for name, t in tensors.items() if name.startswith(MEASURED)}
+
+
+def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(t, b[name]) for name, t in a.items())
 
 
 def build(record: dict[str, Any]) -> ConvNet:

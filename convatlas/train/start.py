@@ -9,19 +9,21 @@ from typing import Any
 
 import torch
 
+from .. import whitening
 from ..catalogue import Shape, Variant, find
 from ..data import preprocess_for
 from ..data.augment import Colours, view_of
-from ..dataset import Data
+from ..dataset import Data, Split
 from ..errors import UserError
 from ..layers import ConvNet, on_meta
+from ..preprocess import FITTED, Preprocess
 from ..recipe import Recipe
 from . import checkpoint
 from .distributed import World
 from .engine import Engine, decide
 from .machine import describe_machine
 from .progress import Say, note
-from .run import SCHEMA, build, open_run
+from .run import MEASURED, SCHEMA, Run, build, open_run
 
 
 def describe(
@@ -42,8 +44,9 @@ def describe(
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
     shape = input or (len(data.mean), *variant.input[1:])
-    preprocess = preprocess_for(data, shape)
-    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # refuses a view that does not fit
+    preprocess = preprocess_for(data, shape, recipe.whiten)
+    whitening.shapes(preprocess)  # refuses images that are too large for it,
+    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # and this a view that does not fit them
     record = {
         "schema": SCHEMA,
         "network": variant.name,
@@ -112,6 +115,16 @@ def open_or_start(
         *differences(was.to_json(), was.but(engine).to_json(), "engine"),
     ):
         say(note(f"resumed on other terms, so the last bits may differ: {change}"))
+
+
+def measure(run: Run, split: Split, say: Say) -> None:
+    """Measures the training images for the preprocessing, where it needs that and has not had it yet."""
+    path = run.folder / "preprocess.safetensors"
+    plain = Preprocess.from_json(run.record["preprocess"])
+    if plain.whiten in FITTED and not path.exists():
+        say(note(f"measuring the training images for whiten={plain.whiten}"))
+        tensors = whitening.fit(plain, split).tensors
+        checkpoint.save(path, {f"{MEASURED}{name}": t for name, t in tensors.items()}, {"preprocess": plain.to_json()})
 
 
 def try_build(record: dict[str, Any]) -> ConvNet:

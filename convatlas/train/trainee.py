@@ -10,11 +10,12 @@ from torch import Tensor
 from ..errors import UserError
 from ..layers import ConvNet
 from ..recipe import Recipe
+from ..whitening import Fitted
 from . import checkpoint, optimizers
 from .average import Average
 from .distributed import World
 from .progress import Say, note
-from .run import Run, build
+from .run import MEASURED, Run, build
 from .state import State
 from .warm_start import start_from
 
@@ -63,6 +64,8 @@ class Trainee:
         """One checkpoint: the tensors, where training stands, and what the weights are for."""
         if self.world.leads:
             about = {k: self.run.record[k] for k in ABOUT}
+            if isinstance(preprocess := self.run.preprocess, Fitted):
+                tensors = tensors | {f"{MEASURED}{key}": t for key, t in preprocess.tensors.items()}
             keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
             checkpoint.save(self.run.folder / name, tensors, {**about, "state": asdict(state)}, keep)
 

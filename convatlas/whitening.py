@@ -1,0 +1,130 @@
+"""From pixels to a network's input: `normalise`, and what of it is measured on the training images first (`fit`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+from .dataset import MemorySplit, Split
+from .errors import UserError
+from .preprocess import FITTED, Preprocess
+
+FIT_IMAGES = 10_000  # that fitting looks at, evenly spaced, where the set is not in memory
+ZCA_VALUES = 4096  # of an image, at most: the matrix has their square
+GCN_SCALE = 55.0  # of pylearn2's make_cifar10_gcn_whitened.py, which maxout, NiN and Wide ResNet used
+ZCA_BIAS = 0.1  # added to the variances: pylearn2's ZCA(filter_bias=0.1)
+CHUNK = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted(Preprocess):
+    """A Preprocess with what was measured for it on the training images, as float32 tensors on the CPU.
+
+    "mean" (C, H, W) of `whiten` "pixel"; "mean" (d,) and "zca" (d, d) of "gcn_zca", d = C H W. Raises UserError where
+    they are missing or of another shape.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    _placed: dict[torch.device, dict[str, Tensor]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expected = shapes(self)
+        found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        if found != expected:
+            raise UserError(
+                f"preprocessing by whiten={self.whiten!r} needs the tensors {expected} measured on the training "
+                f"images, and there are {found or 'none'}; take them from the run that trained the network"
+            )
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The tensors on that device."""
+        if device not in self._placed:
+            self._placed[device] = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        return self._placed[device]
+
+
+def fitted(preprocess: Preprocess, tensors: Mapping[str, Tensor]) -> Fitted:
+    """The Preprocess with its tensors."""
+    values = {f.name: getattr(preprocess, f.name) for f in fields(Preprocess)}
+    return Fitted(**values, tensors={name: tensor.float().cpu() for name, tensor in tensors.items()})
+
+
+def shapes(preprocess: Preprocess) -> dict[str, tuple[int, ...]]:
+    """Of the tensors that are to be fitted. Raises UserError for images too large for the matrix of "gcn_zca"."""
+    c, h, w = preprocess.input
+    if preprocess.whiten == "pixel":
+        return {"mean": (c, h, w)}
+    if preprocess.whiten == "gcn_zca":
+        if c * h * w > ZCA_VALUES:
+            raise UserError(
+                f"whiten=gcn_zca needs a matrix of {c * h * w:,} x {c * h * w:,} for images of {c}x{h}x{w}; "
+                f"give images of at most {ZCA_VALUES:,} values, or whiten=pixel"
+            )
+        return {"mean": (c * h * w,), "zca": (c * h * w, c * h * w)}
+    return {}
+
+
+def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """uint8 (n, C, H, W), on any device, as the network's float32 input, in channels_last memory.
+
+    Raises UserError for a preprocessing that is to be fitted and is not (see `Fitted`).
+    """
+    pixels = images.to(torch.float32, memory_format=torch.channels_last).div_(preprocess.scale)
+    if preprocess.whiten not in FITTED:
+        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (preprocess.mean, preprocess.std))
+        return pixels.sub_(mean).div_(std)
+    if not isinstance(preprocess, Fitted):
+        preprocess = fitted(preprocess, {})  # raises, with what is missing
+    tensors = preprocess.on(images.device)
+    if preprocess.whiten == "pixel":
+        return pixels.sub_(tensors["mean"])
+    flat = (contrast_normalised(pixels) - tensors["mean"]) @ tensors["zca"]
+    return flat.view(images.shape).contiguous(memory_format=torch.channels_last)
+
+
+def contrast_normalised(pixels: Tensor) -> Tensor:
+    """Global contrast normalisation: (n, C, H, W) as (n, C H W), each image less its mean, its length GCN_SCALE."""
+    flat = pixels.contiguous().flatten(1)
+    flat = flat - flat.mean(1, keepdim=True)
+    length = flat.norm(dim=1, keepdim=True) / GCN_SCALE
+    return flat / torch.where(length < 1e-8, 1.0, length)
+
+
+def fit(preprocess: Preprocess, split: Split) -> Fitted:
+    """The preprocessing, measured on the training images (all of a split in memory, else at most FIT_IMAGES).
+
+    "pixel": the mean of each pixel and channel, in units of `scale` (Krizhevsky et al., 2012, section 2; He et al.,
+    2015, section 4.2). "gcn_zca": the mean of the contrast-normalised images and the matrix that makes their values
+    uncorrelated, V (D + ZCA_BIAS)^(-1/2) V', for their covariance V D V' (Goodfellow et al., 2013, section 5.1).
+    Raises UserError as `shapes` does.
+    """
+    c, h, w = preprocess.input
+    if preprocess.whiten == "pixel":
+        total = torch.zeros(c, h, w, dtype=torch.float64)
+        for images in parts(preprocess, split):
+            total += images.sum(0, dtype=torch.int64)
+        return fitted(preprocess, {"mean": total / preprocess.scale / seen(split)})
+    assert preprocess.whiten == "gcn_zca", preprocess.whiten
+    (d,) = shapes(preprocess)["mean"]
+    mean, products = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+    for images in parts(preprocess, split):
+        values = contrast_normalised(images.float() / preprocess.scale)
+        mean += values.sum(0, dtype=torch.float64) / seen(split)
+        products += values.T @ values
+    covariance = products / seen(split) - mean[:, None] * mean
+    variances, axes = torch.linalg.eigh(covariance + ZCA_BIAS * torch.eye(d, dtype=torch.float64))
+    return fitted(preprocess, {"mean": mean, "zca": (axes / variances.sqrt()) @ axes.T})
+
+
+def seen(split: Split) -> int:
+    return len(split) if isinstance(split, MemorySplit) else min(len(split), FIT_IMAGES)
+
+
+def parts(preprocess: Preprocess, split: Split) -> Iterator[Tensor]:
+    """The images that fitting looks at, uint8, some at a time."""
+    for at in torch.linspace(0, len(split) - 1, seen(split)).round().long().split(CHUNK):
+        yield split.fetch(at, preprocess)

@@ -174,7 +174,7 @@ def test_a_run_begins_with_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert "begins with 4 of 4 tensors of a (chain_n1_m1_k0, best): stem.conv1.weight, " in capsys.readouterr().out
     assert open_run("b").record["init"]["run"] == "a"
     assert main([*TINY, *FAST, "--init", "a", "--out", "b", "--resume"]) == 2
-    assert "a run that goes on has its weights; give --init to a new one" in capsys.readouterr().err
+    assert "a run that goes on has its weights; leave out --init" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--out", "b", "--resume"]) == 0
     assert main([*TINY, *FAST, "--init", "nowhere", "--out", "c"]) == 2
     assert "there is no run folder nowhere" in capsys.readouterr().err

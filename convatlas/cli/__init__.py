@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -33,6 +34,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def process() -> str:
+    """Which of torchrun's processes this is, for messages; nothing for the first, or the only one."""
+    rank = os.environ.get("RANK", "0") if "TORCHELASTIC_RUN_ID" in os.environ else "0"
+    return "" if rank == "0" else f" (process {rank})"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line says how), 130 Ctrl-C."""
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in our own line
@@ -40,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
         return args.run(args) or 0
     except UserError as error:
-        print(f"convatlas: {error}", file=sys.stderr)
+        if str(error):  # else another process says it
+            print(f"convatlas{process()}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("convatlas: stopped by Ctrl-C", file=sys.stderr)

@@ -6,11 +6,13 @@ import argparse
 import shlex
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..recipe import Recipe, with_epochs, with_settings
+from . import process
 from .output import parse_input, print_json
 
 if TYPE_CHECKING:
@@ -69,15 +71,16 @@ def run(args: argparse.Namespace) -> int:
     from ..data import load_data
     from ..train.checkpoint import Unwritable
     from ..train.fit import Diverged, Stopped, fit
-    from ..train.progress import progress
+    from ..train.progress import progress, quiet
     from ..train.run import open_run
 
+    first = not process()
     variant = find(args.network)
     recipe = choose_recipe(variant, args)
     data = load_data(args.data)
     out = Path(args.out or f"runs/{variant.name}-{data.name}-seed{args.seed}")
     try:
-        with progress(sys.stderr if args.json else sys.stdout) as say:
+        with progress(sys.stderr if args.json else sys.stdout) if first else nullcontext(quiet) as say:
             done = fit(
                 variant,
                 data,
@@ -92,15 +95,19 @@ def run(args: argparse.Namespace) -> int:
                 say=say,
             )
     except Stopped as stop:
-        print(f"convatlas: {stop}; to go on:\n  {resume_command(args, out)}", file=sys.stderr)
+        if first:
+            print(f"convatlas: {stop}; to go on:\n  {resume_command(args, out)}", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
     except Unwritable as error:
         then = f"; then:\n  {resume_command(args, out)}" if (out / "run.json").exists() else ""
         print(f"convatlas: {error}{then}", file=sys.stderr)
         return 2
     except Diverged as error:
-        print(f"convatlas: {error}", file=sys.stderr)
+        if first:
+            print(f"convatlas: {error}", file=sys.stderr)
         return 1
+    if not first:
+        return 0
     epochs = done.epochs()
     best = max(epochs, key=lambda line: line["test"]["top1"])
     if args.json:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-slow check tables bench clean
+.PHONY: demo test test-slow test-faults check tables bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m convatlas demo
@@ -13,10 +13,13 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow and not faults" -n 2
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-faults: $(INSTALLED)
+	$(BIN)/python -m pytest -m faults -n 2
 
 tables: $(INSTALLED)
 	$(BIN)/python -m convatlas.tables

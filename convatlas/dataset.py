@@ -60,6 +60,7 @@ class Data:
     mean: tuple[float, ...]  # of the training pixels, in [0, 1], one for each channel
     std: tuple[float, ...]
     fit: str = "crop"  # how its images reach a network's size unless told otherwise (see Preprocess)
+    skipped: tuple[tuple[str, str], ...] = ()  # files that were left out, each with the reason
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .data.folder import THREADS, files_of
-from .data.image import SUFFIXES, read_image
+from .data.bad import THREADS
+from .data.folder import files_of
+from .data.image import MAX_PIXELS, SUFFIXES, read_image
 from .dataset import geometry
 from .errors import UserError
 from .evaluate import logits_of, ranking
@@ -44,6 +45,7 @@ def predict(
     which: str = "best",
     batch: int = 32,
     device: str | torch.device = "cpu",
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Prediction]:
     """A Prediction for each image that `paths` (files, and folders to be searched) name, in that order.
 
@@ -51,8 +53,11 @@ def predict(
     predicted all the same. Raises UserError for `top` below 1.
     """
     net = run.load(which, device=device)
+    files = image_files(paths)
     return list(
-        predict_files(net, run.classes, run.preprocess, image_files(paths), top=top, batch=batch, device=device)
+        predict_files(
+            net, run.classes, run.preprocess, files, top=top, batch=batch, device=device, max_pixels=max_pixels
+        )
     )
 
 
@@ -80,16 +85,18 @@ def predict_files(
     top: int = 5,
     batch: int = 32,
     device: str | torch.device = "cpu",
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Prediction]:
     """A Prediction for each file in turn, with the `top` likeliest classes (all, where there are fewer).
 
-    Reads and predicts `batch` files at a time and keeps none, so any number of them will do.
+    Reads and predicts `batch` files at a time and keeps none, so any number of them will do. Images larger than
+    `max_pixels` are errors.
     """
     if top < 1:
         raise UserError(f"top {top} asks for no class; give at least 1")
     if batch < 1:
         raise UserError(f"batch {batch} is no number of images; give at least 1")
-    return _predict_files(net, classes, preprocess, files, top, batch, device)
+    return _predict_files(net, classes, preprocess, files, top, batch, device, max_pixels)
 
 
 def _predict_files(
@@ -100,6 +107,7 @@ def _predict_files(
     top: int,
     batch: int,
     device: str | torch.device,
+    max_pixels: int,
 ) -> Iterator[Prediction]:
     net.to(device)
     remaining = iter(files)
@@ -108,7 +116,7 @@ def _predict_files(
         try:
             if Path(file).is_dir():
                 raise UserError(f"folder {file} holds no image ({', '.join(SUFFIXES)})")
-            return geometry(read_image(file, preprocess.input[0])[None], preprocess)[0]
+            return geometry(read_image(file, preprocess.input[0], max_pixels)[None], preprocess)[0]
         except UserError as error:
             return str(error)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from . import source
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="SOURCE", required=True, help="as for train: digits, cifar10:DIR, a folder ..."
     )
+    source.add_bad(parser)
     parser.add_argument("--split", choices=("test", "train"), default="test", help="which images (default test)")
     parser.add_argument("--top", metavar="K,K", help="which top-k to print (default 1,5)")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint (default best)")
@@ -50,7 +51,6 @@ def picture(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..data import load_data
     from ..evaluate import evaluate, usual_topk
     from ..train.fit import choose_device
     from ..train.run import open_run
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     if top[-1] > len(trained.classes):
         raise UserError(f"top-{top[-1]} means nothing with {len(trained.classes)} classes; give at most that many")
     drawing = picture(args.confusion) if args.confusion else None
-    data = load_data(args.data)
+    data = source.load(args)
     scores = evaluate(
         trained,
         data,
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         which=args.which,
         batch=args.batch,
         device=choose_device(args.device),
-        progress=bar,
+        progress=source.bar("evaluating"),
     )
     if drawing:
         from .. import plots
@@ -90,14 +90,6 @@ def judged_by(record: dict[str, Any], split: Split) -> bool:
     """Whether a run was judged by these very images after each epoch, wherever they lay."""
     then = record["data"].get(split.name)
     return then is not None and {**then, "path": ""} == {**split.provenance, "path": ""}
-
-
-def bar(batches: Sequence[int]) -> Iterable[int]:
-    """The batches, with a bar on the terminal while they are worked through."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(batches, "evaluating", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def print_scores(scores: Scores, top: Sequence[int]) -> None:

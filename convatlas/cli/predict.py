@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from . import source
+
 if TYPE_CHECKING:
     from ..predict import Prediction
 
@@ -18,6 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{HELP}. Exit status: 0 all predicted, 1 some files could not be read, 2 none could."
     parser.add_argument("folder", metavar="RUN", help="the folder that `convatlas train` or `demo` wrote")
     parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to look for images in")
+    source.add_max(parser)
     parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes for each image (default 5)")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint (default best)")
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="images at a time (default 32)")
@@ -40,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
             top=args.top,
             batch=args.batch,
             device=device,
+            max_pixels=source.max_pixels(args),
         )
     )
     (print_array if args.json else print_text)(predictions)

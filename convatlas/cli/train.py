@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..recipe import Recipe, with_epochs, with_settings
-from . import process
+from . import process, source
 from .output import parse_input, print_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="SOURCE", required=True, help="digits, mnist:DIR, cifar10:DIR, folder:DIR, or DIR"
     )
+    source.add_bad(parser)
     parser.add_argument("--recipe", metavar="R", help="a recipe by name (default: the network's own)")
     parser.add_argument(
         "--set", metavar="FIELD=VALUE", action="append", default=[], help="change a field of the recipe: lr=0.05"
@@ -68,7 +69,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..catalogue import find
-    from ..data import load_data
     from ..train.checkpoint import Unwritable
     from ..train.fit import Diverged, Stopped, fit
     from ..train.progress import progress, quiet
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     first = not process()
     variant = find(args.network)
     recipe = choose_recipe(variant, args)
-    data = load_data(args.data)
+    data = source.load(args)
     out = Path(args.out or f"runs/{variant.name}-{data.name}-seed{args.seed}")
     try:
         with progress(sys.stderr if args.json else sys.stdout) if first else nullcontext(quiet) as say:
@@ -146,10 +146,11 @@ def choose_recipe(variant: Variant, args: argparse.Namespace) -> Recipe:
 def resume_command(args: argparse.Namespace, out: Path) -> str:
     """The command that goes on with the run: the same options (run.json keeps the engine's), the folder, --resume."""
     words = ["convatlas", "train", args.network, "--data", args.data]
-    for flag in ("recipe", "epochs", "input", "seed", "device"):
+    usual = {"bad": "fail", "max_megapixels": source.MEGAPIXELS, "seed": 0, "device": "auto"}
+    for flag in ("bad", "max_megapixels", "recipe", "epochs", "input", "seed", "device"):
         value = getattr(args, flag)
-        if value not in (None, {"seed": 0, "device": "auto"}.get(flag)):
-            words += [f"--{flag}", str(value)]
+        if value not in (None, usual.get(flag)):
+            words += [f"--{flag.replace('_', '-')}", str(value)]
     for setting in args.set:
         words += ["--set", setting]
     return shlex.join([*words, *(["--json"] if args.json else []), "--out", str(out), "--resume"])

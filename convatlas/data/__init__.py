@@ -9,7 +9,8 @@ from ..dataset import Data, sample_statistics
 from ..errors import UserError
 from ..preprocess import Preprocess
 from . import cifar, digits, folder, mnist
-from .image import read_image
+from .bad import Progress
+from .image import MAX_PIXELS, read_image
 
 __all__ = ["SOURCES", "load_data", "preprocess_for", "read_image"]
 
@@ -17,17 +18,37 @@ SOURCES = ("digits", "mnist:DIR", "cifar10:DIR", "cifar100:DIR", "folder:DIR")
 KINDS = [source.partition(":")[0] for source in SOURCES]
 
 
-def load_data(source: str, *, seed: int = 0) -> Data:
+def load_data(
+    source: str,
+    *,
+    seed: int = 0,
+    bad: str = "fail",
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = lambda chunks: chunks,
+) -> Data:
     """The set that `source` names: one of SOURCES, or the path of a folder, which is recognised by what is in it.
 
-    `seed` matters only to an image folder that has no split of its own. Raises UserError for a source that is not
-    there, is not recognised, or is not whole.
+    To an image folder alone matter: `seed`, where it has no split of its own; `bad`, what is done about files that are
+    no whole images (fail, skip or quarantine:DIR, see bad.py), the largest size, and `progress`, which is given the
+    chunks of files that are looked at. Raises UserError for a source that is not there, is not recognised, or is not
+    whole.
     """
+
+    def load_kind(kind: str, at: Path) -> Data:
+        try:
+            if kind == "mnist":
+                return mnist.load(at)
+            if kind == "folder":
+                return folder.load(at, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
+            return cifar.load(at, 10 if kind == "cifar10" else 100)
+        except OSError as error:
+            raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
+
     if source == "digits":
         return digits.load()
     kind, _, place = source.partition(":")
     if place and kind in KINDS[1:]:
-        return load_kind(kind, existing(Path(place)), seed)
+        return load_kind(kind, existing(Path(place)))
     if not Path(source).expanduser().exists():
         near = get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {SOURCES[KINDS.index(near[0])]}?" if near else f"give {', '.join(SOURCES)}, or a folder"
@@ -40,7 +61,7 @@ def load_data(source: str, *, seed: int = 0) -> Data:
         ("folder", folder.find(at)),
     ):
         if found is not None:
-            return load_kind(kind, found, seed)
+            return load_kind(kind, found)
     raise UserError(
         f"{at} holds neither CIFAR batches (data_batch_1, data_batch_1.bin, train.bin, cifar-10-batches-py/ ...), "
         "nor IDX files (train-images-idx3-ubyte, .gz or not), nor images (train/ and val/, or a folder for each class)"
@@ -54,17 +75,6 @@ def existing(place: Path) -> Path:
     if not at.is_dir():
         raise UserError(f"{at} is a file; give the folder that it is in, or that it unpacks to")
     return at.absolute()
-
-
-def load_kind(kind: str, at: Path, seed: int) -> Data:
-    try:
-        if kind == "mnist":
-            return mnist.load(at)
-        if kind == "folder":
-            return folder.load(at, seed=seed)
-        return cifar.load(at, 10 if kind == "cifar10" else 100)
-    except OSError as error:
-        raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
 
 
 def preprocess_for(data: Data, input: tuple[int, int, int], whiten: str = "channel") -> Preprocess:

@@ -16,12 +16,12 @@ from torch import Tensor
 from ..dataset import Box, Data, Windows, cut, geometry, sample_statistics
 from ..errors import UserError
 from ..preprocess import Preprocess
-from .image import SUFFIXES, open_image, read_image
+from .bad import THREADS, Bad, Policy, Progress, find_bad, quarantine, refuse
+from .image import MAX_PIXELS, SUFFIXES, read_image
 
 HELD_OUT = ("val", "valid", "validation", "test")  # the first that there is
 TEST_SHARE = 0.2
 LITTER = ("thumbs.db", "desktop.ini")  # what Windows hides
-THREADS = min(32, os.cpu_count() or 1)
 
 
 @dataclass(eq=False)
@@ -33,6 +33,7 @@ class FolderSplit:
     labels: Tensor
     classes: tuple[str, ...]
     provenance: dict[str, Any]
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.files)
@@ -43,7 +44,7 @@ class FolderSplit:
         windows = [None] * len(at) if view is None else view.windows(at)
 
         def read(i: int, window: Callable[[int, int], Box] | None) -> Tensor:
-            image = read_image(self.files[i], preprocess.input[0])[None]
+            image = read_image(self.files[i], preprocess.input[0], self.max_pixels)[None]
             return geometry(image, preprocess) if window is None else cut(image, [window], preprocess)
 
         with ThreadPoolExecutor(THREADS) as pool:
@@ -58,14 +59,22 @@ def find(folder: Path) -> Path | None:
     return folder if any(file and file.suffix.lower() in SUFFIXES for file in some) else None
 
 
-def load(folder: Path, *, seed: int = 0) -> Data:
-    """The folder's images, every header of them checked.
+def load(
+    folder: Path,
+    *,
+    seed: int = 0,
+    bad: str = "fail",
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = lambda chunks: chunks,
+) -> Data:
+    """The folder's images, every header of them checked; or all their pixels, where `bad` is not "fail" (see bad.py).
 
     Classes are in the order of their names. Without a split of its own, one in five images of each class is held out:
-    those whose path, hashed with `seed`, comes first. Raises UserError for files that are no images (the first is
-    named), for empty or missing classes, and for classes that differ between the parts.
+    those whose path, hashed with `seed`, comes first; files that are skipped count as not there. Raises UserError for
+    files that are no images (the first is named), for empty or missing classes, and for classes that differ between
+    the parts.
     """
-    train = folder / "train"
+    policy, train = Policy.parse(bad), folder / "train"
     if train.is_dir():
         held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
         if held_out is None:
@@ -81,14 +90,18 @@ def load(folder: Path, *, seed: int = 0) -> Data:
                 f"class {differ[0]!r}{more} is only in {folder / where}; "
                 f"train/ and {held_out.name}/ need the same classes"
             )
+        found, skipped = without_bad(folder, found, policy, max_pixels, progress)
         how = "as laid out"
     else:
-        found = split(folder, classes_of(folder), seed)
+        whole, skipped = without_bad(folder, {"": classes_of(folder)}, policy, max_pixels, progress)
+        found = split(folder, whole[""], seed)
         how = f"one in five of each class held out by seed {seed}"
-    check_headers([file for part in found.values() for files in part.values() for file in files])
-    splits = [folder_split(folder, name, part, how) for name, part in found.items()]
+    splits = [folder_split(folder, name, part, how, max_pixels) for name, part in found.items()]
+    if skipped:
+        splits[0].provenance["skipped"] = len(skipped)
     mean, std = sample_statistics(splits[0], 3)
-    return Data(folder.resolve().name, splits[0], splits[1], None, mean, std)
+    notes = tuple((it.file, it.reason) for it in skipped)
+    return Data(folder.resolve().name, splits[0], splits[1], None, mean, std, skipped=notes)
 
 
 def classes_of(folder: Path) -> dict[str, list[Path]]:
@@ -103,6 +116,29 @@ def classes_of(folder: Path) -> dict[str, list[Path]]:
         if not files:
             raise UserError(f"the class folder {folder / name} is empty; fill it or take it away")
     return found
+
+
+Parts = dict[str, dict[str, list[Path]]]  # split: class: files
+
+
+def without_bad(
+    folder: Path, found: Parts, policy: Policy, max_pixels: int, progress: Progress
+) -> tuple[Parts, list[Bad]]:
+    """The files that can be read, and the others with the reasons. Raises UserError as the policy says (see bad.py)."""
+    every = [file for part in found.values() for files in part.values() for file in files]
+    bad = find_bad(every, decode=policy.kind != "fail", max_pixels=max_pixels, progress=progress)
+    if policy.kind == "fail":
+        refuse(bad)
+    left_out = {it.file for it in bad}
+    left: Parts = {}
+    for split, part in found.items():
+        left[split] = {name: [f for f in files if str(f) not in left_out] for name, files in part.items()}
+        for name, files in left[split].items():
+            if not files:
+                raise UserError(f"no image of the class folder {folder / split / name} can be read; mend or fill it")
+    if policy.into:
+        quarantine(bad, folder, policy.into)
+    return left, bad
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -131,27 +167,7 @@ def split(folder: Path, found: dict[str, list[Path]], seed: int) -> dict[str, di
     return parts
 
 
-def check_headers(files: list[Path]) -> None:
-    """Opens every file, decodes none. Raises UserError for the first that is no image."""
-    chunks = [files[i : i + 256] for i in range(0, len(files), 256)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        bad = [error for errors in pool.map(bad_headers, chunks) for error in errors]
-    if bad:
-        more = f"; and {len(bad) - 1} more files are wrong" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0]}{more}")
-
-
-def bad_headers(files: list[Path]) -> list[UserError]:
-    bad = []
-    for file in files:
-        try:
-            open_image(file).close()
-        except UserError as error:
-            bad.append(error)
-    return bad
-
-
-def folder_split(folder: Path, name: str, part: dict[str, list[Path]], how: str) -> FolderSplit:
+def folder_split(folder: Path, name: str, part: dict[str, list[Path]], how: str, max_pixels: int) -> FolderSplit:
     files = tuple(file for files in part.values() for file in files)
     labels = torch.tensor([label for label, files in enumerate(part.values()) for _ in files])
     listing = "".join(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n" for file in files)
@@ -163,4 +179,4 @@ def folder_split(folder: Path, name: str, part: dict[str, list[Path]], how: str)
         "sha256_of_names_and_sizes": hashlib.sha256(listing.encode()).hexdigest(),
         "mean_and_std": "of at most 512 training images, evenly spaced over the classes, cropped to 224 x 224",
     }
-    return FolderSplit(name, files, labels, tuple(part), provenance)
+    return FolderSplit(name, files, labels, tuple(part), provenance, max_pixels)

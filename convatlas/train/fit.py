@@ -35,7 +35,7 @@ from .progress import Say, note, quiet
 from .run import Run, open_run
 from .schedule import rate
 from .signals import Signals
-from .start import describe, measure, open_or_start, prepare, try_build
+from .start import describe, measure, open_or_start, prepare, tell_skipped, try_build
 from .state import Meter, State
 from .trainee import Trainee
 from .warm_start import plan_start
@@ -105,6 +105,7 @@ def fit(
             held.enter_context(locked(folder))
             checkpoint.clean(folder)
             open_or_start(folder, record, engine, recipe, place, ranks, resume, say)
+            tell_skipped(folder, data, say)
             measure(open_run(folder), data.train, say)
 
         ranks.lead(begin)

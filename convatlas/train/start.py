@@ -25,6 +25,9 @@ from .machine import describe_machine
 from .progress import Say, note
 from .run import MEASURED, SCHEMA, Run, build, open_run
 
+SKIPPED = "skipped.jsonl"
+SAID = 20  # skipped files that are said, besides
+
 
 def describe(
     network: str | Variant,
@@ -117,6 +120,16 @@ def open_or_start(
         say(note(f"resumed on other terms, so the last bits may differ: {change}"))
 
 
+def tell_skipped(out: Path, data: Data, say: Say) -> None:
+    """Every file that was left out, in skipped.jsonl; the first few are said as well."""
+    if data.skipped:
+        lines = (json.dumps({"file": file, "reason": reason}) + "\n" for file, reason in data.skipped)
+        checkpoint.write_text(out / SKIPPED, "".join(lines))
+        for _, reason in data.skipped[:SAID]:
+            say(note(f"skipped: {reason.partition(';')[0]}"))
+        say(note(f"{len(data.skipped)} files are left out; all are in {out / SKIPPED}"))
+
+
 def measure(run: Run, split: Split, say: Say) -> None:
     """Measures the training images for the preprocessing, where it needs that and has not had it yet."""
     path = run.folder / "preprocess.safetensors"
@@ -142,9 +155,9 @@ def try_build(record: dict[str, Any]) -> ConvNet:
 
 
 def differences(was: Any, now: Any, name: str = "") -> list[str]:
-    """Where two records differ, as "NAME is A there and B here"; where the data lie does not matter."""
+    """Where two records differ, as "NAME is A there and B here"; not where the data lie, nor what was skipped."""
     if isinstance(was, dict) and isinstance(now, dict):
-        names = [k for k in {**was, **now} if not (name.startswith("data.") and k == "path")]
+        names = [k for k in {**was, **now} if not (name.startswith("data.") and k in ("path", "skipped"))]
         return [d for k in names for d in differences(was.get(k), now.get(k), f"{name}.{k}".lstrip("."))]
     return [] if was == now else [f"{name} is {shortened(was)} there and {shortened(now)} here"]
 

@@ -1,0 +1,59 @@
+"""The options about images that several verbs have, and loading a set by them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..dataset import Data
+
+T = TypeVar("T")
+MEGAPIXELS = 50.0
+
+
+def add_bad(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bad",
+        metavar="POLICY",
+        default="fail",
+        help="broken image files: fail (default), skip (leave out and list them) or quarantine:DIR (move them there)",
+    )
+    add_max(parser)
+
+
+def add_max(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-megapixels", metavar="N", type=float, default=MEGAPIXELS, help="larger images are refused (default 50)"
+    )
+
+
+def max_pixels(args: argparse.Namespace) -> int:
+    if not 0 < args.max_megapixels < 1e6:
+        raise UserError(f"--max-megapixels {args.max_megapixels:g} is out of range; give a number above 0")
+    return round(args.max_megapixels * 1e6)
+
+
+def load(args: argparse.Namespace) -> Data:
+    """The set that --data names."""
+    from ..data import load_data
+
+    return load_data(args.data, bad=args.bad, max_pixels=max_pixels(args), progress=bar("reading images"))
+
+
+class bar:
+    """A bar on the terminal while a sequence is worked through."""
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def __call__(self, sequence: Sequence[T]) -> Iterable[T]:
+        from rich.console import Console
+        from rich.progress import track
+
+        quiet = not sys.stderr.isatty() or len(sequence) < 2
+        return track(sequence, self.what, console=Console(stderr=True), transient=True, disable=quiet)

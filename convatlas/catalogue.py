@@ -105,9 +105,15 @@ class Variant:
         return net
 
 
-def family(net: type, paper: Paper, variants: Iterable[Variant], input: Shape = (3, 224, 224)) -> tuple[Variant, ...]:
-    """The variants of one network class, each bound to the class, its paper and (where it has none) its input size."""
-    return tuple(replace(v, net=net, paper=paper, input=v.input or input) for v in variants)
+def family(
+    net: type,
+    paper: Paper,
+    variants: Iterable[Variant],
+    input: Shape = (3, 224, 224),
+    recipe: str | None = None,
+) -> tuple[Variant, ...]:
+    """The variants of one class, bound to the class, its paper and (where they have none) its input and its recipe."""
+    return tuple(replace(v, net=net, paper=paper, input=v.input or input, recipe=v.recipe or recipe) for v in variants)
 
 
 @cache

@@ -218,6 +218,18 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     )
 
 
+def with_side(recipe: Recipe, was: int, now: int) -> Recipe:
+    """The recipe for an input of another side (pixels): images are scaled alike, recorded as a departure."""
+    if was == now or not recipe.augment or operation(recipe.augment[0])[0] != "scale_crop":
+        return recipe
+    low, high = (max(now, round(side * now / was)) for side in operation(recipe.augment[0])[1])
+    return replace(
+        recipe,
+        augment=(f"scale_crop:{low}:{high}", *recipe.augment[1:]),
+        departures=(*recipe.departures, f"{now} pixels, not {was}; images are scaled alike before they are cropped"),
+    )
+
+
 FIXED = ("name", "source", "ladder", "net", "published", "departures")  # what --set does not change
 
 

@@ -139,7 +139,10 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "resnet2O", "--data", "digits"], "no network named 'resnet2O'; did you mean "),
         (["train", "resnet20"], "the following arguments are required: --data"),
         (["train", "resnet20", "--data", "digit"], "no data source 'digit', and no folder of that name; did you mean "),
-        (["train", "zfnet", "--data", "digits"], "zfnet has no recipe of its own; give one, such as --recipe "),
+        (
+            ["train", "enet_encoder", "--data", "digits"],
+            "enet_encoder has no recipe of its own (its paper trains it to ",
+        ),
         ([*TINY, "--recipe", "resnet_cifer"], "no recipe named 'resnet_cifer'; did you mean resnet_cifar"),
         ([*TINY, "--set", "momentun=0.9"], "no recipe field named 'momentun'; did you mean momentum?"),
         ([*TINY, "--set", "lr=fast"], "lr='fast' is not a number; lr is now 0.002"),

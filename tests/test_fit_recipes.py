@@ -11,12 +11,12 @@ import torch
 
 from convatlas.catalogue import find
 from convatlas.data.augment import order
-from convatlas.dataset import Data
+from convatlas.dataset import Data, MemorySplit
 from convatlas.errors import UserError
 from convatlas.evaluate import evaluate_split
 from convatlas.layers import on_meta
-from convatlas.recipe import Recipe
-from convatlas.recipes import find_recipe
+from convatlas.recipe import Recipe, with_epochs
+from convatlas.recipes import find_recipe, recipes
 from convatlas.train import trainee as module
 from convatlas.train.fit import Stopped
 from convatlas.train.loss import loss_of
@@ -47,6 +47,10 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def data() -> Data:
     return some()
+
+
+def first(split: Any, n: int) -> MemorySplit:
+    return replace(split, images=split.images[:n], labels=split.labels[:n])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -163,6 +167,21 @@ def test_shares_of_classes_are_a_target_too() -> None:
             for i in range(2)
         ]
         torch.testing.assert_close(loss_of(net, x, mixed, recipe)[0], sum(each) / 2)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_that_ships_trains(tmp_path: Path, data: Data, name: str) -> None:
+    """Two steps of a small network in place of its own, on colour images: optimizer, rates, augmentation, average."""
+    recipe = replace(find_recipe(name), batch=8, net=(("widths", (4,)),))
+    few = replace(data, train=first(data.train, 16), test=first(data.test, 8))
+    notes: list[str] = []
+    short = replace(with_epochs(recipe, 1), lr=min(recipe.lr, 0.01))
+    run = train(tmp_path, few, short, input=(3, 12, 12), say=lambda e: notes.append(e["kind"]))
+    assert notes.count("step") == 2
+    found = weights(run)
+    assert all(t.isfinite().all() for t in found.values())
+    assert any(key.startswith("optimizer/") for key in found)
+    assert any(key.startswith("average/") for key in found) == bool(recipe.ema)
 
 
 # a start from another run

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from convatlas import recipes as package
-from convatlas.catalogue import variants
+from convatlas.catalogue import Variant, variants
+from convatlas.data.augment import view_of
 from convatlas.errors import UserError
-from convatlas.recipe import Recipe, operation, with_epochs, with_settings
-from convatlas.recipes import find_recipe, recipes
+from convatlas.recipe import LADDERS, Recipe, operation, with_epochs, with_settings, with_side
+from convatlas.recipes import WITHOUT, find_recipe, recipes
 
 FILES = [import_module(f"convatlas.recipes.{f.stem}") for f in Path(package.__path__[0]).glob("[a-z]*.py")]
 BASE = Recipe(name="base", source="a test", epochs=100, batch=128, lr=0.1, milestones=(50, 75))
@@ -218,6 +219,59 @@ def test_json_of_another_version_is_refused() -> None:
 
 def test_every_recipe_of_the_catalogue_exists() -> None:
     assert {v.recipe for v in variants().values()} - {None} <= set(recipes())
+
+
+def test_every_network_has_a_recipe_or_a_reason() -> None:
+    without = {v.family for v in variants().values() if v.recipe is None}
+    assert without == set(WITHOUT)
+    assert all(v.recipe is None for v in variants().values() if v.family in WITHOUT)
+
+
+def test_the_ladders() -> None:
+    """Of the paper's ladder are those with a published result; the demo's has none."""
+    assert {r.ladder for r in recipes().values()} <= set(LADDERS)
+    for recipe in recipes().values():
+        assert (recipe.ladder == "paper") == bool(recipe.published), recipe.name
+        assert "%" in recipe.published or recipe.ladder == "demo", recipe.name
+
+
+def networks_of(name: str) -> list[Variant]:
+    """Those that train by the recipe unless told otherwise, and those that its file's commands name with it."""
+    commands = [line.split() for line in (recipe_file(name).__doc__ or "").splitlines() if "convatlas train " in line]
+    told = [variants()[words[2]] for words in commands if words[-2:] == ["--recipe", name]]
+    return [v for v in variants().values() if v.recipe == name] + told
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipes_options_are_its_networks(name: str) -> None:
+    assert networks_of(name)
+    for variant in networks_of(name):
+        for option, _ in find_recipe(name).net:
+            assert option in variant.options, variant.name
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipes_crops_fit_its_networks(name: str) -> None:
+    """scale_crop needs images at least as large as the network's; CIFAR's pad_crop has no view."""
+    for variant in networks_of(name):
+        assert variant.input is not None
+        if name != "digits":
+            view_of(find_recipe(name).augment, variant.input[1:], seed=0, epoch=0)
+
+
+# another side
+
+
+def test_images_are_scaled_with_the_networks_side() -> None:
+    vgg = find_recipe("vgg")
+    half = with_side(vgg, 224, 112)
+    assert half.augment == ("scale_crop:128:256", "flip", "lighting:0.1")
+    assert half.departures[-1] == "112 pixels, not 224; images are scaled alike before they are cropped"
+    assert with_side(vgg, 224, 448).augment[0] == "scale_crop:512:1024"
+    assert with_side(replace(BASE, augment=("scale_crop:100",)), 100, 7).augment == ("scale_crop:7:18",)
+    assert with_side(vgg, 224, 224) is vgg
+    assert with_side(find_recipe("googlenet"), 224, 112).augment == find_recipe("googlenet").augment
+    assert with_side(BASE, 224, 112) is BASE
 
 
 def test_every_recipe_is_some_networks_or_its_file_shows_its_command() -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from .. import __version__
 from ..errors import UserError
 
-VERBS = ("list", "show", "claims", "layer", "memory", "reconcile", "train", "evaluate", "predict", "demo")
+VERBS = ("list", "show", "claims", "layer", "memory", "reconcile", "recipes", "train", "evaluate", "predict", "demo")
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..recipe import Recipe, with_epochs, with_settings
+from ..recipe import Recipe, with_epochs, with_settings, with_side
 from . import process, source
 from .output import parse_input, print_json
 
@@ -132,12 +132,15 @@ def engine_of(args: argparse.Namespace) -> Engine:
 
 
 def choose_recipe(variant: Variant, args: argparse.Namespace) -> Recipe:
-    from ..recipes import find_recipe
+    from ..recipes import WITHOUT, find_recipe
 
     name = args.recipe or variant.recipe
     if name is None:
-        raise UserError(f"{variant.name} has no recipe of its own; give one, such as --recipe resnet_cifar")
+        why = WITHOUT[variant.family]
+        raise UserError(f"{variant.name} has no recipe of its own ({why}); give one, such as --recipe resnet_cifar")
     recipe = find_recipe(name)
+    if args.input:
+        recipe = with_side(recipe, max((variant.input or ())[1:]), max(parse_input(args.input)[1:]))
     if args.epochs is not None:
         recipe = with_epochs(recipe, args.epochs)
     return with_settings(recipe, args.set)

@@ -165,11 +165,11 @@ VARIANTS = (
             Claim("macs", "1,135,256,096", ARITHMETIC), Claim("params", "62.3M", "lecture 001"),
             Claim("gmacs", "1.1", "lecture 001"),
             *layers("34,944", "614,656", "885,120", "1,327,488", "884,992", "37,752,832", "16,781,312", "4,097,000")]),
-        Variant("alexnet_caffe", dict(lrn=LRN_CAFFE), recipe="alexnet", aliases=("BVLC AlexNet",),
+        Variant("alexnet_caffe", dict(lrn=LRN_CAFFE), recipe="alexnet_caffe", aliases=("BVLC AlexNet",),
             note="Caffe's replication: its normalisation has k = 1 and divides alpha by n", claims=[
             Claim("params", "60,965,224", ARITHMETIC),
             *accuracies("57.1", "80.2", "bvlc_alexnet readme, centre crop")]),
-        Variant("caffenet", dict(lrn=LRN_CAFFE, pool_first=True), recipe="alexnet",
+        Variant("caffenet", dict(lrn=LRN_CAFFE, pool_first=True), recipe="alexnet_caffe",
             note="Caffe's reference network: two towers, pooling before normalisation", claims=[
             Claim("params", "60,965,224", ARITHMETIC),
             *accuracies("57.4", "80.4", "bvlc_reference_caffenet readme, centre crop")]),

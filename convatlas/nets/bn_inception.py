@@ -190,5 +190,5 @@ VARIANTS = family(BNInception, PAPER, [
     Variant("bn_inception", claims=CLAIMS),
     Variant("bn_inception_slim", SLIM, claims=SLIM_CLAIMS, note="tf-slim's inception_v2: separable first layer"),
     Variant("bn_inception_caffe", CAFFE, claims=CAFFE_CLAIMS, note="Caffe's: with biases, 128 in 4c and 4d"),
-])
+], recipe="bn_inception")
 # fmt: on

@@ -62,8 +62,8 @@ VARIANTS = family(BNNiN, PAPER, [
     Variant("bn_nin", aliases=("BN-NIN", "ninbn"), note="our reading: Torch's ninbn", claims=[
         Claim("top1_acc", "62.6", "imagenet-multiGPU.torch, ninbn.lua"),
         Claim("top1_acc", "62.5", "Fig. 1, read off to a point, centre crop")]),
-]) + family(NiN, PAPER, [
+], recipe="bn_nin") + family(NiN, PAPER, [
     Variant("bn_nin_zoo", dict(table=IMAGENET, unit=ConvBNReLU), note="the Caffe model zoo's NiN with batch norm",
         claims=[Claim("params", "7.6M", "the 7,595,176 of NiN, and batch norm's")]),
-])
+], recipe="bn_nin")
 # fmt: on

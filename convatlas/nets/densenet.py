@@ -194,5 +194,5 @@ VARIANTS = family(DenseNet, PAPER, [
         *counts("55,779,784", "16,576,060,800", "counted"), Claim("top1_err", "21.2", PLEISS)]),
     Variant("densenet264_k48", TABLE_1[264] | dict(growth=48), note="k=48, of Pleiss et al. (2017)", claims=[
         Claim("top1_err", "20.4", PLEISS + ", cosine schedule")]),
-])
+], recipe="densenet")
 # fmt: on

@@ -78,5 +78,5 @@ VARIANTS = family(CIFARDenseNet, PAPER, [
         *table_2("15.3M", "5.19", "3.62", "19.64", "17.60", "1.74")]),
     Variant("densenet_bc_190_40", dict(depth=190, growth=40, bc=True), aliases=("DenseNet-BC (L=190, k=40)",), claims=[
         *table_2("25.6M", "", "3.46", "", "17.18", "")]),
-], input=(3, 32, 32))
+], input=(3, 32, 32), recipe="densenet_cifar")
 # fmt: on

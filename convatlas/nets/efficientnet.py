@@ -223,4 +223,5 @@ VARIANTS = family(
         )
         for b, (width, depth, side, dropout) in COEFFICIENTS.items()
     ],
+    recipe="efficientnet",
 )

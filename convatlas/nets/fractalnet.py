@@ -262,9 +262,9 @@ VARIANTS = family(FractalNet, PAPER, [
         Claim("params", printed, "Table 3"), Claim("params", params, "counted"), Claim("macs", macs, "counted"),
         *errors("Table 3, heavily augmented", cifar100=error)])
         for depth, columns, printed, params, macs, error in TABLE_3],
-], input=(3, 32, 32)) + family(FractalNet, PAPER, [
+], input=(3, 32, 32), recipe="fractalnet") + family(FractalNet, PAPER, [
     Variant("fractalnet_34", IMAGENET, aliases=("FractalNet-34",), claims=[
         Claim("params", "164,002,152", "counted from section 4.2"),
         Claim("top1_err", "24.12", "Table 2, 10-crop"), Claim("top5_err", "7.39", "Table 2, 10-crop")]),
-])
+], recipe="fractalnet_imagenet")
 # fmt: on

@@ -273,10 +273,11 @@ caffe_lrn = partial(LRN, k=1.0, divided=True)
 
 # fmt: off
 VARIANTS = family(GoogLeNet, PAPER, [
-    Variant("googlenet", claims=CLAIMS, aliases=("Inception-v1",), recipe="googlenet"),
-    Variant("googlenet_caffe", dict(lrn=caffe_lrn), claims=CAFFE, note="BVLC's: Caffe's normalisation, k = 1"),
+    Variant("googlenet", claims=CLAIMS, aliases=("Inception-v1",)),
+    Variant("googlenet_caffe", dict(lrn=caffe_lrn), claims=CAFFE, recipe="googlenet_caffe",
+        note="BVLC's: Caffe's normalisation, k = 1"),
     Variant("googlenet_naive", dict(inception=naive), note="every module is Figure 2(a): what 1x1 reductions save"),
-]) + family(GoogLeNetBN3x3, PAPER, [
+], recipe="googlenet") + family(GoogLeNetBN3x3, PAPER, [
     Variant("googlenet_bn_3x3", claims=TORCHVISION, note="torchvision's: batch norm, 3x3 where the paper has 5x5"),
-])
+], recipe="googlenet")
 # fmt: on

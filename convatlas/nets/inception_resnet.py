@@ -149,5 +149,5 @@ VARIANTS = family(InceptionResNet, PAPER, [
     Variant("inception_resnet_v1", V1, claims=errors("v1")),
     Variant("inception_resnet_v2", V2, claims=errors("v2")),
     Variant("inception_resnet_v2_slim", SLIM, claims=RELEASED, note="the released network: 10, 20 and 10 blocks"),
-], input=(3, 299, 299))
+], input=(3, 299, 299), recipe="inception_v4")
 # fmt: on

@@ -46,4 +46,6 @@ CLAIMS = [
     Claim("top1_err", "23.4", "Table 3, 1 model, 1 crop, 48,238 images, ILSVRC-2012 val"),
 ]
 
-VARIANTS = family(InceptionV2, PAPER, [Variant("inception_v2", claims=CLAIMS)], input=(3, 299, 299))
+VARIANTS = family(
+    InceptionV2, PAPER, [Variant("inception_v2", claims=CLAIMS)], input=(3, 299, 299), recipe="inception_v2"
+)

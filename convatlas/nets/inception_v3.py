@@ -171,5 +171,5 @@ PADDED = dict(count_include_pad=True, dropout=0.5)
 VARIANTS = family(InceptionV3, PAPER, [
     Variant("inception_v3", claims=CLAIMS),
     Variant("inception_v3_tv", PADDED, claims=TORCHVISION, note="torchvision's: average pools count their padding"),
-], input=(3, 299, 299))
+], input=(3, 299, 299), recipe="inception_v3")
 # fmt: on

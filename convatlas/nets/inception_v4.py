@@ -75,4 +75,6 @@ CLAIMS = [
     Claim("top5_acc", "94.982", "timm, inception_v4.tf_in1k, 299x299, crop 0.875, bicubic"),
 ]
 
-VARIANTS = family(InceptionV4, PAPER, [Variant("inception_v4", claims=CLAIMS)], input=(3, 299, 299))
+VARIANTS = family(
+    InceptionV4, PAPER, [Variant("inception_v4", claims=CLAIMS)], input=(3, 299, 299), recipe="inception_v4"
+)

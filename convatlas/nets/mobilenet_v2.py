@@ -175,4 +175,5 @@ VARIANTS = family(
         )
         for width in COUNTED
     ],
+    recipe="mobilenet_v2",
 )

@@ -344,26 +344,26 @@ def accuracy(top1: str, top5: str, where: str) -> list[Claim]:
 
 # fmt: off
 VARIANTS = family(NASNet, PAPER, [
-    Variant("nasnet_a_mobile", dict(repeats=4, features=1056), recipe="nasnet",
+    Variant("nasnet_a_mobile", dict(repeats=4, features=1056), recipe="nasnet_mobile",
         aliases=("NASNet-A (4 @ 1056)",), claims=[
         *counts("5,289,978", "563,638,816"),
         Claim("params", "5.3M", "Table 3"), Claim("mmacs", "564", "Table 3"),
         *accuracy("74.0", "91.6", "Table 3, single crop 224")]),
-    Variant("nasnet_a_large", LARGE, (3, 331, 331), recipe="nasnet",
+    Variant("nasnet_a_large", LARGE, (3, 331, 331), recipe="nasnet_large",
         aliases=("NASNet-A (6 @ 4032)",), claims=[
         *counts("88,753,150", "23,783,414,658"),
         Claim("params", "88.9M", "Table 2", gap=MOVING), Claim("gmacs", "23.8", "Table 2"),
         *accuracy("82.7", "96.2", "Table 2, single crop 331")]),
-    Variant("nasnet_a_large_timm", LARGE | dict(pool=PoolTimm), (3, 331, 331),
+    Variant("nasnet_a_large_timm", LARGE | dict(pool=PoolTimm), (3, 331, 331), recipe="nasnet_large",
         note="timm's nasnetalarge: halving average pools divide by 9 at the borders too", claims=[
         *counts("88,753,150", "23,783,414,658"),
         *accuracy("82.638", "96.066", "timm results-imagenet.csv")]),
-    Variant("nasnet_a_5_1538", dict(repeats=5, features=1538), (3, 299, 299), recipe="nasnet",
+    Variant("nasnet_a_5_1538", dict(repeats=5, features=1538), (3, 299, 299), recipe="nasnet_large",
         aliases=("NASNet-A (5 @ 1538)",), note="1,536 channels at the end: 1,538 is no multiple of 24", claims=[
         *counts("12,247,544", "2,552,240,432"),
         Claim("params", "10.9M", "Table 2", gap=NO_STACK), Claim("gmacs", "2.35", "Table 2", gap=NO_STACK),
         *accuracy("78.6", "94.2", "Table 2, single crop 299")]),
-    Variant("nasnet_a_7_1920", dict(repeats=7, features=1920), (3, 299, 299), recipe="nasnet",
+    Variant("nasnet_a_7_1920", dict(repeats=7, features=1920), (3, 299, 299), recipe="nasnet_large",
         aliases=("NASNet-A (7 @ 1920)",), claims=[
         *counts("24,595,884", "5,226,678,524"),
         Claim("params", "22.6M", "Table 2", gap=NO_STACK), Claim("gmacs", "4.93", "Table 2", gap=NO_STACK),

@@ -89,12 +89,12 @@ VARIANTS = family(NiN, PAPER, [
     Variant("nin", dict(table=IMAGENET), aliases=("NiN", "NIN-ImageNet"), note="the Caffe model zoo's", claims=[
         Claim("params", "7,595,176", "layer arithmetic"), Claim("macs", "1,100,188,800", "layer arithmetic"),
         Claim("top1_acc", "59.36", "Caffe model zoo, NIN-Imagenet")]),
-]) + family(NiN, PAPER, [
+], recipe="nin") + family(NiN, PAPER, [
     Variant("nin_cifar", dict(table=CIFAR, classes=10), aliases=("NIN-CIFAR10",), claims=[
         Claim("params", "966,986", "layer arithmetic"), Claim("macs", "222,486,528", "layer arithmetic"),
         *errors("cifar10_err", ("14.51", "Table 1, without dropout"), ("10.41", "Table 1, dropout"),
                 ("8.81", "Table 1, dropout, augmented")),
         *errors("cifar100_err", ("35.68", "Table 2, dropout")),
         *errors("svhn_err", ("2.35", "Table 3, dropout")), *errors("mnist_err", ("0.47", "Table 4, dropout"))]),
-], input=(3, 32, 32))
+], input=(3, 32, 32), recipe="nin_cifar")
 # fmt: on

@@ -172,35 +172,35 @@ def imagenet(where: str, top1: str, top5: str) -> list[Claim]:
 
 # fmt: off
 VARIANTS = (*family(PreActResNet, PAPER, [
-    Variant("preact_resnet50", dict(depths=DEPTHS[50]), recipe="resnet", aliases=("ResNet-50-v2",),
+    Variant("preact_resnet50", dict(depths=DEPTHS[50]), aliases=("ResNet-50-v2",),
         claims=counts("25,549,352", "3,857,973,248")),
-    Variant("preact_resnet101", dict(depths=DEPTHS[101]), recipe="resnet", aliases=("ResNet-101-v2",),
+    Variant("preact_resnet101", dict(depths=DEPTHS[101]), aliases=("ResNet-101-v2",),
         claims=counts("44,541,480", "7,570,194,432")),
-    Variant("preact_resnet152", dict(depths=DEPTHS[152]), recipe="resnet", aliases=("ResNet-152-v2",), claims=[
+    Variant("preact_resnet152", dict(depths=DEPTHS[152]), aliases=("ResNet-152-v2",), claims=[
         *counts("60,185,128", "11,282,415,616"), *imagenet("Table 5, single crop 320", "21.1", "5.5")]),
-    Variant("preact_resnet200", dict(depths=DEPTHS[200]), recipe="resnet", aliases=("ResNet-200", "pre-ResNet-200"),
+    Variant("preact_resnet200", dict(depths=DEPTHS[200]), aliases=("ResNet-200", "pre-ResNet-200"),
         claims=[
         Claim("params", "64.7M", "wide-residual-networks, pretrained README"),
         *imagenet("Table 5, single crop 320", "20.7", "5.3"),
         *imagenet("Table 5, single crop 320, aspect-ratio augmentation", "20.1", "4.8")]),
-    Variant("preact_resnet101_bn_after", dict(depths=DEPTHS[101], order="bn_after"), recipe="resnet",
+    Variant("preact_resnet101_bn_after", dict(depths=DEPTHS[101], order="bn_after"),
         note="Fig. 4 (b)", claims=imagenet("section 5, single crop 224", "24.6", "7.5")),
-    Variant("preact_resnet200_original", dict(depths=DEPTHS[200], order="original"), recipe="resnet",
+    Variant("preact_resnet200_original", dict(depths=DEPTHS[200], order="original"),
         note="Fig. 4 (a): the bottlenecks of ResNet", claims=imagenet("Table 5, single crop 320", "21.8", "6.0")),
-    Variant("preact_resnet50_v1_5", V1_5 | dict(depths=DEPTHS[50]), recipe="resnet", note=STRIDE,
+    Variant("preact_resnet50_v1_5", V1_5 | dict(depths=DEPTHS[50]), recipe="resnet_torch", note=STRIDE,
         claims=counts("25,549,352", "4,089,184,256")),
-    Variant("preact_resnet101_v1_5", V1_5 | dict(depths=DEPTHS[101]), recipe="resnet", note=STRIDE,
+    Variant("preact_resnet101_v1_5", V1_5 | dict(depths=DEPTHS[101]), recipe="resnet_torch", note=STRIDE,
         claims=counts("44,541,480", "7,801,405,440")),
-    Variant("preact_resnet152_v1_5", V1_5 | dict(depths=DEPTHS[152]), recipe="resnet", note=STRIDE,
+    Variant("preact_resnet152_v1_5", V1_5 | dict(depths=DEPTHS[152]), recipe="resnet_torch", note=STRIDE,
         claims=counts("60,185,128", "11,513,626,624")),
-    Variant("preact_resnet200_v1_5", V1_5 | dict(depths=DEPTHS[200]), recipe="resnet", note=STRIDE,
+    Variant("preact_resnet200_v1_5", V1_5 | dict(depths=DEPTHS[200]), recipe="resnet_torch", note=STRIDE,
         claims=imagenet("fb.resnet.torch README, single crop 224", "21.66", "5.79")),
-]), *family(TimmPreActResNet, PAPER, [
-    Variant("preact_resnet50_timm", dict(depths=DEPTHS[50]), recipe="resnet", note=TIMM, aliases=("resnetv2_50",),
+], recipe="preact_resnet"), *family(TimmPreActResNet, PAPER, [
+    Variant("preact_resnet50_timm", dict(depths=DEPTHS[50]), note=TIMM, aliases=("resnetv2_50",),
         claims=counts("25,549,352", "4,089,184,256")),
-    Variant("preact_resnet101_timm", dict(depths=DEPTHS[101]), recipe="resnet", note=TIMM, aliases=("resnetv2_101",),
+    Variant("preact_resnet101_timm", dict(depths=DEPTHS[101]), note=TIMM, aliases=("resnetv2_101",),
         claims=counts("44,541,480", "7,801,405,440")),
-    Variant("preact_resnet152_timm", dict(depths=DEPTHS[152]), recipe="resnet", note=TIMM, aliases=("resnetv2_152",),
+    Variant("preact_resnet152_timm", dict(depths=DEPTHS[152]), note=TIMM, aliases=("resnetv2_152",),
         claims=counts("60,185,128", "11,513,626,624")),
-]))
+], recipe="preact_resnet"))
 # fmt: on

@@ -70,34 +70,34 @@ def cifar(*rows: tuple[str, str]) -> list[Claim]:
 def ablation(depth: str, order: str, error: str, **args: Any) -> Variant:
     name, args = f"preact_resnet{depth}_{order}", args | dict(depth=int(depth), order=order)
     note = f"Fig. 4 ({'abcde'[list(FIGURE_4).index(order)]})"
-    return Variant(name, args, recipe="preact_resnet", note=note, claims=cifar(("Table 2", error)))
+    return Variant(name, args, note=note, claims=cifar(("Table 2", error)))
 
 
 # fmt: off
 VARIANTS = family(CifarPreActResNet, PAPER, [
-    Variant("preact_resnet110", BASIC | dict(depth=110), recipe="preact_resnet", aliases=("pre-ResNet-110",), claims=[
+    Variant("preact_resnet110", BASIC | dict(depth=110), aliases=("pre-ResNet-110",), claims=[
         *counts("1,727,962", "252,887,680"), Claim("params", "1.7M", "Table 4"), *cifar(("Tables 2 and 3", "6.37"))]),
-    Variant("preact_resnet164", dict(depth=164), recipe="preact_resnet", aliases=("pre-ResNet-164",), claims=[
+    Variant("preact_resnet164", dict(depth=164), aliases=("pre-ResNet-164",), claims=[
         *counts("1,703,258", "244,500,992"), Claim("params", "1.7M", "Table 4"),
         *cifar(("Tables 2 and 3", "5.46"), (HUANG, "11.26")), Claim("cifar100_err", "24.33", "Table 3"),
         Claim("cifar100_err", "35.58", HUANG)]),
-    Variant("preact_resnet1001", dict(depth=1001), recipe="preact_resnet", aliases=("pre-ResNet-1001",), claims=[
+    Variant("preact_resnet1001", dict(depth=1001), aliases=("pre-ResNet-1001",), claims=[
         *counts("10,327,706", "1,487,849,984"), Claim("params", "10.2M", "Table 4", gap=NO_NORM),
         *cifar(("Table 3, batch 128", "4.92"), ("Table 4, batch 64", "4.62"), (HUANG, "10.56")),
         Claim("cifar100_err", "22.71", "Table 3"), Claim("cifar100_err", "33.47", HUANG)]),
-    Variant("preact_resnet164_original", dict(depth=164, order="original"), recipe="preact_resnet",
+    Variant("preact_resnet164_original", dict(depth=164, order="original"),
         note="Fig. 4 (a): the bottlenecks of ResNet", aliases=("ResNet-164",), claims=[
         *counts("1,704,154", "244,500,992"), *cifar(("Tables 2 and 3", "5.93")),
         Claim("cifar100_err", "25.16", "Table 3")]),
-    Variant("preact_resnet1001_original", dict(depth=1001, order="original"), recipe="preact_resnet",
+    Variant("preact_resnet1001_original", dict(depth=1001, order="original"),
         note="Fig. 4 (a): the bottlenecks of ResNet", aliases=("ResNet-1001",), claims=[
         *counts("10,328,602", "1,487,849,984"), *cifar(("Table 3", "7.61")),
         Claim("cifar100_err", "27.82", "Table 3")]),
     *(ablation("110", order, error, **BASIC) for order, error, _ in TABLE_2[1:4]),
     *(ablation("164", order, error) for order, _, error in TABLE_2[1:4]),
-    Variant("preact_resnet110_one_layer", ONE_LAYER, recipe="preact_resnet",
+    Variant("preact_resnet110_one_layer", ONE_LAYER,
         note="a shortcut around each convolution", claims=cifar(("Table 3", "8.91"))),
-    Variant("preact_resnet110_one_layer_original", ONE_LAYER | dict(order="original"), recipe="preact_resnet",
+    Variant("preact_resnet110_one_layer_original", ONE_LAYER | dict(order="original"),
         note="a shortcut around each convolution, Fig. 4 (a)", claims=cifar(("Table 3", "9.90"))),
-], input=(3, 32, 32))
+], input=(3, 32, 32), recipe="preact_resnet_cifar")
 # fmt: on

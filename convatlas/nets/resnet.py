@@ -206,13 +206,13 @@ VARIANTS = family(ResNet, PAPER, [
         *counts("60,192,808", "11,282,415,616", "11.3"), Claim("gmacs", "11.3", SENET),
         *errors((TABLE_3, "21.43", "5.71"), (TABLE_4, "19.38", "4.49"), (CAFFE, "23.0", "6.7"),
             (PREACT, "21.3", "5.5"))]),
-    Variant("resnet50_v1_5", TABLE_1[50] | V1_5, recipe="resnet", note="torchvision's resnet50", claims=[
+    Variant("resnet50_v1_5", TABLE_1[50] | V1_5, recipe="resnet_torch", note="torchvision's resnet50", claims=[
         *counts("25,557,032", "4,089,184,256"),
         *errors((TORCH, "24.01", "7.02"))]),
-    Variant("resnet101_v1_5", TABLE_1[101] | V1_5, recipe="resnet", note="torchvision's resnet101", claims=[
+    Variant("resnet101_v1_5", TABLE_1[101] | V1_5, recipe="resnet_torch", note="torchvision's resnet101", claims=[
         *counts("44,549,160", "7,801,405,440"),
         *errors((TORCH, "22.44", "6.21"))]),
-    Variant("resnet152_v1_5", TABLE_1[152] | V1_5, recipe="resnet", note="torchvision's resnet152", claims=[
+    Variant("resnet152_v1_5", TABLE_1[152] | V1_5, recipe="resnet_torch", note="torchvision's resnet152", claims=[
         *counts("60,192,808", "11,513,626,624"),
         *errors((TORCH, "22.16", "6.16"))]),
 ])

@@ -83,8 +83,8 @@ VARIANTS = (*family(SECifarResNet, PAPER, [
     original(20), original(32), original(44), original(56),
 ], input=(3, 32, 32)),
 *family(SECifarPreActResNet, PAPER, [
-    Variant("se_resnet110", BASIC | dict(depth=110), recipe="preact_resnet", claims=errors("5.21", "23.85")),
-    Variant("se_resnet164", dict(depth=164), recipe="preact_resnet", claims=errors("4.39", "21.31")),
+    Variant("se_resnet110", BASIC | dict(depth=110), recipe="preact_resnet_cifar", claims=errors("5.21", "23.85")),
+    Variant("se_resnet164", dict(depth=164), recipe="preact_resnet_cifar", claims=errors("4.39", "21.31")),
 ], input=(3, 32, 32)),
 *family(SECifarWideResNet, PAPER, [
     Variant("se_wrn16_8", dict(depth=16, width=8), recipe="wide_resnet", aliases=("SE-WRN-16-8",),

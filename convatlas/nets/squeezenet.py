@@ -161,5 +161,5 @@ VARIANTS = family(SqueezeNet, PAPER, [
     Variant("squeezenet1_1", V1_1, aliases=("SqueezeNet v1.1",), claims=[
         Claim("params", "1,235,496", "the released prototxt; torchvision"),
         *accuracy("57.5", "80.3", "SqueezeNet_v1.1 README: the accuracy of 1.0")]),
-], input=(3, 227, 227))
+], input=(3, 227, 227), recipe="squeezenet")
 # fmt: on

@@ -119,14 +119,14 @@ VARIANTS = (*family(CifarStochasticDepth, PAPER, [
         Claim("cifar10_err", "5.23", "Table 1, standard augmentation"), Claim("cifar10_err", "5.25", "README"),
         Claim("cifar100_err", "24.58", "Table 1, standard augmentation"),
         Claim("cifar10_err", "11.66", BARE), Claim("cifar100_err", "37.80", BARE)]),
-    Variant("stochastic_depth_resnet152_svhn", dict(depth=152), recipe="stochastic_depth", claims=[
+    Variant("stochastic_depth_resnet152_svhn", dict(depth=152), recipe="stochastic_depth_svhn", claims=[
         Claim("svhn_err", "1.75", "Table 1")], note="a CIFAR network of 152 layers (n = 25), for SVHN"),
-    Variant("stochastic_depth_resnet1202", dict(depth=1202), recipe="stochastic_depth", claims=[
+    Variant("stochastic_depth_resnet1202", dict(depth=1202), recipe="stochastic_depth_1202", claims=[
         *counts("19,421,274", "2,829,238,912"), Claim("cifar10_err", "4.91", "section 4, standard augmentation"),
         Claim("params", "10.2M", HUANG, gap="a slip there: 10.2M is the 1001-layer pre-activation network")]),
 ], input=(3, 32, 32)),
 *family(StochasticDepth, PAPER, [
-    Variant("stochastic_depth_resnet152", dict(depth=152), recipe="resnet", claims=[
+    Variant("stochastic_depth_resnet152", dict(depth=152), recipe="resnet_torch", claims=[
         *counts("60,192,808", "11,282,415,616"), Claim("top1_err", "21.98", "Table 1, validation")]),
 ]))
 # fmt: on

@@ -166,7 +166,7 @@ def wide(depth: int, width: float, params: str, printed: str, top1: str, top5: s
     claims = [Claim("params", params, "layer arithmetic"), Claim("params", printed, where)]
     claims += [Claim("top1_err", top1, where), Claim("top5_err", top5, where)]
     name, aliases = f"wrn{depth}_{width}".replace(".", "_"), (f"WRN-{depth}-{width}", *aliases)
-    return Variant(name, dict(depth=depth, width=width), claims=claims, recipe="resnet", aliases=aliases)
+    return Variant(name, dict(depth=depth, width=width), claims=claims, recipe="resnet_torch", aliases=aliases)
 
 
 # fmt: off
@@ -205,7 +205,7 @@ VARIANTS = (*family(CifarWideResNet, PAPER, [
     wide(34, 1.5, "48,613,608", "48.6M", "24.5", "7.58"),
     wide(34, 2, "86,036,008", "86.0M", "23.39", "7.00"),
     wide(50, 2, "68,883,240", "68.9M", "21.9", "6.03", "WRN-50-2-bottleneck", "wide_resnet50_2"),
-    Variant("wrn101_2", dict(depth=101, width=2), recipe="resnet", aliases=("wide_resnet101_2",),
+    Variant("wrn101_2", dict(depth=101, width=2), recipe="resnet_torch", aliases=("wide_resnet101_2",),
         note="torchvision's wide_resnet101_2; not in the paper", claims=counts("126,886,696", "22,753,050,624")),
 ]))
 # fmt: on

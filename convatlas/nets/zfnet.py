@@ -120,5 +120,5 @@ VARIANTS = family(ZFNet, PAPER, [
     Variant("zfnet_512_onnx", dict(table=ONNX, hidden=(4096, 1024), norm_first=True),
         note="the ZFNet-512 of the ONNX model zoo: 512, 512, 512 maps, fc7 of 1024, no padding around pooling", claims=[
         Claim("params", "87,250,536", "onnx test data, light_zfnet512.onnx")]),
-])
+], recipe="zfnet")
 # fmt: on

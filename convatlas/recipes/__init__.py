@@ -9,6 +9,11 @@ from pathlib import Path
 from ..errors import unknown
 from ..recipe import Recipe
 
+WITHOUT = {  # family: why its networks have no recipe of their own
+    "chain": "CS231n's notes give a grammar of networks, and train none",
+    "enet_encoder": "its paper trains it to segment, and Canziani et al. do not tell how they trained the classifier",
+}
+
 
 @cache
 def recipes() -> dict[str, Recipe]:

@@ -34,6 +34,7 @@ RECIPES = (
     replace(
         LENET,
         name="digits",
+        ladder="demo",
         epochs=60,
         lr=0.002,
         augment=("pad_crop:2",),

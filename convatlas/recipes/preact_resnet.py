@@ -1,34 +1,31 @@
-"""Pre-activation ResNet on CIFAR-10, He et al. (2016), appendix.
+"""Pre-activation ResNet on ImageNet, He et al. (2016), section 5 and appendix.
 
-    convatlas train preact_resnet164 --data cifar10:DIR
+    convatlas train preact_resnet200 --data folder:IMAGENET
 
-To expect: 5.46% test error (94.54% top-1), the median of five runs.
+To expect: 20.7% top-1 and 5.3% top-5 error at one crop of 320 pixels (Table 5).
 """
 
 from __future__ import annotations
 
 from ..recipe import Recipe
 
-STEPS = 391  # an epoch of all 50,000 training images at batch 128
-
 RECIPES = (
     Recipe(
         name="preact_resnet",
-        source="He et al. (2016), appendix",
-        epochs=164,  # 64,000 iterations
-        batch=128,
+        source="He et al. (2016), section 5 and appendix",
+        epochs=90,
+        batch=256,
         lr=0.1,
         weight_decay=1e-4,
         schedule="step",
-        milestones=(32_000 / STEPS, 48_000 / STEPS),
-        warmup_epochs=400 / STEPS,
-        warmup_lr=0.01,
-        augment=("pad_crop", "flip"),
-        published="CIFAR-10 / 100 test error, median of 5: 6.37% (110 layers), 5.46 / 24.33% (164), "
-        "4.92 / 22.71% (1001), Table 3",
+        milestones=(30, 60),
+        augment=("scale_crop:256:480", "flip", "lighting:0.1"),
+        whiten="pixel",
+        published="top-1 / top-5 error at one crop of 320 pixels 21.1 / 5.5% (152 layers), 20.7 / 5.3% (200), Table 5",
         departures=(
-            "the mean and standard deviation of each channel, not the mean of each pixel, are taken out",
-            "batch norm sees all 128 images on one device (paper: 64 on each of two)",
+            "the number of epochs, which the paper does not tell, is 90",
+            "the mean of each pixel is of the images' middles (paper: of the whole images, cropped with them)",
+            "batch norm sees all 256 images on one device (paper: 32 on each of eight)",
         ),
     ),
 )

@@ -23,11 +23,11 @@ CIFAR = Recipe(
     schedule="step",
     milestones=(32_000 / STEPS, 48_000 / STEPS),
     augment=("pad_crop", "flip"),
+    whiten="pixel",
     published="test error 8.75% (ResNet-20), 7.51% (32), 7.17% (44), 6.97% (56): Table 6",
     departures=(
         "trained on all training images, judged on the test images after each epoch (paper: 45,000 and 5,000 of the "
         "training images)",
-        "the mean and standard deviation of each channel, not the mean of each pixel, are taken out",
     ),
 )
 
@@ -36,7 +36,7 @@ RECIPES = (
     replace(
         CIFAR,
         name="resnet_cifar_110",
-        warmup_epochs=400 / STEPS,
+        warmup_steps=400,
         warmup_lr=0.01,
         published="test error 6.43% (best of 5; mean 6.61%) with 110 layers, 7.93% with 1202: Table 6",
         departures=(

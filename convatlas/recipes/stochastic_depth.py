@@ -1,33 +1,55 @@
-"""ResNets with stochastic depth on CIFAR-10 and CIFAR-100, Huang et al. (2016), section 4.
+"""ResNets with stochastic depth on CIFAR-10, CIFAR-100 and SVHN, Huang et al. (2016), section 4.
 
     convatlas train stochastic_depth_resnet110 --data cifar10:DIR
+    convatlas train stochastic_depth_resnet1202 --data cifar10:DIR
+    convatlas train stochastic_depth_resnet152_svhn --data folder:SVHN
 
-To expect: 5.23% test error on CIFAR-10 (Table 1).
+To expect: 5.23% test error on CIFAR-10 with 110 layers (Table 1), 4.91% with 1202; 1.75% on SVHN.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..recipe import Recipe
 
+CIFAR = Recipe(
+    name="stochastic_depth",
+    source="Huang et al. (2016), section 4, and the authors' main.lua",
+    epochs=500,
+    batch=128,
+    lr=0.1,
+    nesterov=True,
+    weight_decay=1e-4,
+    schedule="step",
+    milestones=(250, 375),
+    augment=("pad_crop", "flip"),
+    published="CIFAR-10 / 100 test error 5.23 / 24.58% (110 layers, Table 1)",
+    departures=(
+        "trained on all training images, judged on the test images after each epoch (paper: 45,000, and the epoch "
+        "chosen on the other 5,000)",
+    ),
+)
+
 RECIPES = (
-    Recipe(
-        name="stochastic_depth",
-        source="Huang et al. (2016), section 4, and the authors' main.lua",
-        epochs=500,
-        batch=128,
-        lr=0.1,
-        nesterov=True,
-        weight_decay=1e-4,
-        schedule="step",
-        milestones=(250, 375),
-        augment=("pad_crop", "flip"),
-        published="CIFAR-10 / 100 test error 5.23 / 24.58% (110 layers, Table 1), 4.91% on CIFAR-10 (1202 layers)",
+    CIFAR,
+    replace(
+        CIFAR,
+        name="stochastic_depth_1202",
+        warmup_epochs=10,
+        warmup_lr=0.01,
+        published="CIFAR-10 test error 4.91% (1202 layers)",
+    ),
+    replace(
+        CIFAR,
+        name="stochastic_depth_svhn",
+        epochs=50,
+        milestones=(30, 35),
+        augment=(),
+        published="SVHN test error 1.75% (152 layers, Table 1)",
         departures=(
-            "trained on all training images, judged on the test images after each epoch (paper: 45,000, and the epoch "
-            "chosen on the other 5,000)",
-            "1202 layers start at the whole rate (paper: 0.01 for the first 10 epochs; --set warmup_epochs=10 "
-            "--set warmup_lr=0.01)",
-            "SVHN is trained as CIFAR (paper: 50 epochs, the rate falling at 30 and 35)",
+            "trained on all training images, judged on the test images after each epoch (paper: the epoch chosen on "
+            "6,000 of the training images)",
         ),
     ),
 )

@@ -1,8 +1,12 @@
 """VGG on ImageNet, Simonyan and Zisserman (2014), section 3.
 
-    convatlas train vgg16 --data folder:IMAGENET
+    convatlas train vgg11 --data folder:IMAGENET --out runs/a
+    convatlas train vgg16 --data folder:IMAGENET --init runs/a
 
-To expect: 25.6% top-1 and 8.1% top-5 error for D at one test scale (Table 3), by the paper's own augmentation.
+The second begins, as the paper's deeper networks do, with layers of the first (section 3.1): four convolutions
+and its three fully connected layers. Without --init it starts from its own initialisation.
+
+To expect: 25.6% top-1 and 8.1% top-5 error for D (vgg16) at one test scale (Table 3).
 """
 
 from __future__ import annotations
@@ -18,14 +22,13 @@ RECIPES = (
         lr=0.01,
         weight_decay=5e-4,
         schedule="plateau",
-        augment=("pad_crop:16", "flip"),
+        augment=("scale_crop:256:512", "flip", "lighting:0.1"),
+        whiten="mean",
         init=(*(f"stages.block{block}.conv{i}.*" for block, i in ((1, 1), (2, 1), (3, 1), (3, 2))), "head.fc*"),
         published="top-1 / top-5 error 25.6 / 8.1% (D, one test scale, Table 3)",
         departures=(
-            "crops shifted by up to 16 pixels, not crops of images scaled to 256 ... 512 pixels; no colour noise",
-            "the standard deviation of each channel is divided out, too",
             "the rate drops after 5 epochs without a better top-1 (paper: when the accuracy stops improving)",
-            "every network starts from its own initialisation (paper: the deeper from trained layers of A)",
+            "jittered scales from the start (paper: those networks go on from one trained at the scale 384)",
         ),
     ),
 )

@@ -93,9 +93,7 @@ def fit(
         resume = resume or (ranks.restarted and (Path(out) / "run.json").exists())
 
         if init and resume:
-            raise UserError(
-                "a run that goes on has its weights; give --init to a new one, and leave it out with --resume"
-            )
+            raise UserError("a run that goes on has its weights; leave out --init")
         if init:
             with on_meta():
                 record["init"] = plan_start(init, try_build(record), recipe)

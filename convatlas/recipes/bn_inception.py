@@ -1,0 +1,35 @@
+"""BN-Inception on ImageNet, Ioffe and Szegedy (2015), section 4.2.
+
+    convatlas train bn_inception --data folder:IMAGENET
+
+To expect: 25.2% top-1 and 7.82% top-5 error at one crop (Figure 4, BN-x30).
+"""
+
+from __future__ import annotations
+
+from ..recipe import Recipe
+
+RECIPES = (
+    Recipe(
+        name="bn_inception",
+        source="Ioffe and Szegedy (2015), section 4.2 (BN-x30)",
+        epochs=150,  # 6,000,000 iterations
+        batch=32,
+        lr=0.045,
+        weight_decay=4e-5,
+        ema=0.9999,
+        schedule="exponential",
+        gamma=0.96,
+        every=8 / 6,
+        staircase=True,
+        augment=("area_crop:0.08:1", "flip"),
+        published="top-1 / top-5 error 25.2 / 7.82% at one crop, 21.99 / 5.82% at 144 (BN-x30, Figure 4)",
+        departures=(
+            "one machine (paper: asynchronous SGD on many)",
+            "the weight decay, a fifth of Inception's, is a fifth of Caffe's for GoogLeNet, and so the average of the "
+            "weights and the rate's fall are GoogLeNet's, the latter six times as fast",
+            "no photometric distortion (paper: less than GoogLeNet's)",
+            "images are drawn over the whole set (paper: shuffled within shards)",
+        ),
+    ),
+)

@@ -1,0 +1,60 @@
+"""DenseNet on ImageNet and on CIFAR, Huang et al. (2016), section 4.2.
+
+    convatlas train densenet121 --data folder:IMAGENET
+    convatlas train densenet_bc_100_12 --data cifar10:DIR
+    convatlas train densenet_bc_100_12 --data cifar10:DIR --recipe densenet_cifar_plain
+
+To expect: 25.02% top-1 and 7.71% top-5 error at the centre crop for DenseNet-121 (Table 3); on CIFAR-10, 4.51% for
+DenseNet-BC (L=100, k=12) and 5.92% without augmentation (Table 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..recipe import Recipe
+
+CIFAR = Recipe(
+    name="densenet_cifar",
+    source="Huang et al. (2016), section 4.2",
+    epochs=300,
+    batch=64,
+    lr=0.1,
+    nesterov=True,
+    weight_decay=1e-4,
+    schedule="step",
+    milestones=(150, 225),
+    augment=("pad_crop", "flip"),
+    published="CIFAR-10 / 100 test error 4.51 / 22.27% (BC, L=100, k=12), 3.62 / 17.60% (BC, L=250, k=24), Table 2",
+    departures=(
+        "trained on all training images, judged on the test images after each epoch (paper: the last epoch's error is "
+        "reported)",
+    ),
+)
+
+RECIPES = (
+    Recipe(
+        name="densenet",
+        source="Huang et al. (2016), section 4.2, with the augmentation of fb.resnet.torch",
+        epochs=90,
+        batch=256,
+        lr=0.1,
+        nesterov=True,
+        weight_decay=1e-4,
+        schedule="step",
+        milestones=(30, 60),
+        augment=("area_crop:0.08:1", "photometric:0.4", "lighting:0.1", "flip"),
+        published="top-1 / top-5 error at the centre crop 25.02 / 7.71% (121 layers), 23.80 / 6.85% (169), "
+        "22.58 / 6.34% (201), 22.15 / 6.12% (264), Table 3",
+        departures=("batch norm sees all 256 images on one device (paper: those of each GPU)",),
+    ),
+    CIFAR,
+    replace(
+        CIFAR,
+        name="densenet_cifar_plain",
+        augment=(),
+        net=(("dropout", 0.2),),
+        published="CIFAR-10 / 100 test error without augmentation 5.92 / 24.15% (BC, L=100, k=12), "
+        "5.19 / 19.64% (BC, L=250, k=24), Table 2",
+    ),
+)

@@ -1,0 +1,42 @@
+"""EfficientNet on ImageNet, Tan and Le (2019), section 5.2, as its authors released it.
+
+    convatlas train efficientnet_b0 --data folder:IMAGENET
+
+To expect: 77.1% top-1 and 93.3% top-5 accuracy for B0 (Table 2, with AutoAugment). Dropout, which grows from 0.2 to
+0.5, is the networks' own.
+"""
+
+from __future__ import annotations
+
+from ..recipe import Recipe
+
+RECIPES = (
+    Recipe(
+        name="efficientnet",
+        source="Tan and Le (2019), section 5.2, and the authors' tensorflow/tpu (efficientnet/main.py, utils.py)",
+        epochs=350,
+        batch=2048,
+        lr=0.128,  # 0.016 for each 256 images; the paper prints 0.256
+        optimizer="rmsprop",
+        momentum=0.9,
+        rho=0.9,
+        eps=0.001,
+        weight_decay=1e-5,
+        decay_scope="not_norm",
+        ema=0.9999,
+        schedule="exponential",
+        gamma=0.97,
+        every=2.4,
+        staircase=True,
+        warmup="linear",
+        warmup_epochs=5,
+        augment=("area_crop:0.08:1", "flip", "autoaugment"),
+        label_smoothing=0.1,
+        published="top-1 / top-5 accuracy 77.1 / 93.3% (B0), 79.1 / 94.4% (B1), 80.1 / 94.9% (B2), 81.6 / 95.7% (B3), "
+        "82.9 / 96.4% (B4), 83.6 / 96.7% (B5), 84.0 / 96.8% (B6), 84.3 / 97.0% (B7), Table 2",
+        departures=(
+            "judged on the test images after each epoch (paper: the epoch chosen on 25,022 of the training images)",
+            "images are scaled bilinearly (released code: bicubically)",
+        ),
+    ),
+)

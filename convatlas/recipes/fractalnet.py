@@ -1,0 +1,51 @@
+"""FractalNet on CIFAR-10, CIFAR-100 and ImageNet, Larsson et al. (2016), section 4.
+
+    convatlas train fractalnet_20 --data cifar10:DIR
+    convatlas train fractalnet_34 --data folder:IMAGENET
+
+To expect: 5.22% test error on CIFAR-10 and 23.30% on CIFAR-100, augmented (Table 1); 24.12% top-1 error by ten crops on
+ImageNet (Table 2).
+"""
+
+from __future__ import annotations
+
+from ..recipe import Recipe
+
+
+def halving(epochs: int, times: int) -> tuple[float, ...]:
+    """When half of the epochs is left, a quarter, and so on."""
+    return tuple(epochs * (1 - 0.5**n) for n in range(1, times + 1))
+
+
+RECIPES = (
+    Recipe(
+        name="fractalnet",
+        source="Larsson et al. (2016), section 4",
+        epochs=400,
+        batch=100,
+        lr=0.02,
+        schedule="step",
+        milestones=halving(400, 4),
+        augment=("pad_crop", "flip"),
+        published="CIFAR-10 / 100 test error, augmented, 5.22 / 23.30% (20 layers, Table 1)",
+        departures=(
+            "the rate falls four times (paper: each time the remaining epochs halve, without saying when that ends)",
+            "drop-path is drawn for a batch as the network has it: half of them local, half global",
+        ),
+    ),
+    Recipe(
+        name="fractalnet_imagenet",
+        source="Larsson et al. (2016), section 4",
+        epochs=70,
+        batch=32,
+        lr=0.001,
+        schedule="step",
+        milestones=halving(70, 4),
+        augment=("scale_crop:256", "flip"),
+        published="top-1 / top-5 error by ten crops 24.12 / 7.39% (34 layers, Table 2)",
+        departures=(
+            "the rate falls four times (paper: each time the remaining epochs halve, without saying when that ends)",
+            "the augmentation, which the paper does not tell, is random crops of 256 pixels and flips",
+        ),
+    ),
+)

@@ -1,0 +1,38 @@
+"""MobileNetV2 on ImageNet, Sandler et al. (2018), section 6.1.
+
+    convatlas train mobilenet_v2 --data folder:IMAGENET
+
+To expect: 72.0% top-1 accuracy at width 1 and 224 pixels (Table 4).
+"""
+
+from __future__ import annotations
+
+from ..recipe import Recipe
+
+RECIPES = (
+    Recipe(
+        name="mobilenet_v2",
+        source="Sandler et al. (2018), section 6.1; epsilon and what decays from the released tf-slim",
+        epochs=300,
+        batch=96,
+        lr=0.045,
+        optimizer="rmsprop",
+        momentum=0.9,
+        rho=0.9,
+        eps=1.0,
+        weight_decay=4e-5,
+        decay_scope="not_depthwise",
+        ema=0.9999,
+        schedule="exponential",
+        gamma=0.98,
+        staircase=True,
+        augment=("area_crop:0.25:1", "flip"),
+        published="top-1 accuracy 72.0% (width 1, 224 pixels), 74.7% (width 1.4), Table 4",
+        departures=(
+            "one machine (paper: 16 asynchronous workers, each with batches of 96)",
+            "300 epochs, the average of the weights and the augmentation, which the paper does not tell, are ours and "
+            "MobileNet's",
+            "the mean and standard deviation of each channel are taken out (release: pixels lie in -1 ... 1)",
+        ),
+    ),
+)

@@ -1,0 +1,85 @@
+"""`convatlas recipes`: the list, one recipe, and JSON that makes it again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from convatlas.cli import main
+from convatlas.cli.recipes import short
+from convatlas.recipe import Recipe, with_settings
+from convatlas.recipes import find_recipe, recipes
+
+
+def output(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert main(["recipes", *args]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_list_has_every_recipe_and_what_it_is_published_to_reach(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {line.split()[0]: line for line in output(capsys).splitlines() if line.strip()}
+    assert set(recipes()) <= set(lines)
+    assert "test error 8.75% (ResNet-20)" in lines["resnet_cifar"]
+    assert lines["efficientnet"].split()[-4:] == ["350", "2,048", "0.128", "16"]
+    assert f"{len(recipes())} recipes." in lines[str(len(recipes()))]
+
+
+def test_a_ladder_narrows_it_down(capsys: pytest.CaptureFixture[str]) -> None:
+    out = output(capsys, "--ladder", "demo")
+    assert " digits " in out
+    assert "resnet_cifar" not in out
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_one_recipe_in_full(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed of the fields is what `--set` takes: it makes the recipe of a bare one."""
+    recipe, out = find_recipe(name), output(capsys, name)
+    assert recipe.source in out
+    assert recipe.published in out
+    assert all(departure in out for departure in recipe.departures)
+    rows = [line.split() for line in out.partition("─")[2].splitlines() if len(line.split()) == 2]
+    settings = [f"{field}={value}" for field, value in rows if field not in ("ladder", "net")]
+    made = with_settings(Recipe(name="bare", source="", epochs=1, batch=1, lr=1.0), settings)
+    for field in (
+        "epochs",
+        "batch",
+        "optimizer",
+        "nesterov",
+        "rho",
+        "eps",
+        "ema",
+        "schedule",
+        "augment",
+        "init",
+        "watch",
+    ):
+        assert getattr(made, field) == getattr(recipe, field), field
+    for field in ("lr", "gamma", "every", "weight_decay", "warmup_epochs", "milestones"):
+        assert getattr(made, field) == pytest.approx(getattr(recipe, field), rel=1e-5), field
+
+
+def test_json_makes_the_recipe_again(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(output(capsys, "--json"))["recipes"]
+    for record in found:
+        assert isinstance(record.pop("networks"), list)
+        recipe = Recipe.from_json(record)
+        assert recipe == find_recipe(recipe.name)
+    assert {r["name"] for r in found} == set(recipes())
+
+
+def test_a_mistyped_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "resnet_cifer"]) == 2
+    assert "no recipe named 'resnet_cifer'; did you mean resnet_cifar" in capsys.readouterr().err
+
+
+def test_words_are_cut_whole() -> None:
+    assert short("top-1 error 5%, Table 1", 60) == "top-1 error 5%, Table 1"
+    assert short("top-1 error 5%, Table 1", 17) == "top-1 error 5% ..."
+
+
+def test_it_does_without_torch() -> None:
+    code = "import sys; from convatlas.cli import main; main(['recipes']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -205,6 +205,9 @@ TIMM = """
     resnet18 resnest14d convnext_atto regnety_002 tf_efficientnet_b0 ghostnet_100 nf_regnet_b0 res2net50_14w_8s
     skresnet18 lcnet_050 mixer_s32_224 vit_tiny_patch16_224 mobilevit_xxs cspresnet50 vovnet39a xcit_nano_12_p16_224
     dla34 efficientvit_b0 mobilenetv3_small_050 maxvit_tiny_tf_224 repvgg_a0 legacy_seresnet18
+    efficientformerv2_s0 edgenext_xx_small starnet_s050 fasternet_t0 repvit_m0_9 ghostnetv2_100 mobileone_s0 convit_tiny
+    swin_tiny_patch4_window7_224 mobilevitv2_050 pvt_v2_b0 mobilenetv4_conv_small mambaout_femto tiny_vit_5m_224
+    coat_lite_tiny levit_128s fastvit_t8 efficientvim_m1 shvit_s1 test_vit test_nfnet test_resnet
 """  # with attention, ptflops has rules of its own that are not written in TOOLS: reconcile leaves it out
 
 

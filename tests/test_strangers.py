@@ -24,6 +24,8 @@ from convatlas.account import account
 from convatlas.account.memory import memory
 from convatlas.errors import UserError
 
+from .oracles import timm
+
 
 def state(net: nn.Module) -> str:
     """All that a module is: tensors, modes, hooks, attributes; and the random numbers that come next."""
@@ -32,9 +34,14 @@ def state(net: nn.Module) -> str:
         for name, value in sorted(vars(m).items()):
             held = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
             own.append((path, name, [id(h) if isinstance(h, Tensor | nn.Module) else repr(h)[:200] for h in held]))
-    tensors = [(k, t._version, t.device.type, t.detach().flatten().tolist()) for k, t in net.state_dict().items()]
+    tensors = [(k, t._version, *values(t)) for k, t in net.state_dict().items()]
     drawn = torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     return hashlib.sha256(repr((own, tensors, drawn)).encode()).hexdigest()
+
+
+def values(t: Tensor) -> tuple[str, str]:
+    whole = t.detach().contiguous().view(torch.uint8) if t.numel() and t.ndim and t.device.type == "cpu" else t
+    return str(t.dtype), hashlib.sha256(whole.numpy()).hexdigest() if whole is not t else repr(t)
 
 
 def flops(net: nn.Module, *inputs: Any) -> int:
@@ -317,3 +324,55 @@ def test_what_draws_goes_on_as_before(training: bool) -> None:
     before = state(net)
     account(net, input=(3, 8, 8), training=training)
     assert state(net) == before
+
+
+# One network drawn at random from each of timm's files, of those with less than 40 million parameters
+TIMM = """
+    lamhalobotnet50ts_256 mobileone_s3 cait_xxs24_384 coat_tiny convit_tiny convmixer_768_32 test_convnext2
+    cpubone_b1_bfrobust crossvit_15_240 csatv2_21m cs3darknet_focus_l cspnext_m davit_tiny
+    deit_tiny_distilled_patch16_224 densenet161 dla60x dpn92 edgenext_small_rw efficientformer_l3
+    efficientformerv2_s1 mobilenetv2_050 efficientvim_m1_dist efficientvit_b0 efficientvit_m0
+    vit_pe_spatial_tiny_patch16_512 fasternet_s fastvit_mci2 focalnet_tiny_lrf gcvit_xxtiny ghostnetv2_160
+    hardcorenas_e hgnetv2_b4 hiera_small_abswin_256 sam2_hiera_tiny hrnet_w18_small_v2 iformer_m
+    inception_next_atto inception_v3 lcnetv2_base levit_conv_384_s8 lowformer_e2 test_mambaout
+    maxvit_tiny_pm_256 caformer_s36 gmixer_12_224 mobilenetv4_conv_aa_medium mobilevitv2_175 mvitv2_small
+    nest_tiny_jx nextvit_small nf_regnet_b3 pit_s_224 pvt_v2_b2_li rdnet_tiny regnetx_006 repghostnet_080
+    repvit_m0_9 res2net50d resnest14d seresnext26d_32x4d resnetv2_50d_evos rexnetr_150 selecsls60
+    legacy_seresnet18 sequencer2d_s shvit_s1 skresnext50_32x4d starnet_s050 swiftformer_l3
+    swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 tiny_vit_5m_224 tnt_s_legacy_patch16_224 tresnet_m
+    twins_svt_small visformer_tiny vit_small_patch32_384 vit_small_r26_s32_384 vit_relpos_small_patch16_224
+    volo_d1_384 ese_vovnet57b legacy_xception xception65 xcit_small_12_p16_384
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.oracles
+@pytest.mark.parametrize("name", TIMM.split())
+def test_timm_s_networks(name: str) -> None:
+    """On the meta device, as they are: multiply-adds as torch counts, every parameter, nothing unknown or changed."""
+    with torch.device("meta"):
+        net = timm().create_model(name).eval()
+    shape = net.default_cfg["input_size"]
+    before = state(net)
+    counted = account(net, input=shape, strict=True)
+    assert state(net) == before
+    assert counted.totals.params + counted.totals.idle == parameters(net)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(1, *shape, device="meta"))
+    assert 2 * counted.totals.macs == counter.get_total_flops()
+
+
+@pytest.mark.oracles
+@pytest.mark.parametrize("name", ["resnet10t", "lcnet_050", "test_vit", "test_convnext", "test_byobnet"])
+def test_timm_s_networks_with_values(name: str) -> None:
+    """Built on the CPU, they stay as they were to the last bit, and still run."""
+    net = timm().create_model(name).train()
+    shape = (3, 160, 160)
+    x = torch.zeros(2, *shape)
+    net.eval()(x)  # what it keeps from its first pass, it has
+    before = state(net)
+    account(net, input=shape, strict=True)
+    account(net, input=shape, batch=2, training=True)
+    memory(net, shape, batch=2)
+    assert state(net) == before
+    assert net(x).shape == (2, 1000)

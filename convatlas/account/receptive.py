@@ -47,18 +47,23 @@ class Axis:
         return {p for p in range(max(first, 0), stop) if self.mask >> (p - first) & 1}
 
     def window(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
-        taps = (self.mask << tap * dilation * self.jump for tap in range(kernel))
-        return Axis(reduce(int.__or__, taps), self.jump * stride, self.start - padding * self.jump, self.end)
+        mask = 0
+        for tap in range(kernel):
+            mask |= self.mask << tap * dilation * self.jump
+        return Axis(mask, self.jump * stride, self.start - padding * self.jump, self.end)
 
     def upto(self, positions: int) -> Axis:
         """The same with no more than so many positions."""
-        return replace(self, end=min(self.end, self.start + (positions - 1) * self.jump + self.size))
+        last = self.start + (positions - 1) * self.jump + self.size
+        return self if last >= self.end else replace(self, end=last)
 
     def whole(self, positions: int) -> Axis:
         """What all positions together see."""
         return replace(self.window(positions), jump=0)
 
     def join(self, other: Axis) -> Axis:
+        if self == other:
+            return self
         start = min(self.start, other.start)
         mask = self.mask << self.start - start | other.mask << other.start - start
         return Axis(mask, max(self.jump, other.jump), start, max(self.end, other.end))
@@ -80,10 +85,10 @@ class Field:
 
     def window(self, kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Field:
         tall, wide = zip(*map(_pair, (kernel, stride, padding, dilation)), strict=True)
-        return replace(self, height=self.height.window(*tall), width=self.width.window(*wide))
+        return Field(self.height.window(*tall), self.width.window(*wide), self.gated, self.bounded)
 
     def upto(self, shape: Sequence[int]) -> Field:
-        return replace(self, height=self.height.upto(shape[-2]), width=self.width.upto(shape[-1]))
+        return Field(self.height.upto(shape[-2]), self.width.upto(shape[-1]), self.gated, self.bounded)
 
     def whole(self, shape: Sequence[int]) -> Field:
         h, w = shape[-2:] if len(shape) > 3 else (1, 1)
@@ -143,7 +148,7 @@ def node_fields(trace: Trace) -> list[Field | None]:
         field = _rule(node, known)
         if len(node.shape) > 3 and not field.bounded:
             field = field.upto(node.shape)
-        fields.append(replace(field, gated=field.gated or len(reads) < len(node.inputs)))
+        fields.append(replace(field, gated=True) if len(reads) < len(node.inputs) else field)
     return fields
 
 

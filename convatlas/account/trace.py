@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
 from ..layers import ConvNet, ConvSame, shape_after
-from .operators import INERT, KNOWN, MACS, SHORTCUTS
+from .operators import INERT, KNOWN, MACS, SHORTCUTS, like
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -73,16 +73,19 @@ def trace(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], traini
 
     Raises UserError when the inputs do not pass, or when the network reads values, which meta tensors do not have.
     """
-    if any(is_lazy(t) for t in (*net.parameters(), *net.buffers())):
-        raise UserError(f"{type(net).__name__} has parameters without a shape yet; run it once, then count it")
-    stand_ins = {k: torch.empty_like(t, device="meta") for k, t in (*net.named_parameters(), *net.named_buffers())}
-    parameters = {k: p.numel() for k, p in net.named_parameters()}
-    tracer = _Tracer(net, {id(stand_ins[k]): k for k in parameters})
-    tracer.note_inputs((*args, *kwargs.values()))
+    if isinstance(net, torch.jit.ScriptModule):
+        raise UserError(f"{type(net).__name__} is compiled, and cannot be looked into; count what it was made of")
     try:
-        with unchanged(net), torch.no_grad(), tracer:
+        with unchanged(net), torch.no_grad():
             net.train(training)
-            torch.func.functional_call(net, stand_ins, tuple(args), dict(kwargs))
+            modules = {m: path for path, m in net.named_modules()}
+            names, parameters = put_stand_ins(modules)
+            tracer = _Tracer(modules, names)
+            tracer.note_inputs((*args, *kwargs.values()))
+            with tracer:
+                net(*args, **kwargs)
+    except UserError:
+        raise
     except (RuntimeError, ValueError, NotImplementedError) as error:
         if isinstance(net, ConvNet) and len(args) == 1 and not training:
             shape_after(net, tuple(args[0].shape[1:]))  # says in words what does not fit
@@ -112,9 +115,13 @@ def why(error: Exception) -> str:
 
 @contextmanager
 def unchanged(net: nn.Module) -> Iterator[None]:
-    """Afterwards each module has the attributes that it had (its mode, buffers, what it keeps for later), and what
+    """Afterwards each module has the attributes that it had (its tensors and mode, what it keeps for later), and what
     draws random numbers goes on as if nothing had been drawn."""
-    before = [(m, [(name, value, _held(name, value)) for name, value in vars(m).items()]) for m in net.modules()]
+    before = []
+    for m in net.modules():
+        own = dict(vars(m))
+        kept = (v for k, v in own.items() if type(v) in (list, dict, OrderedDict) and k not in TORCHS_OWN)
+        before.append((vars(m), own, [(v, v.copy()) for v in kept]))
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=[]):
@@ -122,25 +129,47 @@ def unchanged(net: nn.Module) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
-        for m, attributes in before:
-            vars(m).clear()
-            for name, value, held in attributes:
-                vars(m)[name] = value
-                if held is not None:
-                    value.clear()
-                    value.extend(held) if isinstance(value, list) else value.update(held)
+        for now, own, held_by in before:
+            now.clear()
+            now.update(own)
+            for value, held in held_by:
+                value.clear()
+                value.extend(held) if isinstance(value, list) else value.update(held)
 
 
 TORCHS_OWN = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
 
 
-def _held(name: str, value: Any) -> Any:
-    """A copy of what an attribute holds that is a list or a dict."""
-    return None if name in TORCHS_OWN or type(value) not in (list, dict, OrderedDict) else type(value)(value)
+def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dict[str, int]]:
+    """Puts meta tensors in place of those of a network's modules, by their paths; the same one for a shared tensor.
+
+    Returns the parameters' names by the stand-in's id, and their values by name. Raises UserError for parameters that
+    have no shape yet.
+    """
+    made: dict[int, Tensor] = {}
+    names: dict[int, str] = {}
+    sizes: dict[str, int] = {}
+    for m, path in modules.items():
+        tensors: Sequence[tuple[dict[str, Any], bool]] = ((m._parameters, True), (m._buffers, False))
+        for own, trained in tensors:
+            for name, t in own.items():
+                if t is None:
+                    continue
+                if id(t) not in made:
+                    if is_lazy(t):
+                        raise UserError(
+                            f"{type(m).__name__} has parameters without a shape yet; run it once, then count it"
+                        )
+                    made[id(t)] = like(t, "meta")
+                    if trained:
+                        full = f"{path}.{name}" if path else name
+                        names[id(made[id(t)])], sizes[full] = full, t.numel()
+                own[name] = made[id(t)]
+    return names, sizes
 
 
 class _Tracer(TorchDispatchMode):
-    def __init__(self, net: nn.Module, names: dict[int, str]):
+    def __init__(self, modules: Mapping[nn.Module, str], names: Mapping[int, str]):
         super().__init__()
         self.nodes: list[Node] = []
         self.calls: list[Call] = []
@@ -149,11 +178,15 @@ class _Tracer(TorchDispatchMode):
         self.makers: dict[int, int] = {}
         self.uncounted: dict[str, None] = {}
         self.running: list[int] = []
-        self.paths = {m: path for path, m in net.named_modules()}
+        self.paths = modules
         # tensors by id: the node that made it, or the parameters that it is (a view of); all kept, so that ids last
         self.made: dict[int, int] = {}
         self.parameters: dict[int, tuple[str, ...]] = {i: (name,) for i, name in names.items()}
         self.kept: list[Any] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # or torch imports all of its compiler, and asks it at each operator
+        return False
 
     def note_inputs(self, values: Any) -> None:
         for t in tree_leaves(values):
@@ -182,10 +215,10 @@ class _Tracer(TorchDispatchMode):
             out = func(*args, **kwargs)
         self.kept.append(out)
         op = func.overloadpacket
-        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        tensors = _tensors((*args, *kwargs.values()))
         parameters = tuple(name for t in tensors for name in self.parameters.get(id(t), ()))
         inputs = tuple(self.made[id(t)] for t in tensors if id(t) in self.made)
-        made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        made = [out] if isinstance(out, Tensor) else _tensors(out) if isinstance(out, tuple | list) else []
         if op in INERT and parameters and not inputs:  # a view of a parameter is that parameter
             self.parameters.update((id(t), parameters) for t in made)
             return out
@@ -211,14 +244,15 @@ class _Tracer(TorchDispatchMode):
         return out
 
     def _enter_module(self, module: nn.Module, args: Any) -> None:
-        if module not in self.paths:
+        path = self.paths.get(module)
+        if path is None:
             return
         self.calls.append(
             Call(
-                path=self.paths[module],
+                path=path,
                 kind=type(module).__name__,
                 parent=self.running[-1] if self.running else -1,
-                leaf=next(module.children(), None) is None,
+                leaf=not any(module._modules.values()),
                 container=type(module) in CONTAINERS,
                 geometry=geometry(module),
             )
@@ -230,18 +264,31 @@ class _Tracer(TorchDispatchMode):
             return
         call = self.running.pop()
         self.events.append(("call", call))
-        tensor = next((t for t in tree_leaves(out) if isinstance(t, Tensor)), None)
+        tensor = out if isinstance(out, Tensor) else next(iter(_tensors(tree_leaves(out))), None)
         if tensor is not None:
             self.outputs[call] = tuple(tensor.shape)
             if id(tensor) in self.made:
                 self.makers[call] = self.made[id(tensor)]
 
 
+def _tensors(values: Sequence[Any]) -> list[Tensor]:
+    """The tensors among an operator's arguments or results, and in lists of them."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found.extend(v for v in value if isinstance(v, Tensor))
+    return found
+
+
 def geometry(module: nn.Module) -> dict[str, Any]:
     """Kernel, stride, padding and groups of a convolution or pooling layer; of another, nothing."""
+    if "kernel_size" not in vars(module) or "stride" not in vars(module):
+        return {}
     dims = next((n for n in (1, 3) if type(module).__name__.endswith(f"{n}d")), 2)
-    kernel = _sides(getattr(module, "kernel_size", None), dims)
-    if not kernel or not hasattr(module, "stride"):
+    kernel = _sides(module.kernel_size, dims)
+    if not kernel:
         return {}
     padding = "same" if isinstance(module, ConvSame) else getattr(module, "padding", 0)
     return {

@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "convatlas needs Python 3.11 or newer; say make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,log]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchvision timm pyyaml \
 	    onnx ml_dtypes protobuf torchinfo ptflops thop calflops fvcore iopath portalocker tabulate \
 	    termcolor tqdm yacs

@@ -12,7 +12,10 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .train.finder import Search
+
 DPI = 120
+FORMATS = (".png", ".svg", ".pdf")
 LEGIBLE = 40  # classes that fit on the axes of a confusion matrix with their names
 
 
@@ -46,6 +49,24 @@ def curves(epochs: Sequence[dict[str, Any]], path: Path) -> Path | None:
         ha="center",
         fontsize=8,
     )
+    return write(figure, path)
+
+
+def rates(search: Search, path: Path) -> Path:
+    """The losses that a growing rate met (see train/finder.py), and where they fall fastest."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(search.rates, search.losses, color="tab:blue", alpha=0.3, label="loss of the batch")
+    axes.plot(search.rates, search.smoothed, color="tab:blue", label="smoothed")
+    axes.axvline(search.best, color="tab:orange", linestyle="--", label=f"falls fastest at {search.best:.3g}")
+    low, high = min(search.smoothed), max(search.smoothed[: len(search.smoothed) // 2 + 1])
+    axes.set(
+        xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.2 * (high - low), high + 0.5 * (high - low))
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
     return write(figure, path)
 
 
@@ -108,11 +129,11 @@ def pixels(image: Any) -> np.ndarray:
 
 
 def write(figure: Figure, path: Path) -> Path:
-    """Writes a PNG, whole or not at all."""
+    """Writes the picture, whole or not at all, in the format of its suffix (of FORMATS)."""
     path = Path(path)
     new = path.with_name(f".{path.name}.new")
     try:
-        figure.savefig(new, format="png")
+        figure.savefig(new, format=path.suffix.removeprefix("."))
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ RANGES = {  # field: the lowest value and the highest
     "weight_decay": (0, inf),
     "clip": (0, inf),
     "ema": (0, 1),
-    "gamma": (0, 1),
+    "gamma": (0, inf),
     "every": (0.001, inf),
     "power": (0, inf),
     "lr_end": (0, inf),

@@ -131,6 +131,7 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, data: Data) -> None:
         "best.safetensors",
         "curves.png",
         "last.safetensors",
+        "log.csv",
         "log.jsonl",
         "previous.safetensors",
         "run.json",

@@ -12,7 +12,20 @@ from importlib import import_module
 from .. import __version__
 from ..errors import UserError
 
-VERBS = ("list", "show", "claims", "layer", "memory", "reconcile", "recipes", "train", "evaluate", "predict", "demo")
+VERBS = (
+    "list",
+    "show",
+    "claims",
+    "layer",
+    "memory",
+    "reconcile",
+    "recipes",
+    "train",
+    "lr",
+    "evaluate",
+    "predict",
+    "demo",
+)
 
 
 class Parser(argparse.ArgumentParser):

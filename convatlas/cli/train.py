@@ -26,6 +26,24 @@ that is said in one line; 130 stopped by Ctrl-C (143: by SIGTERM) and saved: --r
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = STATUS
+    add_task(parser)
+    parser.add_argument(
+        "--epochs", metavar="N", type=int, help="another number of epochs; the schedule is scaled alike"
+    )
+    parser.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
+    parser.add_argument(
+        "--init", metavar="RUN", help="a run to begin with the weights of: tensors of the same name and shape"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, with the same options")
+    parser.add_argument(
+        "--save-every", metavar="S", type=float, default=600.0, help="seconds between saves within an epoch (600)"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard as well")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
+
+
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """What is trained, on what, by which recipe, and how this machine does it."""
     parser.add_argument("network", metavar="NETWORK", help="a network, as `list` or its paper spells it")
     parser.add_argument(
         "--data", metavar="SOURCE", required=True, help="digits, mnist:DIR, cifar10:DIR, folder:DIR, or DIR"
@@ -36,20 +54,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--set", metavar="FIELD=VALUE", action="append", default=[], help="change a field of the recipe: lr=0.05"
     )
     parser.add_argument(
-        "--epochs", metavar="N", type=int, help="another number of epochs; the schedule is scaled alike"
-    )
-    parser.add_argument(
         "--input", metavar="CxHxW", help="image size (default: the network's, with the data's channels)"
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of weights, order, augmentation (default 0)")
     parser.add_argument(
         "--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 (default auto: a GPU if any)"
     )
-    parser.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
-    parser.add_argument(
-        "--init", metavar="RUN", help="a run to begin with the weights of: tensors of the same name and shape"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, with the same options")
     parser.add_argument(
         "--precision", metavar="P", default="auto", help="auto, float32, bfloat16 (default auto: as the device can)"
     )
@@ -61,10 +71,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: for long runs")
     parser.add_argument("--sync-bn", action="store_true", help="batch norm's statistics over all processes (GPUs)")
-    parser.add_argument(
-        "--save-every", metavar="S", type=float, default=600.0, help="seconds between saves within an epoch (600)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
     first = not process()
     variant = find(args.network)
-    recipe = choose_recipe(variant, args)
+    recipe = choose_recipe(variant, args, args.epochs)
     data = source.load(args)
     out = Path(args.out or f"runs/{variant.name}-{data.name}-seed{args.seed}")
     try:
@@ -127,11 +133,12 @@ def engine_of(args: argparse.Namespace) -> Engine:
         segments=args.segments,
         compile=args.compile,
         sync_bn=args.sync_bn,
-        save_every_s=args.save_every,
+        save_every_s=getattr(args, "save_every", Engine.save_every_s),
+        tensorboard=getattr(args, "tensorboard", False),
     )
 
 
-def choose_recipe(variant: Variant, args: argparse.Namespace) -> Recipe:
+def choose_recipe(variant: Variant, args: argparse.Namespace, epochs: int | None = None) -> Recipe:
     from ..recipes import WITHOUT, find_recipe
 
     name = args.recipe or variant.recipe
@@ -141,8 +148,8 @@ def choose_recipe(variant: Variant, args: argparse.Namespace) -> Recipe:
     recipe = find_recipe(name)
     if args.input:
         recipe = with_side(recipe, max((variant.input or ())[1:]), max(parse_input(args.input)[1:]))
-    if args.epochs is not None:
-        recipe = with_epochs(recipe, args.epochs)
+    if epochs is not None:
+        recipe = with_epochs(recipe, epochs)
     return with_settings(recipe, args.set)
 
 

@@ -31,7 +31,8 @@ class Engine:
     batch norm takes its statistics of a part. `segments` are runs of layers of which only the input is kept, and the
     rest computed again in the backward pass (0: all is kept). `compile` hands the network to torch.compile.
     `sync_bn` takes batch norm's statistics over all processes. `save_every_s` is the time between checkpoints within
-    an epoch, which a kill may cost; at an epoch's end there is one always. Raises UserError for values that cannot be.
+    an epoch, which a kill may cost; at an epoch's end there is one always. `tensorboard` writes the log a second time,
+    for TensorBoard (extra `log`). Raises UserError for values that cannot be.
     """
 
     precision: str = "auto"
@@ -40,6 +41,7 @@ class Engine:
     compile: bool = False
     sync_bn: bool = False
     save_every_s: float = 600.0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -1,4 +1,4 @@
-"""Whether losses, gradients and weights are finite, and which images are to be looked at when they are not."""
+"""How large the gradients are; whether they, losses and weights are finite, and if not, which images to look at."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def bad_gradient(net: nn.Module) -> str | None:
     """What to say of the first gradient that is not finite."""
     name = first_not_finite({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
     return name and f"the gradient of {name} is not finite"
+
+
+def gradient_norms(net: nn.Module) -> dict[str, float]:
+    """The L2 norm of the gradient of each stage's parameters, and of the stem's and the head's."""
+    squares: dict[str, Tensor] = {}
+    for name, p in net.named_parameters():
+        if p.grad is not None:
+            first, second, *_ = name.split(".")
+            stage = f"{first}.{second}" if first == "stages" else first
+            squares[stage] = squares.get(stage, torch.zeros((), device=p.device)) + p.grad.float().square().sum()
+    return dict(zip(squares, torch.stack([*squares.values()]).sqrt().tolist(), strict=True))
 
 
 def blamed(split: Split, ranks: World, indices: Tensor, x: Tensor, logits: Tensor) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from ..whitening import normalise
 from . import checkpoint, optimizers
 from .distributed import World, world
 from .engine import Engine
-from .finite import bad_gradient, blamed, not_finite, told
+from .finite import bad_gradient, blamed, gradient_norms, not_finite, told
 from .lock import locked
-from .log import Log
+from .log import Log, write_csv
 from .machine import choose_device, keep_freed_memory
 from .passes import Passes
 from .progress import Say, note, quiet
@@ -93,7 +93,7 @@ def fit(
         resume = resume or (ranks.restarted and (Path(out) / "run.json").exists())
 
         if init and resume:
-            raise UserError("a run that goes on has its weights; leave out --init")
+            raise UserError("a run that goes on has its weights; leave out --init, which is for a new one, or --resume")
         if init:
             with on_meta():
                 record["init"] = plan_start(init, try_build(record), recipe)
@@ -137,7 +137,8 @@ def train(
     if not ranks.leads:
         torch.manual_seed(seed + ranks.rank)  # the same weights, but dropout of its own
     state = trainee.restore(say) if resume else State()
-    log = Log(run.folder / "log.jsonl", state.epoch, state.epoch * steps + state.step, writes=ranks.leads)
+    begun = state.epoch * steps + state.step
+    log = Log(run.folder / "log.jsonl", state.epoch, begun, writes=ranks.leads, tensorboard=engine.tensorboard)
     say(start_event(run, net, data, recipe, steps, state))
     drawn = saved = time.monotonic()
 
@@ -174,9 +175,10 @@ def train(
                 if average:
                     average.update(epoch * steps + step + 1)
                 state.step = step + 1
-                say(step_event(state, recipe, steps))
+                say(step_event(state, recipe, steps) | {"batch_loss": meter.last})
                 if (step + 1) % LOG_EVERY == 0:
-                    log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, lr=lr, **state.take_lately())
+                    more = {"lr": lr, **state.take_lately(), "gradient": gradient_norms(net)}
+                    log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, **more)
                 due = ranks.leads and time.monotonic() - saved > engine.save_every_s
                 if call := ranks.most(signals.caught or (SAVE if due else 0)):
                     if name := not_finite(net):
@@ -274,8 +276,9 @@ def stopped(trainee: Trainee, state: State, signum: int, at: str, say: Say) -> S
 
 
 def draw(run: Run, say: Say) -> None:
-    """The curves; a picture that cannot be drawn stops nothing."""
+    """The curves, and the table of the epochs; what cannot be drawn stops nothing."""
     try:
         plots.curves(run.epochs(), run.folder / "curves.png")
+        write_csv(run.folder / "log.csv", run.epochs())
     except OSError as error:
         say(note(f"{run.folder / 'curves.png'} was not drawn ({error.strerror or error})"))

@@ -1,11 +1,15 @@
-"""log.jsonl: what happened in a run, a line of JSON each; it survives kills."""
+"""log.jsonl: what happened in a run, a line of JSON each; it survives kills. log.csv: its epochs as a table."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from csv import DictWriter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
 from .checkpoint import unwritable, write_text
 
 
@@ -20,15 +24,38 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def write_csv(path: Path, epochs: Sequence[dict[str, Any]]) -> None:
+    """A row an epoch; the columns of a part such as "test" are test_loss, test_top1 ..."""
+    rows = [flat(line) for line in epochs]
+    text = StringIO()
+    table = DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The numbers of a line, those of its parts under "part_name"."""
+    found: dict[str, Any] = {}
+    for name, value in line.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}_")
+        elif isinstance(value, int | float):
+            found[prefix + name] = value
+    return found
+
+
 class Log:
     """Appends to the log, after dropping what lies beyond `epoch` and `step`, from where training goes on.
 
     Steps are counted from the start of the run. A line that tells of a whole epoch counts as done when the epoch is.
-    Of several processes one `writes`.
+    Of several processes one `writes`. With `tensorboard` the numbers go to TensorBoard's event files as well, in the
+    folder tensorboard/ beside the log. Raises UserError when that is not installed.
     """
 
-    def __init__(self, path: Path, epoch: int, step: int, *, writes: bool = True):
+    def __init__(self, path: Path, epoch: int, step: int, *, writes: bool = True, tensorboard: bool = False):
         self.path, self.writes = path, writes
+        self.board: Any = board(path.parent / "tensorboard", step) if writes and tensorboard else None
         if not writes:
             return
         old = read_log(path)
@@ -42,5 +69,17 @@ class Log:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"kind": kind, **fields}) + "\n")
+            if self.board:
+                for name, value in flat({k: v for k, v in fields.items() if k not in ("step", "epoch")}).items():
+                    self.board.add_scalar(f"{kind}/{name}", value, fields["step"])
+                self.board.flush()
         except OSError as error:
             raise unwritable(self.path, error) from error
+
+
+def board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("TensorBoard is not installed; pip install 'convatlas[log]'") from error
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -34,6 +34,8 @@ class Passes:
             raise UserError(
                 f"{net.variant} has auxiliary classifiers, which segments leave out; give aux_weight=0 or none"
             )
+        if engine.sync_bn:
+            nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place
         run = recomputed(cut(net, engine.segments, net.variant)) if engine.segments else net
         learner: nn.Module = Learner(net, recipe, run)
         if engine.compile:

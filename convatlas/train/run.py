@@ -2,6 +2,7 @@
 
 run.json            what was asked for: network, recipe, data, preprocessing, seed, machine; written once
 log.jsonl           what happened: a line every so many steps and every epoch
+log.csv             its epochs as a table
 last.safetensors    where training stands (see checkpoint.py); previous.safetensors, where it stood one save before
 skipped.jsonl       the files that were left out, if any, each with the reason
 best.safetensors    the weights of the epoch with the highest top-1 on the test images

@@ -69,6 +69,7 @@ class Meter:
     def __init__(self, state: State, world: World):
         self.state, self.world, self.since = state, world, time.perf_counter()
         self.pending: list[tuple[int, Tensor, Tensor]] = []  # images, loss, hits
+        self.last = math.nan  # the loss of the batch read last
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.pending.append((len(labels), loss.detach(), (logits.detach().argmax(1) == labels).sum()))
@@ -84,6 +85,7 @@ class Meter:
         for n, loss, hit in zip(images, lost, right, strict=True):
             if not math.isfinite(loss):
                 return f"the loss is {loss}"
+            self.last = loss / n
             for sums in (self.state.sums, self.state.lately):
                 sums.add(int(n), loss / n, int(hit))
         return None

@@ -1,0 +1,59 @@
+"""`convatlas lr`: the learning-rate finder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..errors import UserError
+from . import source
+from .output import parse_input, print_json
+from .train import add_task, choose_recipe, engine_of
+
+HELP = "find a learning rate: train briefly with a rate that grows, and see where the loss falls fastest"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_task(parser)
+    parser.add_argument("--from", metavar="LR", dest="lowest", type=float, default=1e-6, help="lowest rate (1e-6)")
+    parser.add_argument("--to", metavar="LR", dest="highest", type=float, default=10.0, help="highest rate (10)")
+    parser.add_argument("--steps", metavar="N", type=int, default=100, help="steps from one to the other (100)")
+    parser.add_argument("--plot", metavar="FILE", help="draw the losses: a .png, .svg or .pdf")
+    parser.add_argument("--json", action="store_true", help="print JSON; progress goes to stderr")
+
+
+def run(args: argparse.Namespace) -> None:
+    from .. import plots
+    from ..catalogue import find
+    from ..train.finder import find_rate
+    from ..train.progress import progress
+
+    if args.plot and Path(args.plot).suffix not in plots.FORMATS:
+        raise UserError(f"--plot {args.plot} is no picture; give a name that ends in {', '.join(plots.FORMATS)}")
+    variant = find(args.network)
+    recipe = choose_recipe(variant, args)
+    with progress(sys.stderr) as say:
+        found = find_rate(
+            variant,
+            source.load(args),
+            recipe,
+            lowest=args.lowest,
+            highest=args.highest,
+            steps=args.steps,
+            seed=args.seed,
+            device=args.device,
+            engine=engine_of(args),
+            input=parse_input(args.input) if args.input else None,
+            say=say,
+        )
+    if args.plot:
+        plots.rates(found, Path(args.plot))
+    if args.json:
+        print_json({"network": variant.name, "recipe": recipe.name, "recipe_lr": recipe.lr, **found.to_json()})
+        return
+    print(
+        f"the loss of {variant.name} falls fastest at a rate of {found.best:.3g} "
+        f"(recipe {recipe.name}: {recipe.lr:g}); tried {found.rates[0]:.3g} to {found.rates[-1]:.3g} in "
+        f"{len(found.rates)} steps" + (f"; drawn in {args.plot}" if args.plot else "")
+    )

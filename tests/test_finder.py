@@ -1,0 +1,71 @@
+"""The learning-rate finder: its sums by hand, and a rate that trains."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from convatlas.cli import main
+from convatlas.errors import UserError
+from convatlas.recipe import Recipe
+from convatlas.train.finder import Search, find_rate
+
+from .trained import digits
+
+RECIPE = Recipe(name="brief", source="a test", epochs=1, batch=16, lr=0.1, net=(("widths", (4,)),))
+NET = "chain_n1_m1_k0"
+
+
+def test_the_smoothed_loss_is_adams_average() -> None:
+    search = Search((0.1, 0.2, 0.4), (3.0, 1.0, 2.0))
+    a, b, c = 0.3 / 0.1, (0.9 * 0.3 + 0.1) / 0.19, (0.81 * 0.3 + 0.09 + 0.2) / 0.271
+    assert search.smoothed == pytest.approx((a, b, c))
+    assert search.best == 0.1  # 3 -> 1.95 falls; 1.95 -> 1.97 does not
+
+
+def test_rates_grow_by_equal_factors_until_the_loss_explodes() -> None:
+    events: list[dict] = []
+    found = find_rate(NET, digits(), RECIPE, lowest=1e-4, highest=1e4, steps=40, device="cpu", say=events.append)
+    ratios = [b / a for a, b in zip(found.rates, found.rates[1:])]
+    assert ratios == pytest.approx([10 ** (8 / 40)] * len(ratios))
+    assert 10 < len(found.rates) < 40
+    assert len(found.losses) == len(found.rates) == len(events)
+    assert 1e-3 < found.best < 10
+
+
+def test_the_rate_of_each_step_is_the_one_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convatlas.train import fit as module
+
+    used: list[float] = []
+    rate = module.rate
+    monkeypatch.setattr(module, "rate", lambda *a: used.append(rate(*a)) or used[-1])  # type: ignore[func-returns-value]
+    found = find_rate(NET, digits(), replace(RECIPE, warmup="linear", warmup_epochs=1.0), steps=30, highest=1e-3)
+    assert [r for r in used if r in used[: len(found.rates)]][:16] == pytest.approx(found.rates[:16])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lowest": 1.0, "highest": 0.1}, "rates from 1.0 to 0.1 do not rise"),
+        ({"steps": 3}, "3 steps show no slope; give at least 10"),
+        ({"lowest": 1e30, "highest": 1e31}, r"the loss is not finite at a rate of 1e\+30 already; give a smaller one"),
+    ],
+)
+def test_searches_that_make_no_sense(options: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        find_rate(NET, digits(), RECIPE, **options)  # type: ignore[arg-type]
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = tmp_path / "rates.svg"
+    args = ["lr", NET, "--data", "digits", "--recipe", "digits", "--steps", "20", "--plot", str(plot), "--json"]
+    assert main(args) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["recipe_lr"] == 0.002
+    assert len(found["rates"]) == len(found["losses"]) == len(found["smoothed"])
+    assert plot.read_text().lstrip().startswith("<?xml")
+    assert main([*args[:-2], "rates.txt"]) == 2
+    assert "--plot rates.txt is no picture; give a name that ends in .png, .svg, .pdf" in capsys.readouterr().err

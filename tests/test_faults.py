@@ -1,0 +1,149 @@
+"""Trainings that are killed, stopped and damaged at moments drawn at random, and end as if nothing had been.
+
+A sample here; `make test-faults` has the whole count. Every draw is seeded, so a failure can be met again: but for the
+moments on the clock, which fall where the machine's load puts them.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from convatlas.train import checkpoint
+
+from .faults import Blow, Cell, finish, result, start, wait
+from .test_checkpoint import DAMAGES
+
+CELLS = [
+    Cell(*it) for it in product(("sgd", "rmsprop"), (1, 2), (False, True), ("each step", "each epoch"))
+]  # 16 ways to train
+SAMPLE = [
+    Cell("sgd", 1, False, "each step"),
+    Cell("rmsprop", 1, True, "each epoch"),
+    Cell("sgd", 2, True, "each step"),
+    Cell("rmsprop", 2, False, "each step"),
+]
+PLACES = {"step": 15, "save": 15, "log": 3, "test": 3}  # how often a training comes there, at least
+KILLS = 13  # of each of the 16 cells: 208
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return Whole(tmp_path_factory.mktemp("whole"))
+
+
+class Whole:
+    """What each cell comes to when nothing happens, and how long that takes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.of = cache(self.trained)
+
+    def trained(self, cell: Cell) -> tuple[tuple[object, ...], float]:
+        out, began = self.folder / str(cell), time.monotonic()
+        finish(cell, out)
+        return result(out), time.monotonic() - began
+
+
+def kill_once(cell: Cell, out: Path, seconds: float, rng: random.Random) -> str:
+    """Kills one process of the training, or all; says when."""
+    if rng.random() < 0.5:
+        moment = rng.uniform(0, seconds)
+        processes = start(cell, out)
+        time.sleep(moment)
+        struck = processes if rng.random() < 0.5 else [rng.choice(processes)]
+        for process in struck:
+            process.kill()
+        statuses, when = wait(processes), f"after {moment:.3f} s"
+    else:
+        where = rng.choice([*PLACES])
+        blow = Blow(where, rng.randint(1, PLACES[where]), signal.SIGKILL)
+        statuses, when = wait(start(cell, out, blow)), str(blow)
+    assert set(statuses) <= {0, -9, 3}, (when, statuses)  # 3: its partner had been killed
+    return when
+
+
+def killed_and_resumed(cell: Cell, out: Path, whole: Whole, rng: random.Random) -> None:
+    expected, seconds = whole.of(cell)
+    when = [kill_once(cell, out, seconds, rng) for _ in range(1 + (rng.random() < 0.3))]
+    finish(cell, out)
+    assert result(out) == expected, (str(cell), when)
+    assert not [f.name for f in out.iterdir() if f.name.startswith(".")], when
+
+
+@pytest.mark.parametrize("cell", SAMPLE, ids=str)
+def test_a_kill_at_a_random_moment_changes_nothing(tmp_path: Path, whole: Whole, cell: Cell) -> None:
+    killed_and_resumed(cell, tmp_path / "run", whole, random.Random(str(cell)))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_208_kills_at_random_moments_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, seed: int) -> None:
+    killed_and_resumed(cell, tmp_path / "run", whole, random.Random(f"{cell} {seed}"))
+
+
+def stopped_and_resumed(cell: Cell, out: Path, whole: Whole, blow: Blow) -> None:
+    """A signal is answered within 10 s by a checkpoint and the status that `convatlas train --help` tells."""
+    told = out.with_name("told")
+    processes = start(cell, out, blow, told)
+    statuses = wait(processes)
+    assert time.monotonic() - float(told.read_text()) < 10
+    last_chance = blow.where != "step" and statuses == [0] * cell.ranks  # at the very end: it had finished
+    assert last_chance or statuses == [128 + blow.signum] * cell.ranks, (blow, statuses)
+    if not last_chance:
+        checkpoint.load(out / checkpoint.LAST)
+    finish(cell, out)
+    assert result(out) == whole.of(cell)[0], blow
+
+
+STOPS = [
+    Blow(where, n, signum, twice)
+    for where, n in (("step", 7), ("test", 2), ("save", 3), ("log", 1))
+    for signum in (signal.SIGINT, signal.SIGTERM)
+    for twice in (False, True)
+]
+
+
+@pytest.mark.parametrize(
+    ("cell", "blow"),
+    [(SAMPLE[0], STOPS[1]), (SAMPLE[1], STOPS[6]), (SAMPLE[0], STOPS[9]), (SAMPLE[3], STOPS[3])],
+    ids=str,
+)
+def test_a_signal_is_answered_and_changes_nothing(tmp_path: Path, whole: Whole, cell: Cell, blow: Blow) -> None:
+    stopped_and_resumed(cell, tmp_path / "run", whole, blow)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("blow", STOPS, ids=str)
+@pytest.mark.parametrize("cell", SAMPLE, ids=str)
+def test_64_signals_are_answered_and_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, blow: Blow) -> None:
+    stopped_and_resumed(cell, tmp_path / "run", whole, blow)
+
+
+def damaged_and_resumed(cell: Cell, out: Path, whole: Whole, damage: str, n: int) -> None:
+    wait(start(cell, out, Blow("step", n, signal.SIGTERM)))
+    last = out / checkpoint.LAST
+    if damage == "deleted":
+        last.unlink()
+    else:
+        last.write_bytes(DAMAGES[damage](last.read_bytes()))
+    finish(cell, out)
+    assert result(out) == whole.of(cell)[0]
+
+
+def test_a_damaged_checkpoint_changes_nothing(tmp_path: Path, whole: Whole) -> None:
+    damaged_and_resumed(SAMPLE[0], tmp_path / "run", whole, "a bit flipped", 8)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("damage", [*DAMAGES, "deleted"])
+@pytest.mark.parametrize("cell", SAMPLE, ids=str)
+def test_28_damaged_checkpoints_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, damage: str) -> None:
+    damaged_and_resumed(cell, tmp_path / "run", whole, damage, 12)

@@ -28,6 +28,7 @@ AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, hig
     "scale_crop": (("lowest short side", 256, 1, inf), ("highest short side", 256, 1, inf)),
     # of the pixels of a batch
     "pad_crop": (("pixels added on each side", 4, 0, inf),),
+    "reflect_crop": (("pixels added on each side", 4, 0, inf),),
     "flip": (),
     "photometric": (("strength", 0.4, 0, 1),),
     "lighting": (("standard deviation", 0.1, 0, inf),),

@@ -1,11 +1,13 @@
 """Augmentation and shuffling, against one image at a time and Python's own integers."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convatlas.data.augment import augment, draw, order
+from convatlas.data.augment.keys import Draw
 
 OPS = ("pad_crop", "flip")
 MASK = (1 << 64) - 1
@@ -154,3 +156,17 @@ def test_a_gpu_augments_as_the_cpu_does() -> None:
     out = augment(images.cuda(), at, ops=OPS, seed=3, epoch=4)
     assert out.is_cuda
     assert torch.equal(out.cpu(), expected)
+
+
+@pytest.mark.parametrize("pad", [0, 1, 4, 9])
+def test_reflect_crop_is_a_crop_of_numpys_reflection(pad: int) -> None:
+    """The window lies where pad_crop's does; 9 pixels about an image of 8 x 5 reflect more than once."""
+    images = torch.arange(20 * 3 * 8 * 5).remainder(251).view(20, 3, 8, 5).to(torch.uint8)
+    out = augment(images, torch.arange(20), ops=(f"reflect_crop:{pad}",), seed=1, epoch=2)
+    rows = draw(torch.arange(20), 2 * pad + 1, 1, 2, Draw.ROWS)
+    columns = draw(torch.arange(20), 2 * pad + 1, 1, 2, Draw.COLUMNS)
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="reflect")
+    for i, (top, left) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        assert np.array_equal(out[i].numpy(), padded[i, :, top : top + 8, left : left + 5])
+    if pad:
+        assert len(set(rows.tolist())) > 1

@@ -293,7 +293,6 @@ def test_a_recipe_says_where_it_is_from_and_what_to_expect(name: str) -> None:
     assert "section" in recipe.source or "appendix" in recipe.source
     assert "convatlas train " in text
     assert "To expect: " in text
-    assert recipe.departures
     assert all(m < recipe.epochs for m in recipe.milestones)
     assert recipe.warmup_epochs < recipe.epochs
 

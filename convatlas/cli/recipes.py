@@ -52,7 +52,7 @@ def print_one(recipe: Recipe, networks: list[str]) -> None:
     """What the recipe says, field by field, but for what every recipe says unless told otherwise."""
     print(f"{recipe.name}: {recipe.source}")
     print(f"published: {recipe.published or 'nothing'}")
-    for departure in recipe.departures:
+    for departure in recipe.departures or ("none",):
         print(f"departure: {departure}")
     shown = ", ".join(networks[:6]) + (f" and {len(networks) - 6} more" if len(networks) > 6 else "")
     print(f"networks: {shown or 'none by default; --recipe takes it'}")

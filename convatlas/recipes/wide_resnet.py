@@ -22,10 +22,9 @@ RECIPES = (
         schedule="step",
         milestones=(60, 120, 160),
         gamma=0.2,
-        augment=("pad_crop", "flip"),
+        augment=("reflect_crop:4", "flip"),
         published="CIFAR-10 / 100 test error 4.00 / 19.25% (WRN-28-10, Table 5), "
         "3.89 / 18.85% with dropout 0.3 (Table 6)",
-        departures=("crops are padded with zeros, not with reflections of the image",),
     ),
     Recipe(
         name="wide_resnet_svhn",

@@ -17,7 +17,7 @@ from ...dataset import Split, principal_axes, sample
 from ...preprocess import Preprocess
 from ...recipe import MIXES, VIEWS, operation
 from .colour import lighting, photometric
-from .geometry import cutout, flip, pad_crop
+from .geometry import cutout, flip, pad_crop, reflect_crop
 from .keys import draw, order
 from .mix import mix, mix_with, partners
 from .policies import POLICIES, follow
@@ -63,6 +63,8 @@ def augment(
             continue
         if name == "pad_crop":
             images = pad_crop(images, indices, int(arguments[0]), seed, epoch)
+        elif name == "reflect_crop":
+            images = reflect_crop(images, indices, int(arguments[0]), seed, epoch)
         elif name == "flip":
             images = flip(images, indices, seed, epoch)
         elif name == "photometric":

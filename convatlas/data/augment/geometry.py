@@ -15,10 +15,28 @@ Fill = tuple[int, ...]  # a level for each channel, or one for all
 
 def pad_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
     """Each side padded with `pad` zeros, and the original size cropped anywhere."""
+    return crop(F.pad(images, (pad,) * 4), images.shape[2:], indices, pad, seed, epoch)
+
+
+def reflect_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
+    """As pad_crop, the padding mirroring the image at its outermost pixels, which are not repeated."""
+    rows, columns = (mirror(torch.arange(-pad, n + pad, device=images.device), n) for n in images.shape[2:])
+    return crop(images[:, :, rows][:, :, :, columns], images.shape[2:], indices, pad, seed, epoch)
+
+
+def mirror(at: Tensor, n: int) -> Tensor:
+    """Places anywhere, thrown back at 0 and n - 1 into 0 ... n - 1."""
+    period = max(2 * (n - 1), 1)
+    at = at % period
+    return torch.minimum(at, period - at) if n > 1 else torch.zeros_like(at)
+
+
+def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
+    """From each image (n, C, h, w) a window of `size` anywhere."""
     top = draw(indices, 2 * pad + 1, seed, epoch, Draw.ROWS)
     left = draw(indices, 2 * pad + 1, seed, epoch, Draw.COLUMNS)
-    windows = F.pad(images, (pad,) * 4).unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)  # a view
-    return windows[torch.arange(len(images), device=images.device), :, top, left]  # of n, C, tops, lefts, H, W
+    windows = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # a view
+    return windows[torch.arange(len(padded), device=padded.device), :, top, left]  # of n, C, tops, lefts, H, W
 
 
 def flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .data.loading import fetched
 from .dataset import Data, Split
 from .errors import UserError, unknown
 from .layers import eval_mode
@@ -122,6 +123,7 @@ def evaluate(
     which: str = "best",
     batch: int = 256,
     device: str | torch.device = "cpu",
+    workers: int | None = None,
     progress: Progress = iter,
 ) -> Scores:
     """The scores of a run (see `open_run`) on the "test" or the "train" split of data (see `load_data`).
@@ -133,7 +135,7 @@ def evaluate(
     images = getattr(data, split)
     match_classes(images, run.classes)
     net = run.load(which, device=device)
-    return evaluate_split(net, images, run.preprocess, batch=batch, device=device, progress=progress)
+    return evaluate_split(net, images, run.preprocess, batch=batch, device=device, workers=workers, progress=progress)
 
 
 def evaluate_split(
@@ -143,13 +145,15 @@ def evaluate_split(
     *,
     batch: int = 256,
     device: str | torch.device = "cpu",
+    workers: int | None = None,
     progress: Progress = iter,
     ranks: World | None = None,
 ) -> Scores:
     """The scores of `net` on every image of `split`, each counted exactly once, the last, smaller batch included.
 
     Of `ranks`, the processes that train together, each takes every so many-th batch, and all get all scores.
-    `progress` wraps the batches' first indices, to draw a bar. The network is moved to `device`, evaluated in eval
+    `workers` is how many threads read ahead (see data/loading.py). `progress` wraps the batches' first indices, to draw
+    a bar. The network is moved to `device`, evaluated in eval
     mode, and left in the mode it was in. Raises UserError for an empty split, for a network with another number of
     classes, and for logits that are not finite.
     """
@@ -168,9 +172,11 @@ def evaluate_split(
     times_counted = torch.zeros(n, dtype=torch.int64)
     net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with eval_mode(net):
-        for start in progress(range(rank * batch, n, size * batch)):
+        starts = range(rank * batch, n, size * batch)
+        loaded = fetched(split, (torch.arange(n)[s : s + batch] for s in starts), preprocess, workers=workers)
+        for start, images in zip(progress(starts), loaded):
             here = slice(start, min(start + batch, n))
-            logits = logits_of(net, split.fetch(range(n)[here], preprocess), preprocess, device)
+            logits = logits_of(net, images, preprocess, device)
             assert len(logits) == len(labels[here]), "as many rows of logits as images"
             if logits.shape[1] != len(split.classes):
                 raise UserError(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_every_image_counts_once(n: int, batch: int, batches: list[int]) -> None
     fetched: list[int] = []
 
     class Spied(MemorySplit):
-        def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess) -> Tensor:
+        def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Any = None) -> Tensor:
             fetched.extend(torch.as_tensor(indices).tolist())
             return super().fetch(indices, preprocess)
 

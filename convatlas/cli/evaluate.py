@@ -30,6 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confusion", metavar="FILE.png", help="draw the confusion matrix")
     parser.add_argument("--batch", metavar="N", type=int, default=256, help="images at a time (default 256)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="threads that read and decode ahead (default: the cores; 0: none)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
         which=args.which,
         batch=args.batch,
         device=choose_device(args.device),
+        workers=args.workers,
         progress=source.bar("evaluating"),
     )
     if drawing:

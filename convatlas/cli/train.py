@@ -70,6 +70,9 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         "--segments", metavar="N", type=int, default=0, help="compute N runs of layers again, to keep less (default 0)"
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: for long runs")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="threads that read and decode ahead (default: the cores; 0: none)"
+    )
     parser.add_argument("--sync-bn", action="store_true", help="batch norm's statistics over all processes (GPUs)")
 
 
@@ -135,6 +138,7 @@ def engine_of(args: argparse.Namespace) -> Engine:
         sync_bn=args.sync_bn,
         save_every_s=getattr(args, "save_every", Engine.save_every_s),
         tensorboard=getattr(args, "tensorboard", False),
+        workers=getattr(args, "workers", None),
     )
 
 

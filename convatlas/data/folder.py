@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dataset import Box, Data, Windows, cut, geometry, sample_statistics
+from ..dataset import Data, sample_statistics
 from ..errors import UserError
-from ..preprocess import Preprocess
-from .bad import THREADS, Bad, Policy, Progress, find_bad, quarantine, refuse
-from .image import MAX_PIXELS, SUFFIXES, read_image
+from .bad import Bad, Policy, Progress, find_bad, quarantine, refuse
+from .encoded import EncodedSplit
+from .image import MAX_PIXELS, SUFFIXES, Content, content_of
 
 HELD_OUT = ("val", "valid", "validation", "test")  # the first that there is
 TEST_SHARE = 0.2
@@ -25,8 +24,8 @@ LITTER = ("thumbs.db", "desktop.ini")  # what Windows hides
 
 
 @dataclass(eq=False)
-class FolderSplit:
-    """A split whose images are files, decoded (in threads) when they are fetched."""
+class FolderSplit(EncodedSplit):
+    """A split whose images are files."""
 
     name: str
     files: tuple[Path, ...]
@@ -35,21 +34,11 @@ class FolderSplit:
     provenance: dict[str, Any]
     max_pixels: int = MAX_PIXELS
 
-    def __len__(self) -> int:
-        return len(self.files)
+    def content(self, i: int) -> Content:
+        return content_of(self.files[i])
 
-    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
-        """The images at `indices` as uint8 (n, C, H, W). Raises UserError, naming the file, for one that is broken."""
-        at = torch.as_tensor(indices, dtype=torch.int64)
-        windows = [None] * len(at) if view is None else view.windows(at)
-
-        def read(i: int, window: Callable[[int, int], Box] | None) -> Tensor:
-            image = read_image(self.files[i], preprocess.input[0], self.max_pixels)[None]
-            return geometry(image, preprocess) if window is None else cut(image, [window], preprocess)
-
-        with ThreadPoolExecutor(THREADS) as pool:
-            images = pool.map(read, at.tolist(), windows)
-            return torch.cat([torch.empty(0, *preprocess.input, dtype=torch.uint8), *images])
+    def where(self, i: int) -> str:
+        return str(self.files[i])
 
 
 def find(folder: Path) -> Path | None:

@@ -44,6 +44,12 @@ UPRIGHT = {  # what undoes each EXIF orientation
 Source = str | PathLike[str] | bytes  # a path, or the content of a file
 
 
+class Content(bytes):
+    """The content of a file, with what messages call the file."""
+
+    name: str
+
+
 def read_image(source: Source, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
     """The image as uint8 (channels, H, W), upright, grey (`channels` 1) or RGB (3).
 
@@ -70,9 +76,7 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, for the whole process: ours is the stricter one
     try:
         if not isinstance(source, bytes):
-            kind = stat.S_IFMT(os.stat(source).st_mode)
-            if kind != stat.S_IFREG:  # opening a pipe would wait for someone to write to it
-                raise UserError(f"{name_of(source)} is {KINDS.get(kind, 'no file')}; give image files")
+            refuse_pipes(source)
         image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(source, max_pixels) from error
@@ -89,6 +93,24 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         image.close()
         raise UserError(f"{name_of(source)} is a broken image (it has no pixels); replace it or take it away")
     return image
+
+
+def content_of(path: Path) -> Content:
+    """What is in the image file. Raises UserError where it cannot be read."""
+    try:
+        refuse_pipes(path)
+        content = Content(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened ({error.strerror})") from error
+    content.name = str(path)
+    return content
+
+
+def refuse_pipes(path: str | PathLike[str]) -> None:
+    """Raises UserError for what is no plain file: opening a pipe would wait for someone to write to it."""
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    if kind != stat.S_IFREG:
+        raise UserError(f"{fspath(path)} is {KINDS.get(kind, 'no file')}; give image files")
 
 
 def too_large(source: Source, max_pixels: int) -> UserError:
@@ -140,4 +162,4 @@ def orientation(image: Image.Image) -> Any:
 
 
 def name_of(source: Source) -> str:
-    return "the image" if isinstance(source, bytes) else fspath(source)
+    return getattr(source, "name", "the image") if isinstance(source, bytes) else fspath(source)

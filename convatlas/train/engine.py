@@ -32,7 +32,8 @@ class Engine:
     rest computed again in the backward pass (0: all is kept). `compile` hands the network to torch.compile.
     `sync_bn` takes batch norm's statistics over all processes. `save_every_s` is the time between checkpoints within
     an epoch, which a kill may cost; at an epoch's end there is one always. `tensorboard` writes the log a second time,
-    for TensorBoard (extra `log`). Raises UserError for values that cannot be.
+    for TensorBoard (extra `log`). `workers` are the threads that read and decode images ahead (see data/loading.py).
+    Raises UserError for values that cannot be.
     """
 
     precision: str = "auto"
@@ -42,6 +43,7 @@ class Engine:
     sync_bn: bool = False
     save_every_s: float = 600.0
     tensorboard: bool = False
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -49,6 +51,8 @@ class Engine:
         for name in ("micro_batch", "segments", "save_every_s"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name}={getattr(self, name)} is below 0; give 0 or more")
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"workers={self.workers} is below 0; give 0 or more")
 
     def but(self, other: Engine) -> Engine:
         """This engine with what `other` gives otherwise than by default."""

@@ -17,6 +17,7 @@ from torch import nn
 from .. import plots
 from ..catalogue import Shape, Variant
 from ..data.augment import Colours, augment, mix, order, view_of
+from ..data.loading import fetched
 from ..dataset import Data
 from ..errors import UserError
 from ..evaluate import evaluate_split, usual_topk
@@ -102,7 +103,7 @@ def fit(
             folder = prepare(Path(out), record, resume)
             held.enter_context(locked(folder))
             checkpoint.clean(folder)
-            open_or_start(folder, record, engine, recipe, place, ranks, resume, say)
+            open_or_start(folder, record, engine, data.train, recipe, place, ranks, resume, say)
             tell_skipped(folder, data, say)
             measure(open_run(folder), data.train, say)
 
@@ -148,11 +149,11 @@ def train(
             shuffled = order(len(data.train), seed=seed, epoch=epoch)
             view = view_of(recipe.augment, preprocess.input[1:], seed=seed, epoch=epoch)
             meter = Meter(state, ranks)
-            for step in range(state.step, steps):
-                batch = shuffled[step * recipe.batch : (step + 1) * recipe.batch]
-                indices = batch if mixed else ranks.share(batch)  # images are mixed with any other of the batch
-                images = data.train.fetch(indices, preprocess, view).to(place)
-                images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
+            batches = shuffled.split(recipe.batch)[state.step : steps]
+            own = batches if mixed else [ranks.share(batch) for batch in batches]  # mixed with any of the whole batch
+            loaded = fetched(data.train, own, preprocess, view, workers=engine.workers)
+            for step, (batch, indices, images) in enumerate(zip(batches, own, loaded), state.step):
+                images = augment(images.to(place), indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
                 x, y = normalise(images, preprocess), labels[indices]
                 x, target = mix(x, y, indices, ops=recipe.augment, classes=len(data.classes), seed=seed, epoch=epoch)
                 if mixed:
@@ -195,7 +196,13 @@ def train(
             try:
                 with signals.at_once() if ranks.size == 1 else nullcontext():
                     scores = evaluate_split(
-                        trainee.judged, data.test, preprocess, batch=max(recipe.batch, 64), device=place, ranks=ranks
+                        trainee.judged,
+                        data.test,
+                        preprocess,
+                        batch=max(recipe.batch, 64),
+                        device=place,
+                        workers=engine.workers,
+                        ranks=ranks,
                     )
             except KeyboardInterrupt:
                 caught = signals.caught or signal.SIGINT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from .. import whitening
 from ..catalogue import Shape, Variant, find
 from ..data import preprocess_for
 from ..data.augment import Colours, view_of
-from ..dataset import Data, Split
+from ..data.decode import decoder
+from ..data.loading import usual_workers
+from ..dataset import Data, MemorySplit, Split
 from ..errors import UserError
 from ..layers import ConvNet, on_meta
 from ..preprocess import FITTED, Preprocess
@@ -50,6 +52,7 @@ def describe(
     preprocess = preprocess_for(data, shape, recipe.whiten)
     whitening.shapes(preprocess)  # refuses images that are too large for it,
     view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # and this a view that does not fit them
+    decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
     record = {
         "schema": SCHEMA,
         "network": variant.name,
@@ -60,7 +63,7 @@ def describe(
         "colours": asdict(Colours.of(data.train, preprocess, recipe.augment)),
         "classes": data.classes,
         "seed": seed,
-        "machine": describe_machine(device) | {"processes": processes},
+        "machine": describe_machine(device) | {"processes": processes, **decoding},
     }
     try:
         return json.loads(json.dumps(record))
@@ -92,6 +95,7 @@ def open_or_start(
     out: Path,
     record: dict[str, Any],
     engine: Engine,
+    split: Split,
     recipe: Recipe,
     place: torch.device,
     ranks: World,
@@ -103,6 +107,8 @@ def open_or_start(
         no_run_in(out)
         with on_meta():
             settled = decide(engine, build(record), recipe, place, ranks)
+        if settled.workers is None:
+            settled = replace(settled, workers=usual_workers(split))
         whole = record | {"engine": settled.to_json()}
         checkpoint.write_text(out / "run.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
         return

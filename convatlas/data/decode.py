@@ -1,0 +1,156 @@
+"""Decoding for training: libjpeg-turbo by simplejpeg and OpenCV's resizing (extra `fast`) where they are installed.
+
+An image as a whole has the pixels that `read_image` gives, whatever is installed: simplejpeg decodes plain JPEG files
+to the very pixels of Pillow, and all else is Pillow's. A window of a view is decoded at a half, a quarter or an eighth
+of the size where that still covers what is wanted, and resized by OpenCV or else by Pillow: so it depends on what is
+installed, which a run notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..dataset import RESAMPLE, Box, cut, geometry, recolour
+from ..errors import UserError
+from ..preprocess import Preprocess
+from .image import MAX_PIXELS, MAX_SCANS, UPRIGHT, check_jpeg, open_image, orientation, read_image
+
+try:
+    import cv2
+    import simplejpeg
+except ImportError:
+    FAST = False
+else:
+    FAST = True
+    cv2.setNumThreads(0)  # the workers are the threads
+
+Window = Callable[[int, int], Box]  # from an image's height and width
+REDUCTIONS = (8, 4, 2)  # by which a JPEG decoder can scale down as it decodes
+
+
+def decoder() -> str:
+    """What decodes here, with its version."""
+    packages = ("simplejpeg", "opencv-python-headless") if FAST else ("pillow",)
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def read(content: bytes, preprocess: Preprocess, window: Window | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The content of an image file as uint8 (C, H, W) for the network: as a whole, or the window of it, scaled.
+
+    Raises UserError as `read_image` does.
+    """
+    channels = preprocess.input[0]
+    if window is None:
+        pixels = plain_pixels(content, max_pixels)
+        whole = read_image(content, channels, max_pixels) if pixels is None else chw(pixels)
+        return geometry(whole[None], preprocess)[0]
+    find = fast_window if FAST else pillow_window
+    found = find(content, window, preprocess, max_pixels)
+    if found is None:
+        return cut(read_image(content, channels, max_pixels)[None], [window], preprocess)[0]
+    image = recolour(found[None], channels)[0]
+    return image.flip(0) if preprocess.order == "BGR" and channels == 3 else image
+
+
+def plain_pixels(content: bytes, max_pixels: int, reduction: int = 1) -> np.ndarray | None:
+    """uint8 (h, w, 3) of a JPEG file that simplejpeg reads as Pillow does; None for any other."""
+    size = plain_size(content, max_pixels)
+    if size is None:
+        return None
+    try:
+        return simplejpeg.decode_jpeg(
+            content, min_height=-(-size[0] // reduction), min_width=-(-size[1] // reduction), min_factor=reduction
+        )
+    except ValueError:  # Pillow is to say what is wrong
+        return None
+
+
+def plain_size(content: bytes, max_pixels: int) -> tuple[int, int] | None:
+    """Height and width of a JPEG file in YCbCr that stands upright; None for any other file."""
+    if not FAST or not content.startswith(b"\xff\xd8"):
+        return None
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return None
+    if space != "YCbCr" or height * width > max_pixels or content.count(b"\xff\xda") > MAX_SCANS:
+        return None
+    if b"Exif\0\0" in content and turned(content):  # most files have none
+        return None
+    return height, width
+
+
+def turned(content: bytes) -> bool:
+    try:
+        with open_image(content) as image:
+            return orientation(image) in UPRIGHT
+    except UserError:  # Pillow is to say what is wrong
+        return True
+
+
+def fast_window(content: bytes, window: Window, preprocess: Preprocess, max_pixels: int) -> Tensor | None:
+    size = plain_size(content, max_pixels)
+    if size is None:
+        return None
+    box = window(*size)
+    reduction = reduction_for(box, preprocess)
+    pixels = plain_pixels(content, max_pixels, reduction)
+    if pixels is None:
+        return None
+    left, top, right, bottom = reduced(box, reduction, pixels.shape[:2])
+    return chw(resized(pixels[top:bottom, left:right], preprocess))
+
+
+def resized(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """uint8 (h, w, 3) as (H, W, 3): between the nearest four pixels; averaged where it shrinks by 2 or more."""
+    height, width = preprocess.input[1:]
+    h, w = pixels.shape[:2]
+    if (h, w) == (height, width):
+        return pixels
+    shrinks = h >= 2 * height or w >= 2 * width
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def pillow_window(content: bytes, window: Window, preprocess: Preprocess, max_pixels: int) -> Tensor | None:
+    """The same of a JPEG file, by Pillow; None for any other file."""
+    with open_image(content, max_pixels) as image:
+        if image.format != "JPEG" or image.mode != "RGB" or orientation(image) in UPRIGHT:
+            return None
+        width, height = image.size
+        box = window(height, width)
+        reduction = reduction_for(box, preprocess)
+        image.draft("RGB", (width // reduction, height // reduction))
+        try:
+            check_jpeg(content)
+            image.load()
+        except Exception:  # see read_image, which says what is wrong
+            return None
+        box = reduced(box, reduction, image.size[::-1])
+        scaled = image.crop(box).resize(preprocess.input[:0:-1], RESAMPLE[preprocess.interpolation])
+        return chw(np.array(scaled))
+
+
+def reduction_for(box: Box, preprocess: Preprocess) -> int:
+    """The largest reduction that leaves the box as many pixels as the network takes."""
+    _, height, width = preprocess.input
+    left, top, right, bottom = box
+    covers = (k for k in REDUCTIONS if right - left >= k * width and bottom - top >= k * height)
+    return next(covers, 1)
+
+
+def reduced(box: Box, reduction: int, size: tuple[int, ...]) -> Box:
+    """The box in an image of `size` (height, width) that was scaled down so as it was decoded."""
+    if reduction == 1:
+        return box
+    left, top, right, bottom = (round(edge / reduction) for edge in box)
+    return left, top, min(right, size[1]), min(bottom, size[0])
+
+
+def chw(pixels: np.ndarray) -> Tensor:
+    """uint8 (h, w, 3) as a tensor (3, h, w) of the same memory."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)

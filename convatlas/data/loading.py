@@ -1,0 +1,132 @@
+"""Fetching ahead: worker threads read and decode the next batches while the caller works on this one.
+
+Threads, not processes: decoding and resizing let go of Python's lock, and nothing has to be sent (see
+benchmarks/folder_input.py).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..dataset import MemorySplit, Split, Windows
+from ..errors import UserError
+from ..preprocess import Preprocess
+from .encoded import READING
+
+AHEAD = 2  # batches that are fetched ahead
+PART = 16  # images that a worker fetches at a time
+TIMEOUT_S = 120.0  # for a worker that is waited for; a file that takes so long is on a disk that hangs
+
+
+class Stuck(UserError):
+    """A worker does not come back with an image."""
+
+
+def usual_workers(split: Split) -> int:
+    """None for a set in memory; else as many threads as there are cores for this one of torchrun's processes."""
+    if isinstance(split, MemorySplit):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def fetched(
+    split: Split,
+    batches: Iterable[Tensor],
+    preprocess: Preprocess,
+    view: Windows | None = None,
+    *,
+    workers: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[Tensor]:
+    """`split.fetch` of each of `batches` (indices), in their order, the next ones fetched by `workers` threads.
+
+    The images are the same with any number of workers (by default `usual_workers`); with 0 the caller fetches them
+    itself. Raises what a worker raised, and Stuck, with the name of the file, when one takes longer than `timeout_s`.
+    """
+    workers = usual_workers(split) if workers is None else workers
+    if workers < 0:
+        raise UserError(f"workers={workers} is below 0; give 0 or more")
+    if workers == 0:
+        for indices in batches:
+            yield split.fetch(indices, preprocess, view)
+        return
+    pool = Workers(workers)
+    waiting: deque[list[Job]] = deque()
+    try:
+        for indices in batches:
+            waiting.append([pool.submit(split.fetch, part, preprocess, view) for part in indices.split(PART)])
+            if len(waiting) > AHEAD:
+                yield together(waiting.popleft(), timeout_s)
+        while waiting:
+            yield together(waiting.popleft(), timeout_s)
+    finally:
+        pool.close()
+
+
+class Job(Future[Any]):
+    """A call for a worker, with the thread that works at it."""
+
+    def __init__(self, call: Callable[..., Any], arguments: tuple[Any, ...]):
+        super().__init__()
+        self.call, self.arguments, self.thread = call, arguments, 0
+
+    def run(self) -> None:
+        if not self.set_running_or_notify_cancel():
+            return
+        self.thread = threading.get_ident()
+        try:
+            self.set_result(self.call(*self.arguments))
+        except BaseException as error:
+            self.set_exception(error)
+
+
+class Workers:
+    """Threads that work through jobs. They do not keep the program from ending, as an executor's that hang would."""
+
+    def __init__(self, count: int):
+        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.count = count
+        for i in range(count):
+            threading.Thread(target=self.work, name=f"convatlas-worker-{i}", daemon=True).start()
+
+    def work(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            job.run()
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Job:
+        job = Job(call, arguments)
+        self.jobs.put(job)
+        return job
+
+    def close(self) -> None:
+        """Jobs that nobody has begun are dropped; the threads end after the one that they are at."""
+        while not self.jobs.empty():
+            if (job := self.jobs.get()) is not None:
+                job.cancel()
+        for _ in range(self.count):
+            self.jobs.put(None)
+
+
+def together(jobs: list[Job], timeout_s: float) -> Tensor:
+    parts = []
+    for job in jobs:
+        try:
+            parts.append(job.result(timeout_s))
+        except TimeoutError as error:
+            if job.done():  # it is the worker's own
+                raise
+            raise Stuck(
+                f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:.0f} s; "
+                "see whether its disk or network answers, and go on with --resume"
+            ) from error
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

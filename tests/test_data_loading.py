@@ -1,0 +1,185 @@
+"""Fetching ahead: order and pixels whatever the workers; errors, hanging, closing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convatlas.data import load_data, loading
+from convatlas.data.augment import view_of
+from convatlas.data.encoded import EncodedSplit
+from convatlas.data.image import Content
+from convatlas.data.loading import PART, Stuck, fetched, usual_workers
+from convatlas.errors import UserError
+from convatlas.evaluate import evaluate_split
+from convatlas.layers import ConvNet
+from convatlas.preprocess import Preprocess
+from convatlas.recipe import Recipe
+from convatlas.train import checkpoint
+from convatlas.train.fit import fit
+
+INPUT = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=18)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """45 JPEG files of several sizes in two classes, a test of 8."""
+    at, g = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for part, n in (("train", 45), ("val", 8)):
+        for i in range(n):
+            size = (90, 70) if i % 7 == 0 else (20, 24)
+            image = Image.fromarray(g.integers(0, 256, (5, 6, 3), np.uint8)).resize(size)
+            path = at / part / "ab"[i % 2] / f"{i:02}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+    return at
+
+
+def batches(n: int = 45, size: int = 19) -> tuple[Tensor, ...]:
+    assert size > PART, "more than one worker has a part in it"
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0)).split(size)
+
+
+@pytest.mark.parametrize("op", [(), ("area_crop",)])
+def test_any_number_of_workers_gives_the_same_batches(folder: Path, op: tuple[str, ...]) -> None:
+    split = load_data(str(folder)).train
+    view = view_of(op, (16, 16), seed=1, epoch=2)
+    expected = [split.fetch(indices, INPUT, view) for indices in batches()]
+    for workers in (0, 1, 2, 4):
+        found = list(fetched(split, batches(), INPUT, view, workers=workers))
+        assert all(map(torch.equal, found, expected)), workers
+        assert len(found) == 3
+
+
+def test_no_more_than_a_few_batches_are_fetched_ahead() -> None:
+    split = Slow(60, 0)
+    loaded = fetched(split, torch.arange(600).remainder(60).split(10), INPUT, workers=2)
+    next(loaded)
+    time.sleep(0.2)
+    assert len(split.read) <= 10 * (1 + loading.AHEAD)
+    loaded.close()
+
+
+class Slow(EncodedSplit):
+    """Images of one level that are their index; `slow` takes so many seconds for number 7."""
+
+    def __init__(self, n: int, slow: float, bad: int = -1):
+        self.labels, self.slow, self.bad = torch.zeros(n, dtype=torch.int64), slow, bad
+        self.read: list[int] = []
+        self.gate = threading.Event()
+
+    def where(self, i: int) -> str:
+        return f"image {i} of the test"
+
+    def content(self, i: int) -> Content:
+        self.read.append(i)
+        if i == 7 and self.slow:
+            self.gate.wait(self.slow)
+        if i == self.bad:
+            content = Content(b"nothing")
+            content.name = self.where(i)
+            return content
+        out = BytesIO()
+        Image.new("RGB", (16, 16), (i, i, i)).save(out, "PNG")
+        return Content(out.getvalue())
+
+
+def test_an_order_that_a_slow_file_does_not_change() -> None:
+    split = Slow(60, 0.3)
+    images = torch.cat(list(fetched(split, torch.arange(60).split(20), INPUT, workers=4)))
+    assert images[:, 0, 0, 0].tolist() == list(range(60))
+    assert split.read != list(range(60))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_an_error_surfaces_and_names_the_file(workers: int) -> None:
+    loaded = fetched(Slow(60, 0, bad=33), torch.arange(60).split(20), INPUT, workers=workers)
+    next(loaded)
+    with pytest.raises(UserError, match=r"image 33 of the test is not a JPEG"):
+        list(loaded)
+
+
+def test_a_worker_that_hangs_is_named() -> None:
+    split = Slow(60, 30)
+    loaded = fetched(split, torch.arange(60).split(20), INPUT, workers=2, timeout_s=0.3)
+    with pytest.raises(Stuck, match="image 7 of the test has not been read after 0 s; see whether its disk"):
+        list(loaded)
+    split.gate.set()
+
+
+def workers_alive() -> int:
+    return sum(thread.name.startswith("convatlas-worker") for thread in threading.enumerate())
+
+
+def test_no_thread_is_left_whatever_the_end() -> None:
+    def gone() -> bool:
+        deadline = time.monotonic() + 5
+        while workers_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return workers_alive() == 0
+
+    assert gone()
+    list(fetched(Slow(60, 0), torch.arange(60).split(20), INPUT, workers=3))
+    assert gone()
+    for _ in zip(range(1), fetched(Slow(60, 0), torch.arange(60).split(20), INPUT, workers=3)):
+        assert workers_alive() == 3
+    assert gone()
+    with pytest.raises(UserError):
+        list(fetched(Slow(60, 0, bad=0), torch.arange(60).split(20), INPUT, workers=3))
+    assert gone()
+
+
+def test_the_usual_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usual_workers(load_data("digits").train) == 0
+    split = load_data(str(folder)).train
+    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert usual_workers(split) == 12
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
+    assert usual_workers(split) == 2
+    with pytest.raises(UserError, match="workers=-1 is below 0; give 0 or more"):
+        list(fetched(split, batches(), INPUT, workers=-1))
+
+
+class Counts(ConvNet):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = self.head = torch.nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))[:, :2]
+
+
+def test_evaluation_is_the_same_with_any_workers(folder: Path) -> None:
+    split = load_data(str(folder)).test
+    scores = [evaluate_split(Counts(), split, INPUT, batch=3, workers=workers) for workers in (0, 1, 3)]
+    assert all(torch.equal(s.losses, scores[0].losses) for s in scores)
+
+
+def test_training_from_files_is_the_same_with_any_workers_and_resumes(folder: Path, tmp_path: Path) -> None:
+    from convatlas.train.engine import Engine
+
+    recipe = Recipe(
+        name="tiny", source="a test", epochs=2, batch=20, lr=0.01, schedule="constant", net=(("widths", (4,)),)
+    )
+    recipe = Recipe(**{**recipe.__dict__, "augment": ("area_crop", "flip", "photometric")})
+    data = load_data(str(folder))
+
+    def train(name: str, **more):
+        return fit("chain_n1_m1_k0", data, recipe, out=tmp_path / name, device="cpu", input=(3, 16, 16), **more)
+
+    runs = [train(f"{workers}", engine=Engine(workers=workers)) for workers in (0, 1, 4)]
+    assert [run.record["engine"]["workers"] for run in runs] == [0, 1, 4]
+    assert "decoder" in runs[0].record["machine"]
+    weights = [checkpoint.load(run.folder / "last.safetensors")[0] for run in runs]
+    for other in weights[1:]:
+        assert all(torch.equal(other[name], weights[0][name]) for name in other)
+    usual = train("usual")
+    assert usual.record["engine"]["workers"] == usual_workers(data.train)

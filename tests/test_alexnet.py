@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from convatlas.account import account
 from convatlas.catalogue import find
+from convatlas.errors import UserError
 from convatlas.layers import LRN
 from convatlas.nets.alexnet import LRN_CAFFE
 
@@ -90,6 +91,11 @@ def test_initialisation() -> None:
         assert layer.weight.std().item() == pytest.approx(0.01, rel=0.05)
         assert (layer.bias == bias).all()
     assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.5, 0.5]
+
+
+def test_it_has_one_tower_or_two() -> None:
+    with pytest.raises(UserError, match="towers=3 is not how the paper splits it; give 2, or 1 to join them"):
+        find("alexnet").build(towers=3)
 
 
 def by_hand(x: torch.Tensor, n: int, alpha: float, beta: float, k: float) -> torch.Tensor:

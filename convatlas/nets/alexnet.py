@@ -14,6 +14,7 @@ from functools import partial
 from torch import nn
 
 from ..catalogue import Claim, Paper, Variant, family
+from ..errors import UserError
 from ..layers import LRN, ConvNet, Shape, shape_after, stack
 
 PAPER = Paper(
@@ -65,6 +66,8 @@ class AlexNet(ConvNet):
         classes: int = 1000,
     ):
         super().__init__()
+        if towers not in (1, 2):
+            raise UserError(f"towers={towers} is not how the paper splits it; give 2, or 1 to join them")
         stages: dict[str, nn.Module] = {}
         cin = input[0]
         for name, cout, kernel, stride, padding, split, bias, after in FIGURE_2:

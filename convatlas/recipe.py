@@ -219,6 +219,24 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     )
 
 
+def with_batch(recipe: Recipe, batch: int) -> Recipe:
+    """The recipe with another batch and its rates in proportion, recorded as a departure.
+
+    The linear scaling rule of Goyal et al. (2017), section 2.1, https://arxiv.org/abs/1706.02677.
+    """
+    if batch == recipe.batch:
+        return recipe
+    scale = batch / recipe.batch
+    return replace(
+        recipe,
+        batch=batch,
+        lr=recipe.lr * scale,
+        lr_end=recipe.lr_end * scale,
+        warmup_lr=recipe.warmup_lr * scale,
+        departures=(*recipe.departures, f"batches of {batch}, not {recipe.batch}; the rate is scaled alike"),
+    )
+
+
 def with_side(recipe: Recipe, was: int, now: int) -> Recipe:
     """The recipe for an input of another side (pixels): images are scaled alike, recorded as a departure."""
     if was == now or not recipe.augment or operation(recipe.augment[0])[0] != "scale_crop":

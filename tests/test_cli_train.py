@@ -117,7 +117,7 @@ def test_the_resume_command_has_every_option_that_decides() -> None:
 
     verb.add(parser)
     given = ["vgg16", "--data", "folder:/my data", "--recipe", "vgg", "--set", "lr=0.1", "--set", "net.dropout=0.3"]
-    given += ["--epochs", "3", "--input", "3x64x64", "--seed", "7", "--device", "cpu"]
+    given += ["--epochs", "3", "--batch", "64", "--input", "3x64x64", "--seed", "7", "--device", "cpu"]
     given += ["--json", "--out", "x"]
     args = parser.parse_args(given)
     again = parser.parse_args(shlex.split(resume_command(args, Path("x")))[2:])

@@ -15,7 +15,7 @@ from convatlas import recipes as package
 from convatlas.catalogue import Variant, variants
 from convatlas.data.augment import view_of
 from convatlas.errors import UserError
-from convatlas.recipe import LADDERS, Recipe, operation, with_epochs, with_settings, with_side
+from convatlas.recipe import LADDERS, Recipe, operation, with_batch, with_epochs, with_settings, with_side
 from convatlas.recipes import WITHOUT, find_recipe, recipes
 
 FILES = [import_module(f"convatlas.recipes.{f.stem}") for f in Path(package.__path__[0]).glob("[a-z]*.py")]
@@ -153,6 +153,16 @@ def test_fields_of_an_optimizer_come_in_any_order() -> None:
     changed = with_settings(BASE, ["rho=0.95", "eps=1", "optimizer=rmsprop"])
     assert (changed.optimizer, changed.rho, changed.eps) == ("rmsprop", 0.95, 1.0)
     assert with_settings(changed, ["eps=none", "rho=none", "optimizer=sgd"]).eps is None
+
+
+def test_another_batch_scales_the_rates() -> None:
+    base = replace(BASE, lr_end=0.001, warmup_lr=0.02)
+    changed = with_batch(base, base.batch * 4)
+    assert (changed.lr, changed.lr_end, changed.warmup_lr) == pytest.approx((4 * base.lr, 0.004, 0.08))
+    assert changed.departures[-1] == f"batches of {base.batch * 4}, not {base.batch}; the rate is scaled alike"
+    assert with_batch(base, base.batch) == base
+    with pytest.raises(UserError, match="batch=0 is out of range; give at least 1"):
+        with_batch(base, 0)
 
 
 def test_nesterov_needs_momentum() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..recipe import Recipe, with_epochs, with_settings, with_side
+from ..recipe import Recipe, with_batch, with_epochs, with_settings, with_side
 from . import process, source
 from .output import parse_input, print_json
 
@@ -30,6 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs", metavar="N", type=int, help="another number of epochs; the schedule is scaled alike"
     )
+    parser.add_argument("--batch", metavar="N", type=int, help="another batch, of all processes; the rate scales alike")
     parser.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
     parser.add_argument(
         "--init", metavar="RUN", help="a run to begin with the weights of: tensors of the same name and shape"
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     first = not process()
     variant = find(args.network)
-    recipe = choose_recipe(variant, args, args.epochs)
+    recipe = choose_recipe(variant, args, args.epochs, args.batch)
     data = source.load(args)
     out = Path(args.out or f"runs/{variant.name}-{data.name}-seed{args.seed}")
     try:
@@ -142,7 +143,9 @@ def engine_of(args: argparse.Namespace) -> Engine:
     )
 
 
-def choose_recipe(variant: Variant, args: argparse.Namespace, epochs: int | None = None) -> Recipe:
+def choose_recipe(
+    variant: Variant, args: argparse.Namespace, epochs: int | None = None, batch: int | None = None
+) -> Recipe:
     from ..recipes import WITHOUT, find_recipe
 
     name = args.recipe or variant.recipe
@@ -154,6 +157,8 @@ def choose_recipe(variant: Variant, args: argparse.Namespace, epochs: int | None
         recipe = with_side(recipe, max((variant.input or ())[1:]), max(parse_input(args.input)[1:]))
     if epochs is not None:
         recipe = with_epochs(recipe, epochs)
+    if batch is not None:
+        recipe = with_batch(recipe, batch)
     return with_settings(recipe, args.set)
 
 

@@ -17,6 +17,7 @@ from ..recipe import Recipe
 from .distributed import World
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+MEMORY_FORMATS = ("channels_last", "contiguous")
 WORTH_CASTING = 10_000_000  # MACs an image: a smaller network loses more by the casts than bfloat16 gains on a CPU
 SHARE_OF_MEMORY = 0.8  # of what is free; the rest is for images, workers and the allocator's slack
 
@@ -26,6 +27,7 @@ class Engine:
     """What changes a run's speed and memory, and only the last bits of what it learns (batch norm's apart, below).
 
     `precision` "auto" is bfloat16 (by autocast; weights stay float32) where the device computes with it.
+    `memory_format` is that of weights and images: "channels_last", faster nearly everywhere, or "contiguous".
     `micro_batch` is the most images that pass the network at once (0: as many as the memory holds): the gradients of
     the parts of a batch are added up before the optimizer's step, so the batch and the steps stay the recipe's, but
     batch norm takes its statistics of a part. `segments` are runs of layers of which only the input is kept, and the
@@ -37,6 +39,7 @@ class Engine:
     """
 
     precision: str = "auto"
+    memory_format: str = "channels_last"
     micro_batch: int = 0
     segments: int = 0
     compile: bool = False
@@ -48,6 +51,8 @@ class Engine:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+        if self.memory_format not in MEMORY_FORMATS:
+            raise unknown("memory format", self.memory_format, MEMORY_FORMATS)
         for name in ("micro_batch", "segments", "save_every_s"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name}={getattr(self, name)} is below 0; give 0 or more")
@@ -58,6 +63,10 @@ class Engine:
         """This engine with what `other` gives otherwise than by default."""
         given = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) != f.default}
         return replace(self, **given)
+
+    @property
+    def strides(self) -> torch.memory_format:
+        return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -132,7 +132,7 @@ def train(
 
     keep_freed_memory()
     torch.manual_seed(seed)
-    trainee = Trainee(run, recipe, place, ranks, say)
+    trainee = Trainee(run, recipe, engine, place, ranks, say)
     net, optimizer, average = trainee.net, trainee.optimizer, trainee.average
     passes = Passes(net, recipe, engine, place, ranks, say)
     if not ranks.leads:

@@ -43,7 +43,7 @@ class Passes:
         if world.size > 1:
             ids = [device] if device.type == "cuda" else None
             learner = DistributedDataParallel(learner, device_ids=ids, find_unused_parameters=True)
-        self.learner = learner
+        self.learner, self.strides = learner, engine.strides
 
     def __call__(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """`x` (n, C, H, W) and `target` are this process's share of a batch of `batch` images."""
@@ -63,6 +63,7 @@ class Passes:
             self.say({"kind": "note", "text": f"out of memory: batches now pass in parts of {self.size} images"})
 
     def all_parts(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        x = x.contiguous(memory_format=self.strides)
         parts = -(-len(x) // self.size)
         loss, logits = x.new_zeros(()), []
         for i, (images, targets) in enumerate(zip(x.tensor_split(parts), target.tensor_split(parts), strict=True)):

@@ -14,6 +14,7 @@ from ..whitening import Fitted
 from . import checkpoint, optimizers
 from .average import Average
 from .distributed import World
+from .engine import Engine
 from .progress import Say, note
 from .run import MEASURED, Run, build
 from .state import State
@@ -23,10 +24,10 @@ ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a che
 
 
 class Trainee:
-    """The run's network on its device in channels_last memory, freshly initialised, with optimizer and average."""
+    """The run's network on its device, freshly initialised, with optimizer and average."""
 
-    def __init__(self, run: Run, recipe: Recipe, device: torch.device, world: World, say: Say):
-        net = build(run.record).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, run: Run, recipe: Recipe, engine: Engine, device: torch.device, world: World, say: Say):
+        net = build(run.record).to(device=device, memory_format=engine.strides)  # type: ignore[call-overload]
         if "init" in run.record and not (run.folder / checkpoint.LAST).exists():
             say(note(start_from(net, run.record["init"])))
         self.net: ConvNet = net

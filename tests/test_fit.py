@@ -167,7 +167,7 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, data: Data) -> None:
     kinds = [event["kind"] for event in events]
     assert kinds == ["start", *["step"] * 5, *(["epoch"] + ["step"] * 5) * 11, "epoch", "end"]
     assert (events[0]["parameters"], events[0]["steps"], events[0]["train"]) == (4 * 9 + 4 + 64 * 10 + 10, 5, 72)
-    assert events[5] | {"images_per_s": 0} == {
+    assert {k: v for k, v in events[5].items() if k != "batch_loss"} | {"images_per_s": 0} == {
         "kind": "step", "epoch": 1, "epochs": 12, "step": 5, "steps": 5, "images_per_s": 0, **epochs[0]["train"]
     }  # fmt: skip
 

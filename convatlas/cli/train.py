@@ -166,7 +166,7 @@ def resume_command(args: argparse.Namespace, out: Path) -> str:
     """The command that goes on with the run: the same options (run.json keeps the engine's), the folder, --resume."""
     words = ["convatlas", "train", args.network, "--data", args.data]
     usual = {"bad": "fail", "max_megapixels": source.MEGAPIXELS, "seed": 0, "device": "auto"}
-    for flag in ("bad", "max_megapixels", "recipe", "epochs", "input", "seed", "device"):
+    for flag in ("bad", "max_megapixels", "recipe", "epochs", "batch", "input", "seed", "device"):
         value = getattr(args, flag)
         if value not in (None, usual.get(flag)):
             words += [f"--{flag.replace('_', '-')}", str(value)]

@@ -44,7 +44,8 @@ SIDE = 107  # in pixels: every network takes it, and it is odd
 def rows(net: type) -> list[Variant]:
     """The variants of a class, the cheapest first."""
     found = [v for v in variants().values() if v.net is net]
-    return sorted(found, key=lambda v: tables.load(v.name).totals.params + tables.load(v.name).totals.macs)
+    totals = {v.name: tables.index()[v.name]["totals"] for v in found}
+    return sorted(found, key=lambda v: totals[v.name]["weights"] + totals[v.name]["macs"])
 
 
 CLASSES = {v.net.__name__: v.net for v in variants().values()}

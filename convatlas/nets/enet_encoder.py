@@ -3,7 +3,8 @@ https://arxiv.org/abs/1606.02147
 
 Read beside Table 1, down to the last line of stage 3. ENet segments; Canziani et al. (2016) show a classifier of that
 name and print no layers. This is our reading of it: the encoder, then global average pooling and one linear layer.
-What Table 1 leaves open (biases, epsilon 1e-3, PReLU) is as in the authors' code (e-lab/ENet-training, encoder.lua).
+What Table 1 leaves open (biases, epsilon 1e-3, PReLU) is as in the authors' code (e-lab/ENet-training, encoder.lua);
+weights start as torch has them.
 Departures from the paper: the classifier for the decoder.
 """
 

@@ -4,7 +4,8 @@ Read beside Fig. 7: 15 convolutions without stride or pooling, each on the conca
 arrow joins to it. Section 4.1 also measures the same layers each joined to all before it, and to the last one alone.
 The paper draws no classifier; a global average and one linear layer give its 4.2M parameters, no flattened map does.
 The networks with strides (20 layers) and with pooling (39 layers) are missing: see docs/not-recovered.md.
-Departures from the paper: batch norm's epsilon, which it tuned without saying to what, is torch's.
+Departures from the paper: batch norm's epsilon, which it tuned without saying to what, is torch's; it gives no
+initialisation: He's.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ the averages through two fully connected layers, and scales each map by the gate
 It stands at the end of a residual branch, after a whole Inception module, or after the ReLU of a VGG convolution.
 The bare names are as released: biases in the unit, a max pool without padding that rounds up, stride on the first 1x1
 (SE-ResNet) or on the 3x3 convolution (SE-ResNeXt, SENet-154). `_v1_5` rows are timm's seresnet.
+Weights start as in He et al. (2015), variance 2 / fan-in; around the SE units, as in the network that has them.
 Departures from the paper: where it shows no detail we choose: SE-Inception-ResNet-v2 has a unit on each residual, none
 on its reductions; SE-MobileNet one after each block; SE-Identity one after the projection of a shortcut.
 """
@@ -50,7 +51,7 @@ class SqueezeExcite(nn.Module):
         self.relu = nn.ReLU()
         self.expand = nn.Conv2d(mid, channels, 1)
         self.gate = nn.Sigmoid()
-        he_(self)
+        he_(self, "fan_in")
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(self.expand(self.relu(self.reduce(self.squeeze(x)))))

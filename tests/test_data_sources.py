@@ -1,6 +1,8 @@
 """load_data and preprocess_for: which source it is, and how its images reach a network."""
 
 import json
+import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +75,9 @@ def test_a_source_that_is_not_there_gets_one_clear_line(source: str, message: st
 
 @pytest.mark.parametrize("source", ["{}", "folder:{}", "mnist:{}", "cifar10:{}"])
 def test_a_file_is_no_folder(tmp_path: Path, source: str) -> None:
-    path = tmp_path / "cifar-10-python.tar.gz"
+    path = tmp_path / "cifar.bin"
     path.touch()
-    with pytest.raises(UserError, match=r"tar\.gz is a file; give the folder that it is in, or that it unpacks to"):
+    with pytest.raises(UserError, match=r"cifar\.bin is a file; give the folder that it is in, or that it unpacks to"):
         load_data(source.format(path))
 
 
@@ -168,3 +170,22 @@ def test_provenance_tells_the_whole_path(tmp_path: Path, monkeypatch) -> None:
 def test_sources_are_what_the_help_shows() -> None:
     assert SOURCES == ("digits", "mnist:DIR", "cifar10:DIR", "cifar100:DIR", "folder:DIR")
     assert preprocess_for(colour_data(), (3, 32, 32)) == Preprocess((3, 32, 32), (0.25,) * 3, (0.5,) * 3, fit="crop")
+
+
+def test_an_archive_is_unpacked_beside_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    archive = tmp_path / "photos.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        for i in range(8):
+            out = BytesIO()
+            Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8)).save(out, "PNG")
+            info = tarfile.TarInfo(f"{'ab'[i % 2]}/{i}.png")
+            info.size = len(out.getvalue())
+            out.seek(0)
+            file.addfile(info, out)
+    for source in (str(archive), f"folder:{archive}", str(archive)):
+        assert (len((data := load_data(source)).train), len(data.test)) == (6, 2)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["photos", "photos.tar.gz"]
+    (tmp_path / "broken.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"broken\.zip cannot be unpacked"):
+        load_data(str(tmp_path / "broken.zip"))

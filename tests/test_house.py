@@ -10,8 +10,8 @@ from convatlas.catalogue import variants
 ROOT = Path(__file__).parent.parent / "convatlas"
 FLOORS = {
     0: "errors catalogue recipe preprocess arithmetic",
-    1: "layers nets recipes dataset whitening data account tables",
-    2: "train evaluate predict plots report demo",
+    1: "layers nets recipes dataset whitening data account tables archive",
+    2: "train evaluate predict plots report demo weights",
     3: "cli __main__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
+from .. import archive
 from ..dataset import Data, sample_statistics
 from ..errors import UserError
 from ..preprocess import Preprocess
@@ -72,6 +73,9 @@ def existing(place: Path) -> Path:
     at = place.expanduser()
     if not at.exists():
         raise UserError(f"there is no data folder {at}")
+    if at.is_file() and (suffix := next((s for s in archive.SUFFIXES if at.name.lower().endswith(s)), "")):
+        beside = at.with_name(at.name[: -len(suffix)])  # unpacked once
+        return (beside if beside.is_dir() else archive.unpack(at, beside)).absolute()
     if not at.is_dir():
         raise UserError(f"{at} is a file; give the folder that it is in, or that it unpacks to")
     return at.absolute()

@@ -1,0 +1,158 @@
+"""Reading weights: safetensors, and the .pth, .pt and .th files of torch.save, of which only tensors are taken.
+
+safetensors hold numbers and text. What torch.save writes is a pickle, a program: it is read by torch's interpreter of
+harmless pickles (`weights_only=True`), with nothing to fall back on.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+PICKLES = (".pth", ".pt", ".th")
+MAX_BYTES = 8 << 30  # of a file, and of all tensors in it; the largest network here has 0.6 GB
+NESTED = ("state_dict", "model", "model_state", "net")  # where training scripts put the weights among other things
+PREFIX = "module."  # what DataParallel puts before every name
+NAMED = 4  # tensors that a message names
+
+
+@dataclass(frozen=True)
+class Weights:
+    tensors: dict[str, Tensor]  # on the CPU
+    about: dict[str, Any] = field(default_factory=dict)  # what a convatlas checkpoint says; its network above all
+
+
+def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
+    """The tensors in a file by name. Raises UserError for one that is not whole, too large, or holds other things."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise UserError(f"{path} is no file; give a file of weights")
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened ({error.strerror}); give a file of weights") from error
+    if size > max_bytes:
+        raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} that are allowed")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if path.suffix in PICKLES:
+        return Weights(read_torch(path, max_bytes))
+    raise UserError(f"{path} is no kind of weights that is read here; give .safetensors, {', '.join(PICKLES)}")
+
+
+def read_safetensors(path: Path) -> Weights:
+    """The network's tensors; of a convatlas checkpoint, not the trainer's, and only if its checksum holds."""
+    from ..train import checkpoint
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            ours = checkpoint.KEY in (file.metadata() or {})
+            tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # what is damaged makes the reader raise anything
+        raise UserError(f"{path} is no whole safetensors file ({error}); fetch it again") from error
+    about: dict[str, Any] = {}
+    if ours:
+        tensors, about = checkpoint.load(path)
+    return Weights({name: t for name, t in tensors.items() if "/" not in name}, about)
+
+
+def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+    check_zip(path, max_bytes)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what is hostile or damaged makes it raise anything
+        reason = str(error).split("Check the documentation")[0].splitlines() or [type(error).__name__]
+        raise UserError(
+            f"{path} does not hold plain tensors alone, or is damaged ({shortened(reason)}); nothing in it was run"
+        ) from error
+    for name in NESTED:
+        if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
+            held = held[name]
+    if not isinstance(held, Mapping) or not held:
+        raise UserError(f"{path} holds no table of tensors by name; save net.state_dict()")
+    for name, tensor in held.items():
+        if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter):
+            raise UserError(
+                f"{path} holds {type(tensor).__name__} {str(name)[:40]!r} among its tensors; save net.state_dict()"
+            )
+    if sum(t.numel() * t.element_size() for t in held.values()) > max_bytes:
+        raise UserError(f"{path} holds tensors of more than {max_bytes:,} bytes, which is what is allowed")
+    tensors = {str(name): tensor.detach() for name, tensor in held.items()}
+    if any(t.layout != torch.strided or t.is_quantized for t in tensors.values()):
+        raise UserError(f"{path} holds sparse or quantised tensors; save plain ones")
+    return {name: t.clone() for name, t in tensors.items()}
+
+
+def check_zip(path: Path, max_bytes: int) -> None:
+    """torch.save stores its parts uncompressed: what is compressed is no file of its own, and may be a bomb."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except Exception as error:  # see read_torch
+        raise UserError(f"{path} is a damaged archive ({error}); fetch it again") from error
+    names = [part.filename for part in parts]
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or len(set(names)) < len(names):
+        raise UserError(
+            f"{path} has parts that are compressed or doubled, which torch.save does not write; fetch it again"
+        )
+    if sum(part.file_size for part in parts) > max_bytes:
+        raise UserError(f"{path} promises more than the {max_bytes:,} bytes that are allowed")
+
+
+def shortened(lines: list[str]) -> str:
+    text = " ".join(" ".join(lines).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -> Weights:
+    """Puts the file's tensors into the network, all of them; a "module." before every name is left out.
+
+    Raises UserError, naming what is missing, left over or of another shape, and for a checkpoint of another network.
+    """
+    weights = read_weights(path, max_bytes)
+    tensors = weights.tensors
+    if tensors and all(name.startswith(PREFIX) for name in tensors):
+        tensors = {name.removeprefix(PREFIX): t for name, t in tensors.items()}
+    own, variant = net.state_dict(), getattr(net, "variant", None)
+    if variant is not None and weights.about.get("network", variant) != variant:
+        raise UserError(f"{path} is of {weights.about['network']}, not of {variant}; give weights of {variant}")
+    misfits = {
+        "lacks": [name for name in own if name not in tensors],
+        "has besides": [name for name in tensors if name not in own],
+        "has in another shape": [
+            f"{name} ({by(tensors[name])}, not {by(own[name])})"
+            for name in own
+            if name in tensors and tensors[name].shape != own[name].shape
+        ],
+    }
+    if any(misfits.values()):
+        said = "; ".join(f"it {what} {some(names)}" for what, names in misfits.items() if names)
+        raise UserError(f"{path} does not fit {variant or type(net).__name__}: {said}")
+    net.load_state_dict(tensors)
+    return weights
+
+
+def by(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one value"
+
+
+def some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a file of weights holds, as plain data."""
+    weights = read_weights(path)
+    count = sum(t.numel() for t in weights.tensors.values())
+    return {"tensors": len(weights.tensors), "values": count, "network": weights.about.get("network")}

@@ -408,10 +408,11 @@ def test_training_that_goes_on_writes_after_the_lines_that_are_done(tmp_path: Pa
     log = Log(path, 0, 0)
     for step in (1, 2):
         log.write("step", step=step, epoch=1)
-    log.write("epoch", step=2, epoch=1)
+    scores = {"loss": 1.0, "top1": 0.5}
+    log.write("epoch", step=2, epoch=1, train=scores, test=scores)
     for step in (3, 4):
         log.write("step", step=step, epoch=2)
-    log.write("epoch", step=4, epoch=2)
+    log.write("epoch", step=4, epoch=2, train=scores, test=scores)
     with path.open("ab") as file:
         file.write(b'{"kind": "st')
     whole = read_log(path)

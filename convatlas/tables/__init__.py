@@ -12,14 +12,23 @@ from typing import Any
 
 from ..account.rows import Account
 from ..catalogue import Claim, Variant, resolve
+from ..errors import UserError
 
 FOLDER = Path(__file__).parent
+SCHEMA = 1  # of index.json
 
 
 @cache
 def index() -> dict[str, dict[str, Any]]:
     """What `list` prints, by name: family, file, paper, input, claims, note, recipe, aliases and totals."""
-    records: dict[str, dict[str, Any]] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
+    return read_index(FOLDER / "index.json")
+
+
+def read_index(path: Path) -> dict[str, dict[str, Any]]:
+    """Raises UserError for an index of another schema: one that another version of convatlas left or brought."""
+    records: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    if (schema := records.pop("schema", None)) != SCHEMA:
+        raise UserError(f"{path} has schema {schema}, this convatlas reads {SCHEMA}; `make tables` writes it anew")
     return records
 
 
@@ -63,4 +72,4 @@ def account_text(counted: Account) -> str:
 
 def index_text(records: dict[str, dict[str, Any]]) -> str:
     lines = (f"{json.dumps(name)}: {json.dumps(record, ensure_ascii=False)}" for name, record in records.items())
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    return "{\n" + ",\n".join((f'"schema": {SCHEMA}', *lines)) + "\n}\n"

@@ -14,14 +14,27 @@ from .checkpoint import unwritable, write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines, up to the first that a kill cut short; none before there is a file."""
+    """The lines, up to the first that a kill cut short or something damaged; none before there is a file."""
     lines: list[dict[str, Any]] = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+    for text in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             break
+        if not is_line(line):
+            break
+        lines.append(line)
     return lines
+
+
+def is_line(line: Any) -> bool:
+    """Whether it says what it is about and when; and of a whole epoch how that went."""
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str) or type(line.get("step")) is not int:
+        return False
+    if line["kind"] != "epoch":
+        return True
+    parts = [line.get(name) for name in ("train", "test")]
+    return type(line.get("epoch")) is int and all(isinstance(p, dict) and {"loss", "top1"} <= p.keys() for p in parts)
 
 
 def write_csv(path: Path, epochs: Sequence[dict[str, Any]]) -> None:

@@ -31,8 +31,10 @@ from . import checkpoint
 from .average import averaged
 from .log import read_log
 
-SCHEMA = 1
+SCHEMA = 2
+READS = (1, SCHEMA)  # 1 has no engine: such a run is read, but not gone on with
 WHICH = ("best", "last")
+PARTS = {"network": str, "build": dict, "recipe": dict, "data": dict, "preprocess": dict, "classes": list, "seed": int}
 MEASURED = "preprocess/"  # before the names of such tensors in checkpoints
 
 
@@ -125,13 +127,14 @@ def open_run(folder: str | Path) -> Run:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} is not what `convatlas train` writes ({error!r}); restore it, or train again"
         ) from error
-    if schema != SCHEMA:
-        raise UserError(f"{path} has schema {schema}, this convatlas reads {SCHEMA}; use the version that wrote it")
-    for name in ("network", "build", "recipe", "data", "preprocess", "classes", "seed"):
-        if name not in record:
-            raise UserError(f"{path} lacks {name!r}; restore it, or train again")
+    if schema not in READS:
+        raise UserError(f"{path} {checkpoint.of_another_version(schema, READS)}")
+    for name, kind in PARTS.items():
+        if not isinstance(record.get(name), kind):
+            fault = "lacks" if name not in record else "has something else as"
+            raise UserError(f"{path} {fault} {name!r}; restore it, or train again")
     return Run(folder, record)

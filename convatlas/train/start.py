@@ -113,6 +113,11 @@ def open_or_start(
         checkpoint.write_text(out / "run.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
         return
     run = open_run(out)
+    if run.record["schema"] != SCHEMA:
+        raise UserError(
+            f"the run in {out} was begun by an older convatlas (schema {run.record['schema']}): it can be evaluated, "
+            f"and predicted with, but not gone on with; begin another one with its weights: --init {out}"
+        )
     terms = {"machine": None, "engine": None, "init": None}
     if found := differences({**run.record, **terms}, {**record, **terms}):
         raise UserError(

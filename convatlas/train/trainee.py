@@ -87,7 +87,13 @@ class Trainee:
         if self.average:
             self.average.restore(tensors)
         self.restore_random(tensors)
-        state = State.from_json(about["state"])
+        try:
+            state = State.from_json(about["state"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{found.path} does not say where training stood as this convatlas does ({error!r}); "
+                "use the version that wrote it"
+            ) from error
         if state.best_epoch:
             try:
                 checkpoint.load(self.run.folder / checkpoint.BEST)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "convatlas"
 FLOORS = {
     0: "errors catalogue recipe preprocess arithmetic",
     1: "layers nets recipes dataset whitening data account tables archive",
-    2: "train evaluate predict plots report demo weights",
+    2: "train evaluate predict plots report demo weights doctor",
     3: "cli __main__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

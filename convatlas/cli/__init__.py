@@ -24,6 +24,7 @@ VERBS = (
     "lr",
     "evaluate",
     "predict",
+    "doctor",
     "demo",
 )
 

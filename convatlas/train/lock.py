@@ -79,3 +79,17 @@ def same_file(handle: int, path: Path) -> bool:
 def taken(folder: Path, process: int) -> UserError:
     who = f"process {process}" if process > 0 else "another process"
     return UserError(f"{who} is training in {folder}; wait for it, stop it, or give another --out")
+
+
+def holder(folder: Path) -> int:
+    """The number of the process that trains in the folder; 0 when none does, -1 when it cannot be told."""
+    if (folder / NAME).resolve() in held:  # closing the file here would give up the lock
+        return os.getpid()
+    try:
+        handle = os.open(folder / NAME, os.O_RDWR)
+    except OSError:
+        return 0
+    try:
+        return holder_of(handle)
+    finally:
+        os.close(handle)

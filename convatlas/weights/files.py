@@ -50,8 +50,9 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
 
 
 def read_safetensors(path: Path) -> Weights:
-    """The network's tensors; of a convatlas checkpoint, not the trainer's, and only if its checksum holds."""
+    """The tensors; of a convatlas checkpoint those that the network is judged by, and only if its checksum holds."""
     from ..train import checkpoint
+    from ..train.average import averaged
 
     try:
         with safe_open(path, framework="pt") as file:
@@ -62,7 +63,8 @@ def read_safetensors(path: Path) -> Weights:
     about: dict[str, Any] = {}
     if ours:
         tensors, about = checkpoint.load(path)
-    return Weights({name: t for name, t in tensors.items() if "/" not in name}, about)
+        tensors = averaged(tensors)
+    return Weights(tensors, about)
 
 
 def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
@@ -149,10 +151,3 @@ def by(tensor: Tensor) -> str:
 
 def some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """What a file of weights holds, as plain data."""
-    weights = read_weights(path)
-    count = sum(t.numel() for t in weights.tensors.values())
-    return {"tensors": len(weights.tensors), "values": count, "network": weights.about.get("network")}

@@ -1,0 +1,229 @@
+"""`convatlas doctor`: what is whole is called whole, and each damage is found, named and given a remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from convatlas.cli import main
+from convatlas.doctor import NOTE, WRONG, Diagnosis, examine
+from convatlas.errors import UserError
+from convatlas.train import checkpoint
+from convatlas.train.lock import locked
+
+from .test_checkpoint import DAMAGES
+from .test_lock import holding
+
+GOLDEN = Path(__file__).parent / "goldens" / "run_2"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A finished run of two epochs."""
+    here = Path(shutil.copytree(GOLDEN, tmp_path / "run"))
+    shutil.copyfile(here / "last.safetensors", here / "previous.safetensors")
+    return here
+
+
+def told(found: Diagnosis, level: str) -> list[str]:
+    return [f"{it.what}; {it.remedy}" for it in found.findings if it.level == level]
+
+
+def test_a_whole_run_is_whole_and_nothing_is_changed(folder: Path) -> None:
+    before = {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()}
+    found = examine(folder)
+    assert (found.kind, found.whole) == ("run folder", True)
+    assert not told(found, WRONG)
+    assert not told(found, NOTE)
+    assert {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()} == before
+
+
+def broken(name: str, damage: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(DAMAGES[damage]((folder / name).read_bytes()))
+
+
+def record(**changes: object) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        whole = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**whole, **changes}))
+
+    return change
+
+
+def again(folder: Path, name: str, spoil: Callable[[dict[str, torch.Tensor], dict[str, object]], None]) -> None:
+    """Writes a checkpoint anew, changed but with the right checksum."""
+    tensors, state = checkpoint.load(folder / name)
+    state.pop("schema")
+    spoil(tensors, state)
+    checkpoint.save(folder / name, tensors, state)
+
+
+WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
+    **{
+        f"last {damage}": (
+            broken("last.safetensors", damage),
+            r"last\.safetensors is no whole checkpoint \(.*\); use anot",
+        )
+        for damage in DAMAGES
+    },
+    "last deleted": (
+        lambda f: (f / "last.safetensors").unlink(),
+        r"last\.safetensors is missing or damaged; --resume goes on from previous\.safetensors by itself",
+    ),
+    "previous flipped": (
+        broken("previous.safetensors", "a bit flipped"),
+        r"previous\.safetensors is no whole checkpoint",
+    ),
+    "best zeroed": (
+        broken("best.safetensors", "zeroed"),
+        r"best\.safetensors \(of epoch 2\) is missing or damaged; eval",
+    ),
+    "best deleted": (lambda f: (f / "best.safetensors").unlink(), r"best\.safetensors \(of epoch 2\) is missing"),
+    "run.json deleted": (
+        lambda f: (f / "run.json").unlink(),
+        r"is no run folder: it has no run\.json; give the folder",
+    ),
+    "run.json emptied": (lambda f: (f / "run.json").write_text(""), r"run\.json is not what `convatlas train` writes"),
+    "run.json truncated": (broken("run.json", "truncated"), r"run\.json is not what `convatlas train` writes"),
+    "run.json of the future": (record(schema=99), "has schema 99, this convatlas reads 1 and 2; update convatlas"),
+    "run.json without a network": (record(network=None), r"run\.json has something else as 'network'; restore it"),
+    "run.json of no network": (record(network="resnet2O"), "no network named 'resnet2O'"),
+    "run.json of another network": (record(network="chain_n1_m2_k1", build={"input": [1, 8, 8]}), "is of another run"),
+    "run.json that cannot be built": (
+        record(build={"input": [1, 8, 8], "classes": 10, "widths": [None]}),
+        "run.json does not describe a network that can be",
+    ),
+    "log truncated in the middle": (
+        lambda f: (f / "log.jsonl").write_bytes(b"{\n" + (f / "log.jsonl").read_bytes()),
+        r"log\.jsonl is damaged at line 1 of 3; restore it",
+    ),
+    "log emptied": (
+        lambda f: (f / "log.jsonl").write_bytes(b""),
+        r"log\.jsonl tells of 0 epochs, 2 are done; restore it",
+    ),
+    "weights not finite": (
+        lambda f: again(f, "last.safetensors", lambda t, s: t["stem.conv1.bias"].fill_(torch.nan)),
+        r"last\.safetensors: stem\.conv1\.bias is not finite; use another checkpoint",
+    ),
+    "a tensor missing": (
+        lambda f: again(f, "best.safetensors", lambda t, s: t.__delitem__("stem.conv1.bias")),
+        r"best\.safetensors lacks stem\.conv1\.bias of chain_n1_m1_k0; use another",
+    ),
+    "of another run": (
+        lambda f: again(f, "last.safetensors", lambda t, s: s.update(network="lenet5")),
+        r"last\.safetensors is of another run \(lenet5\); put its own back",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", WRONGS)
+def test_each_damage_is_found_with_a_remedy(folder: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    act, message = WRONGS[damage]
+    act(folder)
+    found = examine(folder)
+    assert not found.whole
+    assert any(re.search(message, text) for text in told(found, WRONG)), told(found, WRONG)
+    assert all(it.remedy for it in found.findings if it.level == WRONG)
+    assert main(["doctor", str(folder)]) == 1
+    assert f"{folder} is not whole (run folder)." in capsys.readouterr().out
+    assert main(["doctor", str(folder), "--json"]) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["whole"], printed["kind"]) == (False, "run folder")
+    assert printed["findings"] == found.to_json()["findings"]
+
+
+def test_an_unfinished_run_and_what_a_kill_leaves_are_noted(folder: Path) -> None:
+    (folder / ".last.safetensors.new").write_bytes(b"half")
+    (folder / ".lock").write_bytes(b"")
+    (folder / "last.safetensors.broken").write_bytes(b"")
+    with (folder / "log.jsonl").open("ab") as log:
+        log.write(b'{"kind": "st')
+    record(recipe={**json.loads((folder / "run.json").read_text())["recipe"], "epochs": 5})(folder)
+    found = examine(folder)
+    assert found.whole
+    notes = "\n".join(told(found, NOTE))
+    for text in (
+        "2 of 5 epochs are done; go on with --resume",
+        ".last.safetensors.new: left half written by a kill; --resume clears them away",
+        "the lock of a process that was killed; nobody holds it",
+        "last.safetensors.broken is a damaged checkpoint that was set aside",
+        "the last line of log.jsonl was cut short; --resume drops it",
+    ):
+        assert text in notes
+
+
+def test_a_training_that_goes_on_is_noted_and_not_disturbed(folder: Path) -> None:
+    child = holding(folder)
+    assert f"process {child.pid} is training in it" in "".join(told(examine(folder), NOTE))
+    with pytest.raises(UserError, match=rf"process {child.pid} is training in"), locked(folder):
+        pass
+    child.communicate()
+    assert examine(folder).whole
+    with locked(folder):
+        assert "is training in it" in "".join(told(examine(folder), NOTE))
+        again = subprocess.run(
+            [sys.executable, "-c", "import sys; from pathlib import Path; from convatlas.train.lock import locked\n"
+             f"with locked(Path({str(folder)!r})): pass"], capture_output=True, text=True,
+        )  # fmt: skip
+        assert "is training in" in again.stderr  # looking did not give it up
+
+
+def test_a_checkpoint_by_itself(folder: Path) -> None:
+    path = folder / "last.safetensors"
+    assert (examine(path).kind, examine(path).whole) == ("checkpoint", True)
+    path.write_bytes(DAMAGES["zeroed at the end"](path.read_bytes()))
+    assert not examine(path).whole
+    path.write_bytes(b"")
+    found = examine(path)
+    assert (found.kind, found.whole) == ("weights", False)
+
+
+def test_weights(tmp_path: Path) -> None:
+    tensors = {"a": torch.ones(3, 4), "b": torch.zeros(2)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    torch.save(tensors, tmp_path / "w.pth")
+    torch.save({**tensors, "a": torch.full((2,), torch.inf)}, tmp_path / "inf.pth")
+    torch.save({"f": signal.raise_signal}, tmp_path / "code.pt")
+    for name in ("w.safetensors", "w.pth"):
+        found = examine(tmp_path / name)
+        assert (found.kind, found.whole) == ("weights", True)
+        assert f"{name}: 2 tensors of 14 values in all" in found.findings[0].what
+    assert told(examine(tmp_path / "inf.pth"), WRONG) == ["a is not finite; fetch it again, or use another"]
+    assert "does not hold plain tensors alone" in told(examine(tmp_path / "code.pt"), WRONG)[0]
+
+
+def test_images_and_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        place = tmp_path / "photos" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(place / f"{i}.png")
+    assert main(["doctor", str(tmp_path / "photos")]) == 0
+    assert "fine  8 of 8 files are whole images" in capsys.readouterr().out
+    whole = (tmp_path / "photos" / "a" / "0.png").read_bytes()
+    (tmp_path / "photos" / "a" / "0.png").write_bytes(whole[:-200])  # its header is whole
+    (tmp_path / "photos" / "b" / "x.jpg").write_text("no image")
+    found = examine(tmp_path / "photos")
+    assert (found.kind, found.whole, len(told(found, WRONG))) == ("data", False, 2)
+    assert told(found, NOTE) == ["7 of 9 files are whole images; "]
+    (tmp_path / "empty").mkdir()
+    assert not examine(tmp_path / "empty").whole
+
+
+@pytest.mark.parametrize("name", ["none", "notes.txt"])
+def test_what_cannot_be_examined(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    assert main(["doctor", str(tmp_path / name)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -60,6 +60,7 @@ def count(
         input_values=sum(t.numel() for t in tensors),
         value_bytes=max((n.itemsize for n in traced.nodes if n.macs), default=4),
         depth=depth(traced),
+        trace=traced,
     )
 
 
@@ -97,7 +98,6 @@ def _is_shape(value: Any) -> bool:
 def rows_of(traced: Trace) -> list[Row]:
     """One row a leaf module's call, and one an operator called outside leaves, in the order in which they ended."""
     rows: list[Row] = []
-    within: dict[int, list[int]] = {}  # leaf call: its nodes
     counted: set[str] = set()  # parameters that a row has already
     repeats: Counter[str] = Counter()
     costs, fields = training_nodes(traced), {-1: of_image(traced), **dict(enumerate(node_fields(traced)))}
@@ -109,36 +109,29 @@ def rows_of(traced: Trace) -> list[Row]:
         biases = sum(traced.parameters[p] for p in fresh if p.endswith("bias"))
         return {"weights": sum(traced.parameters[p] for p in fresh) - biases, "biases": biases}
 
-    for kind, index in traced.events:
+    for kind, index, nodes in row_nodes(traced):
         if kind == "node":
             node = traced.nodes[index]
-            call = traced.calls[node.call]
-            if call.leaf:
-                within.setdefault(node.call, []).append(index)
-            elif node.op not in NO_VALUES:
-                name = node.op.strip("_")
-                path = f"{call.path}.{name}".lstrip(".")
-                repeats[path] += 1
-                rows.append(
-                    Row(
-                        path=path if repeats[path] == 1 else f"{path}_{repeats[path]}",
-                        op=name,
-                        shape=node.shape[1:],
-                        **functional_geometry(node.op, node.args),
-                        **first_reads([index]),
-                        macs=node.macs,
-                        activations=prod(node.shape),
-                        pointwise=node.op in IN_PLACE,
-                        backward_macs=costs[index].backward,
-                        **field_of(fields[index]),
-                        **block_of(traced, node.call),
-                    )
+            name = node.op.strip("_")
+            path = f"{traced.calls[node.call].path}.{name}".lstrip(".")
+            repeats[path] += 1
+            rows.append(
+                Row(
+                    path=path if repeats[path] == 1 else f"{path}_{repeats[path]}",
+                    op=name,
+                    shape=node.shape[1:],
+                    **functional_geometry(node.op, node.args),
+                    **first_reads(nodes),
+                    macs=node.macs,
+                    activations=prod(node.shape),
+                    pointwise=node.op in IN_PLACE,
+                    backward_macs=costs[index].backward,
+                    **field_of(fields[index]),
+                    **block_of(traced, node.call),
                 )
+            )
             continue
         call = traced.calls[index]
-        if not call.leaf or call.container or index not in traced.outputs:
-            continue
-        nodes = within.get(index, [])
         computed = [n for n in nodes if traced.nodes[n].op not in NO_VALUES]
         shape = traced.outputs[index]
         rows.append(
@@ -157,6 +150,20 @@ def rows_of(traced: Trace) -> list[Row]:
             )
         )
     return rows
+
+
+def row_nodes(traced: Trace) -> Iterator[tuple[str, int, list[int]]]:
+    """What makes a row, as an event of the trace, and its nodes: the end of a leaf module's call, or an operator."""
+    within: dict[int, list[int]] = {}  # leaf call: its nodes
+    for kind, index in traced.events:
+        if kind == "node":
+            node = traced.nodes[index]
+            if traced.calls[node.call].leaf:
+                within.setdefault(node.call, []).append(index)
+            elif node.op not in NO_VALUES:
+                yield kind, index, [index]
+        elif traced.calls[index].leaf and not traced.calls[index].container and index in traced.outputs:
+            yield kind, index, within.get(index, [])
 
 
 def field_of(field: Field | None) -> dict[str, Any]:

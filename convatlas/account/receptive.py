@@ -152,6 +152,24 @@ def node_fields(trace: Trace) -> list[Field | None]:
     return fields
 
 
+def narrowest_fields(trace: Trace) -> list[Field | None]:
+    """As `node_fields`, but where branches meet, of the branch that sees least (on the longer side)."""
+    image = of_image(trace)
+    if image is None:
+        return [None] * len(trace.nodes)
+    scaled = gates(trace)
+    fields: list[Field | None] = []
+    for index, node in enumerate(trace.nodes):
+        seen = (
+            (fields[i] if i >= 0 else image, trace.nodes[i].shape if i >= 0 else trace.inputs[0])
+            for i in node.inputs
+            if (index, i) not in scaled
+        )
+        alone = [_rule(node, [(f, s)]) for f, s in seen if f is not None]
+        fields.append(min(alone, key=lambda f: max(f.height.size, f.width.size), default=None))
+    return fields
+
+
 def of_image(trace: Trace) -> Field | None:
     """Each pixel sees itself. None when the inputs are not images, (N, C, H, W), all of one size."""
     sizes = {shape[2:] if len(shape) == 4 else None for shape in trace.inputs}

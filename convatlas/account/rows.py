@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import unknown
+
+if TYPE_CHECKING:
+    from .trace import Trace
 
 LEVELS = ("leaf", "layer", "block", "stage")
 SCHEMA = 1
@@ -82,6 +85,7 @@ class Account:
     input_values: int = 0  # of the whole batch
     value_bytes: int = 4  # float32
     depth: int = 0  # layers with weights on the longest path, as papers count
+    trace: Trace | None = field(default=None, compare=False, repr=False)  # what was counted; a table has none
 
     @property
     def totals(self) -> Totals:
@@ -98,17 +102,19 @@ class Account:
     def table(self, level: str = "layer") -> tuple[Row, ...]:
         """The rows at a level. `leaf`: as counted. `layer`: pointwise rows folded into the layer before them.
         `block`: one row a block. `stage`: the stem, each stage, the head."""
+        return self.rows if level == "leaf" else tuple(_merged(group, level) for group in self.groups(level))
+
+    def groups(self, level: str) -> list[list[Row]]:
+        """The counted rows that each row at a level is made of, as they ran."""
         if level not in LEVELS:
             raise unknown("level", level, LEVELS)
-        if level == "leaf":
-            return self.rows
         groups: list[list[Row]] = []
         for row in self.rows:
-            if groups and _joins(groups[-1], row, level):
+            if groups and level != "leaf" and _joins(groups[-1], row, level):
                 groups[-1].append(row)
             else:
                 groups.append([row])
-        return tuple(_merged(group, level) for group in groups)
+        return groups
 
     def to_json(self) -> dict[str, Any]:
         columns = [f.name for f in fields(Row) if f.name not in ("block", "block_op")]

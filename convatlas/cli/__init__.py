@@ -15,6 +15,7 @@ from ..errors import UserError
 VERBS = (
     "list",
     "show",
+    "draw",
     "claims",
     "layer",
     "memory",

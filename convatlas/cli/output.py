@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
@@ -11,7 +12,7 @@ from ..report.columns import size
 from ..report.forms import json_text
 from ..report.tables import WIDE, rich_table
 
-__all__ = ["parse_input", "print_json", "print_table", "size"]
+__all__ = ["parse_input", "print_json", "print_table", "size", "write_file"]
 
 
 def parse_input(text: str) -> tuple[int, int, int]:
@@ -33,3 +34,12 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int
 
     width = None if sys.stdout.isatty() else WIDE
     Console(width=width, highlight=False, markup=False).print(rich_table(headers, rows, left))
+
+
+def write_file(path: Path, text: str) -> Path:
+    """Writes a file and returns its path. Raises UserError where it cannot be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); name a file in a folder that exists") from error
+    return path

@@ -1,5 +1,6 @@
-"""Reports of an account: `text`, `markdown`, `csv`, `json`; and `record`, the plain data of it."""
+"""Reports of an account: `text`, `markdown`, `csv`, `json` (and `record`, its plain data), and a drawing, `svg`."""
 
+from .drawing import svg
 from .forms import csv, json, markdown, record, text
 
-__all__ = ["csv", "json", "markdown", "record", "text"]
+__all__ = ["csv", "json", "markdown", "record", "svg", "text"]

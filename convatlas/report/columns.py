@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..account.claims import counted, holds
 from ..account.rows import Account, Row
@@ -60,9 +60,9 @@ def claim_cells(claim: Claim, counts: Account) -> tuple[str, ...]:
     return claim.what, claim.printed, f"{ours:,}", "holds" if holds(claim, counts) else f"gap: {claim.gap}", claim.where
 
 
-def input_size(counts: Account) -> str:
+def input_size(shape: tuple[Any, ...]) -> str:
     """ "3x224x224"; of several inputs, each."""
-    shapes = counts.input if counts.input and isinstance(counts.input[0], tuple) else (counts.input,)
+    shapes = shape if shape and isinstance(shape[0], tuple) else (shape,)
     return ", ".join(map(size, shapes))
 
 

@@ -107,7 +107,7 @@ def summary(counts: Account) -> list[str]:
     stored, kept = t.activations * counts.value_bytes, t.pointwise_activations * counts.value_bytes
     images = "an image" if counts.batch == 1 else f"{counts.batch} images"
     lines = [
-        f"For {images} of {input_size(counts)}:",
+        f"For {images} of {input_size(counts.input)}:",
         f"  parameters     {t.params:,} ({t.weights:,} without biases), {t.params * counts.value_bytes / 1e6:,.2f} MB",
         f"  multiply-adds  {t.macs:,} (convolutions and matrix products; no biases, batch norm, pooling, activations)",
         f"                 {t.training_macs:,} in training, forward and backward; depth {counts.depth}",

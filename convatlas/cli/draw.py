@@ -1,0 +1,30 @@
+"""`convatlas draw`: a network as SVG, blocks and branches."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..account.rows import LEVELS
+from ..tables import entry
+from .output import parse_input, write_file
+
+HELP = "draw a network as SVG: a box for each block or layer, with the shapes that go from one to the next"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a network, as `list` or its paper spells it")
+    parser.add_argument("-o", "--out", metavar="FILE", type=Path, help="the SVG file (default NAME.svg)")
+    parser.add_argument("--level", choices=LEVELS, default="block", help="what a box stands for (default block)")
+    parser.add_argument("--input", metavar="CxHxW", help="image size (default: the paper's)")
+    parser.add_argument("--classes", metavar="N", type=int, help="number of classes (default: the paper's)")
+
+
+def run(args: argparse.Namespace) -> None:
+    name = entry(args.name)["name"]
+    from ..account import account
+    from ..report import svg
+
+    options = {} if args.classes is None else {"classes": args.classes}
+    counts = account(name, input=args.input and parse_input(args.input), **options)
+    print(write_file(args.out or Path(f"{name}.svg"), svg(counts, args.level)))

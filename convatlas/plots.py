@@ -1,4 +1,4 @@
-"""Pictures of a run: the learning curves, and images with what the network took them for."""
+"""Pictures of a run (learning curves, predictions, confusions), and of what a network's layers see of an image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .account.flow import Flow
+from .errors import UserError
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .train.finder import Search
@@ -120,6 +124,132 @@ def confusion(counts: Any, classes: Sequence[str], path: Path) -> Path:
     return write(figure, path)
 
 
+def receptive_field(of: Flow, path: Path, *, dark: bool = False) -> Path:
+    """How much of the image each layer sees, to a PNG or SVG file; see `receptive_figure`."""
+    return write(receptive_figure(of, dark=dark), path)
+
+
+def receptive_figure(of: Flow, *, dark: bool = False) -> Figure:
+    """Above, in pixels of the image and on its longer side: the receptive field by the branches that see most and
+    least, the jump from one position to the next, and the padding (the first position starts so far outside).
+    Below, what the middle position sees of the image. A layer that does not see every pixel of its field is hollow.
+
+    Raises UserError for a network that is not one of images.
+    """
+    from matplotlib import rc_context
+
+    layers = [i for i in of.drawn if of.rows[i].receptive_field and all(of.rows[i].jump)]
+    if not layers:
+        raise UserError(f"{of.name} has no map of an image, and so no receptive fields to draw")
+    with rc_context(_theme(dark)):  # type: ignore[arg-type]
+        return _receptive_figure(of, layers)
+
+
+def _theme(dark: bool) -> dict[str, Any]:
+    paper, ink, line = ("#12161c", "#e8edf4", "#36414f") if dark else ("#ffffff", "#1c2430", "#d3dae4")
+    inks = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), ink)
+    papers = dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), paper)
+    return {**inks, **papers, "axes.edgecolor": line, "grid.color": line, "svg.fonttype": "none", "font.size": 9}
+
+
+def _receptive_figure(of: Flow, layers: Sequence[int]) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    rows = [of.rows[i] for i in layers]
+    axis = [int(r.receptive_field[1] > r.receptive_field[0]) for r in rows]  # the longer side
+    size, jump, start = (
+        np.array([getattr(r, name)[a] for r, a in zip(rows, axis)]) for name in ("receptive_field", "jump", "start")
+    )
+    narrow = [of.narrowest[i] for i in layers]
+    least = np.array([n.size[a] if n else 0 for n, a in zip(narrow, axis)])
+    least_start = np.array([n.start[a] if n else 0 for n, a in zip(narrow, axis)])
+    middle = np.array([(r.shape[1 + a] - 1) / 2 for r, a in zip(rows, axis)]) * jump
+    side, x = max(of.input[1:]), np.arange(1, len(rows) + 1)
+    blue, orange, green = "#3b82d6", "#e08a2c", "#2fa36b"
+
+    figure = Figure(figsize=(max(9.0, min(16.0, 3 + 0.16 * len(rows))), 7.5), dpi=DPI, layout="constrained")
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    branches = bool((least != size).any())
+    top.fill_between(x, least, size, color=blue, alpha=0.18, linewidth=0)
+    if branches:
+        top.plot(x, least, color=blue, linewidth=1, linestyle="--")
+    top.plot(x, size, color=blue, linewidth=1.8)
+    for exact in (True, False):
+        chosen = np.array([r.exact is exact for r in rows])
+        face = blue if exact else top.get_facecolor()
+        top.plot(
+            x[chosen], size[chosen], "o", color=blue, markerfacecolor=face, markersize=4.5 if len(rows) < 150 else 2
+        )
+    top.step(x, jump, where="mid", color=orange, linewidth=1.5)
+    top.plot(x, -start, color=green, linewidth=1.5)
+    top.axhline(side, color=top.xaxis.label.get_color(), linewidth=0.8, linestyle=":")
+    highest = int(np.ceil(np.log2(max(size.max(), side)))) + 0.6
+    top.set_yscale("symlog", base=2, linthresh=1)
+    top.set_ylim(min(0, float((-start).min())), 2**highest)
+    top.yaxis.set_major_locator(FixedLocator([0, *(2**i for i in range(int(highest) + 1))]))
+    top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    top.set(ylabel="pixels of the image")
+    ends = [(size[-1], f"sees {size[-1]:,}", blue), (jump[-1], f"jump {jump[-1]}", orange)]
+    ends += [(-start[-1], f"padding {-start[-1]:,}", green)]
+    if branches:
+        ends.append((least[-1], f"at least {least[-1]:,}", blue))
+    _end_labels(top, ends, side)
+
+    low, high = -0.6 * side, 1.6 * side
+    below.axhspan(0, side, color=green, alpha=0.13, linewidth=0)
+    below.bar(x, size, bottom=middle + start, width=0.86, color=blue, alpha=0.35)
+    if branches:
+        below.bar(x, least, bottom=middle + least_start, width=0.86, color=blue, alpha=0.75)
+    below.set(ylim=(high, low), ylabel="rows of the image", xlim=(0.2, len(rows) + 0.8))
+    below.set_yticks([0, side])
+    key = "dark: by the branches that see least; " if branches else ""
+    hollow = (
+        "" if all(r.exact for r in rows) else "; hollow points: not every pixel of the field is seen, or gates see all"
+    )
+    below.set_title(f"what the middle position sees ({key}green: the image){hollow}", loc="left", fontsize=9)
+    title = f"{of.name} on {'x'.join(map(str, of.input))}: what each {of.level} sees of the image"
+    _name_layers(top, below, [r.path for r in rows], title)
+    for axes in (top, below):
+        axes.grid(axis="y", alpha=0.6, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], side: int) -> None:
+    """What each line is and ends at, right of it, in its colour; of lines that end close together, one over another."""
+    apart, at = 0.055, -1.0
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ink = axes.xaxis.label.get_color()
+    for value, text, colour in sorted([*ends, (side, f"image {side}", ink)], key=lambda end: end[0]):
+        at = max(at + apart, float(to_axes.transform((0, value))[1]))
+        axes.annotate(text, (1.005, at), xycoords="axes fraction", color=colour, va="center", annotation_clip=False)
+
+
+def _name_layers(top: Axes, below: Axes, paths: Sequence[str], title: str) -> None:
+    """Each layer's path below it where they can be read; above, the stages and the title."""
+    if len(paths) <= LEGIBLE:
+        below.set_xticks(range(1, len(paths) + 1), paths, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
+    else:
+        below.set_xlabel("layer")
+    stages = [".".join(p.split(".")[: 2 if p.startswith("stages.") else 1]).removeprefix("stages.") for p in paths]
+    starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
+    ends = [*starts[1:], len(stages)]
+    letter = 0.065 / (top.bbox.width / DPI) * len(paths)  # of a name, in layers
+    slant = 0 if all(end - start >= letter * len(stages[start]) for start, end in zip(starts, ends)) else 30
+    top.set_title(title, loc="left", fontweight="bold", pad=46 if slant else 22)
+    last = -4 * letter
+    for n, (start, end) in enumerate(zip(starts, ends)):
+        if n % 2:
+            for axes in (top, below):
+                axes.axvspan(start + 0.5, end + 0.5, color=top.xaxis.label.get_color(), alpha=0.05, linewidth=0)
+        if start - last > 3 * letter:
+            last = start
+            x, beside = (start + 1, "left") if slant else ((start + end + 1) / 2, "center")
+            name = top.text(x, 1.01, stages[start], transform=top.get_xaxis_transform(), rotation=slant, fontsize=7.5)
+            name.set(horizontalalignment=beside, verticalalignment="bottom", rotation_mode="anchor")
+
+
 def pixels(image: Any) -> np.ndarray:
     """uint8 (H, W) or (H, W, 3), whichever of the layouts the image has."""
     array = np.asarray(image)
@@ -129,12 +259,20 @@ def pixels(image: Any) -> np.ndarray:
 
 
 def write(figure: Figure, path: Path) -> Path:
-    """Writes the picture, whole or not at all, in the format of its suffix (of FORMATS)."""
+    """Writes the picture, whole or not at all, in the format of its suffix (of FORMATS).
+
+    Raises UserError for another suffix, and where it cannot be written.
+    """
     path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path} is no kind of picture that is written; end its name in {' or '.join(FORMATS)}")
     new = path.with_name(f".{path.name}.new")
+    kind = path.suffix.lower().removeprefix(".")
     try:
-        figure.savefig(new, format=path.suffix.removeprefix("."))
+        figure.savefig(new, format=kind, metadata={"Date": None} if kind == "svg" else None)
         os.replace(new, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); name a file in a folder that exists") from error
     finally:
         new.unlink(missing_ok=True)
     return path

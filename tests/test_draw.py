@@ -137,7 +137,7 @@ def test_a_module_of_ones_own() -> None:
         ("out", "output", ((2,),)),
     }
     assert [of.rows[i].path for i in of.drawn] == ["left", "right", "cat", "out"]
-    assert of.narrowest[of.drawn[2]] == (1, 1), "by the 1x1 branch"
+    assert of.narrowest[of.drawn[2]] == ((1, 1), (0, 0)), "by the 1x1 branch"
     assert ElementTree.fromstring(report.svg(counts, "leaf")).tag == f"{SVG}svg"
 
 
@@ -180,8 +180,10 @@ def test_compact() -> None:
         999: "999",
         1000: "1k",
         163_696: "164k",
-        999_600: "1M",
+        999_600: "1.00M",
+        6_998_552: "7.00M",
         12_345_678: "12.3M",
-        15_470_264_320: "15.5G",
     }
     assert {n: compact(n) for n in numbers} == numbers
+    assert [compact(n) for n in (9_996_000, 999_400_000, 15_470_264_320)] == ["10.0M", "999M", "15.5G"]
+    assert compact(1_234_567_890_123) == "1,235G"

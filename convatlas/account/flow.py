@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UserError
 from . import account
 from .rows import Account, Row
 
 if TYPE_CHECKING:
+    from .receptive import Field
     from .trace import Trace
 
 INPUT = -1  # stands for the network's input among rows
+
+
+class Narrow(NamedTuple):
+    """A receptive field: height and width, and the first position's top and left pixel."""
+
+    size: tuple[int, int]
+    start: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Flow:
     level: str
     rows: tuple[Row, ...]
     edges: tuple[Edge, ...]
-    narrowest: tuple[tuple[int, int] | None, ...]  # height and width of the field by the branch that sees least
+    narrowest: tuple[Narrow | None, ...]  # of each row, by the branches that see least; None where no pixel is read
 
     @property
     def drawn(self) -> list[int]:
@@ -48,14 +55,14 @@ def flow(counts: Account, level: str = "layer") -> Flow:
     from .receptive import narrowest_fields
 
     traced = trace_of(counts)
-    sizes = [len(group) for group in counts.groups(level)]
-    firsts = [0, *accumulate(sizes)]
+    groups, fields = counts.groups(level), narrowest_fields(traced)
     row_of: dict[int, int] = {}  # node: the row at this level that it is part of
-    group = 0
-    for index, (_, _, nodes) in enumerate(row_nodes(traced)):
-        while index >= firsts[group + 1]:
-            group += 1
-        row_of.update((n, group) for n in nodes)
+    narrow: list[Field | None] = [None] * len(groups)
+    level_of = (i for i, group in enumerate(groups) for _ in group)
+    for i, leaf, (_, _, nodes) in zip(level_of, counts.rows, row_nodes(traced), strict=True):
+        row_of.update((n, i) for n in nodes)
+        if nodes and leaf.activations:
+            narrow[i] = fields[nodes[-1]]
     sources: list[set[int]] = []  # of every node: the rows whose values it holds, itself or (a view) another's
     found: dict[tuple[int, int], dict[tuple[int, ...], None]] = {}
     for index, node in enumerate(traced.nodes):
@@ -72,18 +79,20 @@ def flow(counts: Account, level: str = "layer") -> Flow:
     for index, node in enumerate(traced.nodes):
         if index not in read and node.inputs:  # and is no constant
             for row in sources[index]:
-                found.setdefault((row, len(sizes)), {})[node.shape[1:]] = None
-    fields = narrowest_fields(traced)
-    last = {row: index for index, row in row_of.items()}
-    narrow = [fields[last[row]] if row in last else None for row in range(len(sizes))]
+                found.setdefault((row, len(groups)), {})[node.shape[1:]] = None
     return Flow(
         counts.name,
         counts.input,
         level,
         counts.table(level),
         tuple(Edge(*ends, tuple(shapes)) for ends, shapes in found.items()),
-        tuple((f.height.size, f.width.size) if f else None for f in narrow),
+        tuple(_narrow(f) if f else None for f in narrow),
     )
+
+
+def _narrow(field: Field) -> Narrow:
+    h, w = field.height, field.width
+    return Narrow((h.size, w.size), (h.start, w.start))
 
 
 def trace_of(counts: Account) -> Trace:

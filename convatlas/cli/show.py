@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
 from .. import report
@@ -12,10 +13,10 @@ from ..account.claims import holds
 from ..account.rows import LEVELS, Account
 from ..catalogue import Claim
 from ..errors import UserError
-from ..report.columns import CLAIMS, COSTS, claim_cells, input_row
+from ..report.columns import CLAIMS, COSTS, FIELDS_NOTE, RECEPTIVE, claim_cells, input_row
 from ..report.forms import heading, summary
 from ..tables import claims, entry, load
-from .output import parse_input, print_json, print_table
+from .output import parse_input, print_json, print_table, write_file
 
 HELP = "show one network: paper, file, claims, and what each layer costs"
 
@@ -33,10 +34,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--convention", metavar="TOOL", help="add what this counter makes of it: fvcore, thop ... (see `reconcile`)"
     )
     parser.add_argument("--epoch", metavar="N", type=int, help="add what training on so many images costs")
+    parser.add_argument("--receptive", action="store_true", help="show receptive fields in place of costs")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the receptive fields (.png or .svg)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--csv", action="store_true", help="print the rows as CSV")
     form.add_argument("--md", action="store_true", help="print Markdown")
+    form.add_argument("--html", metavar="FILE", type=Path, help="write one page with all of it, to be opened from disk")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,19 +52,29 @@ def run(args: argparse.Namespace) -> None:
     counts = load(record["name"]) if stock else recount(record["name"], args)
     if args.epoch is not None and args.epoch < 1:
         raise UserError(f"--epoch {args.epoch} is no number of images; give a whole number of at least 1")
+    if args.plot is not None:
+        print(plot(counts, args))
+        return
+    if args.html is not None:
+        print(write_file(args.html, report.html(counts)))
+        return
+    columns = RECEPTIVE if args.receptive else COSTS
     told = by_convention(record["name"], args) if args.convention else None
     if args.csv:
-        print(report.csv(counts, args.level))
+        print(report.csv(counts, args.level, columns))
     elif args.json:
         print_json(report.record(counts, args.level) | ({"convention": told._asdict()} if told else {}))
     elif args.md:
-        print(report.markdown(counts, args.level))
+        print(report.markdown(counts, args.level, columns))
     else:
         print("\n".join(heading(counts)))
         if stock:
             print_claims(claims(record["name"]), counts)
-        rows = (COSTS.cells(row, counts, False) for row in (input_row(counts), *counts.table(args.level)))
-        print_table(COSTS.headers, rows, COSTS.left)
+        rows = (columns.cells(row, counts, False) for row in (input_row(counts), *counts.table(args.level)))
+        print_table(columns.headers, rows, columns.left)
+        if args.receptive:
+            print(FIELDS_NOTE)
+            return
         print("\n".join(summary(counts)))
     if args.json or args.csv:
         return
@@ -69,6 +83,15 @@ def run(args: argparse.Namespace) -> None:
         print(f"  training       {macs:,} in an epoch of {args.epoch:,} images")
     if told:
         print(f"  convention     {told.total:,} {told.unit}, as {told.tool} counts (`reconcile` says why)")
+
+
+def plot(counts: Account, args: argparse.Namespace) -> Path:
+    from ..account.flow import flow
+    from ..plots import receptive_field
+
+    if args.json or args.csv or args.md or args.html:
+        raise UserError("--plot writes a picture; leave --json, --csv, --md and --html out")
+    return receptive_field(flow(counts, args.level), args.plot)
 
 
 def recount(name: str, args: argparse.Namespace) -> Account:

@@ -1,6 +1,19 @@
-"""Reports of an account: `text`, `markdown`, `csv`, `json` (and `record`, its plain data), and a drawing, `svg`."""
+"""Reports of an account: `text`, `markdown`, `csv`, `json` (its plain data: `record`), `html`, and a drawing, `svg`."""
 
-from .drawing import svg
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .forms import csv, json, markdown, record, text
 
-__all__ = ["csv", "json", "markdown", "record", "svg", "text"]
+if TYPE_CHECKING:
+    from .drawing import svg
+    from .page import html
+
+_LATER = {"html": "page", "svg": "drawing"}  # name: the file it comes from, imported at first use
+__all__ = ["csv", "html", "json", "markdown", "record", "svg", "text"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..account.claims import counted, holds
@@ -45,8 +46,29 @@ COSTS = Columns(
 )
 
 
+def _receptive(row: Row, counts: Account, exact: bool) -> tuple[str, ...]:
+    if not row.receptive_field:
+        return row.path, row.op, size(row.shape), geometry(row), "", "", "", "", ""
+    numbers = (row.receptive_field, row.jump, row.start, row.field_padding)
+    return row.path, row.op, size(row.shape), geometry(row), *map(short, numbers), "yes" if row.exact else "no"
+
+
+RECEPTIVE = Columns(
+    ("layer", "operation", "output", "kernel", "field", "jump", "start", "padding", "exact"), 4, _receptive
+)
+
+FIELDS_NOTE = """\
+field: the pixels of the image, height x width, that a position of the output is computed from; jump: pixels from one
+position's field to the next one's, 0 where all see the same; start: the first position's first pixel, negative in the
+padding; padding: what one convolution of that size and stride would have. Not exact: not every pixel of the field is
+seen (holes), a gate (SE) averages the whole map, which is left out, or an operator has no rule (it sees no more)."""
+
+
 def input_row(counts: Account) -> Row:
-    return Row("input", "", counts.input, activations=counts.input_values)
+    row = Row("input", "", counts.input, activations=counts.input_values)
+    if len(counts.input) == 3 and not isinstance(counts.input[0], tuple):  # an image: each pixel sees itself
+        return replace(row, receptive_field=(1, 1), jump=(1, 1), start=(0, 0), exact=True)
+    return row
 
 
 CLAIMS = ("claim", "printed", "counted", "", "where")

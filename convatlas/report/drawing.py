@@ -164,10 +164,12 @@ def _kind(row: Row) -> str:
 
 
 def compact(n: int) -> str:
-    """Three digits: 163,696 is "164k"."""
+    """Three digits: 163,696 is "164k", 6,998,552 "7.00M"; exact thousands are "1k"."""
     for unit, power in (("G", 9), ("M", 6), ("k", 3)):
         if n >= 0.9995 * 10**power:
-            return f"{n / 10**power:.3g}{unit}" if n < 999.5 * 10**power else f"{n / 10**power:,.0f}{unit}"
+            whole, rest = divmod(n, 10**power)
+            digits = 0 if not rest else max(0, 3 - len(str(round(n / 10**power, 2 - (whole > 9))).split(".")[0]))
+            return f"{n / 10**power:,.{digits}f}{unit}"
     return str(n)
 
 

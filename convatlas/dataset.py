@@ -18,7 +18,6 @@ from .preprocess import Preprocess
 Shape = tuple[int, int, int]  # C x H x W
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels of an image
 CACHE_BYTES = 1 << 30  # a memory split that was resized is kept whole up to this size
-SAMPLE = 512  # images that statistics are taken of where the set is not in memory
 LONGEST = 16  # of an image longer than so many times its width, the middle is taken before it is scaled
 RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
@@ -209,20 +208,6 @@ def checksum(images: Tensor, labels: Tensor) -> str:
     digest = hashlib.sha256(images.contiguous().numpy().data)
     digest.update(labels.numpy().astype("<i8").data)
     return digest.hexdigest()
-
-
-def sample_statistics(split: Split, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """`statistics` of the pixels of `sample`."""
-    return statistics(sample(split, channels))
-
-
-def sample(split: Split, channels: int) -> Tensor:
-    """All images of a split in memory; of another, at most SAMPLE, evenly spaced, cropped to 224 px: uint8."""
-    if isinstance(split, MemorySplit):
-        return recolour(split.images, channels)
-    at = torch.linspace(0, len(split) - 1, min(SAMPLE, len(split))).round().long()
-    plain = Preprocess((channels, 224, 224), (0.0,) * channels, (1.0,) * channels, fit="crop", resize=256)
-    return split.fetch(at, plain)
 
 
 def principal_axes(images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+from .data.loading import fetched
 from .dataset import MemorySplit, Split
 from .errors import UserError
 from .preprocess import FITTED, Preprocess
@@ -126,5 +127,5 @@ def seen(split: Split) -> int:
 
 def parts(preprocess: Preprocess, split: Split) -> Iterator[Tensor]:
     """The images that fitting looks at, uint8, some at a time."""
-    for at in torch.linspace(0, len(split) - 1, seen(split)).round().long().split(CHUNK):
-        yield split.fetch(at, preprocess)
+    at = torch.linspace(0, len(split) - 1, seen(split)).round().long()
+    yield from fetched(split, at.split(CHUNK), preprocess)

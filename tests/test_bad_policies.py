@@ -127,7 +127,7 @@ def test_a_class_that_loses_all_its_images_is_refused_and_nothing_is_moved(photo
 
 @pytest.mark.parametrize("text", ["ignore", "", "skip:x", "quarantine", "quarantine:", "fail:"])
 def test_other_policies_are_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"no policy '.*' for bad images; give fail, skip or quarantine:DIR"):
+    with pytest.raises(UserError, match=r"no policy '.*' for bad images; give fail, trust, skip or quarantine:DIR"):
         Policy.parse(text)
 
 

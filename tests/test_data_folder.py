@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_mean_and_std_are_those_of_a_fixed_sample(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("convatlas.dataset.SAMPLE", 4)
+    monkeypatch.setattr("convatlas.data.statistics.SAMPLE", 4)
     data = load_data(str(write_classes(tmp_path / "x", 50)))
     seen = [data.train.files[i] for i in (0, 26, 53, 79)]  # evenly spaced over 80
     record = Preprocess((3, 224, 224), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=256)

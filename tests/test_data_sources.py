@@ -61,7 +61,10 @@ def test_provenance_says_what_was_loaded() -> None:
         ("cifar:x", r"did you mean cifar10(0)?:DIR\?"),
         ("cifar100:", r"did you mean cifar100:DIR\?"),
         ("", "holds neither CIFAR batches"),
-        ("no/such/place", "give digits, mnist:DIR, cifar10:DIR, cifar100:DIR, folder:DIR, or a folder"),
+        (
+            "no/such/place",
+            "give digits, mnist:DIR, cifar10:DIR, cifar100:DIR, folder:DIR, list:DIR, shards:DIR, .*, or a folder",
+        ),
         ("folder:no/such/place", "there is no data folder no/such/place"),
         ("mnist:~/no/such/place", r"there is no data folder /.*/no/such/place"),
     ],
@@ -168,7 +171,9 @@ def test_provenance_tells_the_whole_path(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_sources_are_what_the_help_shows() -> None:
-    assert SOURCES == ("digits", "mnist:DIR", "cifar10:DIR", "cifar100:DIR", "folder:DIR")
+    assert " ".join(SOURCES) == (
+        "digits mnist:DIR cifar10:DIR cifar100:DIR folder:DIR list:DIR shards:DIR parquet:DIR pack:DIR"
+    )
     assert preprocess_for(colour_data(), (3, 32, 32)) == Preprocess((3, 32, 32), (0.25,) * 3, (0.5,) * 3, fit="crop")
 
 

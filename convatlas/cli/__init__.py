@@ -25,6 +25,7 @@ VERBS = (
     "lr",
     "evaluate",
     "predict",
+    "data",
     "doctor",
     "demo",
 )

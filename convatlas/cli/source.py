@@ -21,7 +21,7 @@ def add_bad(parser: argparse.ArgumentParser) -> None:
         "--bad",
         metavar="POLICY",
         default="fail",
-        help="broken image files: fail (default), skip (leave out and list them) or quarantine:DIR (move them there)",
+        help="broken image files: fail (default), trust (look at none), skip (leave out) or quarantine:DIR (move)",
     )
     add_max(parser)
 

@@ -47,7 +47,10 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     """What is trained, on what, by which recipe, and how this machine does it."""
     parser.add_argument("network", metavar="NETWORK", help="a network, as `list` or its paper spells it")
     parser.add_argument(
-        "--data", metavar="SOURCE", required=True, help="digits, mnist:DIR, cifar10:DIR, folder:DIR, or DIR"
+        "--data",
+        metavar="SOURCE",
+        required=True,
+        help="digits, mnist:DIR, cifar10:DIR, folder:DIR, shards:DIR ... or DIR",
     )
     source.add_bad(parser)
     parser.add_argument("--recipe", metavar="R", help="a recipe by name (default: the network's own)")

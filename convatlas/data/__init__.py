@@ -6,16 +6,27 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from .. import archive
-from ..dataset import Data, sample_statistics
+from ..dataset import Data
 from ..errors import UserError
 from ..preprocess import Preprocess
-from . import cifar, digits, folder, mnist
+from . import cifar, digits, folder, lists, mnist, pack, parquet, shards
 from .bad import Progress
 from .image import MAX_PIXELS, read_image
+from .statistics import sample_statistics
 
 __all__ = ["SOURCES", "load_data", "preprocess_for", "read_image"]
 
-SOURCES = ("digits", "mnist:DIR", "cifar10:DIR", "cifar100:DIR", "folder:DIR")
+SOURCES = (
+    "digits",
+    "mnist:DIR",
+    "cifar10:DIR",
+    "cifar100:DIR",
+    "folder:DIR",
+    "list:DIR",
+    "shards:DIR",
+    "parquet:DIR",
+    "pack:DIR",
+)
 KINDS = [source.partition(":")[0] for source in SOURCES]
 
 
@@ -29,27 +40,40 @@ def load_data(
 ) -> Data:
     """The set that `source` names: one of SOURCES, or the path of a folder, which is recognised by what is in it.
 
-    To an image folder alone matter: `seed`, where it has no split of its own; `bad`, what is done about files that are
-    no whole images (fail, skip or quarantine:DIR, see bad.py), the largest size, and `progress`, which is given the
-    chunks of files that are looked at. Raises UserError for a source that is not there, is not recognised, or is not
-    whole.
+    `seed` matters where a set has no split of its own. To an image folder alone matter: `bad`, what is done about
+    files that are no whole images (see bad.py), the largest size, and `progress`, which is given the chunks of files
+    that are looked at. Raises UserError for a source that is not there, is not recognised, or is not whole.
     """
-
-    def load_kind(kind: str, at: Path) -> Data:
-        try:
-            if kind == "mnist":
+    kind, at = recognised(source)
+    try:
+        match kind:
+            case "digits":
+                return digits.load()
+            case "mnist":
                 return mnist.load(at)
-            if kind == "folder":
+            case "folder":
                 return folder.load(at, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
-            return cifar.load(at, 10 if kind == "cifar10" else 100)
-        except OSError as error:
-            raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
+            case "list":
+                return lists.load(at, max_pixels=max_pixels)
+            case "shards":
+                return shards.load(at, seed=seed)
+            case "parquet":
+                return parquet.load(at, seed=seed)
+            case "pack":
+                return pack.load(at)
+            case _:
+                return cifar.load(at, 10 if kind == "cifar10" else 100)
+    except OSError as error:
+        raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
 
-    if source == "digits":
-        return digits.load()
+
+def recognised(source: str) -> tuple[str, Path]:
+    """What kind of source it is, as in SOURCES, and the folder that holds it. Raises UserError as `load_data` does."""
     kind, _, place = source.partition(":")
+    if source == "digits":
+        return kind, Path()
     if place and kind in KINDS[1:]:
-        return load_kind(kind, existing(Path(place)))
+        return kind, existing(Path(place))
     if not Path(source).expanduser().exists():
         near = get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {SOURCES[KINDS.index(near[0])]}?" if near else f"give {', '.join(SOURCES)}, or a folder"
@@ -59,13 +83,18 @@ def load_data(
         ("cifar10", cifar.find(at, 10)),
         ("cifar100", cifar.find(at, 100)),
         ("mnist", mnist.find(at)),
+        ("pack", pack.find(at)),
+        ("shards", shards.find(at)),
+        ("parquet", parquet.find(at)),
+        ("list", lists.find(at)),
         ("folder", folder.find(at)),
     ):
         if found is not None:
-            return load_kind(kind, found)
+            return kind, found
     raise UserError(
         f"{at} holds neither CIFAR batches (data_batch_1, data_batch_1.bin, train.bin, cifar-10-batches-py/ ...), "
-        "nor IDX files (train-images-idx3-ubyte, .gz or not), nor images (train/ and val/, or a folder for each class)"
+        "nor IDX files (train-images-idx3-ubyte, .gz or not), nor images (train/ and val/, or a folder for each "
+        "class), nor lists of images (train.txt), nor shards (.tar), Parquet files or a pack"
     )
 
 

@@ -1,6 +1,7 @@
 """What is done about files that are no images, or broken ones: every one is named, none is replaced by another.
 
 fail              the first is named, and nothing is trained (only headers are looked at beforehand)
+trust             none is looked at beforehand; training stops at the first
 skip              every file is decoded beforehand; those that cannot be are left out, and listed
 quarantine:DIR    as skip, and they are moved to DIR, under the same names, each with a line in DIR/quarantine.jsonl
 """
@@ -36,16 +37,16 @@ class Bad:
 
 @dataclass(frozen=True)
 class Policy:
-    kind: str = "fail"  # or "skip", "quarantine"
+    kind: str = "fail"  # or "trust", "skip", "quarantine"
     into: Path | None = None
 
     @classmethod
     def parse(cls, text: str) -> Policy:
-        """Raises UserError for what is none of fail, skip and quarantine:DIR."""
+        """Raises UserError for what is none of fail, trust, skip and quarantine:DIR."""
         kind, colon, place = text.partition(":")
-        if (kind in ("fail", "skip") and not colon) or (kind == "quarantine" and place):
+        if (kind in ("fail", "trust", "skip") and not colon) or (kind == "quarantine" and place):
             return cls(kind, Path(place).expanduser() if place else None)
-        raise UserError(f"no policy {text!r} for bad images; give fail, skip or quarantine:DIR")
+        raise UserError(f"no policy {text!r} for bad images; give fail, trust, skip or quarantine:DIR")
 
 
 def find_bad(

@@ -53,8 +53,13 @@ def read(content: bytes, preprocess: Preprocess, window: Window | None = None, m
     found = find(content, window, preprocess, max_pixels)
     if found is None:
         return cut(read_image(content, channels, max_pixels)[None], [window], preprocess)[0]
-    image = recolour(found[None], channels)[0]
-    return image.flip(0) if preprocess.order == "BGR" and channels == 3 else image
+    return ordered(found, preprocess)
+
+
+def ordered(image: Tensor, preprocess: Preprocess) -> Tensor:
+    """uint8 (3, H, W) in RGB with the channels that the network takes, in their order."""
+    image = recolour(image[None], preprocess.input[0])[0]
+    return image.flip(0) if preprocess.order == "BGR" and len(image) == 3 else image
 
 
 def plain_pixels(content: bytes, max_pixels: int, reduction: int = 1) -> np.ndarray | None:
@@ -114,6 +119,14 @@ def resized(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
         return pixels
     shrinks = h >= 2 * height or w >= 2 * width
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def resized_window(pixels: np.ndarray, window: Window, preprocess: Preprocess) -> Tensor:
+    """The window of an image that is decoded, uint8 (h, w, 3), as uint8 (C, H, W) for the network."""
+    if not FAST:
+        return cut(chw(pixels.copy())[None], [window], preprocess)[0]
+    left, top, right, bottom = window(*pixels.shape[:2])
+    return ordered(chw(resized(pixels[top:bottom, left:right], preprocess)), preprocess)
 
 
 def pillow_window(content: bytes, window: Window, preprocess: Preprocess, max_pixels: int) -> Tensor | None:

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dataset import Data, sample_statistics
+from ..dataset import Data
 from ..errors import UserError
 from .bad import Bad, Policy, Progress, find_bad, quarantine, refuse
 from .encoded import EncodedSplit
+from .grouped import HELD_OUT, TEST_SHARE, split_how
 from .image import MAX_PIXELS, SUFFIXES, Content, content_of
+from .statistics import HOW, sample_statistics
 
-HELD_OUT = ("val", "valid", "validation", "test")  # the first that there is
-TEST_SHARE = 0.2
 LITTER = ("thumbs.db", "desktop.ini")  # what Windows hides
 
 
@@ -56,7 +56,22 @@ def load(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> Data:
-    """The folder's images, every header of them checked; or all their pixels, where `bad` is not "fail" (see bad.py).
+    """The set in a folder: see `splits`."""
+    train, test, skipped = splits(folder, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
+    mean, std = sample_statistics(train, 3)
+    notes = tuple((it.file, it.reason) for it in skipped)
+    return Data(folder.resolve().name, train, test, None, mean, std, skipped=notes)
+
+
+def splits(
+    folder: Path,
+    *,
+    seed: int = 0,
+    bad: str = "fail",
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = lambda chunks: chunks,
+) -> tuple[FolderSplit, FolderSplit, list[Bad]]:
+    """The folder's images, looked at as `bad` says (see bad.py), and the files that were skipped.
 
     Classes are in the order of their names. Without a split of its own, one in five images of each class is held out:
     those whose path, hashed with `seed`, comes first; files that are skipped count as not there. Raises UserError for
@@ -84,13 +99,11 @@ def load(
     else:
         whole, skipped = without_bad(folder, {"": classes_of(folder)}, policy, max_pixels, progress)
         found = split(folder, whole[""], seed)
-        how = f"one in five of each class held out by seed {seed}"
-    splits = [folder_split(folder, name, part, how, max_pixels) for name, part in found.items()]
+        how = split_how(seed)
+    first, second = (folder_split(folder, name, part, how, max_pixels) for name, part in found.items())
     if skipped:
-        splits[0].provenance["skipped"] = len(skipped)
-    mean, std = sample_statistics(splits[0], 3)
-    notes = tuple((it.file, it.reason) for it in skipped)
-    return Data(folder.resolve().name, splits[0], splits[1], None, mean, std, skipped=notes)
+        first.provenance["skipped"] = len(skipped)
+    return first, second, skipped
 
 
 def classes_of(folder: Path) -> dict[str, list[Path]]:
@@ -114,6 +127,8 @@ def without_bad(
     folder: Path, found: Parts, policy: Policy, max_pixels: int, progress: Progress
 ) -> tuple[Parts, list[Bad]]:
     """The files that can be read, and the others with the reasons. Raises UserError as the policy says (see bad.py)."""
+    if policy.kind == "trust":
+        return found, []
     every = [file for part in found.values() for files in part.values() for file in files]
     bad = find_bad(every, decode=policy.kind != "fail", max_pixels=max_pixels, progress=progress)
     if policy.kind == "fail":
@@ -166,6 +181,6 @@ def folder_split(folder: Path, name: str, part: dict[str, list[Path]], how: str,
         "split": how,
         "images": len(files),
         "sha256_of_names_and_sizes": hashlib.sha256(listing.encode()).hexdigest(),
-        "mean_and_std": "of at most 512 training images, evenly spaced over the classes, cropped to 224 x 224",
+        "mean_and_std": HOW,
     }
     return FolderSplit(name, files, labels, tuple(part), provenance, max_pixels)

@@ -7,12 +7,13 @@ benchmarks/folder_input.py).
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from ..errors import UserError
 from ..preprocess import Preprocess
 from .encoded import READING
 
+T = TypeVar("T")
 AHEAD = 2  # batches that are fetched ahead
 PART = 16  # images that a worker fetches at a time
 TIMEOUT_S = 120.0  # for a worker that is waited for; a file that takes so long is on a disk that hangs
@@ -54,21 +56,32 @@ def fetched(
     itself. Raises what a worker raised, and Stuck, with the name of the file, when one takes longer than `timeout_s`.
     """
     workers = usual_workers(split) if workers is None else workers
+    part = PART if workers else sys.maxsize
+    jobs = ([(indices, preprocess, view) for indices in batch.split(part)] for batch in batches)
+    for parts in in_order(split.fetch, jobs, workers, timeout_s):
+        yield parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def in_order(
+    call: Callable[..., T], jobs: Iterable[list[tuple[Any, ...]]], workers: int, timeout_s: float = TIMEOUT_S
+) -> Iterator[list[T]]:
+    """For each list of `jobs` (arguments of `call`) the list of results, in order, the next AHEAD lists worked at by
+    `workers` threads meanwhile; with 0 the caller does it itself."""
     if workers < 0:
         raise UserError(f"workers={workers} is below 0; give 0 or more")
     if workers == 0:
-        for indices in batches:
-            yield split.fetch(indices, preprocess, view)
+        for some in jobs:
+            yield [call(*arguments) for arguments in some]
         return
     pool = Workers(workers)
     waiting: deque[list[Job]] = deque()
     try:
-        for indices in batches:
-            waiting.append([pool.submit(split.fetch, part, preprocess, view) for part in indices.split(PART)])
+        for some in jobs:
+            waiting.append([pool.submit(call, *arguments) for arguments in some])
             if len(waiting) > AHEAD:
-                yield together(waiting.popleft(), timeout_s)
+                yield [result(job, timeout_s) for job in waiting.popleft()]
         while waiting:
-            yield together(waiting.popleft(), timeout_s)
+            yield [result(job, timeout_s) for job in waiting.popleft()]
     finally:
         pool.close()
 
@@ -117,16 +130,13 @@ class Workers:
             self.jobs.put(None)
 
 
-def together(jobs: list[Job], timeout_s: float) -> Tensor:
-    parts = []
-    for job in jobs:
-        try:
-            parts.append(job.result(timeout_s))
-        except TimeoutError as error:
-            if job.done():  # it is the worker's own
-                raise
-            raise Stuck(
-                f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:.0f} s; "
-                "see whether its disk or network answers, and go on with --resume"
-            ) from error
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def result(job: Job, timeout_s: float) -> Any:
+    try:
+        return job.result(timeout_s)
+    except TimeoutError as error:
+        if job.done():  # it is the worker's own
+            raise
+        raise Stuck(
+            f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:.0f} s; "
+            "see whether its disk or network answers, and go on with --resume"
+        ) from error

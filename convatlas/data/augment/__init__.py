@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dataset import Split, principal_axes, sample
+from ...dataset import Split, principal_axes
 from ...preprocess import Preprocess
 from ...recipe import MIXES, VIEWS, operation
+from ..statistics import sample
 from .colour import lighting, photometric
 from .geometry import cutout, flip, pad_crop, reflect_crop
 from .keys import draw, order

@@ -1,0 +1,92 @@
+"""`convatlas data pack` and `data scan`: a set of images made ready for training, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from . import source
+from .output import print_json
+
+HELP = "pack a set of images for fast reading, or scan it for what is wrong"
+STATUS = "exit status of scan: 0 nothing is wrong; 1 something is; 2 it could not be scanned"
+SOURCES = "an image folder, list:DIR, shards:DIR, parquet:DIR or pack:DIR"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    pack = actions.add_parser("pack", help="write the images resized, as JPEG shards or raw pixels, for train --data")
+    pack.add_argument("data", metavar="SOURCE", help=SOURCES)
+    pack.add_argument("--out", metavar="DIR", required=True, help="the folder of the pack; an interrupted one goes on")
+    pack.add_argument("--size", metavar="PX", type=int, default=256, help="short side of larger images (default 256)")
+    pack.add_argument(
+        "--format", metavar="F", default="jpeg", help="jpeg (default): small; raw: larger, and nothing to decode"
+    )
+    pack.add_argument("--quality", metavar="Q", type=int, default=90, help="of JPEG, 1 to 95 (default 90)")
+    source.add_bad(pack)
+    scan = actions.add_parser(
+        "scan", help="list every bad, tiny, duplicate or mislabelled image; exit status 1 if any", epilog=STATUS
+    )
+    scan.add_argument("data", metavar="SOURCE", help=SOURCES)
+    scan.add_argument("--min-side", metavar="PX", type=int, default=32, help="shorter sides are tiny (default 32)")
+    source.add_max(scan)
+    for action in (pack, scan):
+        action.add_argument("--seed", metavar="N", type=int, default=0, help="of a split that is not given (default 0)")
+        action.add_argument("--workers", metavar="N", type=int, help="threads (default: the cores)")
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    return run_pack(args) if args.action == "pack" else run_scan(args)
+
+
+def run_pack(args: argparse.Namespace) -> int:
+    from ..data import load_data
+    from ..data.pack import pack
+
+    data = load_data(
+        args.data,
+        seed=args.seed,
+        bad=args.bad,
+        max_pixels=source.max_pixels(args),
+        progress=source.bar("reading images"),
+    )
+    record = pack(
+        data,
+        args.out,
+        size=args.size,
+        format=args.format,
+        quality=args.quality,
+        workers=args.workers,
+        progress=source.bar("packing"),
+    )
+    if args.json:
+        print_json({"out": args.out, **record})
+        return 0
+    shards = [shard for part in record["splits"].values() for shard in part["shards"]]
+    images = ", ".join(f"{part['images']:,} {name}" for name, part in record["splits"].items())
+    size = sum(shard["bytes"] for shard in shards) / 1e6
+    print(f"{args.out}: {images} images, {len(shards)} shards, {size:,.1f} MB; next: convatlas train --data {args.out}")
+    return 0
+
+
+def run_scan(args: argparse.Namespace) -> int:
+    from ..data.scan import scan
+
+    report = scan(
+        args.data,
+        seed=args.seed,
+        min_side=args.min_side,
+        max_pixels=source.max_pixels(args),
+        workers=args.workers,
+        progress=source.bar("scanning"),
+    )
+    if args.json:
+        print_json(report.to_json())
+    else:
+        for found in report.findings:
+            print(f"{found.kind:11s}  {found.text}")
+        counts = Counter(found.kind for found in report.findings)
+        what = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing wrong"
+        print(f"{report.images:,} images: {what}")
+    return 1 if report.findings else 0

@@ -1,0 +1,354 @@
+"""Packs: a set with its images resized once, so that training reads less. JPEG in WebDataset shards, or raw pixels.
+
+pack.json           what the pack was made of, and every shard with its size and sha256; written last, so that a folder
+                    without it is the beginning of a pack, which `pack` goes on with
+NAME-00000.tar      JPEG files with their classes (.cls); or
+NAME-00000.raw      uint8 pixels, height x width x 3, image after image
+NAME-00000.npz      where each image of the shard begins, its size and class; written when its shard is whole
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..dataset import Data, Split, Windows, geometry, resize
+from ..errors import UserError, unknown
+from ..preprocess import Preprocess
+from .decode import chw, plain_pixels, resized_window
+from .encoded import EncodedSplit
+from .image import UPRIGHT, Content, open_image, orientation, read_image
+from .loading import in_order, usual_workers
+from .shards import ShardSplit
+
+SCHEMA = 1
+FORMATS = {"jpeg": "tar", "raw": "raw"}  # and the ending of its shards
+PER_SHARD = 2000  # images
+PART = 32  # images that are worked at together
+RECORD, PLAN = "pack.json", "plan.json"
+
+Progress = Callable[[Sequence[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a pack: the same plan makes the same files."""
+
+    format: str
+    size: int  # of the short side, in pixels, of larger images; smaller ones stay as they are
+    quality: int  # of JPEG, 1 to 95
+    source: dict[str, Any]  # the provenance of the set
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown("pack format", self.format, FORMATS)
+        if self.size < 1:
+            raise UserError(f"size {self.size} is no number of pixels; give at least 1")
+        if not 1 <= self.quality <= 95:
+            raise UserError(f"quality {self.quality} is out of range; give 1 to 95")
+
+
+def pack(
+    data: Data,
+    out: str | Path,
+    *,
+    size: int = 256,
+    format: str = "jpeg",
+    quality: int = 90,
+    workers: int | None = None,
+    progress: Progress = iter,
+) -> dict[str, Any]:
+    """Writes the pack of a set in the folder `out` and returns its pack.json; goes on with one that was interrupted.
+
+    The short side of larger images is scaled to `size`, as evaluation scales it, so that a raw pack of the `size` that
+    a network is evaluated at (256 for 224) gives it the same pixels. JPEG files that are small enough are taken over
+    byte by byte. `progress` is given the numbers of the parts that are left to do. Raises UserError for a set in
+    memory, for a folder that holds another pack or anything else, and for an image that cannot be read.
+    """
+    out = Path(out)
+    plan = Plan(format, size, quality, json.loads(json.dumps(data.provenance)), data.classes)
+    splits = [data.train, data.test]
+    for split in splits:
+        if not isinstance(split, EncodedSplit):
+            raise UserError(f"{data.name} is not a set of image files, or is packed already; there is nothing to gain")
+    begin(out, plan)
+    todo = [
+        (split, f"{split.name}-{number:05}", range(start, min(start + PER_SHARD, len(split))))
+        for split in splits
+        for number, start in enumerate(range(0, len(split), PER_SHARD))
+    ]
+    left = [it for it in todo if not finished(out, it[1], plan)]
+    steps = iter(progress(range(sum(-(-len(indices) // PART) for *_, indices in left))))
+    for split, name, indices in left:
+        count = usual_workers(split) if workers is None else workers
+        jobs = ([(split, i, plan) for i in indices[at : at + PART]] for at in range(0, len(indices), PART))
+        images = (image for some, _ in zip(in_order(converted, jobs, count), steps) for image in some)
+        write_shard(out, name, plan, split, indices, images)
+    for _ in steps:
+        pass
+    record = {
+        "schema": SCHEMA,
+        "convatlas": version("convatlas"),
+        **asdict(plan),
+        "name": data.name,
+        "mean": data.mean,
+        "std": data.std,
+        "splits": {
+            split.name: {
+                "images": len(split),
+                "shards": [described(out, name, plan) for its, name, _ in todo if its is split],
+            }
+            for split in splits
+        },
+    }
+    replace(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False).encode())
+    (out / PLAN).unlink()
+    return record
+
+
+def begin(out: Path, plan: Plan) -> None:
+    """Makes the folder, or goes on in it if it was begun for the same plan."""
+    if (out / RECORD).exists():
+        raise UserError(f"{out} already holds a pack; give it to train --data, or give another --out")
+    written = json.dumps(asdict(plan), sort_keys=True).encode()
+    if out.exists() and any(out.iterdir()):
+        if not (out / PLAN).is_file():
+            raise UserError(f"{out} is not empty and holds no pack; give another --out")
+        if (out / PLAN).read_bytes() != written:
+            raise UserError(f"{out} holds the beginning of another pack; give the same options, or another --out")
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        replace(out / PLAN, written)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+
+
+def converted(split: EncodedSplit, i: int, plan: Plan) -> tuple[bytes, int, int]:
+    """The image as it is packed: JPEG or raw pixels; its height and width."""
+    content = split.content(i)
+    if plan.format == "jpeg" and (size := small_enough(content, plan.size)):
+        return content, *size
+    whole = plain_pixels(content, split.max_pixels)
+    pixels = shrunk(read_image(content, 3, split.max_pixels) if whole is None else chw(whole), plan.size)
+    image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+    if plan.format == "raw":
+        return image.tobytes(), *image.shape[:2]
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "JPEG", quality=plan.quality)
+    return encoded.getvalue(), *image.shape[:2]
+
+
+def small_enough(content: Content, size: int) -> tuple[int, int] | None:
+    """Height and width of a plain JPEG file whose short side has at most `size` pixels."""
+    with open_image(content) as image:
+        plain = image.format == "JPEG" and image.mode == "RGB" and orientation(image) not in UPRIGHT
+        if not plain or min(image.size) > size:
+            return None
+        image.load()  # a broken one is not to be packed
+        return image.height, image.width
+
+
+def shrunk(image: Tensor, size: int) -> Tensor:
+    """uint8 (3, h, w) with its short side scaled to `size`, as `geometry` does it; smaller ones as they are."""
+    h, w = image.shape[1:]
+    if min(h, w) <= size:
+        return image
+    return resize(image[None], (size, size * w // h) if h <= w else (size * h // w, size), "bilinear")[0]
+
+
+def write_shard(
+    out: Path, name: str, plan: Plan, split: Split, indices: range, images: Iterator[tuple[bytes, int, int]]
+) -> None:
+    """One shard and its index; the index, written last, says that the shard is whole."""
+    path = out / f"{name}.{FORMATS[plan.format]}"
+    labels = split.labels[indices.start : indices.stop].tolist()
+    places, names = [], []
+    with beside(path).open("wb") as file:
+        if plan.format == "raw":
+            for raw, height, width in images:
+                places.append((file.tell(), len(raw), height, width))
+                file.write(raw)
+        else:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+                for i, (encoded, height, width) in zip(indices, images):
+                    names.append(f"{i:09}.jpg")
+                    places.append((archive.offset + tarfile.BLOCKSIZE, len(encoded), height, width))
+                    add(archive, names[-1], encoded)
+                    add(archive, f"{i:09}.cls", str(labels[i - indices.start]).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside(path), path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    arrays = io.BytesIO()
+    np.savez(arrays, places=np.array(places, np.int64), labels=np.array(labels, np.int64), sha256=np.array(digest))
+    replace(out / f"{name}.npz", arrays.getvalue())
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
+
+
+def finished(out: Path, name: str, plan: Plan) -> bool:
+    return (out / f"{name}.npz").is_file() and (out / f"{name}.{FORMATS[plan.format]}").is_file()
+
+
+def described(out: Path, name: str, plan: Plan) -> dict[str, Any]:
+    path = out / f"{name}.{FORMATS[plan.format]}"
+    with np.load(out / f"{name}.npz") as index:
+        return {
+            "file": path.name,
+            "images": len(index["labels"]),
+            "bytes": path.stat().st_size,
+            "sha256": str(index["sha256"]),
+        }
+
+
+def beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes the file whole, or not at all."""
+    with beside(path).open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside(path), path)
+
+
+# reading one
+
+
+@dataclass(eq=False)
+class RawSplit:
+    """A split whose pixels lie in files that are mapped into memory."""
+
+    name: str
+    maps: tuple[np.ndarray, ...]  # uint8, a shard each
+    places: np.ndarray  # int64 (N, 4): shard, offset, height, width
+    labels: Tensor
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def where(self, i: int) -> str:
+        return f"{self.provenance['path']}: image {i} of {self.name}"
+
+    def pixels(self, i: int) -> np.ndarray:
+        """uint8 (h, w, 3), a view of the file."""
+        shard, offset, height, width = self.places[i].tolist()
+        return self.maps[shard][offset : offset + 3 * height * width].reshape(height, width, 3)
+
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
+        """The images at `indices` as uint8 (n, C, H, W), in channels_last memory."""
+        at = torch.as_tensor(indices, dtype=torch.int64)
+        channels, height, width = preprocess.input
+        out = torch.empty(len(at), height, width, channels, dtype=torch.uint8).permute(0, 3, 1, 2)
+        windows = [None] * len(at) if view is None else view.windows(at)
+        for image, i, window in zip(out, at.tolist(), windows, strict=True):
+            pixels = self.pixels(i)
+            if window is None:
+                image.copy_(geometry(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], preprocess)[0])
+            else:
+                image.copy_(resized_window(pixels, window, preprocess))
+        return out
+
+
+def find(folder: Path) -> Path | None:
+    return folder if (folder / RECORD).is_file() or (folder / PLAN).is_file() else None
+
+
+def load(folder: Path) -> Data:
+    """The pack in a folder, with the statistics of the set that it was made of.
+
+    Raises UserError for one that is not finished, or of another version, and for a shard that is missing or of another
+    size. Checksums are `verify`'s matter: reading every byte would take as long as an epoch.
+    """
+    record = read_record(folder)
+    splits: list[Split] = []
+    for name, part in record["splits"].items():
+        paths = tuple(folder / shard["file"] for shard in part["shards"])
+        for path, shard in zip(paths, part["shards"]):
+            if not path.is_file() or path.stat().st_size != shard["bytes"]:
+                raise UserError(f"{path} is missing or not whole; pack the set again")
+        indices = [read_index(path.with_suffix(".npz")) for path in paths]
+        shard_of = np.repeat(np.arange(len(paths)), [len(places) for places, _ in indices])
+        places, labels = (np.concatenate(arrays) for arrays in zip(*indices))
+        provenance = {
+            "source": f"pack, {record['format']}",
+            "path": str(folder),
+            "size": record["size"],
+            "quality": record["quality"],
+            "images": part["images"],
+            "sha256": hashlib.sha256("".join(s["sha256"] for s in part["shards"]).encode()).hexdigest(),
+            "of": record["source"].get(name),
+        }
+        classes, tensor = tuple(record["classes"]), torch.from_numpy(labels)
+        if record["format"] == "raw":
+            maps = tuple(np.memmap(path, np.uint8, "r") for path in paths)
+            at = np.stack([shard_of, places[:, 0], places[:, 2], places[:, 3]], 1)
+            splits.append(RawSplit(name, maps, at, tensor, classes, provenance))
+        else:
+            at = np.stack([shard_of, places[:, 0], places[:, 1]], 1)
+            names = tuple(f"{i:09}.jpg" for i in range(len(labels)))
+            splits.append(ShardSplit(name, paths, at, names, tensor, classes, provenance))
+    return Data(record["name"], splits[0], splits[1], None, tuple(record["mean"]), tuple(record["std"]))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """pack.json. Raises UserError as `load` does."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise UserError(f"the pack in {folder} is not finished; run the same `convatlas data pack` again to go on")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not what `convatlas data pack` writes ({error!r}); pack the set again") from error
+    if schema != SCHEMA:
+        raise UserError(f"{path} has schema {schema}, this convatlas reads {SCHEMA}; pack the set again")
+    return record
+
+
+def read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image its offset, bytes, height and width, int64 (n, 4); and the labels, int64 (n,)."""
+    try:
+        with np.load(path) as index:
+            return index["places"], index["labels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); pack the set again") from error
+
+
+def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> list[str]:
+    """The shards whose content is not what was written, by their checksums; none where all is well."""
+    record = read_record(folder)
+    bad = []
+    for shard in progress([shard for part in record["splits"].values() for shard in part["shards"]]):
+        try:
+            with (folder / shard["file"]).open("rb") as file:
+                same = hashlib.file_digest(file, "sha256").hexdigest() == shard["sha256"]
+        except OSError:
+            same = False
+        if not same:
+            bad.append(shard["file"])
+    return bad

@@ -78,7 +78,13 @@ class Run:
 
         Raises UserError when there is no such checkpoint yet, or when it does not fit the network exactly.
         """
-        net = build(self.record)
+        try:
+            net = build(self.record)
+        except UserError:
+            raise
+        except Exception as error:  # a record that was changed by hand makes constructors raise anything
+            path = self.folder / "run.json"
+            raise UserError(f"{path} does not describe a network that can be built ({error!r}); restore it") from error
         try:
             net.load_state_dict(self.weights(which), strict=True)
         except RuntimeError as error:
@@ -137,4 +143,7 @@ def open_run(folder: str | Path) -> Run:
         if not isinstance(record.get(name), kind):
             fault = "lacks" if name not in record else "has something else as"
             raise UserError(f"{path} {fault} {name!r}; restore it, or train again")
+    classes = record["classes"]
+    if not all(isinstance(name, str) for name in classes) or len(classes) != record["build"].get("classes"):
+        raise UserError(f"{path} does not name as many classes as its network tells apart; restore it, or train again")
     return Run(folder, record)

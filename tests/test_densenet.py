@@ -11,8 +11,6 @@ from convatlas.layers import ConvNet
 from convatlas.nets import densenet, densenet_cifar
 from convatlas.nets.densenet import Composite, DenseBlock
 
-from .oracles import compare, torchvision_models
-
 ROWS = {v.name: v for v in (*densenet.VARIANTS, *densenet_cifar.VARIANTS)}
 
 
@@ -88,7 +86,7 @@ def test_the_blocks_read_like_table_1() -> None:
 
 
 def test_each_layer_adds_growth_maps_and_keeps_the_earlier_ones() -> None:
-    block = DenseBlock(6, 3, 4, bc=True, dropout=0.0, memory_efficient=False).eval()
+    block = DenseBlock(6, 3, 4, bottleneck=True, dropout=0.0, memory_efficient=False).eval()
     x = torch.randn(2, 6, 5, 5)
     out = block(x)
     assert out.shape == (2, 6 + 3 * 4, 5, 5)
@@ -180,15 +178,17 @@ def test_depths_that_do_not_divide() -> None:
     )
 
 
+def test_compression_is_a_share() -> None:
+    """DenseNet-C: without bottlenecks, theta of the maps pass a transition: 16 + 3 * 12 = 52, of which 26 do."""
+    net = on_meta("densenet_40_12", depth=13, compression=0.5)
+    assert net.stages.transition1.conv.weight.shape == (26, 52, 1, 1)
+    assert on_meta("densenet121", compression=1.0).stages.transition1.conv.weight.shape == (256, 256, 1, 1)
+    for theta in (0, 1.5):
+        with pytest.raises(UserError, match=f"compression={theta} is no share of the maps; give one above 0, at most"):
+            build("densenet121", compression=theta)
+
+
 def test_too_small_an_input() -> None:
     with pytest.raises(UserError, match=r"3x28x28 does not pass; the smallest square that does is 3x29x29"):
         build("densenet121", input=(3, 28, 28))
     assert build("densenet_40_12", input=(3, 5, 7))(torch.randn(2, 3, 5, 7)).shape == (2, 10)
-
-
-@pytest.mark.oracles
-@pytest.mark.parametrize("name", ["densenet121", "densenet161"])
-def test_against_torchvision(name: str) -> None:
-    theirs = getattr(torchvision_models(), name)(weights=None)
-    found = compare(build(name), theirs, (3, 65, 65))
-    assert max(found.values()) <= 1e-9, found

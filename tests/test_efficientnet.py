@@ -1,4 +1,4 @@
-"""EfficientNet: Table 1 line by line, compound scaling and its arithmetic, drop path, other libraries as oracles."""
+"""EfficientNet: Table 1 line by line, compound scaling and its arithmetic, drop path."""
 
 from math import log
 
@@ -22,8 +22,6 @@ from convatlas.nets.efficientnet import (
     coefficients,
     compound,
 )
-
-from .oracles import compare, timm, torchvision_models
 
 ROWS = {v.name: v for v in VARIANTS}
 
@@ -231,22 +229,3 @@ def test_initialisation() -> None:
     assert depthwise.std().item() == pytest.approx((2 / 25) ** 0.5, rel=0.02)
     assert net.head.linear.weight.abs().max().item() <= 1000**-0.5
     assert net.head.linear.bias.abs().max() == 0
-
-
-@pytest.mark.oracles
-@pytest.mark.parametrize(("name", "theirs"), [
-    ("efficientnet_b0", "tf_efficientnet_b0"),
-    ("efficientnet_b2", "tf_efficientnet_b2"),
-    ("efficientnet_b1_symmetric", "efficientnet_b1"),
-])  # fmt: skip
-def test_against_timm(name: str, theirs: str) -> None:
-    found = compare(build(name), timm().create_model(theirs), (3, 66, 71))
-    assert max(found.values()) <= 1e-9, found
-
-
-@pytest.mark.oracles
-@pytest.mark.parametrize("b", ["b0", pytest.param("b5", marks=pytest.mark.slow)])
-def test_against_torchvision(b: str) -> None:
-    theirs = getattr(torchvision_models(), f"efficientnet_{b}")(weights=None, stochastic_depth_prob=0.0)
-    found = compare(build(f"efficientnet_{b}_symmetric"), theirs, (3, 66, 71))
-    assert max(found.values()) <= 1e-9, found

@@ -12,7 +12,7 @@ from convatlas.nets import inception_resnet, inception_v2, inception_v3, incepti
 from convatlas.nets.inception_resnet import Residual
 from convatlas.nets.inception_v3 import Inception, InceptionV3, conv, path
 
-from .oracles import compare, timm, torchvision_models
+from .oracles import compare, torchvision_models
 
 FILES = (inception_v2, inception_v3, inception_v4, inception_resnet)
 VARIANT = {v.name: v for file in FILES for v in file.VARIANTS}
@@ -201,21 +201,9 @@ def test_initialisation_is_hes() -> None:
 
 
 @pytest.mark.oracles
-def test_torchvisions_inception_v3() -> None:
+def test_the_auxiliary_head_is_torchvisions() -> None:
     library = torchvision_models().inception_v3(init_weights=False, aux_logits=True)
     ours = VARIANT["inception_v3_tv"].build()
     assert isinstance(ours, InceptionV3)
     found = compare(ours.aux["inception_b4"], library.AuxLogits, (768, 17, 17))
-    library.AuxLogits, library.aux_logits = None, False
-    found |= {f"{k} of the trunk": v for k, v in compare(ours, library, (3, 107, 129)).items()}
-    assert max(found.values()) <= 1e-9, found
-
-
-@pytest.mark.oracles
-@pytest.mark.parametrize(
-    ("name", "theirs"),
-    [("inception_v4", "inception_v4"), ("inception_resnet_v2_slim", "inception_resnet_v2")],
-)
-def test_timms_networks(name: str, theirs: str) -> None:
-    found = compare(VARIANT[name].build(), timm().create_model(theirs), (3, 101, 123))
     assert max(found.values()) <= 1e-9, found

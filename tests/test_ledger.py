@@ -33,6 +33,7 @@ COUNTABLE = re.compile(
 UNCOUNTED = {  # key or field: why nothing counts it
     "connections": "test_lenet.py counts them",
     "neurons_paper": "a rounded figure in words, of units that it does not list",
+    "params_modern": "another library's, whose SE units have at least 8 values in between",
     "params_stem_bn": "another library's, with one batch norm more",
     "params_wrong_port": "another library's slip",
     "macs_port": "another library's padding",
@@ -95,8 +96,6 @@ NO_NETWORK = {  # entry: why none of our variants is its network
     "resnext_misc": "each row names its own network",
     "fractalnet_depth_study": "each row names its own network",
     "deep_compression": "compressed files",
-    "se_resnet_18": "not in the paper: a port of other libraries, which we have not",
-    "se_resnet_34": "not in the paper: a port of other libraries, which we have not",
     "senet_ensemble": "several networks",
     "mobilenet_v1_comparisons": "each row names its own network",
     "mobilenet_v2_comparisons": "each row names its own network",

@@ -26,6 +26,7 @@ from convatlas.nets.squeezenet import fires
 OTHER: dict[str, Any] = {  # "Class.option": another value, where neither another row nor the type tells one
     "Chain.widths": (16,),
     "Chain.hidden": (64,),
+    "CIFARDenseNet.compression": 0.7,
     "CifarResNet.block": Bottleneck,
     "CifarResNeXt.form": "b",
     "CifarResNeXt.shortcut": "C",

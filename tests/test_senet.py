@@ -258,28 +258,6 @@ def test_user_errors() -> None:
         find("se_vgg16").build(reduction=0)
 
 
-TIMM = {  # ours: timm's
-    "se_resnet50": "legacy_seresnet50",
-    "se_resnext50_32x4d": "legacy_seresnext50_32x4d",
-    "se_resnet50_v1_5": "seresnet50",
-    "se_resnet101": "legacy_seresnet101",
-    "se_resnet152": "legacy_seresnet152",
-    "se_resnext101_32x4d": "legacy_seresnext101_32x4d",
-    "senet154": "legacy_senet154",
-    "se_resnet101_v1_5": "seresnet101",
-    "se_resnet152_v1_5": "seresnet152",
-}
-
-
-@pytest.mark.oracles
-@pytest.mark.parametrize("name", [n if "50" in n else pytest.param(n, marks=pytest.mark.slow) for n in TIMM])
-def test_timm(name: str) -> None:
-    theirs = timm().create_model(TIMM[name])
-    theirs.drop_rate = 0.0
-    found = compare(find(name).build(), theirs, (3, 33, 37), order="defined")
-    assert max(found.values()) <= 1e-9, found
-
-
 @pytest.mark.oracles
 def test_timm_senet154_cut_short() -> None:
     senet = timm().models.senet

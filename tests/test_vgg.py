@@ -166,6 +166,10 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_wrong_configurations_and_sizes_are_refused_in_words() -> None:
     with pytest.raises(UserError, match=r"no VGG configuration named 'F'; there is A, A-LRN, B, C, D, E"):
         VGG("F")
+    with pytest.raises(
+        UserError, match="'4-64' is no layer of a VGG configuration; write kernel-channels, such as 3-64"
+    ):
+        VGG("3-64 | 4-64")
     with pytest.raises(UserError, match="input 3x31x31 does not pass; the smallest square that does is 3x32x32"):
         VARIANT["vgg16"].build(input=(3, 31, 31))
     with torch.device("meta"):

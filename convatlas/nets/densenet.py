@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..catalogue import Claim, Paper, Variant, family
+from ..errors import UserError
 from ..layers import ConvNet, frozen_statistics, he_, stack
 
 PAPER = Paper("Densely Connected Convolutional Networks", "Huang et al.", 2016, "https://arxiv.org/abs/1608.06993")
@@ -36,8 +37,9 @@ TABLE_1: dict[int, dict[str, Any]] = {  # depth: layers of the dense blocks at 5
 class DenseNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out: DenseNet-BC for ImageNet; the feature map shrinks by 32.
 
-    `memory_efficient` changes neither outputs nor gradients, and what is kept for the backward pass grows with the
-    depth instead of with its square: for DenseNet-264, 74 MiB an image, not 266.
+    A transition keeps `compression` (theta) of its maps. `memory_efficient` changes neither outputs nor gradients, and
+    what is kept for the backward pass grows with the depth instead of with its square: for DenseNet-264, 74 MiB an
+    image, not 266.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class DenseNet(ConvNet):
         blocks: tuple[int, ...],
         growth: int,
         *,
+        compression: float = 0.5,
         classes: int = 1000,
         channels: int = 3,
         dropout: float = 0.0,
@@ -58,21 +61,29 @@ class DenseNet(ConvNet):
             relu=nn.ReLU(inplace=True),
             pool=nn.MaxPool2d(3, 2, 1),
         )
-        self.stages, cout = dense_stages(width, blocks, growth, True, dropout, memory_efficient)
+        self.stages, cout = dense_stages(width, blocks, growth, True, compression, dropout, memory_efficient)
         self.head = dense_head(cout, classes)
         init(self)
 
 
 def dense_stages(
-    cin: int, blocks: tuple[int, ...], growth: int, bc: bool, dropout: float, memory_efficient: bool
+    cin: int,
+    blocks: tuple[int, ...],
+    growth: int,
+    bottleneck: bool,
+    compression: float,
+    dropout: float,
+    memory_efficient: bool,
 ) -> tuple[nn.Sequential, int]:
-    """Dense blocks with a transition between each two, and the channels of the last. `bc`: bottlenecks, compression."""
+    """Dense blocks with a transition between each two, and the channels of the last."""
+    if not 0 < compression <= 1:
+        raise UserError(f"compression={compression} is no share of the maps; give one above 0, at most 1")
     stages: dict[str, nn.Module] = {}
     for i, layers in enumerate(blocks, 1):
-        stages[f"dense{i}"] = DenseBlock(cin, layers, growth, bc, dropout, memory_efficient)
+        stages[f"dense{i}"] = DenseBlock(cin, layers, growth, bottleneck, dropout, memory_efficient)
         cin += layers * growth
         if i < len(blocks):
-            cout = cin // 2 if bc else cin
+            cout = max(1, int(compression * cin))
             stages[f"transition{i}"] = Transition(cin, cout, dropout)
             cin = cout
     return stack(**stages), cin
@@ -91,10 +102,10 @@ def dense_head(cin: int, classes: int) -> nn.Sequential:
 class DenseBlock(nn.Module):
     """`layers` dense layers: (N, cin, H, W) -> (N, cin + layers * growth, H, W)."""
 
-    def __init__(self, cin: int, layers: int, growth: int, bc: bool, dropout: float, memory_efficient: bool):
+    def __init__(self, cin: int, layers: int, growth: int, bottleneck: bool, dropout: float, memory_efficient: bool):
         super().__init__()
         self.layers = nn.ModuleList(
-            DenseLayer(cin + i * growth, growth, bc, dropout, memory_efficient) for i in range(layers)
+            DenseLayer(cin + i * growth, growth, bottleneck, dropout, memory_efficient) for i in range(layers)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,13 +116,13 @@ class DenseBlock(nn.Module):
 
 
 class DenseLayer(nn.Sequential):
-    """The maps so far, each (N, _, H, W), in; `growth` new ones out. With `bc`, a 1x1 of 4 * growth comes first."""
+    """The maps so far, each (N, _, H, W), in; `growth` new ones out. A `bottleneck` is a 1x1 of 4 * growth before."""
 
-    def __init__(self, cin: int, growth: int, bc: bool, dropout: float, memory_efficient: bool):
+    def __init__(self, cin: int, growth: int, bottleneck: bool, dropout: float, memory_efficient: bool):
         super().__init__()
-        if bc:
+        if bottleneck:
             self.squeeze = Composite(cin, 4 * growth, 1, dropout)
-        self.grow = Composite(4 * growth if bc else cin, growth, 3, dropout)
+        self.grow = Composite(4 * growth if bottleneck else cin, growth, 3, dropout)
         self.memory_efficient = memory_efficient
 
     def forward(self, features: list[Tensor]) -> Tensor:

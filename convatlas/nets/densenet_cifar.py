@@ -18,7 +18,8 @@ from .densenet import PAPER, counts, dense_head, dense_stages, init
 class CIFARDenseNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 4.
 
-    `depth` (the paper's L) counts weighted layers: 3n + 4 without bottlenecks, 6n + 4 with them (`bc`).
+    `depth` (the paper's L) counts weighted layers: 3n + 4 without bottlenecks, 6n + 4 with them (`bc`). A transition
+    keeps `compression` (theta) of its maps: half of them with `bc`, else all, unless told.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class CIFARDenseNet(ConvNet):
         growth: int,
         *,
         bc: bool = False,
+        compression: float | None = None,
         classes: int = 10,
         channels: int = 3,
         dropout: float = 0.0,
@@ -37,8 +39,9 @@ class CIFARDenseNet(ConvNet):
         if rest or layers < 1:
             raise UserError(f"depth={depth} does not make three equal blocks; give {'6n + 4' if bc else '3n + 4'}")
         width = 2 * growth if bc else 16
+        theta = (0.5 if bc else 1.0) if compression is None else compression
         self.stem = stack(conv=nn.Conv2d(channels, width, 3, 1, 1, bias=False))
-        self.stages, cout = dense_stages(width, (layers,) * 3, growth, bc, dropout, memory_efficient)
+        self.stages, cout = dense_stages(width, (layers,) * 3, growth, bc, theta, dropout, memory_efficient)
         self.head = dense_head(cout, classes)
         init(self)
 

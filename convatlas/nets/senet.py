@@ -26,7 +26,7 @@ from .googlenet import max_pool
 from .inception_resnet import SLIM, V2, InceptionResNet
 from .inception_resnet import Residual as InceptionResidual
 from .mobilenet_v1 import Conv, DepthwiseSeparable, MobileNetV1
-from .resnet import Block, Bottleneck, BottleneckV15, Residual, residual_stages, shortcut_path
+from .resnet import BasicBlock, Block, Bottleneck, BottleneckV15, Residual, residual_stages, shortcut_path
 from .resnext import aggregated
 from .vgg import VGG
 
@@ -103,7 +103,8 @@ class Bottleneck154(Residual):
 class SEResNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `block` makes a residual block of (cin, cout, stride, shortcut option); `stem` ends in `pool`.
+    `block` makes a residual block of (cin, cout, stride, shortcut option), `depths` of them to each of `widths`; `stem`
+    ends in `pool`.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class SEResNet(ConvNet):
         *,
         block: Block = Bottleneck,
         depths: Sequence[int] = (3, 4, 6, 3),
+        widths: Sequence[int] = (256, 512, 1024, 2048),
         reduction: int = 16,
         place: Place = "standard",
         stem: Callable[[int, nn.Module], nn.Sequential] = stem_7x7,
@@ -126,8 +128,8 @@ class SEResNet(ConvNet):
 
         self.stem = stem(channels, pool())
         cin = [m.out_channels for m in self.stem.modules() if isinstance(m, nn.Conv2d)][-1]
-        self.stages = residual_stages(excited, cin, depths, (256, 512, 1024, 2048), "B")
-        self.head = classifier(2048, classes, dropout)
+        self.stages = residual_stages(excited, cin, depths, widths, "B")
+        self.head = classifier(widths[-1], classes, dropout)
         he_(self, "fan_in")
 
 
@@ -201,13 +203,15 @@ class SEMobileNetV1(MobileNetV1):
         super().__init__(width=width, block=block, classes=classes, channels=channels)
 
 
-DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BASIC = dict(block=BasicBlock, widths=(64, 128, 256, 512))
+DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 X = dict(block=aggregated(32, 4, "c"))
 V1_5 = dict(block=BottleneckV15, pool=partial(nn.MaxPool2d, 3, 2, 1))
 SENET_154 = dict(block=Bottleneck154, depths=DEPTHS[152], stem=stem_3x3, dropout=0.2)
 
 TABLE_2 = "Table 2, single crop 224, ILSVRC-2012 val"
 README = "hujie-frank/SENet README, trained longer, single crop 224, ILSVRC-2012 val"
+NO_BASIC = "not in the paper; timm's have one ReLU more, or wider SE units"
 TIMM = "timm's seresnet: stride on the 3x3 convolution, max pool padded"
 SCALING = "counted there: the scaling by the gates too, and more than the multiply-adds of the plain network"
 OTHER = "the paper's own Inception-ResNet-v2 (11.75 without SE) is not released; this one has"
@@ -269,6 +273,10 @@ VARIANTS = (*family(SEResNet, PAPER, [
     placed("pre", "SE-PRE: the unit before the branch", "22.23", "6.00"),
     placed("post", "SE-POST: the unit after the addition and ReLU", "22.78", "6.35"),
     placed("identity", "SE-Identity: the unit on the shortcut", "22.20", "6.15"),
+    Variant("se_resnet18", BASIC | dict(depths=DEPTHS[18]), recipe="senet", note=NO_BASIC,
+        claims=counts("11,778,592", "1,814,160,384", "counted; timm 1.0.31, legacy_seresnet18")),
+    Variant("se_resnet34", BASIC | dict(depths=DEPTHS[34]), recipe="senet", note=NO_BASIC,
+        claims=counts("21,958,868", "3,663,918,592", "counted; timm 1.0.31, legacy_seresnet34")),
     Variant("se_resnet50_v1_5", V1_5 | dict(depths=DEPTHS[50]), recipe="senet", note=TIMM,
         claims=counts("28,088,024", "4,091,699,200")),
     Variant("se_resnet101_v1_5", V1_5 | dict(depths=DEPTHS[101]), recipe="senet", note=TIMM),

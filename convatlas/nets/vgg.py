@@ -8,12 +8,13 @@ trained A. The rows ending in _bn are torchvision's, not the paper's: batch norm
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from torch import nn
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..errors import unknown
+from ..errors import UserError, unknown
 from ..layers import LRN, ConvNet, Shape, dense, shape_after, stack
 
 PAPER = Paper(
@@ -38,7 +39,8 @@ TABLE_1 = {  # the five blocks of each configuration, every convolution as kerne
 class VGG(ConvNet):
     """Images (N, C, H, W) of the size of `input` in, logits (N, classes) out; five max pools shrink the map by 32.
 
-    `config` is a column of Table 1; `norm(channels)` makes what stands between a convolution and its ReLU, if anything.
+    `config` names a column of Table 1, or is one written as there ("3-64 | 3-128 3-128"; every block halves the map);
+    `norm(channels)` makes what stands between a convolution and its ReLU, if anything.
     """
 
     def __init__(
@@ -51,12 +53,16 @@ class VGG(ConvNet):
         classes: int = 1000,
     ):
         super().__init__()
-        if config not in TABLE_1:
+        column = TABLE_1.get(config, config)
+        if "-" not in column:
             raise unknown("VGG configuration", config, TABLE_1)
+        for cell in column.replace("|", " ").split():
+            if not re.fullmatch(r"LRN|\d*[13579]-[1-9]\d*", cell):
+                raise UserError(f"{cell!r} is no layer of a VGG configuration; write kernel-channels, such as 3-64")
         self.input = input
         cin = input[0]
         blocks: dict[str, nn.Module] = {}
-        for number, cells in enumerate(TABLE_1[config].split("|"), start=1):
+        for number, cells in enumerate(column.split("|"), start=1):
             block: dict[str, nn.Module] = {}
             for i, cell in enumerate(cells.split(), start=1):
                 if cell == "LRN":

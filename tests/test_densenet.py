@@ -9,7 +9,7 @@ from convatlas.account import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.nets import densenet, densenet_cifar
-from convatlas.nets.densenet import Composite, DenseBlock
+from convatlas.nets.densenet import Composite, DenseBlock, DenseNet
 
 ROWS = {v.name: v for v in (*densenet.VARIANTS, *densenet_cifar.VARIANTS)}
 
@@ -133,11 +133,11 @@ def test_recomputation_changes_nothing(name: str, options: dict[str, float]) -> 
 
 def saved_bytes(net: ConvNet, x: Tensor) -> int:
     """Bytes of the tensors that a training forward keeps for the backward pass, parameters left out."""
-    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    own = {p.untyped_storage()._cdata for p in net.parameters()}
     kept: dict[int, Tensor] = {}  # holds the tensors, so that no address is used twice
 
     def pack(t: Tensor) -> Tensor:
-        kept[t.untyped_storage().data_ptr()] = t
+        kept[t.untyped_storage()._cdata] = t
         return t
 
     with saved_tensors_hooks(pack, lambda t: t):
@@ -158,6 +158,15 @@ def test_recomputation_saves_memory() -> None:
     (a, b, c), (s, t, u) = ([kept[d][i] for d in kept] for i in (0, 1))
     assert (c - b) / (b - a) > 3
     assert (u - t) / (t - s) == pytest.approx(2, abs=0.2)
+
+
+def test_the_memory_that_its_file_tells() -> None:
+    def mib_an_image(thrifty: bool) -> float:
+        net = on_meta("densenet264", memory_efficient=thrifty)
+        one, two = (saved_bytes(net, torch.empty(n, 3, 224, 224, device="meta")) for n in (1, 2))
+        return (two - one) / 2**20
+
+    assert f"{mib_an_image(True):.0f} MiB an\n    image, not {mib_an_image(False):.0f}" in (DenseNet.__doc__ or "")
 
 
 def test_he_initialisation() -> None:

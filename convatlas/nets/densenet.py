@@ -38,8 +38,8 @@ class DenseNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out: DenseNet-BC for ImageNet; the feature map shrinks by 32.
 
     A transition keeps `compression` (theta) of its maps. `memory_efficient` changes neither outputs nor gradients, and
-    what is kept for the backward pass grows with the depth instead of with its square: for DenseNet-264, 74 MiB an
-    image, not 266.
+    what is kept for the backward pass grows with the depth instead of with its square: for DenseNet-264, 73 MiB an
+    image, not 265.
     """
 
     def __init__(

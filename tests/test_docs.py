@@ -13,7 +13,7 @@ from convatlas.cli import VERBS, main
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(console|python)\n(.*?)```", README, re.DOTALL)
-SHOWN = ("list", "show", "claims", "recipes")  # the verbs whose printed output is compared
+SHOWN = ("list", "show", "diff", "draw", "claims", "recipes")  # the verbs whose printed output is compared
 
 
 @pytest.fixture(scope="module")

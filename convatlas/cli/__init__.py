@@ -16,6 +16,7 @@ VERBS = (
     "list",
     "show",
     "draw",
+    "diff",
     "claims",
     "layer",
     "memory",

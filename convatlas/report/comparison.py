@@ -1,0 +1,151 @@
+"""A diff of two networks as text, Markdown, CSV, a record for JSON, and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..account.diff import Diff, Pair
+from ..account.rows import Row
+from .columns import geometry, input_size, short, size
+from .tables import csv_table, markdown_table
+from .templates import render
+
+if TYPE_CHECKING:
+    from ..account.loads import Loads
+
+HEADERS = ("layer", "difference", "parameters", "multiply-adds", "values")
+LEFT = 2
+WORDS = {"shape": "output", "path": "name", "op": "operation"}
+LISTED = 6  # tensors of a sort that a summary names
+
+
+def cells(of: Diff, pair: Pair, exact: bool = False) -> tuple[str, ...]:
+    """One pair's columns; with `exact`, numbers without separators, for programs."""
+    number = str if exact else signed
+    row = pair.b or pair.a
+    assert row is not None
+    return row.path, difference(of, pair), *map(number, (pair.params, pair.macs, pair.activations))
+
+
+def signed(n: int) -> str:
+    return f"{n:+,}" if n else "0"
+
+
+def difference(of: Diff, pair: Pair) -> str:
+    """In words: "stride 2 -> 1, output 128x28x28 -> 128x56x56"; "only in vgg16: MaxPool2d 2x2/2 pad 0, 64x112x112"."""
+    if pair.a is None or pair.b is None:
+        row, name = (pair.a, of.a.name) if pair.a else (pair.b, of.b.name)
+        assert row is not None
+        told = " ".join(word for word in (row.op, geometry(row)) if word)
+        return f"only in {name}: {told}, {input_size(row.shape)}"
+    return ", ".join(_change(name, pair.a, pair.b) for name in pair.changed) or ("" if pair.alike else "inside")
+
+
+def _change(name: str, a: Row, b: Row) -> str:
+    x, y = getattr(a, name), getattr(b, name)
+    if isinstance(x, tuple) and isinstance(y, tuple):
+        shown = input_size if name == "shape" else size if name == "kernel" else short
+        x, y = shown(x) if x else "none", shown(y) if y else "none"
+    if isinstance(x, int):
+        x, y = f"{x:,}", f"{y:,}"
+    return f"{WORDS.get(name, name)} {x} -> {y}"
+
+
+def total_cells(of: Diff, exact: bool = False) -> tuple[str, ...]:
+    return "total", "", *map(str if exact else signed, (of.params, of.macs, of.activations))
+
+
+def chosen(of: Diff, every: bool) -> Sequence[Pair]:
+    return of.pairs if every else of.differences
+
+
+def table(of: Diff, every: bool = False) -> Iterable[tuple[str, ...]]:
+    return (*(cells(of, pair) for pair in chosen(of, every)), total_cells(of))
+
+
+def heading(of: Diff) -> str:
+    same = len(of.pairs) - 1 - len([p for p in of.differences if p is not of.pairs[0]])
+    renamed = f" ({of.renamed} under another name)" if of.renamed else ""
+    return f"{of.a.name} -> {of.b.name}, by {of.level}: {same} alike{renamed}, {len(of.differences)} different"
+
+
+def summary(of: Diff) -> list[str]:
+    """The totals of both, and what was left out of them."""
+    lines = []
+    for what, name in (("parameters", "params"), ("multiply-adds", "macs"), ("activations", "activations")):
+        x, y = getattr(of.a.totals, name), getattr(of.b.totals, name)
+        more = "the same" if x == y else f"{y - x:+,}" + (f", {(y - x) / x:+.1%}" if x else "")
+        lines.append(f"  {what:<14} {x:,} -> {y:,} ({more})")
+    for counts in (of.a, of.b):
+        lines += [f"  not counted    {counts.name}: {path}, {n:,} parameters" for path, n in counts.idle]
+    return lines
+
+
+def csv(of: Diff, every: bool = False) -> str:
+    rows = [*(cells(of, pair, True) for pair in chosen(of, every)), total_cells(of, True)]
+    return csv_table(HEADERS, rows)
+
+
+def markdown(of: Diff, told: Loads | None = None, every: bool = False) -> str:
+    parts = [f"# {heading(of)}", markdown_table(HEADERS, table(of, every), LEFT), "\n".join(summary(of))]
+    return "\n\n".join([*parts, *(["\n".join(weights(of, told))] if told else [])])
+
+
+def html(of: Diff, told: Loads | None = None, every: bool = False) -> str:
+    """One file that needs nothing else."""
+    words = weights(of, told) if told else []
+    return render("diff.html", of=of, heading=heading(of), headers=HEADERS, rows=table(of, every), left=LEFT,
+                  summary=summary(of), weights=words)  # fmt: skip
+
+
+def record(of: Diff, told: Loads | None = None, every: bool = False) -> dict[str, Any]:
+    """As plain data. Costs are how many more the second has."""
+    costs = ("params", "macs", "activations")
+    return {
+        "networks": [of.a.name, of.b.name],
+        "level": of.level,
+        "alike": sum(pair.alike for pair in of.pairs),
+        "renamed": of.renamed,
+        "differences": [
+            {
+                "a": pair.a and {name: getattr(pair.a, name) for name in ("path", "op", "shape", *costs)},
+                "b": pair.b and {name: getattr(pair.b, name) for name in ("path", "op", "shape", *costs)},
+                "changed": {name: [getattr(pair.a, name), getattr(pair.b, name)] for name in pair.changed},
+                **{name: getattr(pair, name) for name in costs},
+            }
+            for pair in chosen(of, every)
+        ],
+        "totals": {name: getattr(of, name) for name in costs},
+        **({"weights": asdict(told)} if told else {}),
+    }
+
+
+def weights(of: Diff, told: Loads) -> list[str]:
+    """Which of the first network's tensors load into the second."""
+    a, b = of.a.name, of.b.name
+    n = sum(map(len, (told.same, told.renamed, told.reshaped, told.misfits, told.left_over)))
+    if told.all_load:
+        lines = [f"Weights: all {n} tensors of {a} load into {b}, by name and shape."]
+        if told.same_wiring is False:
+            lines.append(
+                f"WARNING: equal names and shapes, but other wiring: the weights of {a} load into {b} without a word, "
+                "and compute something else there."
+            )
+        return lines
+    lines = [f"Weights: of the {n} tensors of {a}, {len(told.same)} load into {b} as they are."]
+    arrows = [f"{x} -> {y}" for x, y in told.renamed]
+    shapes = [f"{x} {size(s)} -> {y} {size(t)}" for x, y, s, t in told.reshaped]
+    misfits = [f"{name} {size(s)} -> {size(t)}" for name, s, t in told.misfits]
+    for what, names in (
+        ("need another name", arrows),
+        ("need another shape of the same size", shapes),
+        ("do not fit", misfits),
+        (f"have no place in {b}", told.left_over),
+        (f"of {b} get nothing", told.missing),
+    ):
+        if names:
+            more = f" ... ({len(names) - LISTED} more)" if len(names) > LISTED else ""
+            lines.append(f"  {len(names)} {what}: {', '.join(names[:LISTED])}{more}")
+    return lines

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,7 +22,9 @@ from convatlas.errors import UserError
 from convatlas.layers import stack
 from convatlas.plots import receptive_figure
 from convatlas.report.columns import RECEPTIVE
+from convatlas.report.forms import SCHEMA
 from convatlas.tables import index, load
+from tests import json_goldens
 
 # timm's results/benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv: model, img_size, param_count, gmacs, macts; ours
 TIMM = [
@@ -218,3 +221,39 @@ def test_what_is_not_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert message in capsys.readouterr().err
     with pytest.raises(UserError, match="Linear has no map of an image, and so no receptive fields to draw"):
         receptive_figure(flow(account(nn.Linear(3, 4), input=(3,)), "leaf"))
+
+
+@pytest.mark.parametrize("name", json_goldens.COMMANDS)
+def test_json_is_its_golden(name: str) -> None:
+    golden = (json_goldens.FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    assert json_goldens.printed(json_goldens.COMMANDS[name]) == golden, (
+        "run `python -m tests.json_goldens` and read its diff: a key that goes or changes its meaning raises the schema"
+    )
+    assert json.loads(golden)["schema"] == SCHEMA
+    assert next(iter(json.loads(golden))) == "schema"
+
+
+def keys(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return set(value) | set().union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+
+def test_every_key_and_column_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "reports.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`([^`]+)`", text))
+    for file in json_goldens.FOLDER.glob("*.json"):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        for named in ("changed", "idle"):  # their keys are columns and modules
+            record.pop(named, None)
+        assert keys(record) <= told, file.name
+    commands = (
+        "list lenet5 --csv",
+        "show lenet5 --csv",
+        "show lenet5 --receptive --csv",
+        "diff lenet5 lenet_caffe --csv",
+    )
+    for command in commands:
+        header = next(csv.reader(io.StringIO(output(capsys, *command.split()))))
+        assert set(header) <= told, command
+    assert f"`schema`, which is {SCHEMA}:" in text

@@ -5,7 +5,7 @@ Nothing is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from .data import load_data
-from .data.bad import Progress, find_bad
+from .data import load_data, pack
+from .data.bad import find_bad
 from .data.folder import HELD_OUT, classes_of
 from .data.folder import find as is_images
 from .errors import UserError
@@ -56,7 +56,7 @@ class Diagnosis:
         }
 
 
-def examine(path: str | Path, progress: Progress = lambda chunks: chunks) -> Diagnosis:
+def examine(path: str | Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> Diagnosis:
     """Looks at all of it. Raises UserError for what is none of the things that can be examined."""
     path = Path(path)
     if not path.exists():
@@ -233,8 +233,18 @@ def of_weights(path: Path) -> Iterator[Finding]:
     yield Finding(FINE, f"{path.name}: {len(weights.tensors)} tensors of {values:,} values in all, nothing else")
 
 
-def of_data(path: Path, progress: Progress) -> Iterator[Finding]:
-    """Of an image folder every file is decoded; of other sets every file is read."""
+def of_data(path: Path, progress: Callable[[Sequence[Any]], Iterable[Any]]) -> Iterator[Finding]:
+    """Every file of an image folder is decoded; a pack's checksums are compared; of other sets every file is read."""
+    if (at := pack.find(path)) is not None:
+        try:
+            bad_shards = pack.verify(at, progress)
+        except UserError as error:
+            yield fault(error)
+            return
+        for name in bad_shards:
+            yield Finding(WRONG, f"{name} is missing, or not what was written", "pack the set again, or restore it")
+        if bad_shards:
+            return
     if is_images(path):
         try:
             parts = [path / name for name in ("train", *HELD_OUT) if (path / name).is_dir()] or [path]

@@ -56,6 +56,7 @@ class Cell:
 
     optimizer: str  # "sgd" or "rmsprop", which keeps averaged weights
     ranks: int
+    workers: int
     mixup: bool
     saves: str  # "each step" or "each epoch"
 
@@ -66,10 +67,12 @@ class Cell:
 
     @property
     def engine(self) -> Engine:
-        return Engine(precision="float32", micro_batch=16, save_every_s=0.0 if self.saves == "each step" else 1e9)
+        every = 0.0 if self.saves == "each step" else 1e9
+        return Engine(precision="float32", micro_batch=16, workers=self.workers, save_every_s=every)
 
     def __str__(self) -> str:
-        return f"{self.optimizer}, {self.ranks} ranks, {'mixup' if self.mixup else 'plain'}, saved {self.saves}"
+        mixup = "mixup" if self.mixup else "plain"
+        return f"{self.optimizer}, {self.ranks} ranks, {self.workers} workers, {mixup}, saved {self.saves}"
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,10 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "run.json of the future": (record(schema=99), "has schema 99, this convatlas reads 1 and 2; update convatlas"),
     "run.json without a network": (record(network=None), r"run\.json has something else as 'network'; restore it"),
     "run.json of no network": (record(network="resnet2O"), "no network named 'resnet2O'"),
-    "run.json of another network": (record(network="chain_n1_m2_k1", build={"input": [1, 8, 8]}), "is of another run"),
+    "run.json of another network": (
+        record(network="chain_n1_m2_k1", build={"input": [1, 8, 8], "classes": 10}),
+        "is of another run",
+    ),
     "run.json that cannot be built": (
         record(build={"input": [1, 8, 8], "classes": 10, "widths": [None]}),
         "run.json does not describe a network that can be",
@@ -227,3 +230,18 @@ def test_what_cannot_be_examined(tmp_path: Path, name: str, capsys: pytest.Captu
     (tmp_path / "notes.txt").write_text("hello")
     assert main(["doctor", str(tmp_path / name)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_pack(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        place = tmp_path / "photos" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(place / f"{i}.png")
+    assert main(["data", "pack", str(tmp_path / "photos"), "--out", str(tmp_path / "pack"), "--size", "32"]) == 0
+    assert examine(tmp_path / "pack").whole
+    shard = max((f for f in (tmp_path / "pack").rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    shard.write_bytes(DAMAGES["a bit flipped"](shard.read_bytes()))
+    found = examine(tmp_path / "pack")
+    assert not found.whole
+    assert shard.name in told(found, WRONG)[0]

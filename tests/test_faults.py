@@ -6,8 +6,11 @@ moments on the clock, which fall where the machine's load puts them.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from functools import cache
 from itertools import product
@@ -21,16 +24,16 @@ from .faults import Blow, Cell, finish, result, start, wait
 from .test_checkpoint import DAMAGES
 
 CELLS = [
-    Cell(*it) for it in product(("sgd", "rmsprop"), (1, 2), (False, True), ("each step", "each epoch"))
-]  # 16 ways to train
+    Cell(*it) for it in product(("sgd", "rmsprop"), (1, 2), (0, 2), (False, True), ("each step", "each epoch"))
+]  # 32 ways to train
 SAMPLE = [
-    Cell("sgd", 1, False, "each step"),
-    Cell("rmsprop", 1, True, "each epoch"),
-    Cell("sgd", 2, True, "each step"),
-    Cell("rmsprop", 2, False, "each step"),
+    Cell("sgd", 1, 2, False, "each step"),
+    Cell("rmsprop", 1, 0, True, "each epoch"),
+    Cell("sgd", 2, 2, True, "each step"),
+    Cell("rmsprop", 2, 0, False, "each step"),
 ]
 PLACES = {"step": 15, "save": 15, "log": 3, "test": 3}  # how often a training comes there, at least
-KILLS = 13  # of each of the 16 cells: 208
+KILLS = 7  # of each of the 32 cells: 224
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,7 @@ def test_a_kill_at_a_random_moment_changes_nothing(tmp_path: Path, whole: Whole,
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(KILLS))
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_208_kills_at_random_moments_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, seed: int) -> None:
+def test_224_kills_at_random_moments_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, seed: int) -> None:
     killed_and_resumed(cell, tmp_path / "run", whole, random.Random(f"{cell} {seed}"))
 
 
@@ -147,3 +150,38 @@ def test_a_damaged_checkpoint_changes_nothing(tmp_path: Path, whole: Whole) -> N
 @pytest.mark.parametrize("cell", SAMPLE, ids=str)
 def test_28_damaged_checkpoints_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, damage: str) -> None:
     damaged_and_resumed(cell, tmp_path / "run", whole, damage, 12)
+
+
+NET = ["chain_n1_m1_k0", "--data", "digits", "--recipe", "digits", "--set", "net.widths=[4]", "--set", "batch=128"]
+NET += ["--input", "1x8x8", "--device", "cpu", "--epochs", "40", "--save-every", "0.1"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_rank_that_is_killed_under_torchrun(tmp_path: Path, rank: int, restarts: int) -> None:
+    """Within 30 s torchrun begins again and ends with the weights of an undisturbed run; or it is over, and says so."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [f"--max-restarts={restarts}", "-m", "convatlas", "train", *NET]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    out = tmp_path / "run"
+    process = subprocess.Popen([*command, "--out", str(out)], env=env, stderr=subprocess.PIPE, text=True)
+    while not (out / checkpoint.LAST).exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[rank]), signal.SIGKILL)
+    killed, saved = time.monotonic(), (out / checkpoint.LAST).stat().st_mtime_ns
+    while process.poll() is None and (out / checkpoint.LAST).stat().st_mtime_ns == saved:
+        assert time.monotonic() - killed < 30
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=120)
+    if not restarts:
+        assert process.returncode != 0
+        assert "Signal 9 (SIGKILL)" in err
+        assert subprocess.run([*command, "--out", str(out), "--resume"], env=env, capture_output=True).returncode == 0
+    else:
+        assert process.returncode == 0, err
+    whole = tmp_path / "whole"
+    assert subprocess.run([*command, "--out", str(whole)], env=env, capture_output=True).returncode == 0
+    assert result(out) == result(whole)

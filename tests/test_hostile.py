@@ -27,6 +27,7 @@ import pytest
 import torch
 
 from convatlas.archive import unpack
+from convatlas.data import load_data
 from convatlas.data.pickled import read_pickle
 from convatlas.errors import UserError
 from convatlas.weights import read_weights
@@ -343,3 +344,16 @@ def test_an_honest_archive_is_unpacked_whole(tmp_path: Path, kind: str) -> None:
     with pytest.raises(UserError, match="is there already; take it away"):
         unpack(tmp_path / "archive", into)
     assert sorted(f.name for f in (tmp_path / "new").iterdir()) == ["into"]
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHIVES if name.startswith("tar")])
+def test_no_archive_escapes_as_a_shard(tmp_path: Path, name: str) -> None:
+    """Shards are read where they lie: nothing is unpacked; what they hold has no class, or is refused itself."""
+    place = tmp_path / "shards"
+    place.mkdir()
+    for shard in ("train-000.tar", "test-000.tar"):
+        (place / shard).write_bytes(ARCHIVES[name]())
+    with pytest.raises(UserError, match=r"(train|test)-000\.tar|are all of one class"):
+        load_data(f"shards:{place}")
+    assert sorted(f.name for f in tmp_path.rglob("*")) == ["shards", "test-000.tar", "train-000.tar"]
+    assert not Path("/tmp/convatlas-escaped").exists()

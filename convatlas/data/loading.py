@@ -26,7 +26,7 @@ from .encoded import READING
 T = TypeVar("T")
 AHEAD = 2  # batches that are fetched ahead
 PART = 16  # images that a worker fetches at a time
-TIMEOUT_S = 120.0  # for a worker that is waited for; a file that takes so long is on a disk that hangs
+TIMEOUT_S = 25.0  # for a worker that is waited for; PART files that take so long are on a disk that hangs
 
 
 class Stuck(UserError):

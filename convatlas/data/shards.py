@@ -140,7 +140,7 @@ def index(shard: Path) -> list[Sample]:
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, dict[str, Label]] = {}
     try:
-        with tarfile.open(shard) as archive:
+        with tarfile.open(shard, "r:") as archive:  # plain: images are read by where they lie
             for member in plain_members(archive, shard):
                 path = safe(member.name, str(shard))
                 stem, _, extension = path.name.partition(".")

@@ -13,7 +13,8 @@ from convatlas.account import account
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import dense
-from convatlas.nets.nasnet import Cell, FactorizedReduction, NASNet, Pool, PoolTimm, ScheduledDropPath, Separable
+from convatlas.nets._nasnet_cells import Cell, FactorizedReduction, Pool, PoolTimm, ScheduledDropPath, Separable
+from convatlas.nets.nasnet import NASNet
 
 from .oracles import difference, randomise, timm
 

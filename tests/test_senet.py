@@ -18,18 +18,9 @@ from convatlas.nets.mobilenet_v1 import MobileNetV1
 from convatlas.nets.preact_resnet_cifar import BASIC, CifarPreActResNet
 from convatlas.nets.resnet import Bottleneck, BottleneckV15, Residual, ResNet
 from convatlas.nets.resnet_cifar import CifarResNet
-from convatlas.nets.senet import (
-    PLACES,
-    SEVGG,
-    Place,
-    SEBNInception,
-    SEInceptionResNet,
-    SEMobileNetV1,
-    SEResNet,
-    SqueezeExcite,
-    excite,
-)
+from convatlas.nets.senet import PLACES, Place, SEResNet, SqueezeExcite, excite
 from convatlas.nets.senet_cifar import SECifarPreActResNet, SECifarResNet, SECifarWideResNet
+from convatlas.nets.senet_others import SEVGG, SEBNInception, SEInceptionResNet, SEMobileNetV1
 from convatlas.nets.vgg import VGG
 from convatlas.nets.wide_resnet import CifarWideResNet
 

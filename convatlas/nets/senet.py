@@ -2,33 +2,27 @@
 
 Read beside Figs. 1 to 3, Table 1 and the released models (hujie-frank/SENet). A unit averages each map (squeeze), sends
 the averages through two fully connected layers, and scales each map by the gate in (0, 1) that comes out (excitation).
-It stands at the end of a residual branch, after a whole Inception module, or after the ReLU of a VGG convolution.
+It stands at the end of a residual branch; senet_others.py has it in VGG, the Inceptions and MobileNet.
 The bare names are as released: biases in the unit, a max pool without padding that rounds up, stride on the first 1x1
 (SE-ResNet) or on the 3x3 convolution (SE-ResNeXt, SENet-154). `_v1_5` rows are timm's seresnet.
-Weights start as in He et al. (2015), variance 2 / fan-in; around the SE units, as in the network that has them.
-Departures from the paper: where it shows no detail we choose: SE-Inception-ResNet-v2 has a unit on each residual, none
-on its reductions; SE-MobileNet one after each block; SE-Identity one after the projection of a shortcut.
+Weights start as in He et al. (2015), variance 2 / fan-in.
+Departures from the paper: where it shows no detail we choose: SE-Identity has its unit after a shortcut's projection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
-from ..catalogue import Claim, Paper, Shape, Variant, family
+from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError, unknown
 from ..layers import ConvBN, ConvNet, classifier, he_, stack
-from .bn_inception import AS_PRINTED, BNInception, Inception
 from .googlenet import max_pool
-from .inception_resnet import SLIM, V2, InceptionResNet
-from .inception_resnet import Residual as InceptionResidual
-from .mobilenet_v1 import Conv, DepthwiseSeparable, MobileNetV1
 from .resnet import BasicBlock, Block, Bottleneck, BottleneckV15, Residual, residual_stages, shortcut_path
 from .resnext import aggregated
-from .vgg import VGG
 
 PAPER = Paper("Squeeze-and-Excitation Networks", "Hu et al.", 2017, "https://arxiv.org/abs/1709.01507")
 
@@ -133,76 +127,6 @@ class SEResNet(ConvNet):
         he_(self, "fan_in")
 
 
-class SEVGG(VGG):
-    """VGG with batch norm (section 6.1) and an SE unit after each convolution's ReLU."""
-
-    def __init__(
-        self,
-        config: str = "D",
-        *,
-        reduction: int = 16,
-        dropout: float = 0.5,
-        input: Shape = (3, 224, 224),
-        classes: int = 1000,
-    ):
-        super().__init__(config, norm=nn.BatchNorm2d, dropout=dropout, input=input, classes=classes)
-        blocks: dict[str, nn.Module] = {}
-        for name, block in self.stages.named_children():
-            modules: dict[str, nn.Module] = {}
-            for part, m in block.named_children():
-                modules[part] = m
-                if isinstance(m, nn.Conv2d):
-                    channels = m.out_channels
-                elif isinstance(m, nn.ReLU):
-                    modules[part.replace("relu", "se")] = SqueezeExcite(channels, reduction)
-            blocks[name] = stack(**modules)
-        self.stages = stack(**blocks)
-
-
-class SEInception(nn.Sequential):
-    """A module of BN-Inception, its means over the padding too as in Caffe, and an SE unit on what it joins."""
-
-    def __init__(self, cin: int, *widths: Any, reduction: int):
-        super().__init__()
-        self.branches = partial(Inception, avg=partial(nn.AvgPool2d, 3, 1, 1))(cin, *widths)
-        self.cout = self.branches.cout
-        self.se = SqueezeExcite(self.cout, reduction)
-
-
-class SEBNInception(BNInception):
-    """BN-Inception with the 128 channels that its paper prints for 4c and 4d, and an SE unit after each module."""
-
-    def __init__(self, *, reduction: int = 16, classes: int = 1000, channels: int = 3):
-        inception = partial(SEInception, reduction=reduction)
-        super().__init__(rows=AS_PRINTED, inception=inception, classes=classes, channels=channels)
-
-
-class SEInceptionResNet(InceptionResNet):
-    """The Inception-ResNet of options `base` with an SE unit on each residual, before it is scaled down and added."""
-
-    def __init__(self, *, base: Mapping[str, Any] = V2, reduction: int = 16, classes: int = 1000, channels: int = 3):
-        super().__init__(**base, classes=classes, channels=channels)
-        for m in self.modules():
-            if isinstance(m, InceptionResidual):
-                m.widen = stack(conv=m.widen, se=SqueezeExcite(m.widen.out_channels, reduction))  # type: ignore[assignment]
-
-
-class SEDepthwiseSeparable(DepthwiseSeparable):
-    """MobileNet's block and an SE unit after it."""
-
-    def __init__(self, cin: int, cout: int, stride: int, conv: Conv, *, reduction: int):
-        super().__init__(cin, cout, stride, conv)
-        self.se = SqueezeExcite(cout, reduction)
-
-
-class SEMobileNetV1(MobileNetV1):
-    """MobileNet with an SE unit after each block."""
-
-    def __init__(self, *, width: float = 1.0, reduction: int = 16, classes: int = 1000, channels: int = 3):
-        block = partial(SEDepthwiseSeparable, reduction=reduction)
-        super().__init__(width=width, block=block, classes=classes, channels=channels)
-
-
 BASIC = dict(block=BasicBlock, widths=(64, 128, 256, 512))
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 X = dict(block=aggregated(32, 4, "c"))
@@ -214,7 +138,6 @@ README = "hujie-frank/SENet README, trained longer, single crop 224, ILSVRC-2012
 NO_BASIC = "not in the paper; timm's have one ReLU more, or wider SE units"
 TIMM = "timm's seresnet: stride on the 3x3 convolution, max pool padded"
 SCALING = "counted there: the scaling by the gates too, and more than the multiply-adds of the plain network"
-OTHER = "the paper's own Inception-ResNet-v2 (11.75 without SE) is not released; this one has"
 RELEASED = "the released SENet-154 has 115.1M, a 440 MB file"
 
 
@@ -241,7 +164,7 @@ def placed(place: str, note: str, top1: str, top5: str) -> Variant:
 
 PROTOTXT = "hujie-frank/SENet, layer by layer"
 # fmt: off
-VARIANTS = (*family(SEResNet, PAPER, [
+VARIANTS = family(SEResNet, PAPER, [
     Variant("se_resnet50", dict(depths=DEPTHS[50]), recipe="senet", claims=[
         *counts("28,088,024", "3,860,488,192", PROTOTXT), Claim("gmacs", "3.87", "Table 2"),
         Claim("params", "28.1M", "Table 10, r = 16"),
@@ -281,27 +204,5 @@ VARIANTS = (*family(SEResNet, PAPER, [
         claims=counts("28,088,024", "4,091,699,200")),
     Variant("se_resnet101_v1_5", V1_5 | dict(depths=DEPTHS[101]), recipe="senet", note=TIMM),
     Variant("se_resnet152_v1_5", V1_5 | dict(depths=DEPTHS[152]), recipe="senet", note=TIMM),
-]),
-*family(SEVGG, PAPER, [
-    Variant("se_vgg16", recipe="senet", claims=[
-        Claim("gmacs", "15.48", "Table 2"), *errors((TABLE_2, "25.22", "7.70"))]),
-]),
-*family(SEBNInception, PAPER, [
-    Variant("se_bn_inception", recipe="senet", claims=[
-        *counts("11,931,622", "2,033,239,424", PROTOTXT), Claim("gmacs", "2.04", "Table 2"),
-        *errors((TABLE_2, "24.23", "7.14"), (README, "23.62", "7.04"))]),
-]),
-*family(SEInceptionResNet, PAPER, [
-    Variant("se_inception_resnet_v2", recipe="senet", claims=[
-        Claim("gmacs", "11.76", "Table 2", gap=f"{OTHER} the blocks as drawn, 5, 10 and 5"),
-        *errors(("Table 2, single crop 299, ILSVRC-2012 val", "19.80", "4.79"))]),
-    Variant("se_inception_resnet_v2_slim", dict(base=SLIM), recipe="senet",
-        note="on the released network: 10, 20 and 10 blocks", claims=[
-        Claim("gmacs", "11.76", "Table 2", gap=f"{OTHER} the released blocks and stem")]),
-], input=(3, 299, 299)),
-*family(SEMobileNetV1, PAPER, [
-    Variant("se_mobilenet_v1", recipe="senet", aliases=("SE-MobileNet",), claims=[
-        Claim("params", "4.7M", "Table 3"), Claim("mmacs", "572", "Table 3", gap=SCALING),
-        *errors(("Table 3, single crop 224, ILSVRC-2012 val", "25.3", "7.7"))]),
-]))
+])
 # fmt: on

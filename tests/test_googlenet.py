@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from convatlas.account import account
 from convatlas.errors import UserError
 from convatlas.layers import LRN
-from convatlas.nets.googlenet import TABLE_1_COSTS, VARIANTS, GoogLeNet, GoogLeNetBN3x3, Inception, NaiveInception
+from convatlas.nets.googlenet import TABLE_1_COSTS, VARIANTS, GoogLeNet, Inception, NaiveInception
+from convatlas.nets.googlenet_bn_3x3 import GoogLeNetBN3x3
 
 from .oracles import compare, torchvision_models
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError
-from ..layers import LRN, Concat, ConvBN, ConvNet, Shape, classifier, shape_after, stack
+from ..layers import LRN, Concat, ConvNet, Shape, classifier, shape_after, stack
 
 PAPER = Paper("Going Deeper with Convolutions", "Szegedy et al.", 2014, "https://arxiv.org/abs/1409.4842")
 
@@ -193,27 +193,6 @@ class GoogLeNet(ConvNet):
         return self.head(x), extra
 
 
-class GoogLeNetBN3x3(GoogLeNet):
-    """torchvision's googlenet: batch norm for bias and LRN, 3x3 in place of 5x5, other pooling, dropout and weights."""
-
-    def __init__(self, *, dropout: float = 0.2, aux: bool = True, input: Shape = (3, 224, 224), classes: int = 1000):
-        ConvNet.__init__(self)
-        conv = partial(ConvBN, eps=0.001)
-        self.input = input
-        self.stem = stack(
-            conv1=conv(input[0], 64, 7, 2),
-            pool1=max_pool(),
-            conv2=Reduced(64, 64, 192, 3, conv),
-            pool2=max_pool(),
-        )
-        self.stages, cout = inceptions(partial(Inception, conv=conv, k5=3), pool4=max_pool(2))
-        self.head = classifier(cout, classes, dropout)
-        self.aux = aux_heads(self, partial(nn.AdaptiveAvgPool2d, 4), conv, input, classes) if aux else nn.ModuleDict()
-        for m in self.modules():
-            if isinstance(m, (nn.Conv2d, nn.Linear)):
-                nn.init.trunc_normal_(m.weight, std=0.01)
-
-
 TABLE_1_COSTS = [
     # module; params as printed, and counted (the weights, in K of 1024 as the table has it); ops, and why they differ
     ("stem.conv1", "2.7K", "9.2 (2.7: a separable 7x7, 7*7*3*8 + 24*64)", "34M", "118.0M (34.0M: a separable 7x7)"),
@@ -238,37 +217,23 @@ CLAIMS = [
     Claim("weights", "6,990,272", "layer arithmetic"),
     Claim("macs", "1,582,671,872", "layer arithmetic, 224x224"),
     Claim("gmacs", "1.5", "section 1, the budget of multiply-adds"),
-    *(
-        Claim(f"weights {path}", params, "Table 1, params", gap=f"in K of 1024, its widths give {counted}")
-        for path, params, counted, _, _ in TABLE_1_COSTS
-    ),
+    *(Claim(f"weights {path}", params, "Table 1, params", gap=f"in K of 1024, its widths give {counted}")
+        for path, params, counted, _, _ in TABLE_1_COSTS),
     *(Claim(f"macs {path}", ops, "Table 1, ops", gap=gap) for path, _, _, ops, gap in TABLE_1_COSTS),
     Claim("params", "6.8M", "Table 1, params summed", gap="6,797.7 K of 1024 are 6.96M; and rows of it are off"),
     Claim("mmacs", "1502", "Table 1, ops summed", gap="conv1's row lacks 84M, 5a's has 3M too many"),
     Claim("mmacs", "1550", "MobileNets (Howard et al., 2017), Table 8", gap="no derivation given; we count 1,582.7"),
     Claim("params", "5M", "lectures 000, 001, 003", gap="loose: the table that they show sums to 6.8M"),
-    *(
-        Claim("top5_err", error, f"Table 3, {models} model(s), {crops} crop(s), ILSVRC-2014 val")
-        for models, crops, error in TABLE_3
-    ),
+    *(Claim("top5_err", error, f"Table 3, {models} model(s), {crops} crop(s), ILSVRC-2014 val")
+        for models, crops, error in TABLE_3),
     Claim("top5_err", "6.67", "Table 2, 7 models, 144 crops, ILSVRC-2014 test"),
-    Claim("top1_err", "29.0", RETHINKING),
-    Claim("top5_err", "9.2", RETHINKING),
-]
+    Claim("top1_err", "29.0", RETHINKING), Claim("top5_err", "9.2", RETHINKING),
+]  # fmt: skip
 CAFFE = [
     Claim("params", "6,998,552", "bvlc_googlenet, deploy network"),
     Claim("top1_acc", "68.7", "bvlc_googlenet, readme, centre crop"),
     Claim("top5_acc", "88.9", "bvlc_googlenet, readme, centre crop"),
 ]
-TORCHVISION = [
-    Claim("params", "6,624,904", "torchvision 0.28, without auxiliary heads"),
-    Claim("macs", "1,498,376,192", "torchvision 0.28"),
-    Claim("params", "6.6M", "NASNet (Zoph et al., 2017), Table 3, of tf-slim's, alike in that"),
-    Claim("mmacs", "1448", "NASNet (Zoph et al., 2017), Table 3", gap="not reproduced: 1,498.4"),
-    Claim("top1_acc", "69.778", "torchvision 0.28, IMAGENET1K_V1, centre crop 224 of 256"),
-    Claim("top5_acc", "89.53", "torchvision 0.28, IMAGENET1K_V1, centre crop 224 of 256"),
-]
-
 caffe_lrn = partial(LRN, k=1.0, divided=True)
 
 # fmt: off
@@ -277,7 +242,5 @@ VARIANTS = family(GoogLeNet, PAPER, [
     Variant("googlenet_caffe", dict(lrn=caffe_lrn), claims=CAFFE, recipe="googlenet_caffe",
         note="BVLC's: Caffe's normalisation, k = 1"),
     Variant("googlenet_naive", dict(inception=naive), note="every module is Figure 2(a): what 1x1 reductions save"),
-], recipe="googlenet") + family(GoogLeNetBN3x3, PAPER, [
-    Variant("googlenet_bn_3x3", claims=TORCHVISION, note="torchvision's: batch norm, 3x3 where the paper has 5x5"),
 ], recipe="googlenet")
 # fmt: on

@@ -573,14 +573,18 @@ def test_a_full_disk_stops_it_in_one_line(tmp_path: Path, data: Data, room: int)
     assert same(weights(train(tmp_path / "a", data, resume=True)), weights(train(tmp_path / "b", data)))
 
 
-def test_a_picture_that_cannot_be_drawn_is_noted(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module.plots, "curves", full)
+def test_a_picture_that_cannot_be_drawn_is_noted(tmp_path: Path, data: Data) -> None:
+    """There is room for the checkpoints, and none for the picture."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     events: list[Event] = []
-    train(tmp_path, data, say=events.append)
-    assert events[-2]["text"] == f"{tmp_path}/curves.png was not drawn (No space left on device)"
+    try:
+        run = train(tmp_path, data, say=events.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert events[-2]["text"] == f"{tmp_path}/curves.png cannot be written (File too large); all else is saved"
+    assert not list(tmp_path.glob(".*"))
+    assert len(run.epochs()) == 2
 
 
 def test_another_networks_checkpoint_is_not_resumed(tmp_path: Path, data: Data) -> None:

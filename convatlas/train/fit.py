@@ -287,5 +287,5 @@ def draw(run: Run, say: Say) -> None:
     try:
         plots.curves(run.epochs(), run.folder / "curves.png")
         write_csv(run.folder / "log.csv", run.epochs())
-    except OSError as error:
-        say(note(f"{run.folder / 'curves.png'} was not drawn ({error.strerror or error})"))
+    except UserError as error:
+        say(note(f"{str(error).partition(';')[0]}; all else is saved"))

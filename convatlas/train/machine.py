@@ -37,7 +37,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         **({"gpu": torch.cuda.get_device_name(device)} if cuda else {}),
         "system": platform.system(),
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("convatlas", "torch", "numpy")},
+        | {name: version(name) for name in ("convatlas", "torch", "numpy", "pillow")},
     }
 
 

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from convatlas.data.augment import order
 from convatlas.train import checkpoint
+from convatlas.train.run import open_run
 
 from .faults import Blow, Cell, finish, result, start, wait
 from .test_checkpoint import DAMAGES
@@ -150,6 +152,24 @@ def test_a_damaged_checkpoint_changes_nothing(tmp_path: Path, whole: Whole) -> N
 @pytest.mark.parametrize("cell", SAMPLE, ids=str)
 def test_28_damaged_checkpoints_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, damage: str) -> None:
     damaged_and_resumed(cell, tmp_path / "run", whole, damage, 12)
+
+
+@pytest.mark.parametrize(
+    "cell", [Cell("sgd", 2, 2, True, "each step"), Cell("rmsprop", 2, 0, False, "each step")], ids=str
+)
+def test_a_pixel_that_is_no_number_stops_all_ranks_before_the_update(tmp_path: Path, whole: Whole, cell: Cell) -> None:
+    """On the second of two; the image is named, and without it the run ends as if nothing had been."""
+    out = tmp_path / "run"
+    assert wait(start(cell, out, Blow("pixels", 8, signal.SIGKILL))) == [1, 1]
+    told = open_run(out).log()[-1]
+    assert (told["kind"], told["step"], told["why"]) == ("diverged", 8, "pixels")
+    batch = order(72, seed=0, epoch=1)[32:48]  # the third of the second epoch, of 16 images
+    second = batch.tensor_split(2)[1].tolist()
+    assert set(told["images"]) & set(second)
+    if not cell.mixup:
+        assert told["images"] == second[:1]
+    finish(cell, out)
+    assert result(out) == whole.of(cell)[0]
 
 
 NET = ["chain_n1_m1_k0", "--data", "digits", "--recipe", "digits", "--set", "net.widths=[4]", "--set", "batch=128"]

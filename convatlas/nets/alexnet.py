@@ -3,7 +3,7 @@ https://papers.nips.cc/paper/4824
 
 Read beside Figure 2 and section 3.5. Two towers, one a GPU, that meet in conv3 and in the linear layers: groups = 2.
 The paper prints 224 x 224 images; 227 (or 224 and 2 pixels of padding) is what makes its 55 x 55 maps.
-Departures from the paper: none.
+Departures from the paper: none. Caffe's two rows start as it says, too, where Caffe has biases of 0.1 for those of 1.
 """
 
 from __future__ import annotations

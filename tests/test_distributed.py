@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from convatlas.catalogue import find
 from convatlas.cli import main
 from convatlas.train import checkpoint
 from convatlas.train.distributed import World
@@ -121,3 +122,16 @@ def test_shares_are_the_batch_and_differ_by_one_image(size: int) -> None:
     shares = [World(rank, size).share(batch) for rank in range(size)]
     assert torch.equal(torch.cat(shares), batch)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("name", ["resnet20", "stochastic_depth_resnet110", "fractalnet_20", "densenet_40_12"])
+def test_networks_that_leave_parts_out_say_so(name: str) -> None:
+    """Else the processes wait for gradients that never come."""
+    net = find(name).build(classes=3).train()
+    missing = 0
+    for seed in range(3):
+        torch.manual_seed(seed)
+        net.zero_grad(set_to_none=True)
+        net(torch.randn(2, 3, 32, 32)).sum().backward()
+        missing += sum(p.grad is None for p in net.parameters())
+    assert net.skips == (missing > 0)

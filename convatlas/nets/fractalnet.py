@@ -52,6 +52,8 @@ class FractalNet(ConvNet):
     all. With `imagenet`, ResNet-34's 7x7 convolution and pooling stand in front, and the last block does not pool.
     """
 
+    skips = True
+
     def __init__(
         self,
         columns: int,

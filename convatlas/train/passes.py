@@ -42,7 +42,8 @@ class Passes:
             learner.compile()
         if world.size > 1:
             ids = [device] if device.type == "cuda" else None
-            learner = DistributedDataParallel(learner, device_ids=ids, find_unused_parameters=True)
+            unused = net.skips or (hasattr(net, "forward_aux") and not recipe.aux_weight)
+            learner = DistributedDataParallel(learner, device_ids=ids, find_unused_parameters=unused)
         self.learner, self.strides = learner, engine.strides
 
     def __call__(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -74,17 +75,28 @@ def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
 
     Raises UserError for a preprocessing that is to be fitted and is not (see `Fitted`).
     """
-    pixels = images.to(torch.float32, memory_format=torch.channels_last).div_(preprocess.scale)
     if preprocess.whiten not in FITTED:
-        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (preprocess.mean, preprocess.std))
-        return pixels.sub_(mean).div_(std)
+        n, c, h, w = images.shape
+        factor, shift = factor_and_shift(preprocess, w, images.device)
+        rows = images.permute(0, 2, 3, 1).reshape(-1, w * c).float()  # long rows: several times as fast as by channel
+        return torch.addcmul(shift, rows, factor, out=rows).view(n, h, w, c).permute(0, 3, 1, 2)
     if not isinstance(preprocess, Fitted):
         preprocess = fitted(preprocess, {})  # raises, with what is missing
     tensors = preprocess.on(images.device)
+    pixels = images.to(torch.float32, memory_format=torch.channels_last).div_(preprocess.scale)
     if preprocess.whiten == "pixel":
         return pixels.sub_(tensors["mean"])
     flat = (contrast_normalised(pixels) - tensors["mean"]) @ tensors["zca"]
     return flat.view(images.shape).contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=8)
+def factor_and_shift(preprocess: Preprocess, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What a row of `width` pixels in channels_last memory is multiplied by, and then added, float32 (width * C,)."""
+    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocess.mean, preprocess.std))
+    pair = torch.stack([1 / (preprocess.scale * std), -mean / std])
+    factor, shift = pair.repeat(1, width).to(device, torch.float32)
+    return factor, shift
 
 
 def contrast_normalised(pixels: Tensor) -> Tensor:

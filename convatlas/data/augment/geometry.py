@@ -42,6 +42,11 @@ def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int,
 def flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
     """Mirrored left to right, half of the time."""
     mirrored = draw(indices, 2, seed, epoch, Draw.FLIP).bool()
+    if images.device.type == "cpu":  # each image by itself: many times as fast as choosing pixel by pixel
+        images = images.clone()
+        for i in mirrored.nonzero()[:, 0].tolist():
+            images[i] = images[i].flip(2)
+        return images
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 

@@ -107,7 +107,13 @@ def world() -> Iterator[World]:
     rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine
+            # torchrun keeps its store when it begins again: without a prefix, ranks find the addresses of the dead
+            store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
+            store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+            dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=size)
+        else:
+            dist.init_process_group(backend, timeout=TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise UserError(
             f"rank {rank} does not find the {size - 1} others ({error}); see that torchrun starts all nodes"

@@ -8,6 +8,7 @@ dataloader   what tutorials write: Pillow decodes, crops 8% ... 100% of the area
 files        `fetched` on the same files with the view "area_crop", "flip" and `normalise` on whole batches: what
              `convatlas train` does, in two worker threads; the same product, float32 on the CPU
 jpeg, raw    the same from `convatlas data pack --size 256`, of either format
+1 worker     how the threads scale
 uint8        of each, the batches before `flip` and `normalise`: what is sent to a GPU, which does these
 
 All make crops of the same distribution. They take turns, and ratios are those of rounds. `--enlarge 3` works on a copy
@@ -165,6 +166,7 @@ def main() -> None:
                 streams[name if finish else f"{name} uint8"] = lambda split=its.train, finish=finish: ours(
                     split, preprocess, args.batch, args.workers, finish
                 )
+        streams["files uint8, 1 worker"] = lambda: ours(data.train, preprocess, args.batch, 1, False)
         measured: dict[str, list[float]] = {name: [] for name in streams}
         for turn in range(args.rounds + 1):
             for name, stream in streams.items():

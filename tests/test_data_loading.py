@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from io import BytesIO
@@ -110,7 +113,7 @@ def test_an_error_surfaces_and_names_the_file(workers: int) -> None:
 def test_a_worker_that_hangs_is_named() -> None:
     split = Slow(60, 30)
     loaded = fetched(split, torch.arange(60).split(20), INPUT, workers=2, timeout_s=0.3)
-    with pytest.raises(Stuck, match="image 7 of the test has not been read after 0 s; see whether its disk"):
+    with pytest.raises(Stuck, match="image 7 of the test has not been read after 0.3 s; see whether its disk"):
         list(loaded)
     split.gate.set()
 
@@ -146,6 +149,44 @@ def test_the_usual_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert usual_workers(split) == 2
     with pytest.raises(UserError, match="workers=-1 is below 0; give 0 or more"):
         list(fetched(split, batches(), INPUT, workers=-1))
+
+
+def test_ctrl_c_stops_and_saves_with_workers_at_work(folder: Path, tmp_path: Path) -> None:
+    options = [
+        "--recipe",
+        "digits",
+        "--set",
+        "net.widths=[2]",
+        "--input",
+        "3x16x16",
+        "--workers",
+        "2",
+        "--epochs",
+        "5000",
+    ]
+    command = ["train", "chain_n1_m1_k0", "--data", str(folder), *options, "--out", str(tmp_path / "run")]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "convatlas", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout
+    for text in child.stdout:
+        if text.startswith("epoch 2/5000"):
+            child.send_signal(signal.SIGINT)
+            break
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "stopped by SIGINT" in err
+    assert err.count("\n") == 2
+
+
+def test_a_thread_that_hangs_does_not_keep_the_program_from_ending() -> None:
+    program = (
+        "import threading, torch; from convatlas.data.loading import in_order, Stuck\n"
+        "try: list(in_order(lambda i: threading.Event().wait(), [[(1,)]], 1, 0.1))\n"
+        "except Stuck as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("an image has not been read after 0.1 s")
 
 
 class Counts(ConvNet):

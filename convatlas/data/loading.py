@@ -137,6 +137,6 @@ def result(job: Job, timeout_s: float) -> Any:
         if job.done():  # it is the worker's own
             raise
         raise Stuck(
-            f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:.0f} s; "
+            f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:g} s; "
             "see whether its disk or network answers, and go on with --resume"
         ) from error

@@ -113,7 +113,7 @@ def test_an_error_surfaces_and_names_the_file(workers: int) -> None:
 def test_a_worker_that_hangs_is_named() -> None:
     split = Slow(60, 30)
     loaded = fetched(split, torch.arange(60).split(20), INPUT, workers=2, timeout_s=0.3)
-    with pytest.raises(Stuck, match="image 7 of the test has not been read after 0.3 s; see whether its disk"):
+    with pytest.raises(Stuck, match=r"image 7 of the test has not been read after 0\.3 s; see whether its disk"):
         list(loaded)
     split.gate.set()
 

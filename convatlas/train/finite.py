@@ -56,8 +56,8 @@ def blamed(split: Split, ranks: World, indices: Tensor, x: Tensor, logits: Tenso
     everyone = ranks.collect((WHY.index(why), indices[bad].tolist()))
     first = min(at for at, _ in everyone)
     why, which = WHY[first], [i for at, those in everyone if at == first for i in those]
-    files = getattr(split, "files", None)
-    return {"why": why, "images": which} | ({"files": [str(files[i]) for i in which]} if files else {})
+    where = getattr(split, "where", None)  # of sets of files
+    return {"why": why, "images": which} | ({"files": [where(i) for i in which]} if where else {})
 
 
 def told(which: dict[str, Any]) -> str:

@@ -208,7 +208,7 @@ EINSUM = "torch.einsum, rounded to four digits"
 TWO = "a multiply-accumulate is two operations"
 
 TOOLS: dict[str, Tool] = {
-    # torch.utils.flop_counter
+    # torch.utils.flop_counter; as on a GPU or on the meta device: of a CPU it does not know the kernel of attention
     "torch": Tool("FLOPs", [Rule("operator", "convolution mm addmm bmm baddbmm", twice_macs, TWO, macs=True)]),
     "torchinfo": Tool(
         "mult-adds",

@@ -18,12 +18,13 @@ from .graph import depth, training_nodes
 from .operators import INERT, POINTWISE, names_of
 from .receptive import Field, node_fields, of_image
 from .rows import Account, Row
-from .trace import Trace, trace
+from .trace import Trace, trace, uncollected
 
 NO_VALUES = names_of(INERT)
 IN_PLACE = names_of(POINTWISE) | NO_VALUES
 
 
+@uncollected()
 def count(
     network: nn.Module | Variant | str, input: Any, batch: int, training: bool, strict: bool, **options: Any
 ) -> Account:
@@ -100,11 +101,14 @@ def rows_of(traced: Trace) -> list[Row]:
     rows: list[Row] = []
     counted: set[str] = set()  # parameters that a row has already
     repeats: Counter[str] = Counter()
+    blocks = [*blocks_of(traced), {}]  # the last, -1, is around the network
     costs, fields = training_nodes(traced), {-1: of_image(traced), **dict(enumerate(node_fields(traced)))}
 
     def first_reads(nodes: Sequence[int]) -> dict[str, Any]:
         """Weights and biases that these nodes are the first to read."""
         fresh = {p for n in nodes for p in traced.nodes[n].parameters} - counted
+        if not fresh:
+            return {}
         counted.update(fresh)
         biases = sum(traced.parameters[p] for p in fresh if p.endswith("bias"))
         return {"weights": sum(traced.parameters[p] for p in fresh) - biases, "biases": biases}
@@ -127,7 +131,7 @@ def rows_of(traced: Trace) -> list[Row]:
                     pointwise=node.op in IN_PLACE,
                     backward_macs=costs[index].backward,
                     **field_of(fields[index]),
-                    **block_of(traced, node.call),
+                    **blocks[node.call],
                 )
             )
             continue
@@ -146,7 +150,7 @@ def rows_of(traced: Trace) -> list[Row]:
                 pointwise=all(traced.nodes[n].op in IN_PLACE for n in computed),
                 backward_macs=sum(costs[n].backward for n in nodes),
                 **field_of(fields[traced.makers[index]] if index in traced.makers else None),
-                **block_of(traced, call.parent),
+                **blocks[call.parent],
             )
         )
     return rows
@@ -170,8 +174,12 @@ def field_of(field: Field | None) -> dict[str, Any]:
     if field is None:
         return {}
     h, w = field.height, field.width
-    sizes = {"receptive_field": (h.size, w.size), "jump": (h.jump, w.jump), "start": (h.start, w.start)}
-    return {**sizes, "exact": field.exact}
+    return {
+        "receptive_field": (h.size, w.size),
+        "jump": (h.jump, w.jump),
+        "start": (h.start, w.start),
+        "exact": field.exact,
+    }
 
 
 def functional_geometry(op: str, args: tuple[Any, ...]) -> dict[str, Any]:
@@ -182,14 +190,13 @@ def functional_geometry(op: str, args: tuple[Any, ...]) -> dict[str, Any]:
     return {"kernel": tuple(weight[2:]), "stride": tuple(stride), "padding": tuple(padding), "groups": groups}
 
 
-def block_of(traced: Trace, call: int) -> dict[str, Any]:
-    """The block around a call: the outermost module below the network that is no mere container."""
-    around = []
-    while call > 0:
-        if not traced.calls[call].container:
-            around.append(traced.calls[call])
-        call = traced.calls[call].parent
-    return {"block": around[-1].path, "block_op": around[-1].kind} if around else {"block": "", "block_op": ""}
+def blocks_of(traced: Trace) -> list[dict[str, Any]]:
+    """The block of each call: the outermost module around it below the network that is no mere container."""
+    blocks: list[dict[str, Any]] = []
+    for index, call in enumerate(traced.calls):
+        block = blocks[call.parent] if call.parent >= 0 else {}
+        blocks.append(block or ({"block": call.path, "block_op": call.kind} if index and not call.container else {}))
+    return blocks
 
 
 def idle(traced: Trace) -> dict[str, int]:

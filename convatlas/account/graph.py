@@ -75,11 +75,13 @@ def training_nodes(trace: Trace) -> list[Training]:
     where nothing before has parameters: in the first layer.
     """
     costs: list[Training] = []
+    nothing = Training()
     trained: list[bool] = []  # of every node: parameters are upstream, so that its gradient is wanted
     for node in trace.nodes:
         wanted = [i >= 0 and trained[i] for i in node.inputs]
         trained.append(bool(node.parameters) or any(wanted))
-        costs.append(Training(node.macs, node.macs * bool(node.parameters), node.macs * sum(wanted)))
+        macs = node.macs
+        costs.append(Training(macs, macs * bool(node.parameters), macs * sum(wanted)) if macs else nothing)
     return costs
 
 

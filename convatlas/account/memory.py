@@ -11,7 +11,6 @@ every batch. A peak is the largest of many such moments.
 
 from __future__ import annotations
 
-import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from ..errors import UserError, unknown
 from ..layers import ConvNet, on_meta
 from .count import meta_inputs
 from .operators import MACS, SHORTCUTS
-from .trace import unchanged, why
+from .trace import unchanged, uncollected, why
 
 aten = torch.ops.aten
 
@@ -345,7 +344,7 @@ class _Run:
         self.inference: list[tuple[str, str, int]] = []
         try:
             with ExitStack() as stack:
-                stack.enter_context(_uncollected())
+                stack.enter_context(uncollected())
                 stack.enter_context(unchanged(net))
                 torch.manual_seed(0)
                 net.eval()
@@ -433,18 +432,6 @@ def _unlogged(name: str) -> Iterator[None]:
         yield
     finally:
         log.disabled = was
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Tensors go with their last reference; those in a reference cycle stay, whenever Python would have collected."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _loss(out: Any, labels: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -122,12 +122,25 @@ def _conv_shape(
 
 def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any) -> Any:
     kept = torch.empty(x.shape[1] if training else 0, dtype=x.dtype, device=x.device)
-    return like(x), kept, like(kept)
+    return like(x), kept, kept
 
 
 def _same_shape(x: Any, *others: Any, **options: Any) -> Tensor | None:
-    alike = all(isinstance(o, float | int) or (o.shape == x.shape and o.dtype == x.dtype) for o in others)
-    return like(x) if alike and not options and x.is_floating_point() else None
+    """Of the first tensor's shape, where the others are numbers, or as large as it or 1 along each axis."""
+    for o in others:
+        if isinstance(o, float | int) or (o.shape == x.shape and o.dtype == x.dtype):
+            continue
+        if o.dtype != x.dtype or o.dim() != x.dim() or not all(m in (1, n) for m, n in zip(o.shape, x.shape)):
+            return None
+    return like(x) if not options and x.is_floating_point() else None
+
+
+def _mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False, *, dtype: Any = None) -> Tensor | None:
+    if not dims or dtype is not None or not x.is_floating_point() or not x.is_contiguous():
+        return None
+    over = {dim % x.dim() for dim in dims}
+    shape = [1 if i in over else n for i, n in enumerate(x.shape) if keepdim or i not in over]
+    return torch.empty(shape, dtype=x.dtype, device=x.device)
 
 
 def _cat(tensors: list[Tensor], dim: int = 0) -> Tensor | None:
@@ -151,9 +164,35 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _conv_shape,
     aten.native_batch_norm.default: _batch_norm,
     aten.cat.default: _cat,
+    aten.mean.dim: _mean,
     aten.add.Tensor: _same_shape,
     aten.mul.Tensor: _same_shape,
     aten.relu.default: _same_shape,
+    aten.relu_.default: lambda x: x,
+    aten.silu_.default: lambda x: x,
     aten.silu.default: _same_shape,
     aten.sigmoid.default: _same_shape,
 }
+
+
+class Operator(NamedTuple):
+    """All that is known of an operator."""
+
+    func: Any
+    name: str
+    inert: bool
+    known: bool
+    macs: Callable[..., int] | None
+    shortcut: Callable[..., Any] | None
+
+
+_OPERATORS: dict[int, Operator] = {}
+
+
+def operator(func: Any) -> Operator:
+    found = _OPERATORS.get(id(func))  # an operator's own hash takes as long as all that is looked up here
+    if found is None:
+        op = func.overloadpacket
+        found = Operator(func, op.__name__, op in INERT, op in KNOWN, MACS.get(op), SHORTCUTS.get(func))
+        _OPERATORS[id(func)] = found
+    return found

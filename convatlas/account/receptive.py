@@ -7,9 +7,8 @@ as do branches that meet: holes (strides longer than kernels) and unequal branch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import UserError
 from .graph import gates
@@ -17,8 +16,7 @@ from .operators import INERT, POINTWISE, names_of
 from .trace import Node, Trace
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(NamedTuple):
     """One axis of a field. Bit i of `mask`: the first position sees pixel `start` + i; the next, `jump` pixels on."""
 
     mask: int = 1
@@ -55,11 +53,11 @@ class Axis:
     def upto(self, positions: int) -> Axis:
         """The same with no more than so many positions."""
         last = self.start + (positions - 1) * self.jump + self.size
-        return self if last >= self.end else replace(self, end=last)
+        return self if last >= self.end else self._replace(end=last)
 
     def whole(self, positions: int) -> Axis:
         """What all positions together see."""
-        return replace(self.window(positions), jump=0)
+        return self.window(positions)._replace(jump=0)
 
     def join(self, other: Axis) -> Axis:
         if self == other:
@@ -69,8 +67,7 @@ class Axis:
         return Axis(mask, max(self.jump, other.jump), start, max(self.end, other.end))
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """The field of one position of a map. What a gate (SE) sees of the whole image is left out, and noted."""
 
     height: Axis
@@ -85,23 +82,29 @@ class Field:
 
     def window(self, kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Field:
         tall, wide = zip(*map(_pair, (kernel, stride, padding, dilation)), strict=True)
-        return Field(self.height.window(*tall), self.width.window(*wide), self.gated, self.bounded)
+        height = self.height.window(*tall)
+        width = height if self.square and wide == tall else self.width.window(*wide)
+        return Field(height, width, self.gated, self.bounded)
 
     def upto(self, shape: Sequence[int]) -> Field:
-        return Field(self.height.upto(shape[-2]), self.width.upto(shape[-1]), self.gated, self.bounded)
+        height = self.height.upto(shape[-2])
+        width = height if self.square and shape[-1] == shape[-2] else self.width.upto(shape[-1])
+        return Field(height, width, self.gated, self.bounded)
 
     def whole(self, shape: Sequence[int]) -> Field:
         h, w = shape[-2:] if len(shape) > 3 else (1, 1)
-        return replace(self, height=self.height.whole(h), width=self.width.whole(w))
+        return self._replace(height=self.height.whole(h), width=self.width.whole(w))
 
     def join(self, other: Field) -> Field:
         unequal = (self.height.jump, self.width.jump) != (other.height.jump, other.width.jump)
-        return Field(
-            self.height.join(other.height),
-            self.width.join(other.width),
-            self.gated or other.gated,
-            self.bounded or other.bounded or unequal,
-        )
+        height = self.height.join(other.height)
+        width = height if self.square and other.square else self.width.join(other.width)
+        return Field(height, width, self.gated or other.gated, self.bounded or other.bounded or unequal)
+
+    @property
+    def square(self) -> bool:
+        """Both axes are known to be alike, as they mostly are: then one is worked out for both."""
+        return self.height is self.width
 
 
 def receptive_fields(trace: Trace) -> dict[str, Field]:
@@ -138,6 +141,9 @@ def node_fields(trace: Trace) -> list[Field | None]:
     scaled = gates(trace)
     fields: list[Field | None] = []
     for index, node in enumerate(trace.nodes):
+        if len(node.inputs) == 1 and node.op in OF_ONE:  # most are: their field is that of what they read
+            fields.append(fields[node.inputs[0]] if node.inputs[0] >= 0 else image)
+            continue
         reads = [i for i in node.inputs if (index, i) not in scaled]
         shapes = [trace.nodes[i].shape if i >= 0 else trace.inputs[0] for i in reads]
         seen = [fields[i] if i >= 0 else image for i in reads]
@@ -148,7 +154,7 @@ def node_fields(trace: Trace) -> list[Field | None]:
         field = _rule(node, known)
         if len(node.shape) > 3 and not field.bounded:
             field = field.upto(node.shape)
-        fields.append(replace(field, gated=True) if len(reads) < len(node.inputs) else field)
+        fields.append(field._replace(gated=True) if len(reads) < len(node.inputs) else field)
     return fields
 
 
@@ -174,7 +180,10 @@ def of_image(trace: Trace) -> Field | None:
     """Each pixel sees itself. None when the inputs are not images, (N, C, H, W), all of one size."""
     sizes = {shape[2:] if len(shape) == 4 else None for shape in trace.inputs}
     size = sizes.pop() if len(sizes) == 1 else None
-    return size and Field(Axis(end=size[0]), Axis(end=size[1]))
+    if size is None:
+        return None
+    height = Axis(end=size[0])
+    return Field(height, height if size[1] == size[0] else Axis(end=size[1]))
 
 
 def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
@@ -215,9 +224,9 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
             if not reduced & {-2, -1} and len(node.shape) > 3:
                 return field
         case "native_group_norm" | "native_layer_norm" if len(shape) > 3:
-            return replace(field, gated=True)  # by the statistics of the whole map
+            return field._replace(gated=True)  # by the statistics of the whole map
         case "native_batch_norm" if len(shape) > 3 and args[5]:
-            return replace(field, gated=True)
+            return field._replace(gated=True)
         case "cat" if len(shape) < 4 or _dim(args, shape) < -2:
             return _joined(known)
         case "_softmax" | "_log_softmax" if len(shape) > 3 and _dim(args, shape) < -2:
@@ -233,10 +242,11 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
     joined = _joined(known)
     if all(len(s) < 3 or max(s[2:]) == 1 for _, s in known):
         return joined  # of single values for the whole of the image
-    return replace(joined.whole(shape), bounded=True)
+    return joined.whole(shape)._replace(bounded=True)
 
 
 PLACE_BY_PLACE = names_of(POINTWISE)
+OF_ONE = PLACE_BY_PLACE - {"native_batch_norm"}  # which may be by the statistics of the map
 VIEWS = names_of(INERT)
 
 

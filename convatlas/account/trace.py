@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +24,12 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
 from ..layers import ConvNet, ConvSame, shape_after
-from .operators import INERT, KNOWN, MACS, SHORTCUTS, like
+from .operators import like, operator
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One operator call."""
 
     op: str  # the operator's name, such as "convolution", "relu_"
@@ -42,8 +42,7 @@ class Node:
     macs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of a module."""
 
     path: str
@@ -114,13 +113,28 @@ def why(error: Exception) -> str:
 
 
 @contextmanager
+def uncollected() -> Iterator[None]:
+    """Tensors go with their last reference; those in a reference cycle stay, whenever Python would have collected.
+
+    (And that would be often: a pass makes tens of thousands of small objects.)
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@contextmanager
 def unchanged(net: nn.Module) -> Iterator[None]:
     """Afterwards each module has the attributes that it had (its tensors and mode, what it keeps for later), and what
     draws random numbers goes on as if nothing had been drawn."""
     before = []
     for m in net.modules():
-        own = dict(vars(m))
-        kept = (v for k, v in own.items() if type(v) in (list, dict, OrderedDict) and k not in TORCHS_OWN)
+        own = vars(m).copy()
+        kept = [own[k] for k in own.keys() - TORCHS_OWN if type(own[k]) in (list, dict, OrderedDict)]
         before.append((vars(m), own, [(v, v.copy()) for v in kept]))
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
@@ -133,8 +147,9 @@ def unchanged(net: nn.Module) -> Iterator[None]:
             now.clear()
             now.update(own)
             for value, held in held_by:
-                value.clear()
-                value.extend(held) if isinstance(value, list) else value.update(held)
+                if value or held:
+                    value.clear()
+                    value.extend(held) if isinstance(value, list) else value.update(held)
 
 
 TORCHS_OWN = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
@@ -142,6 +157,7 @@ TORCHS_OWN = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_module
 
 def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dict[str, int]]:
     """Puts meta tensors in place of those of a network's modules, by their paths; the same one for a shared tensor.
+    A parameter that is on the meta device stands for itself: a pass does not write to it.
 
     Returns the parameters' names by the stand-in's id, and their values by name. Raises UserError for parameters that
     have no shape yet.
@@ -160,7 +176,7 @@ def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dic
                         raise UserError(
                             f"{type(m).__name__} has parameters without a shape yet; run it once, then count it"
                         )
-                    made[id(t)] = like(t, "meta")
+                    made[id(t)] = t if trained and t.is_meta else like(t, "meta")
                     if trained:
                         full = f"{path}.{name}" if path else name
                         names[id(made[id(t)])], sizes[full] = full, t.numel()
@@ -209,36 +225,38 @@ class _Tracer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        shortcut = SHORTCUTS.get(func)
-        out = shortcut(*args, **kwargs) if shortcut else None
+        op = operator(func)
+        out = op.shortcut(*args, **kwargs) if op.shortcut else None
         if out is None:
             out = func(*args, **kwargs)
         self.kept.append(out)
-        op = func.overloadpacket
         tensors = _tensors((*args, *kwargs.values()))
-        parameters = tuple(name for t in tensors for name in self.parameters.get(id(t), ()))
-        inputs = tuple(self.made[id(t)] for t in tensors if id(t) in self.made)
+        if not tensors and op.inert:  # a constant
+            return out
+        parameters = tuple([name for t in tensors if id(t) in self.parameters for name in self.parameters[id(t)]])
+        inputs = tuple([self.made[id(t)] for t in tensors if id(t) in self.made])
         made = [out] if isinstance(out, Tensor) else _tensors(out) if isinstance(out, tuple | list) else []
-        if op in INERT and parameters and not inputs:  # a view of a parameter is that parameter
+        if op.inert and parameters and not inputs:  # a view of a parameter is that parameter
             self.parameters.update((id(t), parameters) for t in made)
             return out
         if not made:
             return out
-        self.made.update((id(t), len(self.nodes)) for t in made)
-        if op not in KNOWN:
+        for t in made:
+            self.made[id(t)] = len(self.nodes)
+        if not op.known:
             place = self.calls[self.running[-1]]
-            self.uncounted[f"{place.path or place.kind}: {op}"] = None
+            self.uncounted[f"{place.path or place.kind}: {func.overloadpacket}"] = None
         self.events.append(("node", len(self.nodes)))
         self.nodes.append(
             Node(
-                op=op.__name__,
+                op=op.name,
                 call=self.running[-1],
                 inputs=inputs,
                 parameters=parameters,
-                args=tuple(tuple(a.shape) if isinstance(a, Tensor) else a for a in args),
+                args=tuple([tuple(a.shape) if isinstance(a, Tensor) else a for a in args]),
                 shape=tuple(made[0].shape),
                 itemsize=made[0].element_size(),
-                macs=MACS[op](out, *args, **kwargs) if op in MACS else 0,
+                macs=op.macs(out, *args, **kwargs) if op.macs else 0,
             )
         )
         return out

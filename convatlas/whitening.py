@@ -18,7 +18,8 @@ FIT_IMAGES = 10_000  # that fitting looks at, evenly spaced, where the set is no
 ZCA_VALUES = 4096  # of an image, at most: the matrix has their square
 GCN_SCALE = 55.0  # of pylearn2's make_cifar10_gcn_whitened.py, which maxout, NiN and Wide ResNet used
 ZCA_BIAS = 0.1  # added to the variances: pylearn2's ZCA(filter_bias=0.1)
-CHUNK = 500
+CHUNK = 500  # images that are measured at a time
+IN_CACHE = 1 << 18  # values that a processor normalises at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +79,12 @@ def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
     if preprocess.whiten not in FITTED:
         n, c, h, w = images.shape
         factor, shift = factor_and_shift(preprocess, w, images.device)
-        rows = images.permute(0, 2, 3, 1).reshape(-1, w * c).float()  # long rows: several times as fast as by channel
-        return torch.addcmul(shift, rows, factor, out=rows).view(n, h, w, c).permute(0, 3, 1, 2)
+        rows = images.permute(0, 2, 3, 1).reshape(-1, w * c)  # long rows: several times as fast as by channel
+        out = torch.empty(rows.shape, device=images.device)
+        some = max(1, IN_CACHE // (w * c)) if images.device.type == "cpu" else max(1, n * h)
+        for levels, values in zip(rows.split(some), out.split(some)):
+            torch.addcmul(shift, values.copy_(levels), factor, out=values)
+        return out.view(n, h, w, c).permute(0, 3, 1, 2)
     if not isinstance(preprocess, Fitted):
         preprocess = fitted(preprocess, {})  # raises, with what is missing
     tensors = preprocess.on(images.device)

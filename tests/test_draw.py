@@ -187,3 +187,8 @@ def test_compact() -> None:
     assert {n: compact(n) for n in numbers} == numbers
     assert [compact(n) for n in (9_996_000, 999_400_000, 15_470_264_320)] == ["10.0M", "999M", "15.5G"]
     assert compact(1_234_567_890_123) == "1,235G"
+
+
+def test_only_svg_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["draw", "resnet18", "-o", "net.bmp"]) == 2
+    assert "net.bmp is no SVG file, which is what is drawn; end its name in .svg" in capsys.readouterr().err

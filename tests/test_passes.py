@@ -16,7 +16,7 @@ from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.recipe import Recipe
 from convatlas.train.distributed import World
-from convatlas.train.engine import Engine
+from convatlas.train.engine import Engine, decide
 from convatlas.train.fit import fit
 from convatlas.train.passes import Passes
 from convatlas.train.progress import Event, quiet
@@ -139,9 +139,12 @@ def test_segments_end_where_the_whole_ends(tmp_path: Path) -> None:
         assert torch.equal(parted[name], tensor), name
 
 
-def test_segments_leave_auxiliary_classifiers_out() -> None:
-    with pytest.raises(UserError, match="googlenet has auxiliary classifiers, which segments leave out"):
-        Passes(find("googlenet").build(), replace(RECIPE, aux_weight=0.3), Engine(segments=2), CPU, World(), quiet)
+def test_segments_that_cannot_be_leave_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="googlenet has auxiliary classifiers, which segments leave out; --set aux_"):
+        decide(Engine(segments=2), find("googlenet").build(), replace(RECIPE, aux_weight=0.3), CPU, World())
+    with pytest.raises(UserError, match="passes 4 modules one after the other, which makes no 99 segments"):
+        fit(NET, digits(), RECIPE, out=tmp_path / "run", device="cpu", engine=Engine(segments=99))
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_resumed_run_keeps_its_engine(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..account.rows import LEVELS
+from ..errors import UserError
 from ..tables import entry
 from .output import parse_input, write_file
 
@@ -22,6 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     name = entry(args.name)["name"]
+    if args.out and args.out.suffix.lower() != ".svg":
+        raise UserError(f"{args.out} is no SVG file, which is what is drawn; end its name in .svg")
     from ..account import account
     from ..report import svg
 

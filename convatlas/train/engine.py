@@ -15,6 +15,7 @@ from ..errors import UserError, unknown
 from ..layers import ConvNet
 from ..recipe import Recipe
 from .distributed import World
+from .segments import cut
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
@@ -92,6 +93,10 @@ def decide(engine: Engine, net: ConvNet, recipe: Recipe, device: torch.device, w
     has_bfloat16 = computes_bfloat16(device)
     if engine.precision == "bfloat16" and not has_bfloat16:
         raise UserError(f"this {device.type} does not compute with bfloat16; give --precision float32")
+    if engine.segments:
+        if recipe.aux_weight and hasattr(net, "forward_aux"):
+            raise UserError(f"{net.variant} has auxiliary classifiers, which segments leave out; --set aux_weight=0")
+        cut(net, engine.segments, net.variant)  # refuses what cannot be cut
     if engine.precision == "auto":
         worth = device.type == "cuda" or account(net).totals.macs >= WORTH_CASTING
         engine = replace(engine, precision="bfloat16" if has_bfloat16 and worth else "float32")

@@ -30,10 +30,6 @@ class Passes:
     def __init__(self, net: ConvNet, recipe: Recipe, engine: Engine, device: torch.device, world: World, say: Say):
         self.size, self.world, self.say = engine.micro_batch, world, say
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=engine.precision == "bfloat16")
-        if engine.segments and recipe.aux_weight and hasattr(net, "forward_aux"):
-            raise UserError(
-                f"{net.variant} has auxiliary classifiers, which segments leave out; give aux_weight=0 or none"
-            )
         if engine.sync_bn:
             nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place
         run = recomputed(cut(net, engine.segments, net.variant)) if engine.segments else net

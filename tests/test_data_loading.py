@@ -9,6 +9,7 @@ import threading
 import time
 from io import BytesIO
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from convatlas.data import load_data, loading
 from convatlas.data.augment import view_of
 from convatlas.data.encoded import EncodedSplit
 from convatlas.data.image import Content
-from convatlas.data.loading import PART, Stuck, fetched, usual_workers
+from convatlas.data.loading import PART, Stuck, Workers, fetched, usual_workers
 from convatlas.errors import UserError
 from convatlas.evaluate import evaluate_split
 from convatlas.layers import ConvNet
@@ -224,3 +225,19 @@ def test_training_from_files_is_the_same_with_any_workers_and_resumes(folder: Pa
         assert all(torch.equal(other[name], weights[0][name]) for name in other)
     usual = train("usual")
     assert usual.record["engine"]["workers"] == usual_workers(data.train)
+
+
+def test_closing_does_not_wait_for_a_job_that_a_worker_took_first() -> None:
+    class Racing(SimpleQueue):  # type: ignore[type-arg]
+        """Holds nothing any more, though it did when it was asked."""
+
+        def empty(self) -> bool:
+            return False
+
+    workers = Workers(1)
+    took, workers.jobs = workers.jobs, Racing()
+    closing = threading.Thread(target=workers.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    took.put(None)

@@ -12,7 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import torch
@@ -123,8 +124,8 @@ class Workers:
 
     def close(self) -> None:
         """Jobs that nobody has begun are dropped; the threads end after the one that they are at."""
-        while not self.jobs.empty():
-            if (job := self.jobs.get()) is not None:
+        with suppress(Empty):
+            while (job := self.jobs.get_nowait()) is not None:  # a worker may take the last one meanwhile
                 job.cancel()
         for _ in range(self.count):
             self.jobs.put(None)

@@ -76,8 +76,9 @@ def trace(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], traini
         raise UserError(f"{type(net).__name__} is compiled, and cannot be looked into; count what it was made of")
     try:
         with unchanged(net), torch.no_grad():
-            net.train(training)
             modules = {m: path for path, m in net.named_modules()}
+            if any(m.training is not training for m in modules):
+                net.train(training)
             names, parameters = put_stand_ins(modules)
             tracer = _Tracer(modules, names)
             tracer.note_inputs((*args, *kwargs.values()))
@@ -172,7 +173,7 @@ def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dic
                 if t is None:
                     continue
                 if id(t) not in made:
-                    if is_lazy(t):
+                    if type(t) not in (Tensor, nn.Parameter) and is_lazy(t):
                         raise UserError(
                             f"{type(m).__name__} has parameters without a shape yet; run it once, then count it"
                         )

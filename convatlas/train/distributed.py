@@ -5,7 +5,9 @@ The gradients go through torch's DistributedDataParallel; everything here is a f
 
 from __future__ import annotations
 
+import gc
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,5 +122,11 @@ def world() -> Iterator[World]:
         ) from error
     try:
         yield World(rank, size, local, int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0)
+    except BaseException as error:
+        # DistributedDataParallel must go before the group does: the last to hold it waits, with Python's lock, for
+        # threads that may want that lock. What stopped training still holds the frames that hold the network.
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        raise
     finally:
         dist.destroy_process_group()

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -85,13 +85,14 @@ class Blow:
     twice: bool = False
 
 
-def train(cell: Cell, out: Path, rank: int, port: int, resume: bool, blow: Blow | None, told: Path | None) -> None:
+def train(
+    cell: Cell, out: Path, rank: int, port: int, resume: bool, failures: int, blow: Blow | None, told: Path | None
+) -> None:
     """In a process of its own: trains, or goes on; its exit status is the command line's."""
     torch.set_num_threads(1)
     if cell.ranks > 1:
-        os.environ.update(
-            TORCHELASTIC_RUN_ID="test", TORCHELASTIC_RESTART_COUNT="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-        )
+        os.environ.update(TORCHELASTIC_RUN_ID="test", TORCHELASTIC_RESTART_COUNT=str(failures))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(cell.ranks))
     say = struck(blow, told) if blow and rank == 0 else lambda event: None
     if blow and blow.where == "pixels" and rank == cell.ranks - 1:
@@ -163,16 +164,18 @@ def poison(n: int) -> None:
     module.normalise = spoilt
 
 
-def start(cell: Cell, out: Path, blow: Blow | None = None, told: Path | None = None) -> list[ForkServerProcess]:
-    """The training's processes, begun."""
+def start(
+    cell: Cell, out: Path, blow: Blow | None = None, told: Path | None = None, failures: Sequence[int] = ()
+) -> list[ForkServerProcess]:
+    """The training's processes, begun; with the number of `failures` that torchrun tells each of, no --resume."""
     with socket.socket() as it:
         it.bind(("127.0.0.1", 0))
         port = it.getsockname()[1]
     out.parent.mkdir(parents=True, exist_ok=True)
-    resume = (out / "run.json").exists()
+    resume = not failures and (out / "run.json").exists()
     processes = [
-        CONTEXT.Process(target=train, args=(cell, out, rank, port, resume, blow, told), daemon=True)
-        for rank in range(cell.ranks)
+        CONTEXT.Process(target=train, args=(cell, out, rank, port, resume, count, blow, told), daemon=True)
+        for rank, count in enumerate(failures or [0] * cell.ranks)
     ]
     for process in processes:
         process.start()

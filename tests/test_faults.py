@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,21 @@ def test_a_pixel_that_is_no_number_stops_all_ranks_before_the_update(tmp_path: P
     if not cell.mixup:
         assert told["images"] == second[:1]
     finish(cell, out)
+    assert result(out) == whole.of(cell)[0]
+
+
+@pytest.mark.parametrize("failures", [(0, 1), (1, 0)], ids=["of the second machine", "of the first machine"])
+def test_machines_that_count_their_own_failures_go_on_alike(
+    tmp_path: Path, whole: Whole, failures: tuple[int, int]
+) -> None:
+    """Each tells its process of its own alone: what a failure left is gone on with, or begun when there is nothing."""
+    cell, out = SAMPLE[2], tmp_path / "run"
+    assert wait(start(cell, out, failures=failures)) == [0, 0]
+    assert result(out) == whole.of(cell)[0]
+    shutil.rmtree(out)
+    assert wait(start(cell, out, Blow("save", 6, signal.SIGKILL))) == [-9, 3]
+    assert checkpoint.load(out / checkpoint.LAST)[1]["state"]["step"] > 0
+    assert wait(start(cell, out, failures=failures)) == [0, 0]
     assert result(out) == whole.of(cell)[0]
 
 

@@ -31,7 +31,7 @@ class World:
     rank: int = 0
     size: int = 1
     local: int = 0  # this process's number on its own machine, and so its GPU's
-    restarted: bool = False  # torchrun began anew, after one of the processes had failed
+    failures: int = 0  # of processes of this machine: torchrun began anew after each; other machines count their own
 
     @property
     def leads(self) -> bool:
@@ -54,6 +54,14 @@ class World:
             return int(value)
         values = torch.tensor(value)
         dist.all_reduce(values, dist.ReduceOp.MAX)
+        return int(values)
+
+    def first(self, value: int) -> int:
+        """What the first rank has."""
+        if self.size == 1:
+            return int(value)
+        values = torch.tensor(value)
+        dist.broadcast(values, 0)
         return int(values)
 
     def gather(self, values: Tensor) -> list[Tensor]:
@@ -121,7 +129,7 @@ def world() -> Iterator[World]:
             f"rank {rank} does not find the {size - 1} others ({error}); see that torchrun starts all nodes"
         ) from error
     try:
-        yield World(rank, size, local, int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0)
+        yield World(rank, size, local, int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
     except BaseException as error:
         # DistributedDataParallel must go before the group does: the last to hold it waits, with Python's lock, for
         # threads that may want that lock. What stopped training still holds the frames that hold the network.

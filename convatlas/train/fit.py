@@ -91,7 +91,8 @@ def fit(
         place = ranks.own(choose_device(device))
         steps = steps_in_epoch(len(data.train), recipe.batch, ranks.size)
         record = describe(network, data, recipe, input, seed, place, ranks.size)
-        resume = resume or (ranks.restarted and (Path(out) / "run.json").exists())
+        restarted = ranks.most(ranks.failures) > 0  # torchrun began anew, after a failure of any process
+        resume = bool(ranks.first(resume or (restarted and (Path(out) / "run.json").exists())))
 
         if init and resume:
             raise UserError("a run that goes on has its weights; leave out --init, which is for a new one, or --resume")

@@ -19,10 +19,10 @@ from .data.folder import HELD_OUT, classes_of
 from .data.folder import find as is_images
 from .errors import UserError
 from .layers import on_meta
+from .lock import holder
 from .train import checkpoint
 from .train.average import averaged
 from .train.finite import first_not_finite
-from .train.lock import holder
 from .train.run import Run, build, open_run
 from .weights import read_weights
 from .weights.files import PICKLES

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,17 @@ def start(
 
 
 def wait(processes: list[ForkServerProcess], seconds: float = 60.0) -> list[int | None]:
-    """Their exit statuses, as multiprocessing tells them: -9 is killed."""
+    """Their exit statuses, as multiprocessing tells them: -9 is killed.
+
+    When one is killed, the others get a SIGTERM, as from torchrun, which looks every 0.1 s: one that waits for its
+    partner to come would do so for minutes.
+    """
+    ended = connection.wait([process.sentinel for process in processes], seconds)
+    if len(ended) < len(processes):
+        time.sleep(0.1)
+        if any(process.exitcode == -signal.SIGKILL for process in processes):
+            for process in processes:
+                process.terminate()
     for process in processes:
         process.join(seconds)
         if process.exitcode is None:

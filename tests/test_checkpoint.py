@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from convatlas.errors import UserError
+from convatlas.files import Unwritable, clean, replacing
 from convatlas.train import checkpoint
 from convatlas.train.log import Log, read_log
 
@@ -108,7 +109,7 @@ def test_a_kill_while_writing_leaves_the_old_file(saved: Path) -> None:
     child = os.fork()
     if child == 0:
         try:
-            with checkpoint.replacing(saved) as new:
+            with replacing(saved) as new:
                 new.write_bytes(old[:100])
                 os._exit(9)
         finally:
@@ -342,7 +343,7 @@ def test_a_kill_between_any_two_steps_of_a_save_leaves_a_whole_one(tmp_path: Pat
         assert newest[1] in (value, value + 1)
         value = newest[1]
     assert n > 5
-    checkpoint.clean(tmp_path)
+    clean(tmp_path)
     generation(tmp_path, 99)
     assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
     assert checkpoint.load(tmp_path / "previous.safetensors")[1]["value"] == value
@@ -364,7 +365,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
 ) -> None:
     old = saved.read_bytes()
     small_files(1000)
-    with pytest.raises(checkpoint.Unwritable, match=r"last.safetensors cannot be written \(File too large\); what "):
+    with pytest.raises(Unwritable, match=r"last.safetensors cannot be written \(File too large\); what "):
         checkpoint.save(saved, {"a": torch.ones(1000)}, {})
     assert saved.read_bytes() == old
     assert list(saved.parent.iterdir()) == [saved]
@@ -376,7 +377,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
     for call in ("fsync", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(os, call, full)
-            with pytest.raises(checkpoint.Unwritable, match=r"cannot be written \(No space left on device\)"):
+            with pytest.raises(Unwritable, match=r"cannot be written \(No space left on device\)"):
                 checkpoint.save(saved, TENSORS, {}, saved.with_name("previous.safetensors"))
         assert saved.read_bytes() == old
         checkpoint.load(saved)
@@ -386,7 +387,7 @@ def test_a_log_that_cannot_be_written(tmp_path: Path, small_files: Callable[[int
     log = Log(tmp_path / "log.jsonl", 0, 0)
     log.write("step", step=1, epoch=1)
     small_files(50)
-    with pytest.raises(checkpoint.Unwritable, match=r"log.jsonl cannot be written \(File too large\)"):
+    with pytest.raises(Unwritable, match=r"log.jsonl cannot be written \(File too large\)"):
         log.write("step", step=2, epoch=1)
     assert read_log(log.path) == [{"kind": "step", "step": 1, "epoch": 1}]
 

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from convatlas.cli import main
 from convatlas.doctor import NOTE, WRONG, Diagnosis, examine
 from convatlas.errors import UserError
+from convatlas.lock import locked
 from convatlas.train import checkpoint
-from convatlas.train.lock import locked
 
 from .test_checkpoint import DAMAGES
 from .test_lock import holding
@@ -177,7 +177,7 @@ def test_a_training_that_goes_on_is_noted_and_not_disturbed(folder: Path) -> Non
     with locked(folder):
         assert "is training in it" in "".join(told(examine(folder), NOTE))
         again = subprocess.run(
-            [sys.executable, "-c", "import sys; from pathlib import Path; from convatlas.train.lock import locked\n"
+            [sys.executable, "-c", "import sys; from pathlib import Path; from convatlas.lock import locked\n"
              f"with locked(Path({str(folder)!r})): pass"], capture_output=True, text=True,
         )  # fmt: skip
         assert "is training in" in again.stderr  # looking did not give it up

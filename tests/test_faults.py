@@ -73,7 +73,7 @@ def kill_once(cell: Cell, out: Path, seconds: float, rng: random.Random) -> str:
         where = rng.choice([*PLACES])
         blow = Blow(where, rng.randint(1, PLACES[where]), signal.SIGKILL)
         statuses, when = wait(start(cell, out, blow)), str(blow)
-    assert set(statuses) <= {0, -9, 3}, (when, statuses)  # 3: its partner had been killed
+    assert set(statuses) <= {0, -9, 3, -15}, (when, statuses)  # 3, -15: its partner had been killed
     return when
 
 
@@ -190,7 +190,7 @@ def test_machines_that_count_their_own_failures_go_on_alike(
     assert wait(start(cell, out, failures=failures)) == [0, 0]
     assert result(out) == whole.of(cell)[0]
     shutil.rmtree(out)
-    assert wait(start(cell, out, Blow("save", 6, signal.SIGKILL))) == [-9, 3]
+    assert wait(start(cell, out, Blow("save", 6, signal.SIGKILL)))[0] == -9
     assert checkpoint.load(out / checkpoint.LAST)[1]["state"]["step"] > 0
     assert wait(start(cell, out, failures=failures)) == [0, 0]
     assert result(out) == whole.of(cell)[0]

@@ -24,12 +24,12 @@ from convatlas.data.augment import augment, order
 from convatlas.data.folder import FolderSplit
 from convatlas.dataset import Data, MemorySplit, memory_data
 from convatlas.errors import UserError
+from convatlas.files import Unwritable
 from convatlas.layers import on_meta
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import Recipe
 from convatlas.train import checkpoint, passes
 from convatlas.train import fit as module
-from convatlas.train.checkpoint import Unwritable
 from convatlas.train.distributed import World
 from convatlas.train.engine import Engine
 from convatlas.train.finite import blamed, first_not_finite, told

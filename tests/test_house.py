@@ -9,7 +9,7 @@ from convatlas.catalogue import variants
 
 ROOT = Path(__file__).parent.parent / "convatlas"
 FLOORS = {
-    0: "errors catalogue recipe preprocess arithmetic",
+    0: "errors files lock catalogue recipe preprocess arithmetic",
     1: "layers nets recipes dataset whitening data account tables archive",
     2: "train evaluate predict plots report demo weights doctor",
     3: "cli __main__",

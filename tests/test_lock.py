@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from convatlas.errors import UserError
-from convatlas.train.lock import locked
+from convatlas.lock import locked
 
 HOLD = """
 import os, sys
 from pathlib import Path
-from convatlas.train.lock import locked
+from convatlas.lock import locked
 with locked(Path(sys.argv[1])):
     if len(sys.argv) > 2 and not os.fork():
         sys.stdin.read()

@@ -82,7 +82,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..catalogue import find
-    from ..train.checkpoint import Unwritable
+    from ..files import Unwritable
     from ..train.fit import Diverged, Stopped, fit
     from ..train.progress import progress, quiet
     from ..train.run import open_run

@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -27,6 +28,9 @@ from torch import Tensor
 
 from ..dataset import Data, Split, Windows, geometry, resize
 from ..errors import UserError, unknown
+from ..files import beside, clean, of_another_version, replacing
+from ..lock import NAME as LOCK
+from ..lock import locked
 from ..preprocess import Preprocess
 from .decode import chw, plain_pixels, resized_window
 from .encoded import EncodedSplit
@@ -81,11 +85,24 @@ def pack(
     """
     out = Path(out)
     plan = Plan(format, size, quality, json.loads(json.dumps(data.provenance)), data.classes)
-    splits = [data.train, data.test]
-    for split in splits:
+    for split in (data.train, data.test):
         if not isinstance(split, EncodedSplit):
             raise UserError(f"{data.name} is not a set of image files, or is packed already; there is nothing to gain")
-    begin(out, plan)
+    check_place(out, plan)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+    with locked(out, "packing into"):
+        check_place(out, plan)
+        clean(out)
+        write(out / PLAN, content_of(plan))
+        return packed(data, out, plan, workers, progress)
+
+
+def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Progress) -> dict[str, Any]:
+    """The work itself, from where it was left."""
+    splits = [data.train, data.test]
     todo = [
         (split, f"{split.name}-{number:05}", range(start, min(start + PER_SHARD, len(split))))
         for split in splits
@@ -115,27 +132,24 @@ def pack(
             for split in splits
         },
     }
-    replace(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False).encode())
+    write(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False).encode())
     (out / PLAN).unlink()
     return record
 
 
-def begin(out: Path, plan: Plan) -> None:
-    """Makes the folder, or goes on in it if it was begun for the same plan."""
+def check_place(out: Path, plan: Plan) -> None:
+    """Raises UserError for a folder that holds anything but the beginning of this very pack."""
     if (out / RECORD).exists():
         raise UserError(f"{out} already holds a pack; give it to train --data, or give another --out")
-    written = json.dumps(asdict(plan), sort_keys=True).encode()
-    if out.exists() and any(out.iterdir()):
-        if not (out / PLAN).is_file():
-            raise UserError(f"{out} is not empty and holds no pack; give another --out")
-        if (out / PLAN).read_bytes() != written:
+    if (out / PLAN).is_file():
+        if (out / PLAN).read_bytes() != content_of(plan):
             raise UserError(f"{out} holds the beginning of another pack; give the same options, or another --out")
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        replace(out / PLAN, written)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+    elif out.exists() and {path.name for path in out.iterdir()} - {LOCK, beside(out / PLAN).name}:
+        raise UserError(f"{out} is not empty and holds no pack; give another --out")
+
+
+def content_of(plan: Plan) -> bytes:
+    return json.dumps(asdict(plan), sort_keys=True).encode()
 
 
 def converted(split: EncodedSplit, i: int, plan: Plan) -> tuple[bytes, int, int]:
@@ -178,7 +192,7 @@ def write_shard(
     path = out / f"{name}.{FORMATS[plan.format]}"
     labels = split.labels[indices.start : indices.stop].tolist()
     places, names = [], []
-    with beside(path).open("wb") as file:
+    with replacing(path) as new, new.open("wb") as file:
         if plan.format == "raw":
             for raw, height, width in images:
                 places.append((file.tell(), len(raw), height, width))
@@ -190,14 +204,11 @@ def write_shard(
                     places.append((archive.offset + tarfile.BLOCKSIZE, len(encoded), height, width))
                     add(archive, names[-1], encoded)
                     add(archive, f"{i:09}.cls", str(labels[i - indices.start]).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside(path), path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     arrays = io.BytesIO()
     np.savez(arrays, places=np.array(places, np.int64), labels=np.array(labels, np.int64), sha256=np.array(digest))
-    replace(out / f"{name}.npz", arrays.getvalue())
+    write(out / f"{name}.npz", arrays.getvalue())
 
 
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -212,26 +223,13 @@ def finished(out: Path, name: str, plan: Plan) -> bool:
 
 def described(out: Path, name: str, plan: Plan) -> dict[str, Any]:
     path = out / f"{name}.{FORMATS[plan.format]}"
-    with np.load(out / f"{name}.npz") as index:
-        return {
-            "file": path.name,
-            "images": len(index["labels"]),
-            "bytes": path.stat().st_size,
-            "sha256": str(index["sha256"]),
-        }
+    _, labels, sha256 = read_index(out / f"{name}.npz")
+    return {"file": path.name, "images": len(labels), "bytes": path.stat().st_size, "sha256": sha256}
 
 
-def beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Writes the file whole, or not at all."""
-    with beside(path).open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside(path), path)
+def write(path: Path, content: bytes) -> None:
+    with replacing(path) as new:
+        new.write_bytes(content)
 
 
 # reading one
@@ -285,6 +283,15 @@ def load(folder: Path) -> Data:
     size. Checksums are `verify`'s matter: reading every byte would take as long as an epoch.
     """
     record = read_record(folder)
+    try:
+        return opened(folder, record)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{folder / RECORD} is not what `convatlas data pack` writes ({error!r}); pack the set again"
+        ) from error
+
+
+def opened(folder: Path, record: dict[str, Any]) -> Data:
     splits: list[Split] = []
     for name, part in record["splits"].items():
         paths = tuple(folder / shard["file"] for shard in part["shards"])
@@ -292,8 +299,10 @@ def load(folder: Path) -> Data:
             if not path.is_file() or path.stat().st_size != shard["bytes"]:
                 raise UserError(f"{path} is missing or not whole; pack the set again")
         indices = [read_index(path.with_suffix(".npz")) for path in paths]
-        shard_of = np.repeat(np.arange(len(paths)), [len(places) for places, _ in indices])
-        places, labels = (np.concatenate(arrays) for arrays in zip(*indices))
+        for path, shard, (its, of, _) in zip(paths, part["shards"], indices):
+            check_index(path.with_suffix(".npz"), its, of, shard, record)
+        shard_of = np.repeat(np.arange(len(paths)), [len(places) for places, *_ in indices])
+        places, labels = (np.concatenate(arrays) for arrays in list(zip(*indices))[:2])
         provenance = {
             "source": f"pack, {record['format']}",
             "path": str(folder),
@@ -323,20 +332,33 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not what `convatlas data pack` writes ({error!r}); pack the set again") from error
     if schema != SCHEMA:
-        raise UserError(f"{path} has schema {schema}, this convatlas reads {SCHEMA}; pack the set again")
+        raise UserError(f"{path} {of_another_version(schema, (SCHEMA,))}, or pack the set again")
     return record
 
 
-def read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Of each image its offset, bytes, height and width, int64 (n, 4); and the labels, int64 (n,)."""
+def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """Of each image its offset, bytes, height and width, int64 (n, 4); the labels, int64 (n,); the shard's checksum."""
     try:
         with np.load(path) as index:
-            return index["places"], index["labels"]
-    except (OSError, ValueError, KeyError) as error:
+            return index["places"], index["labels"], str(index["sha256"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is missing or damaged ({error}); pack the set again") from error
+
+
+def check_index(
+    path: Path, places: np.ndarray, labels: np.ndarray, shard: dict[str, Any], record: dict[str, Any]
+) -> None:
+    """Raises UserError for an index that cannot be this shard's."""
+    fits = len(places) == len(labels) == shard["images"]
+    fits = fits and places.min() >= 0 and (places[:, 0] + places[:, 1]).max() <= shard["bytes"]
+    fits = fits and labels.min() >= 0 and labels.max() < len(record["classes"])
+    if record["format"] == "raw":
+        fits = fits and (places[:, 1] == 3 * places[:, 2] * places[:, 3]).all()
+    if not fits:
+        raise UserError(f"{path} does not fit its shard; pack the set again")
 
 
 def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> list[str]:

@@ -21,14 +21,15 @@ from ..data.loading import fetched
 from ..dataset import Data
 from ..errors import UserError
 from ..evaluate import evaluate_split, usual_topk
+from ..files import clean
 from ..layers import on_meta
+from ..lock import locked
 from ..recipe import MIXES, Recipe, operation
 from ..whitening import normalise
-from . import checkpoint, optimizers
+from . import optimizers
 from .distributed import World, world
 from .engine import Engine
 from .finite import bad_gradient, blamed, gradient_norms, not_finite, told
-from .lock import locked
 from .log import Log, write_csv
 from .machine import choose_device, keep_freed_memory
 from .passes import Passes
@@ -103,7 +104,7 @@ def fit(
         def begin() -> None:
             folder = prepare(Path(out), record, resume)
             held.enter_context(locked(folder))
-            checkpoint.clean(folder)
+            clean(folder)
             open_or_start(folder, record, engine, data.train, recipe, place, ranks, resume, say)
             tell_skipped(folder, data, say)
             measure(open_run(folder), data.train, say)

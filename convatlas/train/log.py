@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .checkpoint import unwritable, write_text
+from ..files import unwritable, write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ class Log:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Raises checkpoint.Unwritable when the disk is full."""
+        """Raises Unwritable when the disk is full."""
         if not self.writes:
             return
         try:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..catalogue import find
 from ..errors import UserError, unknown
+from ..files import of_another_version
 from ..layers import ConvNet
 from ..preprocess import FITTED, Preprocess
 from ..recipe import Recipe
@@ -138,7 +139,7 @@ def open_run(folder: str | Path) -> Run:
             f"{path} is not what `convatlas train` writes ({error!r}); restore it, or train again"
         ) from error
     if schema not in READS:
-        raise UserError(f"{path} {checkpoint.of_another_version(schema, READS)}")
+        raise UserError(f"{path} {of_another_version(schema, READS)}")
     for name, kind in PARTS.items():
         if not isinstance(record.get(name), kind):
             fault = "lacks" if name not in record else "has something else as"

@@ -17,6 +17,7 @@ from ..data.decode import decoder
 from ..data.loading import usual_workers
 from ..dataset import Data, MemorySplit, Split
 from ..errors import UserError
+from ..files import write_text
 from ..layers import ConvNet, on_meta
 from ..preprocess import FITTED, Preprocess
 from ..recipe import Recipe
@@ -110,7 +111,7 @@ def open_or_start(
         if settled.workers is None:
             settled = replace(settled, workers=usual_workers(split))
         whole = record | {"engine": settled.to_json()}
-        checkpoint.write_text(out / "run.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        write_text(out / "run.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
         return
     run = open_run(out)
     if run.record["schema"] != SCHEMA:
@@ -135,7 +136,7 @@ def tell_skipped(out: Path, data: Data, say: Say) -> None:
     """Every file that was left out, in skipped.jsonl; the first few are said as well."""
     if data.skipped:
         lines = (json.dumps({"file": file, "reason": reason}) + "\n" for file, reason in data.skipped)
-        checkpoint.write_text(out / SKIPPED, "".join(lines))
+        write_text(out / SKIPPED, "".join(lines))
         for _, reason in data.skipped[:SAID]:
             say(note(f"skipped: {reason.partition(';')[0]}"))
         say(note(f"{len(data.skipped)} files are left out; all are in {out / SKIPPED}"))

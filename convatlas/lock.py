@@ -1,4 +1,4 @@
-"""One process at a time writes to a run folder."""
+"""One process at a time writes to a folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import UserError
-from .checkpoint import unwritable
+from .errors import UserError
+from .files import unwritable
 
 NAME = ".lock"
 FLOCK = "hhqqi4x"  # struct flock on 64-bit Linux: type, whence, start, length, process
@@ -18,16 +18,16 @@ held: set[Path] = set()  # by this process: the system's locks do not shut out i
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock. Raises UserError, naming the process, when another one holds it.
+def locked(folder: Path, work: str = "training in") -> Iterator[None]:
+    """Holds the folder's lock. Raises UserError, naming the process and the `work`, when another one holds it.
 
     The lock is the system's (POSIX, on the file `.lock`): it ends with the process that holds it, however that ends,
     and is not inherited by the processes that it starts. So one that was killed leaves nothing to be cleared away.
     """
     path = (folder / NAME).resolve()
     if path in held:
-        raise taken(folder, os.getpid())
-    handle = acquire(path, folder)
+        raise taken(folder, os.getpid(), work)
+    handle = acquire(path, folder, work)
     held.add(path)
     try:
         yield
@@ -38,7 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
         held.discard(path)
 
 
-def acquire(path: Path, folder: Path) -> int:
+def acquire(path: Path, folder: Path, work: str) -> int:
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -51,7 +51,7 @@ def acquire(path: Path, folder: Path) -> int:
             os.close(handle)
             if holder == 0:  # given up just now
                 continue
-            raise taken(folder, holder) from error
+            raise taken(folder, holder, work) from error
         except OSError:  # a file system without locks
             return handle
         if same_file(handle, path):
@@ -76,9 +76,9 @@ def same_file(handle: int, path: Path) -> bool:
         return False
 
 
-def taken(folder: Path, process: int) -> UserError:
+def taken(folder: Path, process: int, work: str) -> UserError:
     who = f"process {process}" if process > 0 else "another process"
-    return UserError(f"{who} is training in {folder}; wait for it, stop it, or give another --out")
+    return UserError(f"{who} is {work} {folder}; wait for it, stop it, or give another --out")
 
 
 def holder(folder: Path) -> int:

@@ -241,3 +241,22 @@ def test_closing_does_not_wait_for_a_job_that_a_worker_took_first() -> None:
     closing.join(10)
     assert not closing.is_alive()
     took.put(None)
+
+
+def test_closed_workers_have_ended_but_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that comes back from torch when Python has ended aborts the program."""
+    workers, begun = Workers(3), threading.Event()
+    workers.submit(lambda: (begun.set(), time.sleep(0.2)))
+    begun.wait(10)
+    workers.close()
+    assert not any(thread.is_alive() for thread in workers.threads)
+
+    monkeypatch.setattr(loading, "LEAVE_S", 0.1)
+    workers, at_work, never = Workers(2), threading.Event(), threading.Event()
+    workers.submit(lambda: (at_work.set(), never.wait()))
+    at_work.wait(10)
+    began = time.monotonic()
+    workers.close()
+    assert time.monotonic() - began < 5
+    assert sum(thread.is_alive() for thread in workers.threads) == 1
+    never.set()

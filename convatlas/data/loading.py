@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -27,6 +28,7 @@ from .encoded import READING
 T = TypeVar("T")
 AHEAD = 2  # batches that are fetched ahead
 PART = 16  # images that a worker fetches at a time
+LEAVE_S = 2.0  # for the workers to end in
 TIMEOUT_S = 25.0  # for a worker that is waited for; PART files that take so long are on a disk that hangs
 
 
@@ -109,9 +111,11 @@ class Workers:
 
     def __init__(self, count: int):
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self.count = count
-        for i in range(count):
-            threading.Thread(target=self.work, name=f"convatlas-worker-{i}", daemon=True).start()
+        self.threads = [
+            threading.Thread(target=self.work, name=f"convatlas-worker-{i}", daemon=True) for i in range(count)
+        ]
+        for thread in self.threads:
+            thread.start()
 
     def work(self) -> None:
         while (job := self.jobs.get()) is not None:
@@ -123,12 +127,18 @@ class Workers:
         return job
 
     def close(self) -> None:
-        """Jobs that nobody has begun are dropped; the threads end after the one that they are at."""
+        """Jobs that nobody has begun are dropped; the threads end after the one that they are at.
+
+        They are waited for, unless they hang: a thread that comes out of torch's code when Python has ended aborts.
+        """
         with suppress(Empty):
             while (job := self.jobs.get_nowait()) is not None:  # a worker may take the last one meanwhile
                 job.cancel()
-        for _ in range(self.count):
+        for _ in self.threads:
             self.jobs.put(None)
+        deadline = time.monotonic() + LEAVE_S
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def result(job: Job, timeout_s: float) -> Any:

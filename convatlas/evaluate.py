@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 SPLITS = ("test", "train")
+VIEWS = {  # of each image, whose logits are averaged: (rows down, columns to the right that it is moved by, weight)
+    1: ((0, 0, 1.0),),
+    2: ((0, 0, 1.0),),
+    6: ((0, 0, 0.5), (1, 1, 0.25), (-1, -1, 0.25)),
+}
 MATRIX_CLASSES = 20  # up to so many, the whole confusion matrix is shown
 
 
@@ -121,6 +126,7 @@ def evaluate(
     *,
     split: str = "test",
     which: str = "best",
+    views: int = 1,
     batch: int = 256,
     device: str | torch.device = "cpu",
     workers: int | None = None,
@@ -135,7 +141,9 @@ def evaluate(
     images = getattr(data, split)
     match_classes(images, run.classes)
     net = run.load(which, device=device)
-    return evaluate_split(net, images, run.preprocess, batch=batch, device=device, workers=workers, progress=progress)
+    return evaluate_split(
+        net, images, run.preprocess, views=views, batch=batch, device=device, workers=workers, progress=progress
+    )
 
 
 def evaluate_split(
@@ -143,6 +151,7 @@ def evaluate_split(
     split: Split,
     preprocess: Preprocess,
     *,
+    views: int = 1,
     batch: int = 256,
     device: str | torch.device = "cpu",
     workers: int | None = None,
@@ -151,12 +160,15 @@ def evaluate_split(
 ) -> Scores:
     """The scores of `net` on every image of `split`, each counted exactly once, the last, smaller batch included.
 
+    `views` is how many of each image its logits are the average of (see `logits_of`).
     Of `ranks`, the processes that train together, each takes every so many-th batch, and all get all scores.
     `workers` is how many threads read ahead (see data/loading.py). `progress` wraps the batches' first indices, to draw
     a bar. The network is moved to `device`, evaluated in eval
     mode, and left in the mode it was in. Raises UserError for an empty split, for a network with another number of
     classes, and for logits that are not finite.
     """
+    if views not in VIEWS:
+        raise UserError(f"{views} views of each image are none of the choices; give {', '.join(map(str, VIEWS))}")
     if batch < 1:
         raise UserError(f"batch {batch} is no number of images; give at least 1")
     n = len(split)
@@ -176,7 +188,7 @@ def evaluate_split(
         loaded = fetched(split, (torch.arange(n)[s : s + batch] for s in starts), preprocess, workers=workers)
         for start, images in zip(progress(starts), loaded):
             here = slice(start, min(start + batch, n))
-            logits = logits_of(net, images, preprocess, device)
+            logits = logits_of(net, images, preprocess, device, views)
             assert len(logits) == len(labels[here]), "as many rows of logits as images"
             if logits.shape[1] != len(split.classes):
                 raise UserError(
@@ -200,10 +212,25 @@ def evaluate_split(
 
 
 @torch.inference_mode()
-def logits_of(net: nn.Module, images: Tensor, preprocess: Preprocess, device: str | torch.device = "cpu") -> Tensor:
-    """float32 logits (n, classes), on the CPU, of uint8 images (n, C, H, W) whose geometry is already right."""
-    x = normalise(images.to(device), preprocess).to(memory_format=torch.channels_last)
-    return net(x).float().cpu()
+def logits_of(
+    net: nn.Module, images: Tensor, preprocess: Preprocess, device: str | torch.device = "cpu", views: int = 1
+) -> Tensor:
+    """float32 logits (n, classes), on the CPU, of uint8 images (n, C, H, W) whose geometry is already right.
+
+    With 2 views they are the average of the image's and its mirror image's; with 6, half of them are those two, and
+    half the same of the image moved by one pixel to the lower right and to the upper left, what is left free mirrored
+    (Jordan, 2024, section 3.5).
+    """
+    x = normalise(images.to(device), preprocess)
+    h, w = x.shape[2:]
+    padded = F.pad(x, (1,) * 4, mode="reflect") if views == 6 else x
+    total: Tensor | float = 0.0
+    for down, right, weight in VIEWS[views]:
+        moved = padded[:, :, 1 - down : 1 - down + h, 1 - right : 1 - right + w] if views == 6 else x
+        both = (moved, moved.flip(3)) if views > 1 else (moved,)
+        for view in both:
+            total = total + weight / len(both) * net(view.contiguous(memory_format=torch.channels_last)).float()
+    return total.cpu()  # type: ignore[union-attr]
 
 
 def ranking(logits: Tensor, k: int) -> Tensor:

@@ -30,6 +30,7 @@ AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, hig
     "pad_crop": (("pixels added on each side", 4, 0, inf),),
     "reflect_crop": (("pixels added on each side", 4, 0, inf),),
     "flip": (),
+    "alternate_flip": (),
     "photometric": (("strength", 0.4, 0, 1),),
     "lighting": (("standard deviation", 0.1, 0, inf),),
     "autoaugment": (),
@@ -52,7 +53,9 @@ RANGES = {  # field: the lowest value and the highest
     "eps": (0, inf),
     "weight_decay": (0, inf),
     "clip": (0, inf),
+    "bias_rate": (0, inf),
     "ema": (0, 1),
+    "lookahead": (0, 1),
     "gamma": (0, inf),
     "every": (0.001, inf),
     "power": (0, inf),
@@ -90,8 +93,10 @@ class Recipe:
     eps: float | None = None  # added to that mean square, under the root (rmsprop), or to the root (adam)
     weight_decay: float = 0.0
     decay_scope: str = "all"  # or "weights": no biases, no batch norm; "not_norm"; "not_depthwise": weights but those
+    bias_rate: float = 1.0  # the rate of biases, batch norm's too, in rates of the weights; their decay stays as it is
     clip: float = 0.0  # the norm that the gradient (weight decay's included) is scaled down to; 0: it is not
     ema: float = 0.0  # the share that the moving average of the weights keeps, which is what is judged; 0: no average
+    lookahead: float = 0.0  # the share that slow weights, which the fast ones are put back to, keep at the end; 0: none
     schedule: str = "step"
     milestones: tuple[float, ...] = ()  # epochs at which `step` multiplies the rate by gamma
     gamma: float = 0.1

@@ -41,7 +41,7 @@ def test_every_variant_says_what_it_is() -> None:
     for v in variants().values():
         assert isinstance(v.paper, Paper)
         assert v.paper.url.startswith("https://")
-        assert 1989 <= v.paper.year <= 2020
+        assert 1989 <= v.paper.year <= 2024
         assert all(isinstance(c, Claim) for c in v.claims)
         assert v.input is not None
         assert len(v.input) == 3

@@ -40,6 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "gamma": 0.5,
         "every": 0.5,
     },
+    "slow weights": {"lookahead": 0.9, "bias_rate": 2.0},
     "average": {"ema": 0.99, "warmup": "linear", "warmup_steps": 3},
 }
 

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convatlas import tables
 from convatlas.catalogue import Variant, variants
+from convatlas.nets.airbench import Airbench
 
 SIDE = 107  # in pixels, at most: small linear layers, and every network takes it
 
@@ -88,6 +89,7 @@ START: dict[str, tuple[str, Start]] = {
     "LeNetLike": ("PyTorch's, as its file says", [TORCH]),
     "AlexNet": ("section 5", [constant(r"(conv[245]\.conv|fc[67])\.bias", 1), *GAUSSIAN]),
     "AlexNetOWT": ("torchvision", [TORCH]),
+    "Airbench": ("section 3.2: torch's, behind filters that pass on", [constant(r"whiten\.bias", 0), TORCH]),
     "BNAlexNet": ("imagenet-multiGPU.torch: Torch's", [TORCH]),
     "ZFNet": ("section 3", GAUSSIAN),
     "NiN": ("the author's release", lambda options: [TORCH] if options["unit"] else [normal("weight", 0.05), ZERO]),
@@ -167,6 +169,11 @@ def test_the_first_weights(variant: Variant) -> None:
     for path, m in net.named_modules():
         for own, p in m.named_parameters(recurse=False):
             name, values = f"{path}.{own}", p.detach().flatten()
+            if variant.net is Airbench and p.shape[2:] == (3, 3):
+                passing, values = values.tensor_split([p.shape[1] * p[0].numel()])
+                assert torch.equal(passing, nn.init.dirac_(p.detach()[: p.shape[1]].clone()).flatten()), name
+                if not len(values):
+                    continue
             if isinstance(m, _BatchNorm):
                 assert (values == (own == "weight")).all(), name
                 continue

@@ -27,6 +27,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=("test", "train"), default="test", help="which images (default test)")
     parser.add_argument("--top", metavar="K,K", help="which top-k to print (default 1,5)")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint (default best)")
+    parser.add_argument(
+        "--views",
+        metavar="N",
+        type=int,
+        default=1,
+        help="views of each image whose logits are averaged: 1, 2 (its mirror image too) or 6 (moved by a pixel too)",
+    )
     parser.add_argument("--confusion", metavar="FILE.png", help="draw the confusion matrix")
     parser.add_argument("--batch", metavar="N", type=int, default=256, help="images at a time (default 256)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
@@ -69,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
         data,
         split=args.split,
         which=args.which,
+        views=args.views,
         batch=args.batch,
         device=choose_device(args.device),
         workers=args.workers,
@@ -79,10 +87,19 @@ def run(args: argparse.Namespace) -> None:
 
         plots.confusion(scores.confusion, scores.classes, drawing)
     if args.json:
-        print_json({"run": str(args.folder), "checkpoint": args.which, "split": args.split, **scores.to_json(top)})
+        print_json(
+            {
+                "run": str(args.folder),
+                "checkpoint": args.which,
+                "split": args.split,
+                "views": args.views,
+                **scores.to_json(top),
+            }
+        )
         return
     checkpoint = f"{trained.network} of {args.folder} ({args.which} checkpoint)"
-    print(f"{checkpoint} on {args.data}, {args.split}: {scores.n:,} images")
+    views = f", {args.views} views of each" if args.views > 1 else ""
+    print(f"{checkpoint} on {args.data}, {args.split}: {scores.n:,} images{views}")
     print_scores(scores, top)
     if args.which == "best" and args.split == "test" and judged_by(trained.record, data.test):
         print("The best checkpoint was chosen by its top-1 on these images, which flatters it; --which last was not.")

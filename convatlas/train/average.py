@@ -1,4 +1,5 @@
-"""The moving average of the weights, which is what the papers that keep one publish the results of."""
+"""What follows the weights: their moving average, which papers that keep one publish the results of, and slow weights
+that they are put back to."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 PREFIX = "average/"  # of its tensors, in a checkpoint
+SLOW = "slow/"
 
 
 class Average:
@@ -39,6 +41,38 @@ class Average:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self.net.load_state_dict(averaged(tensors))
+
+
+class Lookahead:
+    """Slow weights (Zhang et al., 2019, https://arxiv.org/abs/1907.08610), as Jordan (2024) has them.
+
+    After every fifth step the slow weights move towards those that are trained, which then begin again from there;
+    the share that they keep grows with the cube of the time, up to `keep`. After the last step the network has the
+    slow weights. Batch norm's running statistics go along.
+    """
+
+    EVERY = 5  # steps
+
+    def __init__(self, net: nn.Module, keep: float):
+        self.keep = keep
+        self.fast = {name: t for name, t in net.state_dict().items() if t.is_floating_point()}
+        self.slow = {name: t.clone() for name, t in self.fast.items()}
+
+    @torch.no_grad()
+    def update(self, steps: int, of: int) -> None:
+        """After the step that makes it `steps` of the `of` that there will be."""
+        fast, slow = list(self.fast.values()), list(self.slow.values())
+        if steps % self.EVERY == 0:
+            torch._foreach_lerp_(slow, fast, 1 - self.keep * (steps / of) ** 3)
+        if steps % self.EVERY == 0 or steps == of:
+            torch._foreach_copy_(fast, slow)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f"{SLOW}{name}": tensor for name, tensor in self.slow.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in self.slow.items():
+            tensor.copy_(tensors[f"{SLOW}{name}"])
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

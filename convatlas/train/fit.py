@@ -134,8 +134,8 @@ def train(
 
     keep_freed_memory()
     torch.manual_seed(seed)
-    trainee = Trainee(run, recipe, engine, place, ranks, say)
-    net, optimizer, average = trainee.net, trainee.optimizer, trainee.average
+    trainee = Trainee(run, data.train, recipe, engine, place, ranks, say)
+    net, optimizer = trainee.net, trainee.optimizer
     passes = Passes(net, recipe, engine, place, ranks, say)
     if not ranks.leads:
         torch.manual_seed(seed + ranks.rank)  # the same weights, but dropout of its own
@@ -162,8 +162,8 @@ def train(
                     indices, x, y, target = map(ranks.share, (indices, x, y, target))
                 lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps)
                 for group in optimizer.param_groups:
-                    group["lr"] = lr
-                if hasattr(net, "set_progress"):  # of a drop-path that grows
+                    group["lr"] = lr * group["rate"]
+                if hasattr(net, "set_progress"):  # what changes with time: a drop-path that grows, a layer that rests
                     net.set_progress((epoch * steps + step) / (recipe.epochs * steps))  # type: ignore[operator]
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
                 loss, logits = passes(x, target, len(batch))  # forward and backward
@@ -175,8 +175,7 @@ def train(
                 if recipe.clip:
                     optimizers.clip_(optimizer, recipe.clip)
                 optimizer.step()
-                if average:
-                    average.update(epoch * steps + step + 1)
+                trainee.follow(epoch * steps + step + 1, recipe.epochs * steps)
                 state.step = step + 1
                 say(step_event(state, recipe, steps) | {"batch_loss": meter.last})
                 if (step + 1) % LOG_EVERY == 0:

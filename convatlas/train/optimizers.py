@@ -14,7 +14,9 @@ PREFIX = "optimizer/"  # of what an optimizer remembers, in a checkpoint: "optim
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer of all parameters of the network. Weight decay is L2's, as in the papers; adamw's is not.
+    """The recipe's optimizer of all parameters of the network; a step is at the rate times its group's "rate".
+
+    Weight decay is L2's, as in the papers; adamw's is not.
 
     With `clip` it is `clip_` that adds it to the gradients, since it is part of what is clipped.
     """
@@ -40,7 +42,10 @@ def own(recipe: Recipe, field: str) -> float:
 
 
 def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """The parameters with weight decay, and those without, by the recipe's `decay_scope`."""
+    """The parameters by what they have of weight decay (the recipe's `decay_scope`) and of the rate (`bias_rate`).
+
+    What a step decays a bias by is not multiplied with its rate.
+    """
     norms = {id(p) for m in net.modules() if isinstance(m, _NormBase) for p in m.parameters(recurse=False)}
     depthwise = {id(m.weight) for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels}
 
@@ -54,10 +59,12 @@ def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
                 weight = parameter.ndim > 1 and not name.endswith("bias")
                 return weight and (scope == "weights" or id(parameter) not in depthwise)
 
-    decayed = [p for name, p in net.named_parameters() if decays(name, p)]
-    spared = [p for name, p in net.named_parameters() if not decays(name, p)]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        rate = recipe.bias_rate if name.endswith("bias") else 1.0
+        decay = recipe.weight_decay / rate if rate and decays(name, parameter) else 0.0
+        groups.setdefault((decay, rate), []).append(parameter)
+    return [{"params": of, "weight_decay": decay, "rate": rate} for (decay, rate), of in groups.items()]
 
 
 class RMSProp(torch.optim.Optimizer):

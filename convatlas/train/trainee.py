@@ -7,12 +7,13 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
+from ..dataset import Split
 from ..errors import UserError
 from ..layers import ConvNet
 from ..recipe import Recipe
-from ..whitening import Fitted
+from ..whitening import Fitted, normalise
 from . import checkpoint, optimizers
-from .average import Average
+from .average import Average, Lookahead
 from .distributed import World
 from .engine import Engine
 from .progress import Say, note
@@ -20,25 +21,40 @@ from .run import MEASURED, Run, build
 from .state import State
 from .warm_start import start_from
 
+MEASURED_IMAGES = 5000  # the first training images, which a network that measures some is shown
 ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
 
 
 class Trainee:
-    """The run's network on its device, freshly initialised, with optimizer and average."""
+    """The run's network on its device, freshly initialised, with optimizer and what follows its weights."""
 
-    def __init__(self, run: Run, recipe: Recipe, engine: Engine, device: torch.device, world: World, say: Say):
-        net = build(run.record).to(device=device, memory_format=engine.strides)  # type: ignore[call-overload]
+    def __init__(
+        self, run: Run, split: Split, recipe: Recipe, engine: Engine, device: torch.device, world: World, say: Say
+    ):
+        net = build(run.record)
+        if hasattr(net, "measure"):
+            first = split.fetch(torch.arange(min(MEASURED_IMAGES, len(split))), run.preprocess)
+            net.measure(normalise(first, run.preprocess))  # type: ignore[operator]
+        net.to(device=device, memory_format=engine.strides)  # type: ignore[call-overload]
         if "init" in run.record and not (run.folder / checkpoint.LAST).exists():
             say(note(start_from(net, run.record["init"])))
         self.net: ConvNet = net
         self.optimizer = optimizers.make_optimizer(net, recipe)
         self.average = Average(net, recipe.ema) if recipe.ema else None
+        self.lookahead = Lookahead(net, recipe.lookahead) if recipe.lookahead else None
         self.run, self.device, self.world = run, device, world
 
     @property
     def judged(self) -> ConvNet:
         """The network that is evaluated: the averaged one where there is one."""
         return self.average.net if self.average else self.net  # type: ignore[return-value]
+
+    def follow(self, steps: int, of: int) -> None:
+        """After the optimizer's step that makes it `steps` of the `of` that there will be."""
+        if self.lookahead:
+            self.lookahead.update(steps, of)
+        if self.average:
+            self.average.update(steps)
 
     def weights(self) -> dict[str, Tensor]:
         """The network's tensors by name, and their averages if there are any."""
@@ -47,6 +63,8 @@ class Trainee:
     def everything(self) -> dict[str, Tensor]:
         """The weights, what the optimizer remembers of each, and the state of each process's random numbers."""
         tensors = self.weights() | optimizers.memory(self.net, self.optimizer)
+        if self.lookahead:
+            tensors |= self.lookahead.tensors()
         for rank, random in enumerate(self.world.gather(torch.get_rng_state())):
             tensors[random_of("cpu", rank)] = random
         if self.device.type == "cuda":
@@ -86,6 +104,8 @@ class Trainee:
         optimizers.remember(self.net, self.optimizer, tensors)
         if self.average:
             self.average.restore(tensors)
+        if self.lookahead:
+            self.lookahead.restore(tensors)
         self.restore_random(tensors)
         try:
             state = State.from_json(about["state"])

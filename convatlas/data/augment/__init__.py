@@ -18,7 +18,7 @@ from ...preprocess import Preprocess
 from ...recipe import MIXES, VIEWS, operation
 from ..statistics import sample
 from .colour import lighting, photometric
-from .geometry import cutout, flip, pad_crop, reflect_crop
+from .geometry import alternate_flip, cutout, flip, pad_crop, reflect_crop
 from .keys import draw, order
 from .mix import mix, mix_with, partners
 from .policies import POLICIES, follow
@@ -68,6 +68,8 @@ def augment(
             images = reflect_crop(images, indices, int(arguments[0]), seed, epoch)
         elif name == "flip":
             images = flip(images, indices, seed, epoch)
+        elif name == "alternate_flip":
+            images = alternate_flip(images, indices, seed, epoch)
         elif name == "photometric":
             images = photometric(images, indices, arguments[0], seed, epoch)
         elif name == "lighting":

@@ -41,13 +41,22 @@ def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int,
 
 def flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
     """Mirrored left to right, half of the time."""
-    mirrored = draw(indices, 2, seed, epoch, Draw.FLIP).bool()
+    return mirrored(images, draw(indices, 2, seed, epoch, Draw.FLIP).bool())
+
+
+def alternate_flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
+    """Mirrored left to right in every second epoch, each image from the first or from the second on (Jordan, 2024)."""
+    return mirrored(images, draw(indices, 2, seed, 0, Draw.FLIP) != epoch % 2)
+
+
+def mirrored(images: Tensor, which: Tensor) -> Tensor:
+    """Those images mirrored left to right."""
     if images.device.type == "cpu":  # each image by itself: many times as fast as choosing pixel by pixel
         images = images.clone()
-        for i in mirrored.nonzero()[:, 0].tolist():
+        for i in which.nonzero()[:, 0].tolist():
             images[i] = images[i].flip(2)
         return images
-    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    return torch.where(which[:, None, None, None], images.flip(3), images)
 
 
 def cutout(images: Tensor, indices: Tensor, side: int, fill: Fill, seed: int, epoch: int) -> Tensor:

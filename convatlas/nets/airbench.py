@@ -1,0 +1,107 @@
+"""airbench: 94% on CIFAR-10 in 3.29 Seconds on a Single GPU (Jordan, 2024), https://arxiv.org/abs/2404.00498
+
+Read beside section 3 and the released airbench94.py and airbench95.py. It is no network of the lectures: it is here for
+the speed ladder. A frozen 2x2 convolution whitens the patches of the image, each direction in both signs; then three
+blocks of two 3x3 convolutions, each halving the map; convolutions begin as the identity as far as they can.
+Departures from the paper: the last map is pooled whole, whatever its size (paper: 3x3, which it is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..catalogue import Claim, Paper, Variant, family
+from ..layers import ConvNet, stack
+
+PAPER = Paper("94% on CIFAR-10 in 3.29 Seconds on a Single GPU", "Jordan", 2024, "https://arxiv.org/abs/2404.00498")
+EPOCHS = 9.9
+BIAS_EPOCHS = 3.0  # of those, in which the whitening layer's biases are learnt
+
+
+class Airbench(ConvNet):
+    """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 8.
+
+    `widths` are those of the three blocks. `measure` makes the first layer whiten; until then its weights are random.
+    """
+
+    skips = True
+
+    def __init__(self, *, widths: Sequence[int] = (64, 256, 256), classes: int = 10, channels: int = 3):
+        super().__init__()
+        directions = 4 * channels  # of a 2x2 patch
+        whiten = nn.Conv2d(channels, 2 * directions, 2)
+        whiten.weight.requires_grad_(False)
+        nn.init.zeros_(whiten.bias)  # type: ignore[arg-type]
+        self.stem = stack(whiten=whiten, gelu=nn.GELU())
+        cins = (2 * directions, *widths)
+        self.stages = stack(**{f"block{i + 1}": block(*cins[i : i + 2]) for i in range(len(widths))})
+        linear = nn.Linear(widths[-1], classes, bias=False)
+        self.head = stack(pool=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten(), linear=linear, scale=Ninth())
+
+    @property
+    def whiten(self) -> nn.Conv2d:
+        return self.stem[0]  # type: ignore[index]
+
+    @torch.no_grad()
+    def measure(self, images: Tensor) -> None:
+        """Sets the first layer from normalised training images (n, channels, H, W), of which the paper takes 5,000:
+        the principal directions of their 2x2 patches, scaled to variance 1, and the same with the other sign.
+        """
+        weight = self.whiten.weight
+        patches = F.unfold(images.float(), 2).transpose(1, 2).flatten(0, 1)
+        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        whitening = (directions / (variances + 5e-4).sqrt()).T.flip(0).view(-1, *weight.shape[1:])
+        weight.copy_(torch.cat((whitening, -whitening)))
+
+    def set_progress(self, progress: float) -> None:
+        """The share of the training done, in [0, 1], of which the first layer's biases are learnt in the beginning."""
+        assert self.whiten.bias is not None
+        self.whiten.bias.requires_grad_(progress < BIAS_EPOCHS / EPOCHS)
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch norm with a learnt bias and a scale of 1, whose statistics keep 0.6 of what they were."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=1e-12, momentum=0.4)
+        self.weight.requires_grad_(False)
+
+
+class Ninth(nn.Module):
+    """Logits divided by 9."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 9
+
+
+def block(cin: int, cout: int) -> nn.Sequential:
+    return stack(
+        conv1=convolution(cin, cout),
+        pool=nn.MaxPool2d(2),
+        norm1=Norm(cout),
+        gelu1=nn.GELU(),
+        conv2=convolution(cout, cout),
+        norm2=Norm(cout),
+        gelu2=nn.GELU(),
+    )
+
+
+def convolution(cin: int, cout: int) -> nn.Conv2d:
+    """3x3; the first `cin` filters pass their channel on, the others are torch's own."""
+    conv = nn.Conv2d(cin, cout, 3, padding=1, bias=False)
+    nn.init.dirac_(conv.weight[:cin])
+    return conv
+
+
+# fmt: off
+VARIANTS = family(Airbench, PAPER, [
+    Variant("airbench94", recipe="airbench94", claims=[Claim("params", "1,972,792", "layer arithmetic"),
+        Claim("cifar10_err", "5.99", "section 1 (94.01%, mean of 1,000 runs, 6 views of each image)")]),
+    Variant("airbench95", dict(widths=(128, 384, 384)), recipe="airbench95", claims=[
+        Claim("cifar10_err", "4.99", "section 1 (95.01%, mean of 200 runs, 6 views of each image)")]),
+], input=(3, 32, 32))
+# fmt: on

@@ -40,13 +40,13 @@ RECIPES = (
         source="Krizhevsky et al. (2012), section 5, as in Caffe's bvlc_alexnet and bvlc_reference_caffenet (solver)",
         batch=256,
         decay_scope="weights",
+        bias_rate=2.0,
         schedule="step",
         milestones=tuple(n * 100_000 / STEPS for n in (1, 2, 3, 4)),
         augment=("scale_crop:256", "flip"),
         published="top-1 accuracy 57.1% (bvlc_alexnet), 57.4% (bvlc_reference_caffenet), centre crop",
         departures=(
             "the mean of each pixel is of the images' middles (paper: of the whole images, cropped with them)",
-            "biases learn at the rate of the weights (Caffe: at twice that)",
         ),
     ),
 )

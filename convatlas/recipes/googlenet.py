@@ -42,12 +42,12 @@ RECIPES = (
         lr=0.01,
         weight_decay=2e-4,
         decay_scope="weights",
+        bias_rate=2.0,
         schedule="poly",
         power=0.5,
         augment=("scale_crop:256", "flip"),
         whiten="mean",
         aux_weight=0.3,
         published="top-1 / top-5 accuracy 68.7 / 88.9%, centre crop",
-        departures=("biases learn at the rate of the weights (Caffe: at twice that)",),
     ),
 )

@@ -1,18 +1,21 @@
 """Folder input: images per second that reach a network, beside a DataLoader that transforms one image at a time.
 
-    python benchmarks/folder_input.py FOLDER [--enlarge 3] [--size 224] [--batch 128] [--workers 2] [--rounds 7]
+    python benchmarks/folder_input.py FOLDER [--view scale] [--enlarge 1.4663] [--size 224] [--batch 128] [--workers 2]
+                                             [--rounds 7]
 
-dataloader   what tutorials write: Pillow decodes, crops 8% ... 100% of the area and resizes to 224 x 224, mirrors half
-             of them; to tensor, normalise; torch's DataLoader with two worker processes (torchvision's transforms by
-             hand)
-files        `fetched` on the same files with the view "area_crop", "flip" and `normalise` on whole batches: what
+dataloader   what tutorials write: Pillow decodes, crops and resizes to 224 x 224, mirrors half of them; to tensor,
+             normalise; torch's DataLoader with two worker processes (torchvision's transforms by hand)
+files        `fetched` on the same files with the same view, "flip" and `normalise` on whole batches: what
              `convatlas train` does, in two worker threads; the same product, float32 on the CPU
 jpeg, raw    the same from `convatlas data pack --size 256`, of either format
 1 worker     how the threads scale
 uint8        of each, the batches before `flip` and `normalise`: what is sent to a GPU, which does these
 
-All make crops of the same distribution. They take turns, and ratios are those of rounds. `--enlarge 3` works on a copy
-of the images enlarged three times (bicubic, JPEG of quality 90), for photographs of the size that users have.
+`--view area` crops 8% ... 100% of the area and scales that to 224 x 224 (GoogLeNet's; the default); `--view scale`
+scales the short side to 256 and crops 224 x 224 anywhere (AlexNet's), which of a pack of that size is only copied.
+All make crops of the same distribution. They take turns, and ratios are those of rounds. `--enlarge 1.4663` works on a
+copy of the images so much larger (bicubic, JPEG of quality 90), for photographs of the size that users have: 341 x 256
+become 500 x 375, ImageNet's most frequent size.
 Everything is read once before, so that no disk is measured. The figures go to results/folder_input_NAME.json.
 """
 
@@ -48,13 +51,15 @@ from convatlas.preprocess import Preprocess
 from convatlas.train.machine import keep_freed_memory
 from convatlas.whitening import normalise
 
-OPS = ("area_crop:0.08:1", "flip")
+VIEWS = {"area": "area_crop:0.08:1", "scale": "scale_crop:256:256"}
+Crop = Callable[[Image.Image, int], Image.Image]  # of an image, and the side that is wanted
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
     """One image at a time."""
 
-    def __init__(self, split: FolderSplit, preprocess: Preprocess):
+    def __init__(self, split: FolderSplit, preprocess: Preprocess, crop: Crop):
+        self.crop = crop
         self.files, self.labels, self.size = split.files, split.labels.tolist(), preprocess.input[1]
         self.mean, self.std = (torch.tensor(v)[:, None, None] for v in (preprocess.mean, preprocess.std))
 
@@ -63,13 +68,24 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         image = Image.open(self.files[i]).convert("RGB")
-        left, top, width, height = crop_of(*image.size)
-        image = image.crop((left, top, left + width, top + height))
-        image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        image = self.crop(image, self.size)
         if random.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         x = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
         return (x - self.mean) / self.std, self.labels[i]
+
+
+def area(image: Image.Image, size: int) -> Image.Image:
+    left, top, width, height = crop_of(*image.size)
+    image = image.crop((left, top, left + width, top + height))
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def scale(image: Image.Image, size: int) -> Image.Image:
+    short = min(image.size)
+    image = image.resize((256 * image.width // short, 256 * image.height // short), Image.Resampling.BILINEAR)
+    left, top = random.randint(0, image.width - size), random.randint(0, image.height - size)
+    return image.crop((left, top, left + size, top + size))
 
 
 def crop_of(w: int, h: int) -> tuple[int, int, int, int]:
@@ -83,23 +99,25 @@ def crop_of(w: int, h: int) -> tuple[int, int, int, int]:
     return (w - side) // 2, (h - side) // 2, side, side
 
 
-def ordinary(split: FolderSplit, preprocess: Preprocess, batch: int, workers: int) -> Iterator[Tensor]:
-    loader = DataLoader(Pictures(split, preprocess), batch, shuffle=True, num_workers=workers, persistent_workers=True)
+def ordinary(pictures: Pictures, batch: int, workers: int) -> Iterator[Tensor]:
+    loader = DataLoader(pictures, batch, shuffle=True, num_workers=workers, persistent_workers=True)
     while True:
         for x, _ in loader:
             yield x
 
 
-def ours(split: Split, preprocess: Preprocess, batch: int, workers: int, finish: bool) -> Iterator[Tensor]:
+def ours(
+    split: Split, preprocess: Preprocess, ops: tuple[str, ...], batch: int, workers: int, finish: bool
+) -> Iterator[Tensor]:
     def batches(epoch: int) -> list[Tensor]:
         return [at for at in order(len(split), seed=0, epoch=epoch).split(batch) if len(at) == batch]
 
     epoch = 0
     while True:
-        view = view_of(OPS, preprocess.input[1:], seed=0, epoch=epoch)
+        view = view_of(ops, preprocess.input[1:], seed=0, epoch=epoch)
         for at, images in zip(batches(epoch), fetched(split, batches(epoch), preprocess, view, workers=workers)):
             if finish:
-                images = normalise(augment(images, at, ops=OPS, seed=0, epoch=epoch), preprocess)
+                images = normalise(augment(images, at, ops=ops, seed=0, epoch=epoch), preprocess)
             yield images
         epoch += 1
 
@@ -114,16 +132,15 @@ def speed(stream: Iterator[Tensor], seconds: float) -> float:
     return images / took
 
 
-def enlarged(job: tuple[Path, Path, int]) -> None:
+def enlarged(job: tuple[Path, Path, float]) -> None:
     source, target, times = job
     image = Image.open(source).convert("RGB")
     target.parent.mkdir(parents=True, exist_ok=True)
-    image.resize((times * image.width, times * image.height), Image.Resampling.BICUBIC).save(
-        target.with_suffix(".jpg"), "JPEG", quality=90
-    )
+    size = round(times * image.width), round(times * image.height)
+    image.resize(size, Image.Resampling.BICUBIC).save(target.with_suffix(".jpg"), "JPEG", quality=90)
 
 
-def copy_of(folder: Path, into: Path, times: int) -> Path:
+def copy_of(folder: Path, into: Path, times: float) -> Path:
     """The images, enlarged; loose ones in two classes."""
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".jpg", ".jpeg", ".png"))
     loose = {f: into / str(i % 2) / f.name for i, f in enumerate(files) if f.parent == folder}
@@ -141,13 +158,15 @@ def copy_of(folder: Path, into: Path, times: int) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--enlarge", type=int, default=1)
+    parser.add_argument("--enlarge", type=float, default=1.0)
+    parser.add_argument("--view", choices=VIEWS, default="area")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4.0)
     args = parser.parse_args()
+    ops = (VIEWS[args.view], "flip")
     torch.set_num_threads(args.workers)
     keep_freed_memory()  # as `fit` does
     with tempfile.TemporaryDirectory() as scratch:
@@ -158,15 +177,16 @@ def main() -> None:
             sets[format] = load_data(f"pack:{Path(scratch, format)}")
         preprocess = preprocess_for(data, (3, args.size, args.size))
         assert isinstance(data.train, FolderSplit)
+        pictures = Pictures(data.train, preprocess, area if args.view == "area" else scale)
         streams: dict[str, Callable[[], Iterator[Tensor]]] = {
-            "dataloader": lambda: ordinary(data.train, preprocess, args.batch, args.workers)  # type: ignore[arg-type]
+            "dataloader": lambda: ordinary(pictures, args.batch, args.workers)
         }
         for name, its in sets.items():
             for finish in (True, False):
                 streams[name if finish else f"{name} uint8"] = lambda split=its.train, finish=finish: ours(
-                    split, preprocess, args.batch, args.workers, finish
+                    split, preprocess, ops, args.batch, args.workers, finish
                 )
-        streams["files uint8, 1 worker"] = lambda: ours(data.train, preprocess, args.batch, 1, False)
+        streams["files uint8, 1 worker"] = lambda: ours(data.train, preprocess, ops, args.batch, 1, False)
         measured: dict[str, list[float]] = {name: [] for name in streams}
         for turn in range(args.rounds + 1):
             for name, stream in streams.items():
@@ -182,7 +202,9 @@ def main() -> None:
             if name != "dataloader"
         }
         write(
-            f"folder_input_{args.folder.name}" + (f"_x{args.enlarge}" if args.enlarge > 1 else ""),
+            f"folder_input_{args.folder.name}"
+            + "_scale" * (args.view == "scale")
+            + f"_x{args.enlarge:g}" * (args.enlarge != 1),
             "images per second; ratios to the DataLoader",
             figures,
             ratios=ratios,
@@ -190,6 +212,7 @@ def main() -> None:
             median_width_and_height=[median(side) for side in zip(*sizes)],
             mean_file_bytes=round(sum(f.stat().st_size for f in data.train.files) / len(data.train)),
             enlarged=args.enlarge,
+            view=ops[0],
             crop=args.size,
             batch=args.batch,
             workers=args.workers,

@@ -106,6 +106,25 @@ def test_a_file_of_endless_scans_is_left_to_pillow() -> None:
 
 
 @fast
+def test_where_a_file_tells_how_it_is_turned() -> None:
+    """As Pillow has it: in any segment before the first scan, whatever an earlier one holds; and not behind it."""
+    content = JPEGS["plain"]
+    turned = OTHERS["turned 6"]
+    at = turned.index(b"\xff\xe1")
+    exif = turned[at : at + 2 + int.from_bytes(turned[at + 2 : at + 4])]
+    thumbnail = b"\xff\xe0" + (30).to_bytes(2) + b"JFXX\0\x10\xff\xd8\xff\xda".ljust(28, b"\1")
+    size = plain_size(content, MAX_PIXELS)
+    for before, turns in (((), False), ((thumbnail,), False), ((thumbnail, exif), True), ((b"\xff", exif), True)):
+        file = b"".join((content[:2], *before, content[2:]))
+        assert (Image.open(BytesIO(file)).getexif().get(0x0112) == 6) is turns
+        assert plain_size(file, MAX_PIXELS) == (None if turns else size), before
+    scan = content.index(b"\xff\xda")
+    behind = content[:scan] + content[scan:-2] + exif + content[-2:]
+    assert plain_size(behind, MAX_PIXELS) == size
+    assert read_image(behind, 3).shape == (3, *size)
+
+
+@fast
 @pytest.mark.parametrize("kind", OTHERS)
 def test_all_else_is_left_to_pillow(kind: str) -> None:
     assert plain_size(OTHERS[kind], MAX_PIXELS) is None

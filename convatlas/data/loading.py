@@ -7,7 +7,6 @@ benchmarks/folder_input.py).
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -17,13 +16,14 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..dataset import MemorySplit, Split, Windows
 from ..errors import UserError
 from ..preprocess import Preprocess
-from .encoded import READING
+from .streamed import READING, StreamedSplit, room
 
 T = TypeVar("T")
 AHEAD = 2  # batches that are fetched ahead
@@ -59,10 +59,22 @@ def fetched(
     itself. Raises what a worker raised, and Stuck, with the name of the file, when one takes longer than `timeout_s`.
     """
     workers = usual_workers(split) if workers is None else workers
-    part = PART if workers else sys.maxsize
-    jobs = ([(indices, preprocess, view) for indices in batch.split(part)] for batch in batches)
-    for parts in in_order(split.fetch, jobs, workers, timeout_s):
-        yield parts[0] if len(parts) == 1 else torch.cat(parts)
+    if not workers or not isinstance(split, StreamedSplit):
+        jobs = ([(indices, preprocess, view)] for indices in batches)
+        for (images,) in in_order(split.fetch, jobs, workers, timeout_s):
+            yield images
+        return
+
+    def fill(batch: np.ndarray, start: int, indices: Tensor) -> np.ndarray:
+        split.fill(batch[start : start + len(indices)], indices, preprocess, view)
+        return batch
+
+    def parts(indices: Tensor) -> list[tuple[np.ndarray, int, Tensor]]:
+        batch = room(len(indices), preprocess)
+        return [(batch, PART * i, part) for i, part in enumerate(indices.split(PART))]
+
+    for batch, *_ in in_order(fill, map(parts, batches), workers, timeout_s):
+        yield torch.from_numpy(batch).permute(0, 3, 1, 2)
 
 
 def in_order(

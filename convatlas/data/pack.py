@@ -26,17 +26,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..dataset import Data, Split, Windows, geometry, resize
+from ..dataset import Data, Split, geometry, resize
 from ..errors import UserError, unknown
 from ..files import beside, clean, of_another_version, replacing
 from ..lock import NAME as LOCK
 from ..lock import locked
 from ..preprocess import Preprocess
-from .decode import chw, plain_pixels, resized_window
+from .decode import Window, chw, plain_pixels, window_into
 from .encoded import EncodedSplit
 from .image import UPRIGHT, Content, open_image, orientation, read_image
 from .loading import in_order, usual_workers
 from .shards import ShardSplit
+from .streamed import StreamedSplit
 
 SCHEMA = 1
 FORMATS = {"jpeg": "tar", "raw": "raw"}  # and the ending of its shards
@@ -236,7 +237,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 @dataclass(eq=False)
-class RawSplit:
+class RawSplit(StreamedSplit):
     """A split whose pixels lie in files that are mapped into memory."""
 
     name: str
@@ -246,9 +247,6 @@ class RawSplit:
     classes: tuple[str, ...]
     provenance: dict[str, Any]
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def where(self, i: int) -> str:
         return f"{self.provenance['path']}: image {i} of {self.name}"
 
@@ -257,19 +255,12 @@ class RawSplit:
         shard, offset, height, width = self.places[i].tolist()
         return self.maps[shard][offset : offset + 3 * height * width].reshape(height, width, 3)
 
-    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
-        """The images at `indices` as uint8 (n, C, H, W), in channels_last memory."""
-        at = torch.as_tensor(indices, dtype=torch.int64)
-        channels, height, width = preprocess.input
-        out = torch.empty(len(at), height, width, channels, dtype=torch.uint8).permute(0, 3, 1, 2)
-        windows = [None] * len(at) if view is None else view.windows(at)
-        for image, i, window in zip(out, at.tolist(), windows, strict=True):
-            pixels = self.pixels(i)
-            if window is None:
-                image.copy_(geometry(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], preprocess)[0])
-            else:
-                image.copy_(resized_window(pixels, window, preprocess))
-        return out
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
+        pixels = self.pixels(i)
+        if window is None:
+            chw(out).copy_(geometry(chw(pixels.copy())[None], preprocess)[0])
+        else:
+            window_into(out, pixels, window, preprocess)
 
 
 def find(folder: Path) -> Path | None:
@@ -314,7 +305,7 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
         }
         classes, tensor = tuple(record["classes"]), torch.from_numpy(labels)
         if record["format"] == "raw":
-            maps = tuple(np.memmap(path, np.uint8, "r") for path in paths)
+            maps = tuple(np.asarray(np.memmap(path, np.uint8, "r")) for path in paths)  # slices in half the time
             at = np.stack([shard_of, places[:, 0], places[:, 2], places[:, 3]], 1)
             splits.append(RawSplit(name, maps, at, tensor, classes, provenance))
         else:

@@ -1,0 +1,58 @@
+"""Splits that are not in memory: their images are fetched one by one, each into its place in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..dataset import Windows
+from ..preprocess import Preprocess
+from .decode import Window
+
+READING: dict[int, str] = {}  # by thread: what it reads, for who waits for it
+
+
+class StreamedSplit:
+    """What is common to them; a subclass says how an image is put in its place."""
+
+    name: str
+    labels: Tensor
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def where(self, i: int) -> str:
+        """What messages call the image: its file."""
+        raise NotImplementedError
+
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
+        """Writes the image, or the window of it, scaled, into `out`, uint8 (H, W, C). Raises UserError, naming the
+        file, for one that is broken."""
+        raise NotImplementedError
+
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
+        """The images at `indices` as uint8 (n, C, H, W), in channels_last memory. Raises UserError as `put` does."""
+        at = torch.as_tensor(indices, dtype=torch.int64)
+        out = room(len(at), preprocess)
+        self.fill(out, at, preprocess, view)
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+    def fill(self, out: np.ndarray, indices: Tensor, preprocess: Preprocess, view: Windows | None) -> None:
+        """Writes the images at `indices` into `out`, uint8 (n, H, W, C)."""
+        windows = [None] * len(indices) if view is None else view.windows(indices)
+        for image, i, window in zip(out, indices.tolist(), windows, strict=True):
+            READING[get_ident()] = self.where(i)
+            self.put(image, i, preprocess, window)
+
+
+def room(n: int, preprocess: Preprocess) -> np.ndarray:
+    """uint8 (n, H, W, C), to be filled."""
+    channels, height, width = preprocess.input
+    return np.empty((n, height, width, channels), np.uint8)

@@ -4,8 +4,8 @@
     python benchmarks/cifar10.py resnet20 --epochs 3 --data DIR --seeds 0 1 2
 
 Each accuracy is of the network as it stands after the last epoch: nothing is chosen on the test images. Processor time
-is of all threads, from the first step to the last test, the tests after each epoch included. After each seed the figures
-go to results/cifar10_NETWORK.json, or cifar10_NETWORK_N_epochs.json, beside those of the seeds that it has already.
+is of all threads, from the first step to the last test, the tests after each epoch included. After each seed the
+figures go to results/cifar10_NETWORK.json, or cifar10_NETWORK_N_epochs.json, beside those of earlier seeds.
 """
 
 from __future__ import annotations

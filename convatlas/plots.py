@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .train.finder import Search
 
 DPI = 120
 FORMATS = (".png", ".svg", ".pdf")
@@ -56,16 +55,17 @@ def curves(epochs: Sequence[dict[str, Any]], path: Path) -> Path | None:
     return write(figure, path)
 
 
-def rates(search: Search, path: Path) -> Path:
-    """The losses that a growing rate met (see train/finder.py), and where they fall fastest."""
+def rates(search: Mapping[str, Any], path: Path) -> Path:
+    """The losses that a growing rate met (`Search.to_json` of train/finder.py), and where they fall fastest."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    axes.plot(search.rates, search.losses, color="tab:blue", alpha=0.3, label="loss of the batch")
-    axes.plot(search.rates, search.smoothed, color="tab:blue", label="smoothed")
-    axes.axvline(search.best, color="tab:orange", linestyle="--", label=f"falls fastest at {search.best:.3g}")
-    low, high = min(search.smoothed), max(search.smoothed[: len(search.smoothed) // 2 + 1])
+    rates, smoothed, best = search["rates"], search["smoothed"], search["best"]
+    axes.plot(rates, search["losses"], color="tab:blue", alpha=0.3, label="loss of the batch")
+    axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
+    axes.axvline(best, color="tab:orange", linestyle="--", label=f"falls fastest at {best:.3g}")
+    low, high = min(smoothed), max(smoothed[: len(smoothed) // 2 + 1])
     axes.set(
         xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.2 * (high - low), high + 0.5 * (high - low))
     )

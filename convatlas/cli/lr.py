@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
             say=say,
         )
     if args.plot:
-        plots.rates(found, Path(args.plot))
+        plots.rates(found.to_json(), Path(args.plot))
     if args.json:
         print_json({"network": variant.name, "recipe": recipe.name, "recipe_lr": recipe.lr, **found.to_json()})
         return

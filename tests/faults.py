@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from convatlas.recipe import Recipe
-from convatlas.train import checkpoint
+from convatlas.train import checkpoint, passes
 from convatlas.train import fit as module
 from convatlas.train.engine import Engine
 from convatlas.train.fit import Diverged, Stopped, fit
+from convatlas.train.loss import loss_of
 from convatlas.train.progress import Event
 from convatlas.train.run import open_run
 
@@ -80,7 +82,8 @@ class Cell:
 class Blow:
     """A signal that a training sends itself: at the n-th time that it comes to a place, and once more if `twice`."""
 
-    where: str  # "step", "test", "save" (between the writing and the renaming) or "log"; "pixels": see `poison`
+    where: str  # "load", "forward", "backward" (within a step), "step" (after it), "test", "save" (between the writing
+    # and the renaming) or "log"; "pixels": see `poison`
     n: int
     signum: signal.Signals
     twice: bool = False
@@ -142,6 +145,18 @@ def struck(blow: Blow, told: Path | None) -> Callable[[Event], None]:
 
         return both
 
+    def after_forward(*args: Any) -> tuple[Tensor, Tensor]:
+        loss, logits = loss_of(*args)
+        if blow.where == "forward":
+            strike()
+        else:
+            loss.register_hook(strike)
+        return loss, logits
+
+    if blow.where == "load":
+        module.augment = before(module.augment)
+    if blow.where in ("forward", "backward"):
+        passes.loss_of = after_forward
     if blow.where == "test":
         module.evaluate_split = before(module.evaluate_split)
     if blow.where == "save":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+import pty
 import re
 import resource
 import shlex
@@ -19,11 +21,12 @@ from typing import Any, TextIO
 import pytest
 import torch
 
-from convatlas.cli import main
+from convatlas.cli import main, source
 from convatlas.cli.train import resume_command
 from convatlas.train import checkpoint, progress
 from convatlas.train.progress import Bar, Event, Lines, Say, duration, line
 from convatlas.train.run import open_run
+from convatlas.train.signals import Signals
 
 TINY = ["train", "Chain_N1_M1_K0", "--data", "digits", "--recipe", "digits", "--input", "1x8x8"]
 FAST = ["--set", "net.widths=[2]", "--set", "batch=512", "--epochs", "2"]  # 3 steps an epoch
@@ -109,6 +112,85 @@ def test_a_real_ctrl_c_in_a_process_of_its_own() -> None:
     assert "stopped by SIGINT" in err
     assert open_run("run").epochs()
     assert checkpoint.load(Path("run/last.safetensors"))[1]["state"]["step"] >= 0
+
+
+def test_a_terminal_that_goes_away() -> None:
+    """The system sends SIGHUP, and nothing can be written there any more: saved, as by Ctrl-C."""
+    command = [sys.executable, "-m", "convatlas", *TINY, *FAST, "--epochs", "5000", "--out", "run"]
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        ["setsid", "--ctty", *command], stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    while not Path("run/best.safetensors").exists():
+        os.read(ours, 1 << 16)
+    os.close(ours)
+    assert child.wait(timeout=60) == 129
+    assert checkpoint.load(Path("run/last.safetensors"))[1]["state"]["epoch"] >= 1
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert signals.caught is None
+            signal.raise_signal(signal.SIGTERM)
+            assert signals.caught == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_first_step(
+    number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is trained yet: there is one line, and the same command, or --resume, begins."""
+    load = source.load
+
+    def struck(args: argparse.Namespace) -> Any:
+        signal.raise_signal(number)
+        return load(args)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "load", struck)
+        assert main([*TINY, *FAST, "--out", "run"]) == status
+    assert signal.getsignal(signal.SIGTERM) == before
+    name = "Ctrl-C" if status == 130 else "SIGTERM"
+    assert capsys.readouterr().err == f"convatlas: stopped by {name}\n"
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("left", [[], [".lock"], [".lock", ".run.json.new"]])
+def test_resume_begins_a_run_that_was_killed_before_its_first_file(left: list[str]) -> None:
+    assert main([*TINY, *FAST, "--out", "whole"]) == 0
+    Path("run").mkdir()
+    for name in left:
+        Path("run", name).touch()
+    assert main([*TINY, *FAST, "--out", "run", "--resume"]) == 0
+    a, b = (checkpoint.load(Path(name, "last.safetensors"))[0] for name in ("run", "whole"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_reader_that_goes_away_stops_nothing() -> None:
+    command = [sys.executable, "-m", "convatlas", *TINY, *FAST, "--epochs", "4", "--out", "run"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        assert child.stderr
+        child.stdout.close()
+        assert (child.stderr.read(), child.wait(timeout=60)) == ("", 0)
+    assert len(open_run("run").epochs()) == 4
+
+
+def test_a_log_that_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TINY, *FAST, "--out", "run"]) == 0
+    Path("run/log.jsonl").unlink()
+    assert main([*TINY, *FAST, "--out", "run", "--resume"]) == 2
+    assert "run is trained, but its log.jsonl was damaged or taken away; `convatlas evaluate run`" in (
+        capsys.readouterr().err
+    )
 
 
 def test_the_resume_command_has_every_option_that_decides() -> None:

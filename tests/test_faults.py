@@ -103,17 +103,20 @@ def stopped_and_resumed(cell: Cell, out: Path, whole: Whole, blow: Blow) -> None
     processes = start(cell, out, blow, told)
     statuses = wait(processes)
     assert time.monotonic() - float(told.read_text()) < 10
-    last_chance = blow.where != "step" and statuses == [0] * cell.ranks  # at the very end: it had finished
+    last_chance = blow.where in ("test", "save", "log") and statuses == [0] * cell.ranks  # it had finished
     assert last_chance or statuses == [128 + blow.signum] * cell.ranks, (blow, statuses)
     if not last_chance:
-        checkpoint.load(out / checkpoint.LAST)
+        state = checkpoint.load(out / checkpoint.LAST)[1]["state"]
+        if blow.where in WITHIN:  # a process alone gives the step up; of two, each waits for the other
+            assert state["epoch"] * 5 + state["step"] == blow.n - (cell.ranks == 1)
     finish(cell, out)
     assert result(out) == whole.of(cell)[0], blow
 
 
+WITHIN = {"load": 6, "forward": 1, "backward": 7}
 STOPS = [
     Blow(where, n, signum, twice)
-    for where, n in (("step", 7), ("test", 2), ("save", 3), ("log", 1))
+    for where, n in {**WITHIN, "step": 7, "test": 2, "save": 3, "log": 1}.items()
     for signum in (signal.SIGINT, signal.SIGTERM)
     for twice in (False, True)
 ]
@@ -122,10 +125,14 @@ STOPS = [
 @pytest.mark.parametrize(
     ("cell", "blow"),
     [
-        (SAMPLE[0], STOPS[1]),
-        (SAMPLE[1], STOPS[6]),
-        (SAMPLE[0], STOPS[9]),
-        pytest.param(SAMPLE[3], STOPS[3], marks=pytest.mark.faults),
+        (SAMPLE[0], Blow("load", 1, signal.SIGTERM)),
+        (SAMPLE[1], Blow("forward", 7, signal.SIGINT, twice=True)),
+        (SAMPLE[0], Blow("backward", 9, signal.SIGHUP)),
+        (SAMPLE[0], Blow("step", 7, signal.SIGINT, twice=True)),
+        (SAMPLE[1], Blow("test", 2, signal.SIGTERM)),
+        (SAMPLE[0], Blow("save", 3, signal.SIGTERM)),
+        pytest.param(SAMPLE[3], Blow("step", 7, signal.SIGTERM, twice=True), marks=pytest.mark.faults),
+        pytest.param(SAMPLE[2], Blow("forward", 7, signal.SIGHUP), marks=pytest.mark.faults),
     ],
     ids=str,
 )
@@ -136,7 +143,7 @@ def test_a_signal_is_answered_and_changes_nothing(tmp_path: Path, whole: Whole, 
 @pytest.mark.faults
 @pytest.mark.parametrize("blow", STOPS, ids=str)
 @pytest.mark.parametrize("cell", SAMPLE, ids=str)
-def test_64_signals_are_answered_and_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, blow: Blow) -> None:
+def test_112_signals_are_answered_and_change_nothing(tmp_path: Path, whole: Whole, cell: Cell, blow: Blow) -> None:
     stopped_and_resumed(cell, tmp_path / "run", whole, blow)
 
 

@@ -445,6 +445,7 @@ def test_a_run_is_not_overwritten(tmp_path: Path, data: Data) -> None:
 def test_there_must_be_something_to_resume(tmp_path: Path, data: Data) -> None:
     with pytest.raises(UserError, match=r"there is no run folder .*none; `convatlas train` makes one"):
         train(tmp_path / "none", data, resume=True)
+    (tmp_path / "photo.jpg").touch()
     with pytest.raises(UserError, match=r"is no run folder: it has no run.json"):
         train(tmp_path, data, resume=True)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from .. import __version__
@@ -57,19 +61,49 @@ def process() -> str:
     return "" if rank == "0" else f" (process {rank})"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, outside of training, which answers it itself."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """A SIGTERM ends the verb as Ctrl-C does, so that nothing is left half written. Not under torchrun: its processes
+    wait for one another where Python does not see signals."""
+    alone = threading.current_thread() is threading.main_thread() and "TORCHELASTIC_RUN_ID" not in os.environ
+    if not alone or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line says how), 130 Ctrl-C."""
+    """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line says how), 130 Ctrl-C, 143
+    SIGTERM."""
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in our own line
     try:
-        args = parser().parse_args(argv)
-        return args.run(args) or 0
+        with terminable():
+            args = parser().parse_args(argv)
+            return args.run(args) or 0
     except UserError as error:
         if str(error):  # else another process says it
             print(f"convatlas{process()}: {error}", file=sys.stderr)
         return 2
+    except Terminated:
+        print("convatlas: stopped by SIGTERM", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("convatlas: stopped by Ctrl-C", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stdout = None
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        sys.stdout = None  # the reader (head, less) has seen enough, or the terminal is gone
         return 0

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 HELP = "train a network on your images by its paper's recipe"
 STATUS = """exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend
-that is said in one line; 130 stopped by Ctrl-C (143: by SIGTERM) and saved: --resume goes on"""
+that is said in one line; 130 stopped by Ctrl-C (143: by SIGTERM; 129: by SIGHUP, its terminal is gone) and saved:
+--resume goes on"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
             )
     except Stopped as stop:
         if first:
-            print(f"convatlas: {stop}; to go on:\n  {resume_command(args, out)}", file=sys.stderr)
+            with suppress(OSError):  # of a terminal that is gone
+                print(f"convatlas: {stop}; to go on:\n  {resume_command(args, out)}", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
     except Unwritable as error:
         then = f"; then:\n  {resume_command(args, out)}" if (out / "run.json").exists() else ""
@@ -122,6 +124,11 @@ def run(args: argparse.Namespace) -> int:
     if not first:
         return 0
     epochs = done.epochs()
+    if not epochs:
+        raise UserError(
+            f"{out} is trained, but its log.jsonl was damaged or taken away; `convatlas evaluate {out}` tells what it "
+            "comes to"
+        )
     best = max(epochs, key=lambda line: line["test"]["top1"])
     if args.json:
         record: dict[str, Any] = {"run": str(out), "network": variant.name, "last": epochs[-1], "best": best}

@@ -37,14 +37,14 @@ from .progress import Say, note, quiet
 from .run import Run, open_run
 from .schedule import rate
 from .signals import Signals
-from .start import describe, measure, open_or_start, prepare, tell_skipped, try_build
+from .start import describe, goes_on, measure, open_or_start, prepare, tell_skipped, try_build
 from .state import Meter, State
 from .trainee import Trainee
 from .warm_start import plan_start
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch
 DRAW_EVERY_S = 60.0  # between drawings of the curves while training goes on
-SAVE = 1  # said among the processes as the signals' numbers are, which are larger
+SAVE = 1  # said among the processes; larger by a signal's number: to save and stop
 
 
 class Diverged(RuntimeError):
@@ -85,7 +85,7 @@ def fit(
     for what is given otherwise. Under torchrun each process calls this alike, and takes its share of every batch.
 
     Raises UserError for what does not fit together, Diverged when a loss, a gradient or a weight is not finite, and
-    Stopped, once all is saved, on SIGINT and SIGTERM (in the main thread, which alone gets them).
+    Stopped, once all is saved, on SIGINT, SIGTERM and SIGHUP (in the main thread, which alone gets them).
     """
     with world() as ranks, ExitStack() as held:
         say = say if ranks.leads else quiet
@@ -93,7 +93,7 @@ def fit(
         steps = steps_in_epoch(len(data.train), recipe.batch, ranks.size)
         record = describe(network, data, recipe, input, seed, place, ranks.size)
         restarted = ranks.most(ranks.failures) > 0  # torchrun began anew, after a failure of any process
-        resume = bool(ranks.first(resume or (restarted and (Path(out) / "run.json").exists())))
+        resume = bool(ranks.first(goes_on(Path(out), resume, restarted)))
 
         if init and resume:
             raise UserError("a run that goes on has its weights; leave out --init, which is for a new one, or --resume")
@@ -146,6 +146,7 @@ def train(
     drawn = saved = time.monotonic()
 
     with Signals() as signals:
+        at_once = signals.at_once if ranks.size == 1 else nullcontext  # of several, each waits for the others
         for epoch in range(state.epoch, recipe.epochs):
             net.train()
             shuffled = order(len(data.train), seed=seed, epoch=epoch)
@@ -154,19 +155,29 @@ def train(
             batches = shuffled.split(recipe.batch)[state.step : steps]
             own = batches if mixed else [ranks.share(batch) for batch in batches]  # mixed with any of the whole batch
             loaded = fetched(data.train, own, preprocess, view, workers=engine.workers)
-            for step, (batch, indices, images) in enumerate(zip(batches, own, loaded), state.step):
-                images = augment(images.to(place), indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
-                x, y = normalise(images, preprocess), labels[indices]
-                x, target = mix(x, y, indices, ops=recipe.augment, classes=len(data.classes), seed=seed, epoch=epoch)
-                if mixed:
-                    indices, x, y, target = map(ranks.share, (indices, x, y, target))
+            for step, (batch, indices) in enumerate(zip(batches, own), state.step):
                 lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps)
                 for group in optimizer.param_groups:
                     group["lr"] = lr * group["rate"]
                 if hasattr(net, "set_progress"):  # what changes with time: a drop-path that grows, a layer that rests
                     net.set_progress((epoch * steps + step) / (recipe.epochs * steps))  # type: ignore[operator]
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
-                loss, logits = passes(x, target, len(batch))  # forward and backward
+                undo = trainee.undoing()
+                try:
+                    with at_once():
+                        images = next(loaded).to(place)
+                        images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
+                        x, y = normalise(images, preprocess), labels[indices]
+                        x, target = mix(
+                            x, y, indices, ops=recipe.augment, classes=len(data.classes), seed=seed, epoch=epoch
+                        )
+                        if mixed:
+                            indices, x, y, target = map(ranks.share, (indices, x, y, target))
+                        loss, logits = passes(x, target, len(batch))  # forward and backward
+                except KeyboardInterrupt:
+                    undo()
+                    caught = signals.caught or signal.SIGINT
+                    raise stopped(trainee, state, caught, f"in step {step + 1} of epoch {epoch + 1}", say) from None
                 meter.add(loss, logits, y)
                 if bad := meter.read() or bad_gradient(net):  # before the update
                     which = blamed(data.train, ranks, indices, x, logits)
@@ -182,11 +193,11 @@ def train(
                     more = {"lr": lr, **state.take_lately(), "gradient": gradient_norms(net)}
                     log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, **more)
                 due = ranks.leads and time.monotonic() - saved > engine.save_every_s
-                if call := ranks.most(signals.caught or (SAVE if due else 0)):
+                if call := ranks.most(SAVE + signals.caught if signals.caught else SAVE * due):
                     if name := not_finite(net):
                         raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
-                    if call != SAVE:
-                        raise stopped(trainee, state, call, f"after step {step + 1} of epoch {epoch + 1}", say)
+                    if call > SAVE:
+                        raise stopped(trainee, state, call - SAVE, f"after step {step + 1} of epoch {epoch + 1}", say)
                     trainee.save_last(state)
                     saved = time.monotonic()
 
@@ -195,7 +206,7 @@ def train(
             if name := not_finite(net):
                 raise diverged(f"{name} is not finite", run, epoch, steps, lr)
             try:
-                with signals.at_once() if ranks.size == 1 else nullcontext():
+                with at_once():
                     scores = evaluate_split(
                         trainee.judged,
                         data.test,
@@ -226,8 +237,8 @@ def train(
                 draw(run, say)
                 drawn = saved
 
-    if ranks.leads:
-        draw(run, say)
+        if ranks.leads:
+            draw(run, say)
     say({"kind": "end", "folder": str(run.folder), "best_top1": state.best_top1, "best_epoch": state.best_epoch})
     return run
 

@@ -36,6 +36,11 @@ class Passes:
         learner: nn.Module = Learner(net, recipe, run)
         if engine.compile:
             learner.compile()
+        if not engine.compile:
+            for p in filter(
+                lambda p: p.requires_grad, net.parameters()
+            ):  # Python sees signals in the backward pass too
+                p.register_post_accumulate_grad_hook(lambda _: None)
         if world.size > 1:
             ids = [device] if device.type == "cuda" else None
             unused = net.skips or (hasattr(net, "forward_aux") and not recipe.aux_weight)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TextIO
 
@@ -24,7 +24,10 @@ def note(text: str) -> Event:
 
 @contextmanager
 def progress(file: TextIO | None = None) -> Iterator[Say]:
-    """A `say` for `fit`: a bar where the file (stdout) is a terminal, plain lines elsewhere."""
+    """A `say` for `fit`: a bar where the file (stdout) is a terminal, plain lines elsewhere.
+
+    Once nobody reads it any more (a closed pipe, a terminal that is gone) nothing is said; the training goes on.
+    """
     file = file or sys.stdout
     if not file.isatty():
         yield Lines(file)
@@ -33,18 +36,39 @@ def progress(file: TextIO | None = None) -> Iterator[Say]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("left"), console=Console(file=file, highlight=False)) as bars:
+    bars = Progress(*columns, TextColumn("left"), console=Console(file=file, highlight=False))
+    bars.start()
+    try:
         yield Bar(bars)
+    finally:
+        with suppress(OSError):
+            bars.stop()
 
 
-class Bar:
+class Heard:
+    """Tells of each event (`tell`), for as long as somebody reads it."""
+
+    heard = True
+
+    def __call__(self, event: Event) -> None:
+        if self.heard:
+            try:
+                self.tell(event)
+            except OSError:
+                self.heard = False
+
+    def tell(self, event: Event) -> None:
+        raise NotImplementedError
+
+
+class Bar(Heard):
     """Loss, top-1, images/s and the time left of the whole training; a line above it for each epoch."""
 
     def __init__(self, bars: Any):
         self.bars = bars
         self.task: Any = None
 
-    def __call__(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
         if event["kind"] == "step":
             done = (event["epoch"] - 1) * event["steps"] + event["step"]
             if self.task is None:  # what an earlier process did is not part of the speed
@@ -55,13 +79,13 @@ class Bar:
             self.bars.console.print(text, markup=False)
 
 
-class Lines:
+class Lines(Heard):
     """A line for each epoch, and one every LINE_EVERY_S seconds within it."""
 
     def __init__(self, file: TextIO):
         self.file, self.started, self.done, self.last = file, 0.0, 0, monotonic()
 
-    def __call__(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
         if event["kind"] != "step":
             if text := line(event):
                 print(text, file=self.file, flush=True)

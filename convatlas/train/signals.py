@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, taken when nothing is half done."""
+"""SIGINT, SIGTERM and SIGHUP, taken when nothing is half done."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, and the terminal is gone
 
 
 class Signals:
     """`with Signals() as signals`: the first signal is noted in `signals.caught`, for the loop to look at.
 
     Within `with signals.at_once()` it raises KeyboardInterrupt instead. Later ones change nothing: what the first one
-    began is a matter of seconds. Does nothing outside the main thread, which alone gets signals.
+    began is a matter of seconds. Under nohup, SIGHUP stays ignored. Does nothing outside the main thread, which alone
+    gets signals.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,8 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.handle) for number in SIGNALS}
+            wanted = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+            self.before = {number: signal.signal(number, self.handle) for number in wanted}
         return self
 
     def __exit__(self, *_: object) -> None:

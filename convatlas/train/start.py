@@ -17,8 +17,9 @@ from ..data.decode import decoder
 from ..data.loading import usual_workers
 from ..dataset import Data, MemorySplit, Split
 from ..errors import UserError
-from ..files import write_text
+from ..files import beside, write_text
 from ..layers import ConvNet, on_meta
+from ..lock import NAME as LOCK
 from ..preprocess import FITTED, Preprocess
 from ..recipe import Recipe
 from . import checkpoint
@@ -72,6 +73,13 @@ def describe(
         raise UserError(
             f"{variant.name} has an option that run.json cannot hold ({error}); give plain values"
         ) from error
+
+
+def goes_on(out: Path, resume: bool, restarted: bool) -> bool:
+    """Whether there is a run to go on with: there is none yet where a kill came before its run.json."""
+    if resume and out.is_dir():
+        return not {path.name for path in out.iterdir()} <= {LOCK, beside(out / "run.json").name}
+    return resume or (restarted and (out / "run.json").exists())
 
 
 def prepare(out: Path, record: dict[str, Any], resume: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
@@ -55,6 +56,21 @@ class Trainee:
             self.lookahead.update(steps, of)
         if self.average:
             self.average.update(steps)
+
+    def undoing(self) -> Callable[[], None]:
+        """To be called when a step is given up before its update: puts back what its passes changed meanwhile."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.net.buffers()]  # batch norm's statistics
+        random = torch.get_rng_state()
+        on_gpu = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+
+        def undo() -> None:
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            torch.set_rng_state(random)
+            if on_gpu is not None:
+                torch.cuda.set_rng_state(on_gpu, self.device)
+
+        return undo
 
     def weights(self) -> dict[str, Tensor]:
         """The network's tensors by name, and their averages if there are any."""

@@ -13,10 +13,11 @@ uint8        of each, the batches before `flip` and `normalise`: what is sent to
 
 `--view area` crops 8% ... 100% of the area and scales that to 224 x 224 (GoogLeNet's; the default); `--view scale`
 scales the short side to 256 and crops 224 x 224 anywhere (AlexNet's), which of a pack of that size is only copied.
-All make crops of the same distribution. They take turns, and ratios are those of rounds. `--enlarge 1.4663` works on a
-copy of the images so much larger (bicubic, JPEG of quality 90), for photographs of the size that users have: 341 x 256
-become 500 x 375, ImageNet's most frequent size.
-Everything is read once before, so that no disk is measured. The figures go to results/folder_input_NAME.json.
+All make crops of the same distribution. They take turns, and ratios are those of rounds: of images per second, and of
+processor time, which a machine that has other work disturbs less. One thread of torch: the cores are the workers'.
+`--enlarge 1.4663` works on a copy of the images so much larger (bicubic, JPEG of quality 90), for photographs of the
+size that users have: 341 x 256 become 500 x 375, ImageNet's most frequent size. Everything is read once before, so that
+no disk is measured. The figures go to results/folder_input_NAME.json.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 from report import spread, write
@@ -122,14 +123,20 @@ def ours(
         epoch += 1
 
 
-def speed(stream: Iterator[Tensor], seconds: float) -> float:
-    """Images per second, once the first batches have come."""
+def speed(stream: Iterator[Tensor], seconds: float) -> tuple[float, float]:
+    """Images per second, and per second of processor time, once the first batches have come."""
     for _ in range(4):
         next(stream)
-    images, began = 0, time.perf_counter()
+    images, began, busy = 0, time.perf_counter(), processor_seconds()
     while (took := time.perf_counter() - began) < seconds:
         images += len(next(stream))
-    return images / took
+    return images / took, images / (processor_seconds() - busy)
+
+
+def processor_seconds() -> float:
+    """Of this process and those that it started."""
+    here = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in (here, *here.children(recursive=True)))
 
 
 def enlarged(job: tuple[Path, Path, float]) -> None:
@@ -167,7 +174,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     args = parser.parse_args()
     ops = (VIEWS[args.view], "flip")
-    torch.set_num_threads(args.workers)
+    torch.set_num_threads(1)
     keep_freed_memory()  # as `fit` does
     with tempfile.TemporaryDirectory() as scratch:
         data = load_data(f"folder:{copy_of(args.folder, Path(scratch, 'photos'), args.enlarge)}")
@@ -187,25 +194,25 @@ def main() -> None:
                     split, preprocess, ops, args.batch, args.workers, finish
                 )
         streams["files uint8, 1 worker"] = lambda: ours(data.train, preprocess, ops, args.batch, 1, False)
-        measured: dict[str, list[float]] = {name: [] for name in streams}
+        measured: dict[str, list[tuple[float, float]]] = {name: [] for name in streams}
         for turn in range(args.rounds + 1):
             for name, stream in streams.items():
                 rate = speed(stream(), args.seconds)
-                print(f"{turn} {name}: {rate:,.0f}", file=sys.stderr)
+                print(f"{turn} {name}: {rate[0]:,.0f} a second, {1e6 / rate[1]:,.0f} us", file=sys.stderr)
                 if turn:  # the first one fills the caches
                     measured[name].append(rate)
         sizes = [Image.open(f).size for f in data.train.files[::10]]
-        figures: dict[str, Any] = {name: spread(rates) for name, rates in measured.items()}
-        ratios = {
-            name: spread([a / b for a, b in zip(rates, measured["dataloader"], strict=True)])
-            for name, rates in measured.items()
-            if name != "dataloader"
-        }
+        figures, ratios = {}, {}
+        for name, rates in measured.items():
+            wall, busy = zip(*rates)
+            wall_ratios, busy_ratios = zip(*((a / c, b / d) for (a, b), (c, d) in zip(rates, measured["dataloader"])))
+            figures[name] = {"images_per_s": spread(wall), "processor_us_an_image": spread([1e6 / it for it in busy])}
+            ratios[name] = {"images_per_s": spread(wall_ratios), "processor_time": spread(busy_ratios)}
         write(
             f"folder_input_{args.folder.name}"
             + "_scale" * (args.view == "scale")
             + f"_x{args.enlarge:g}" * (args.enlarge != 1),
-            "images per second; ratios to the DataLoader",
+            "images per second, processor microseconds an image; how many times as good as the DataLoader",
             figures,
             ratios=ratios,
             images=len(data.train),

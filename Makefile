@@ -19,7 +19,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 test-faults: $(INSTALLED)
-	$(BIN)/python -m pytest -m faults -n 2
+	$(BIN)/python -m pytest -m faults -n 2 --junitxml build/faults/$$(date +%s).xml $(ONLY)
 
 tables: $(INSTALLED)
 	$(BIN)/python -m convatlas.tables

@@ -23,6 +23,7 @@ from .lock import holder
 from .train import checkpoint
 from .train.average import averaged
 from .train.finite import first_not_finite
+from .train.log import lines_of
 from .train.run import Run, build, open_run
 from .weights import read_weights
 from .weights.files import PICKLES
@@ -177,15 +178,11 @@ def of_standing(run: Run, whole: dict[str, dict[str, Any]]) -> Iterator[Finding]
 def of_log(run: Run, whole: dict[str, dict[str, Any]]) -> Iterator[Finding]:
     path = run.folder / "log.jsonl"
     lines = run.log()
-    held = path.read_bytes().split(b"\n") if path.exists() else []
-    written = len([text for text in held if text.strip()])
-    if written > len(lines) + 1:
-        yield Finding(
-            WRONG,
-            f"log.jsonl is damaged at line {len(lines) + 1} of {written}",
-            "restore it; weights are not concerned",
-        )
-    elif written > len(lines):
+    every = lines_of(path)
+    if None in every[:-1]:
+        at = f"log.jsonl is damaged at line {every.index(None) + 1} of {len(every)}"
+        yield Finding(WRONG, at, "restore it; weights are not concerned")
+    elif None in every:
         yield Finding(NOTE, "the last line of log.jsonl was cut short", "--resume drops it")
     done = next(
         (int(whole[name].get("epoch", 0)) for name in (checkpoint.LAST, checkpoint.PREVIOUS) if name in whole), 0

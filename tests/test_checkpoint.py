@@ -404,6 +404,15 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     assert read_log(path) == [{"kind": "step", "step": 1}]
 
 
+def test_a_damaged_line_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    texts = [json.dumps({"kind": "step", "step": n}) for n in (1, 2, 3)]
+    path.write_text("\n".join([texts[0], texts[1][:9] + "\x00", texts[2], ""]))
+    assert [line["step"] for line in read_log(path)] == [1, 3]
+    Log(path, 0, 3).write("step", step=4)
+    assert [line["step"] for line in read_log(path)] == [1, 3, 4]
+
+
 def test_training_that_goes_on_writes_after_the_lines_that_are_done(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     log = Log(path, 0, 0)

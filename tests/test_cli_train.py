@@ -142,7 +142,7 @@ def test_nohup_is_respected() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_before_the_first_step(
     number: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_signal_before_the_first_step(
         patch.setattr(source, "load", struck)
         assert main([*TINY, *FAST, "--out", "run"]) == status
     assert signal.getsignal(signal.SIGTERM) == before
-    name = "Ctrl-C" if status == 130 else "SIGTERM"
+    name = "Ctrl-C" if status == 130 else number.name
     assert capsys.readouterr().err == f"convatlas: stopped by {name}\n"
     assert not Path("run").exists()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -22,9 +23,12 @@ from convatlas.data.augment import view_of
 from convatlas.data.pack import load, pack, verify
 from convatlas.errors import UserError
 from convatlas.evaluate import evaluate
+from convatlas.lock import locked
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import Recipe
 from convatlas.train.fit import fit
+
+from .test_checkpoint import killed_before_call
 
 AT_32 = Preprocess((3, 28, 28), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=32)
 
@@ -151,6 +155,54 @@ def test_an_interrupted_pack_goes_on_to_the_same_bytes(
     assert verify(tmp_path / "parts") == []
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_pack_that_is_killed_anywhere_goes_on_to_the_same_bytes(photos: Path, tmp_path: Path) -> None:
+    """A child exits before the n-th call that changes the folder, for every n."""
+    data = load_data(str(photos))
+    module.PER_SHARD = 30
+    whole = pack(data, tmp_path / "whole", size=8, workers=0)
+    n, status = 0, 9
+    while status:
+        n, out = n + 1, tmp_path / f"{n + 1}"
+        status = killed_before_call(n, True, lambda: pack(data, out, size=8, workers=0))  # noqa: B023
+        assert status in (0, 9)
+        if not (out / "pack.json").exists():
+            assert pack(data, out, size=8, workers=0) == whole
+        assert verify(out) == []
+        for path in (tmp_path / "whole").iterdir():
+            if path.suffix != ".npz":  # which has the time in it
+                assert (out / path.name).read_bytes() == path.read_bytes(), (n, path)
+    assert n > 20
+
+
+def test_a_full_disk_is_one_clear_message_and_the_pack_goes_on(photos: Path, tmp_path: Path) -> None:
+    data = load_data(str(photos))
+    pack(data, tmp_path / "whole", size=32)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"train-00000\.tar cannot be written \(File too large\); what was there "):
+            pack(data, tmp_path / "out", size=32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"plan.json"}
+    pack(data, tmp_path / "out", size=32)
+    assert verify(tmp_path / "out") == []
+
+
+def test_one_process_at_a_time_packs(photos: Path, tmp_path: Path) -> None:
+    data = load_data(str(photos))
+    with (
+        locked(Path(shutil.copytree(photos, tmp_path / "elsewhere")), "packing into"),
+        pytest.raises(UserError, match=r"is packing into .*elsewhere; wait for it"),
+        locked(tmp_path / "elsewhere", "packing into"),
+    ):
+        pass
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"), pytest.raises(UserError, match=r"is packing into .*out; wait for it, stop it, or"):
+        pack(data, tmp_path / "out", size=32)
+
+
 def test_a_killed_pack_goes_on(photos: Path, tmp_path: Path) -> None:
     program = (
         "import os, sys; from convatlas.data import load_data, pack; count = []\n"
@@ -200,13 +252,23 @@ def test_damage_is_found(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train-00001\.tar is missing or not whole; pack the set again"):
         load(out)
     path.write_bytes(content)
-    (out / "train-00001.npz").write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"train-00001\.npz is missing or damaged \(.*\); pack the set again"):
+    index = (out / "train-00001.npz").read_bytes()
+    for wrong in (b"nothing", b"", index[:-30], index[:200] + bytes([index[200] ^ 1]) + index[201:]):
+        (out / "train-00001.npz").write_bytes(wrong)
+        with pytest.raises(UserError, match=r"train-00001\.npz is missing or damaged \(.*\); pack the set again"):
+            load(out)
+    shutil.copy(out / "train-00002.npz", out / "train-00001.npz")
+    with pytest.raises(UserError, match=r"train-00001\.npz does not fit its shard; pack the set again"):
         load(out)
+    (out / "train-00001.npz").write_bytes(index)
     record = json.loads((out / "pack.json").read_text())
     (out / "pack.json").write_text(json.dumps({**record, "schema": 99}))
     with pytest.raises(UserError, match="has schema 99, this convatlas reads 1; update convatlas, or pack"):
         load(out)
+    for wrong in ({"splits": 3}, {"splits": {}}, {"classes": None}, {"mean": 1}, {"source": []}):
+        (out / "pack.json").write_text(json.dumps({**record, **wrong}))
+        with pytest.raises(UserError, match="is not what `convatlas data pack` writes"):
+            load(out)
     (out / "pack.json").write_text("[]")
     with pytest.raises(UserError, match="is not what `convatlas data pack` writes"):
         load(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from convatlas.evaluate import evaluate_split
 from convatlas.layers import on_meta
 from convatlas.recipe import Recipe, with_epochs
 from convatlas.recipes import find_recipe, recipes
+from convatlas.train import checkpoint
 from convatlas.train import trainee as module
 from convatlas.train.fit import Stopped
 from convatlas.train.loss import loss_of
@@ -206,6 +208,7 @@ def test_a_run_begins_with_anothers_weights(tmp_path: Path, data: Data, source: 
     assert same(run.weights("last"), source.weights())  # the averages of its best epoch
     record = open_run(tmp_path).record["init"]
     names = list(source.load().state_dict())
+    assert len(record.pop("sha256")) == 64
     assert record == {"run": str(source.folder), "network": TINY, "taken": names, "left": []}
     assert notes == [
         f"begins with 4 of 4 tensors of {source.folder} ({TINY}, best): {', '.join(names)}; initialised anew: none"
@@ -248,6 +251,29 @@ def test_a_killed_run_begins_with_them_again(tmp_path: Path, data: Data, source:
     assert_equal_runs(train(tmp_path / "run", data, CHAIN, resume=True), whole)
 
 
+def test_a_killed_run_begins_with_no_other_weights_than_it_was_to(tmp_path: Path, data: Data, source: Run) -> None:
+    """Those of the other run changed meanwhile. With a checkpoint of its own it needs them no more."""
+    other = Run(Path(shutil.copytree(source.folder, tmp_path / "other")), source.record)
+
+    def killed(event: dict[str, Any]) -> None:
+        if at_step(1, 2)(event):
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "run", data, CHAIN, init=other, say=killed)
+    with pytest.raises(Stopped):
+        train(tmp_path / "saved", data, CHAIN, init=other, say=interrupting(at_step(1, 3)))
+    best = other.folder / "best.safetensors"
+    tensors, state = checkpoint.load(best)
+    checkpoint.save(best, {name: t + 1 if t.is_floating_point() else t for name, t in tensors.items()}, state)
+    with pytest.raises(UserError, match=r"the best weights in .*other are not those that this run was to begin"):
+        train(tmp_path / "run", data, CHAIN, resume=True)
+    shutil.rmtree(other.folder)
+    (tmp_path / "saved/last.safetensors").rename(tmp_path / "saved/previous.safetensors")
+    whole = train(tmp_path / "whole", data, CHAIN, init=source)
+    assert_equal_runs(train(tmp_path / "saved", data, CHAIN, resume=True), whole)
+
+
 def test_vgg_begins_with_layers_of_a(tmp_path: Path) -> None:
     """Section 3.1.1: net A's first four convolutions and last three layers; what is between begins at random."""
     recipe = find_recipe("vgg")
@@ -258,6 +284,7 @@ def test_vgg_begins_with_layers_of_a(tmp_path: Path) -> None:
     run = Run(path, {"network": "vgg11"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "weights", lambda self: a.state_dict())
+        patch.setattr("convatlas.train.warm_start.digest", lambda *_: "of weights that are nowhere")
         taken = plan_start(run, e, recipe)["taken"]
     layers = [name.removesuffix(".weight") for name in taken if name.endswith(".weight")]
     assert layers == [

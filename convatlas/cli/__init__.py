@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 
 from .. import __version__
@@ -61,32 +61,39 @@ def process() -> str:
     return "" if rank == "0" else f" (process {rank})"
 
 
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # kill, and the terminal is gone
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, outside of training, which answers it itself."""
+    """One of ENDING, outside of training, which answers them itself."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.signum = signal.Signals(number)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """A SIGTERM ends the verb as Ctrl-C does, so that nothing is left half written. Not under torchrun: its processes
-    wait for one another where Python does not see signals."""
+    """Signals end the verb as Ctrl-C does, so that nothing is left half written. Not under torchrun: its processes wait
+    for one another where Python does not see signals."""
     alone = threading.current_thread() is threading.main_thread() and "TORCHELASTIC_RUN_ID" not in os.environ
-    if not alone or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
+    ours = [number for number in ENDING if alone and signal.getsignal(number) == signal.SIG_DFL]
 
-    def terminate(*_: object) -> None:
-        raise Terminated
+    def terminate(number: int, _: object) -> None:
+        raise Terminated(number)
 
-    signal.signal(signal.SIGTERM, terminate)
+    for number in ours:
+        signal.signal(number, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line says how), 130 Ctrl-C, 143
-    SIGTERM."""
+    """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line says how), 130 Ctrl-C,
+    143 and 129 SIGTERM and SIGHUP."""
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in our own line
     try:
         with terminable():
@@ -96,9 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if str(error):  # else another process says it
             print(f"convatlas{process()}: {error}", file=sys.stderr)
         return 2
-    except Terminated:
-        print("convatlas: stopped by SIGTERM", file=sys.stderr)
-        return 143
+    except Terminated as stop:
+        with suppress(OSError):  # of a terminal that is gone
+            print(f"convatlas: stopped by {stop.signum.name}", file=sys.stderr)
+        return 128 + stop.signum
     except KeyboardInterrupt:
         print("convatlas: stopped by Ctrl-C", file=sys.stderr)
         return 130

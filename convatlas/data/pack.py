@@ -333,7 +333,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Of each image its offset, bytes, height and width, int64 (n, 4); the labels, int64 (n,); the shard's checksum."""
     try:
-        with np.load(path) as index:
+        with path.open("rb") as file, np.load(file) as index:
             return index["places"], index["labels"], str(index["sha256"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is missing or damaged ({error}); pack the set again") from error

@@ -14,17 +14,22 @@ from ..files import unwritable, write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines, up to the first that a kill cut short or something damaged; none before there is a file."""
-    lines: list[dict[str, Any]] = []
-    for text in path.read_bytes().split(b"\n") if path.exists() else ():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            break
-        if not is_line(line):
-            break
-        lines.append(line)
-    return lines
+    """The lines, without those that a kill cut short or something damaged; none before there is a file."""
+    return [line for line in lines_of(path) if line is not None]
+
+
+def lines_of(path: Path) -> list[dict[str, Any] | None]:
+    """All that are not empty; None where one is damaged."""
+    texts = path.read_bytes().split(b"\n") if path.exists() else []
+    return [parsed(text) for text in texts if text.strip()]
+
+
+def parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if is_line(line) else None
 
 
 def is_line(line: Any) -> bool:

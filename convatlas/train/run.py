@@ -67,7 +67,7 @@ class Run:
         return Recipe.from_json(self.record["recipe"])
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of log.jsonl, up to the first that a kill cut short; none before the first is written."""
+        """The lines of log.jsonl, but for damaged ones; none before the first is written."""
         return read_log(self.folder / "log.jsonl")
 
     def epochs(self) -> list[dict[str, Any]]:

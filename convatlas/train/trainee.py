@@ -37,7 +37,8 @@ class Trainee:
             first = split.fetch(torch.arange(min(MEASURED_IMAGES, len(split))), run.preprocess)
             net.measure(normalise(first, run.preprocess))  # type: ignore[operator]
         net.to(device=device, memory_format=engine.strides)  # type: ignore[call-overload]
-        if "init" in run.record and not (run.folder / checkpoint.LAST).exists():
+        saved = any((run.folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
+        if "init" in run.record and not saved:
             say(note(start_from(net, run.record["init"])))
         self.net: ConvNet = net
         self.optimizer = optimizers.make_optimizer(net, recipe)

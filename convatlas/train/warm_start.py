@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..recipe import Recipe
+from .checkpoint import digest
 from .run import Run, open_run
 
 SHOWN = 4  # names in a line of text
@@ -34,13 +35,23 @@ def plan_start(source: Run, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
             f"that init={','.join(recipe.init)} takes; give --init a run of a like network, or --set init=*"
         )
     left = [name for name in new if name not in set(taken)]
-    return {"run": str(source.folder), "network": source.network, "taken": taken, "left": left}
+    known = digest("", {name: theirs[name] for name in taken})
+    return {"run": str(source.folder), "network": source.network, "taken": taken, "left": left, "sha256": known}
 
 
 @torch.no_grad()
 def start_from(net: nn.Module, plan: dict[str, Any]) -> str:
-    """Gives the network the tensors that the plan takes; says so."""
+    """Gives the network the tensors that the plan takes; says so.
+
+    Raises UserError when they are no longer those that were there when the plan was made.
+    """
     source, mine = open_run(plan["run"]).weights(), net.state_dict()
+    taken = {name: source[name] for name in plan["taken"] if name in source}
+    if plan.get("sha256", digest("", taken)) != digest("", taken):
+        raise UserError(
+            f"the best weights in {plan['run']} are not those that this run was to begin with; put them back, or begin "
+            "another run with those that are there now"
+        )
     for name in plan["taken"]:
         mine[name].copy_(source[name])
     return (

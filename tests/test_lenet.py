@@ -30,6 +30,7 @@ def test_c3_is_a_convolution_with_the_links_of_table_i() -> None:
     x = torch.randn(2, 6, 9, 11, dtype=torch.float64)
     weight, bias = torch.zeros(16, 6, 5, 5, dtype=torch.float64), torch.zeros(16, dtype=torch.float64)
     made = 0
+    partial.eval()
     for conv in (partial.three, partial.four, partial.six):
         for kernel, b in zip(conv.weight, conv.bias, strict=True):
             weight[made, list(TABLE_I[made])] = kernel.detach()
@@ -38,6 +39,19 @@ def test_c3_is_a_convolution_with_the_links_of_table_i() -> None:
     assert made == 16
     assert (weight.flatten(2).abs().sum(2) > 0).sum() == 60
     torch.testing.assert_close(partial(x), F.conv2d(x, weight, bias), rtol=1e-12, atol=1e-12)
+
+
+def test_c3_is_the_same_in_training() -> None:
+    torch.manual_seed(0)
+    partial = PartialConv().double()
+    x = torch.randn(2, 6, 9, 11, dtype=torch.float64, requires_grad=True)
+    found = []
+    for training in (True, False):
+        out = partial.train(training)(x)
+        gradients = torch.autograd.grad(out.square().sum(), [x, *partial.parameters()])
+        found.append((out, *gradients))
+    assert len(found[0]) == 2 + 6
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
 def test_every_map_of_s2_is_seen_by_ten_of_c3() -> None:

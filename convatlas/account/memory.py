@@ -413,7 +413,8 @@ class _Run:
             self.forward_macs = watch.macs
             watch.phase = "backward"
             loss.backward()
-            self.gradients = sum(p.grad.untyped_storage().nbytes() for p in net.parameters() if p.grad is not None)
+            kept = (p.grad.untyped_storage() for p in net.parameters() if p.grad is not None)
+            self.gradients = sum({storage._cdata: storage.nbytes() for storage in kept}.values())  # some share one
             passes = list(watch.moments)
             optimizer.step()  # makes its state, which from then on is there through every pass
             state = [t for t in tree_leaves(list(optimizer.state.values())) if isinstance(t, Tensor)]

@@ -45,6 +45,9 @@ class Trainee:
         self.average = Average(net, recipe.ema) if recipe.ema else None
         self.lookahead = Lookahead(net, recipe.lookahead) if recipe.lookahead else None
         self.run, self.device, self.world = run, device, world
+        buffers = list(net.buffers())
+        alike = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]  # copied at once
+        self.statistics = [(of, [b.clone() for b in of]) for of in alike]  # batch norm's, and room for a copy
 
     @property
     def judged(self) -> ConvNet:
@@ -60,13 +63,14 @@ class Trainee:
 
     def undoing(self) -> Callable[[], None]:
         """To be called when a step is given up before its update: puts back what its passes changed meanwhile."""
-        buffers = [(buffer, buffer.clone()) for buffer in self.net.buffers()]  # batch norm's statistics
+        for buffers, before in self.statistics:
+            torch._foreach_copy_(before, buffers)
         random = torch.get_rng_state()
         on_gpu = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
 
         def undo() -> None:
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for buffers, before in self.statistics:
+                torch._foreach_copy_(buffers, before)
             torch.set_rng_state(random)
             if on_gpu is not None:
                 torch.cuda.set_rng_state(on_gpu, self.device)

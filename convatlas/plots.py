@@ -43,6 +43,7 @@ def curves(epochs: Sequence[dict[str, Any]], path: Path) -> Path | None:
         axes.grid(alpha=0.3)
         axes.legend()
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.margins(y=0.12)  # room for what is written above the best
     best = max(epochs, key=lambda line: line["test"]["top1"])
     axes.annotate(
         f"{best['test']['top1']:.2%}",
@@ -65,10 +66,9 @@ def rates(search: Mapping[str, Any], path: Path) -> Path:
     axes.plot(rates, search["losses"], color="tab:blue", alpha=0.3, label="loss of the batch")
     axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
     axes.axvline(best, color="tab:orange", linestyle="--", label=f"falls fastest at {best:.3g}")
-    low, high = min(smoothed), max(smoothed[: len(smoothed) // 2 + 1])
-    axes.set(
-        xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.2 * (high - low), high + 0.5 * (high - low))
-    )
+    low, high = min(search["losses"]), max(smoothed[: len(smoothed) // 2 + 1])  # not the explosion at the end
+    margin = 0.1 * (high - low)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - margin, high + 3 * margin))
     axes.grid(alpha=0.3)
     axes.legend()
     return write(figure, path)

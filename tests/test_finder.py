@@ -11,7 +11,7 @@ import pytest
 from convatlas.cli import main
 from convatlas.errors import UserError
 from convatlas.recipe import Recipe
-from convatlas.train.finder import Search, find_rate
+from convatlas.train.finder import Search, averaged, find_rate
 
 from .trained import digits
 
@@ -19,11 +19,33 @@ RECIPE = Recipe(name="brief", source="a test", epochs=1, batch=16, lr=0.1, net=(
 NET = "chain_n1_m1_k0"
 
 
-def test_the_smoothed_loss_is_adams_average() -> None:
-    search = Search((0.1, 0.2, 0.4), (3.0, 1.0, 2.0))
+def test_the_average_is_adams() -> None:
     a, b, c = 0.3 / 0.1, (0.9 * 0.3 + 0.1) / 0.19, (0.81 * 0.3 + 0.09 + 0.2) / 0.271
-    assert search.smoothed == pytest.approx((a, b, c))
-    assert search.best == 0.1  # 3 -> 1.95 falls; 1.95 -> 1.97 does not
+    assert averaged((3.0, 1.0, 2.0), 0.9) == pytest.approx((a, b, c))
+
+
+def test_the_loss_is_smoothed_both_ways() -> None:
+    """3, 1, 2, and 9 taken as 3."""
+    a, b = 3.0, (0.8 * 0.6 + 0.2) / 0.36
+    c, d = (0.64 * 0.6 + 0.16 + 0.4) / 0.488, (0.512 * 0.6 + 0.128 + 0.32 + 0.6) / 0.5904
+    assert Search((0.1, 0.2, 0.4, 0.8), (3.0, 1.0, 2.0, 9.0)).smoothed == pytest.approx(
+        (
+            0.2 * (0.512 * d + 0.64 * c + 0.8 * b + a) / 0.5904,
+            0.2 * (0.64 * d + 0.8 * c + b) / 0.488,
+            0.2 * (0.8 * d + c) / 0.36,
+            d,
+        )
+    )
+
+
+def test_the_loss_falls_fastest_where_it_does() -> None:
+    """At a step, and in the middle of a slope, not so many steps later as an average of the past lags."""
+    rates = tuple(10.0**i for i in range(101))
+    step = Search(rates, tuple(2.0 if i < 60 else 1.0 for i in range(101)))
+    assert step.best == rates[59]
+    slope = [min(2.0, max(1.0, 2 - (i - 50) / 20)) for i in range(101)]
+    assert rates[57] <= Search(rates, tuple(slope)).best <= rates[63]
+    assert rates[57] <= Search(rates, (*slope[:90], *(100.0 * i for i in range(11)))).best <= rates[63]
 
 
 def test_rates_grow_by_equal_factors_until_the_loss_explodes() -> None:

@@ -55,5 +55,6 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"the loss of {variant.name} falls fastest at a rate of {found.best:.3g} "
         f"(recipe {recipe.name}: {recipe.lr:g}); tried {found.rates[0]:.3g} to {found.rates[-1]:.3g} in "
-        f"{len(found.rates)} steps" + (f"; drawn in {args.plot}" if args.plot else "")
+        f"{len(found.rates)} steps" + (f"; drawn in {args.plot}" if args.plot else "") + "; to train with it, or with "
+        f"less: convatlas train {variant.name} --set lr={found.best:.3g} ..."
     )

@@ -94,16 +94,12 @@ class PartialConv(nn.Module):
     In training all are one convolution, whose links that Table I leaves out are zeros: that is six times as fast.
     """
 
-    links: Tensor
-
     def __init__(self) -> None:
         super().__init__()
         for seen, name in ((3, "three"), (4, "four"), (6, "six")):
             links = [row for row in TABLE_I if len(row) == seen]
             self.add_module(name, nn.Conv2d(seen * len(links), len(links), 5, groups=len(links)))
             self.register_buffer(f"{name}_sees", torch.tensor(links).flatten(), persistent=False)
-        pairs = [(to, seen) for to, row in enumerate(TABLE_I) for seen in row]
-        self.register_buffer("links", torch.tensor(pairs).T.contiguous(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -113,9 +109,13 @@ class PartialConv(nn.Module):
 
     def dense(self) -> tuple[Tensor, Tensor]:
         """The weight (16, 6, 5, 5) and the bias (16,) of all as one convolution."""
-        kernels = torch.cat([getattr(self, name).weight.flatten(0, 1) for name in ("three", "four", "six")])
-        biases = torch.cat([getattr(self, name).bias for name in ("three", "four", "six")])
-        return kernels.new_zeros(16, 6, 5, 5).index_put(tuple(self.links), kernels), biases
+        weights, biases = [], []
+        for name in ("three", "four", "six"):
+            conv, sees = getattr(self, name), getattr(self, f"{name}_sees")
+            at = sees.view(len(conv.weight), -1, 1, 1).expand_as(conv.weight)
+            weights.append(conv.weight.new_zeros(len(conv.weight), 6, 5, 5).scatter(1, at, conv.weight))
+            biases.append(conv.bias)
+        return torch.cat(weights), torch.cat(biases)
 
 
 class GaussianConnections(nn.Module):

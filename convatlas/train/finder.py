@@ -6,6 +6,7 @@ Smith (2015), Cyclical Learning Rates for Training Neural Networks, https://arxi
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
@@ -20,15 +21,16 @@ from .engine import Engine
 from .fit import Diverged, fit, steps_in_epoch
 from .progress import Event, Say, quiet
 
-SMOOTH = 0.9  # the share of the past in the smoothed loss
-WORSE = 3.0  # times the lowest smoothed loss: beyond it the search ends
+WORSE = 3.0  # times the lowest averaged loss: beyond it the search ends
+PAST = 0.9  # its share in that average
+SMOOTH = 0.8  # and in each direction of the smoothed loss
 
 
 @dataclass(frozen=True)
 class Search:
-    """The rates tried, in order, and the loss of the batch that met each: as it was, and averaged over those before.
+    """The rates tried, in order, and the loss of the batch that met each: as it was, and smoothed.
 
-    The average is exponential and corrected for its beginning (as Adam's). `best` is the rate where it falls fastest.
+    `best` is the rate where the smoothed loss falls fastest.
     """
 
     rates: tuple[float, ...]
@@ -36,11 +38,9 @@ class Search:
 
     @property
     def smoothed(self) -> tuple[float, ...]:
-        mean, found = 0.0, []
-        for n, loss in enumerate(self.losses, start=1):
-            mean = SMOOTH * mean + (1 - SMOOTH) * loss
-            found.append(mean / (1 - SMOOTH**n))
-        return tuple(found)
+        """Averaged forwards and then backwards, since one way alone lags; what is worse than the first as the first."""
+        fall = [min(loss, self.losses[0]) for loss in self.losses]  # the explosion at the end is no part of it
+        return averaged(averaged(fall, SMOOTH)[::-1], SMOOTH)[::-1]
 
     @property
     def best(self) -> float:
@@ -49,6 +49,15 @@ class Search:
 
     def to_json(self) -> dict[str, Any]:
         return {"best": self.best, "rates": self.rates, "losses": self.losses, "smoothed": self.smoothed}
+
+
+def averaged(losses: Sequence[float], past: float) -> tuple[float, ...]:
+    """Each averaged with those before it: exponentially, corrected for the beginning (as Adam's)."""
+    mean, found = 0.0, []
+    for n, loss in enumerate(losses, start=1):
+        mean = past * mean + (1 - past) * loss
+        found.append(mean / (1 - past**n))
+    return tuple(found)
 
 
 class Enough(Exception):
@@ -71,8 +80,8 @@ def find_rate(
 ) -> Search:
     """Trains by the recipe for at most `steps` steps, the rate growing from `lowest` to `highest` by equal factors.
 
-    It ends earlier when the loss is WORSE times its lowest, or is not finite. Nothing is kept but the losses. The
-    other arguments, and errors, are those of `fit`.
+    It ends earlier when the averaged loss is WORSE times its lowest, or a loss is not finite. Nothing is kept but the
+    losses. The other arguments, and errors, are those of `fit`.
     """
     if not 0 < lowest < highest:
         raise UserError(f"rates from {lowest} to {highest} do not rise; give a lowest above 0 and below the highest")
@@ -97,12 +106,9 @@ def find_rate(
             return
         losses.append(event["batch_loss"])
         say(event | {"step": len(losses), "steps": steps, "epoch": 1, "epochs": 1})
-        smoothed = search(losses).smoothed
-        if len(losses) >= steps or smoothed[-1] > WORSE * min(smoothed):
+        means = averaged(losses, PAST)
+        if len(losses) >= steps or means[-1] > WORSE * min(means):
             raise Enough
-
-    def search(losses: list[float]) -> Search:
-        return Search(tuple(lowest * (highest / lowest) ** (i / steps) for i in range(len(losses))), tuple(losses))
 
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -122,4 +128,5 @@ def find_rate(
         except Diverged as error:
             if len(losses) < 3:
                 raise UserError(f"the loss is not finite at a rate of {lowest} already; give a smaller one") from error
-    return search(losses)
+    rates = tuple(lowest * (highest / lowest) ** (i / steps) for i in range(len(losses)))
+    return Search(rates, tuple(losses))

@@ -42,7 +42,7 @@ from .state import Meter, State
 from .trainee import Trainee
 from .warm_start import plan_start
 
-LOG_EVERY = 48  # steps between lines of the log within an epoch
+LOG_EVERY = 48  # steps between lines of the log within an epoch; of a shorter one its last step has a line
 DRAW_EVERY_S = 60.0  # between drawings of the curves while training goes on
 SAVE = 1  # said among the processes; larger by a signal's number: to save and stop
 
@@ -189,7 +189,7 @@ def train(
                 trainee.follow(epoch * steps + step + 1, recipe.epochs * steps)
                 state.step = step + 1
                 say(step_event(state, recipe, steps) | {"batch_loss": meter.last})
-                if (step + 1) % LOG_EVERY == 0:
+                if (step + 1) % min(LOG_EVERY, steps) == 0:
                     more = {"lr": lr, **state.take_lately(), "gradient": gradient_norms(net)}
                     log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, **more)
                 due = ranks.leads and time.monotonic() - saved > engine.save_every_s

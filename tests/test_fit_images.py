@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from convatlas.catalogue import find
 from convatlas.data.augment import Colours
 from convatlas.dataset import Data, MemorySplit, memory_data, principal_axes
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
-from convatlas.recipe import Recipe
+from convatlas.recipe import Recipe, with_epochs, with_settings
+from convatlas.recipes import find_recipe
 from convatlas.train import checkpoint
 from convatlas.train.fit import Stopped, fit
+from convatlas.train.start import sized
 
 RECIPE = Recipe(name="tiny", source="a test", epochs=2, batch=8, lr=0.02, schedule="constant", net=(("widths", (4,)),))
 EVERYTHING = (
@@ -105,3 +108,25 @@ def test_a_view_that_does_not_fit_leaves_no_folder(tmp_path: Path, data: Data) -
             device="cpu",
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_recipe_scales_images_to_goes_with_the_input(tmp_path: Path, data: Data) -> None:
+    recipe = with_epochs(find_recipe("squeezenet"), 1)
+    run = fit("squeezenet", data, recipe, input=(3, 56, 56), out=tmp_path / "run", device="cpu")
+    assert run.record["recipe"]["augment"][0] == "scale_crop:63:63"
+    assert run.record["recipe"]["departures"][-1].startswith("56 pixels, not 227; images are scaled alike")
+    again = fit("squeezenet", data, recipe, input=(3, 56, 56), out=tmp_path / "run", device="cpu", resume=True)
+    assert again.record == run.record
+
+
+def test_an_augmentation_that_was_set_is_left_alone() -> None:
+    vgg, recipe = find("vgg11"), find_recipe("vgg")
+    assert sized(recipe, vgg, None) is recipe
+    assert sized(recipe, vgg, (3, 224, 224)) is recipe
+    half = sized(recipe, vgg, (3, 112, 112))
+    assert half.augment[0] == "scale_crop:128:256"
+    assert sized(half, vgg, (3, 112, 112)) is half
+    set_so = with_settings(recipe, ["augment=scale_crop:120:300,flip"])
+    assert sized(set_so, vgg, (3, 112, 112)) is set_so
+    own = replace(recipe, name="my_own")
+    assert sized(own, vgg, (3, 112, 112)) is own

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..recipe import Recipe, with_batch, with_epochs, with_settings, with_side
+from ..recipe import Recipe, with_batch, with_epochs, with_settings
 from . import process, source
 from .output import parse_input, print_json
 
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     best = max(epochs, key=lambda line: line["test"]["top1"])
     if args.json:
         record: dict[str, Any] = {"run": str(out), "network": variant.name, "last": epochs[-1], "best": best}
-        print_json(record | {"departures": recipe.departures})
+        print_json(record | {"departures": done.record["recipe"]["departures"]})
     else:
         print(summary(out, epochs[-1], best, args.data))
     return 0
@@ -163,8 +163,6 @@ def choose_recipe(
         why = WITHOUT[variant.family]
         raise UserError(f"{variant.name} has no recipe of its own ({why}); give one, such as --recipe resnet_cifar")
     recipe = find_recipe(name)
-    if args.input:
-        recipe = with_side(recipe, max((variant.input or ())[1:]), max(parse_input(args.input)[1:]))
     if epochs is not None:
         recipe = with_epochs(recipe, epochs)
     if batch is not None:

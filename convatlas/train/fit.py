@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .. import plots
-from ..catalogue import Shape, Variant
+from ..catalogue import Shape, Variant, find
 from ..data.augment import Colours, augment, mix, order, view_of
 from ..data.loading import fetched
 from ..dataset import Data
@@ -37,7 +37,7 @@ from .progress import Say, note, quiet
 from .run import Run, open_run
 from .schedule import rate
 from .signals import Signals
-from .start import describe, goes_on, measure, open_or_start, prepare, tell_skipped, try_build
+from .start import describe, goes_on, measure, open_or_start, prepare, sized, tell_skipped, try_build
 from .state import Meter, State
 from .trainee import Trainee
 from .warm_start import plan_start
@@ -75,7 +75,8 @@ def fit(
 ) -> Run:
     """Trains the network on data.train by the recipe, judging it on data.test after each epoch; the run is in `out`.
 
-    `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought.
+    `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought. To
+    what a recipe of the catalogue scales images before it crops them is scaled with it (`sized` in start.py).
     `seed` decides the weights, the order of the images, their augmentation and the dropout; torch is seeded with it.
     `init` is a run to begin with the weights of, as far as names, shapes and `recipe.init` allow (see warm_start.py).
     `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
@@ -91,7 +92,9 @@ def fit(
         say = say if ranks.leads else quiet
         place = ranks.own(choose_device(device))
         steps = steps_in_epoch(len(data.train), recipe.batch, ranks.size)
-        record = describe(network, data, recipe, input, seed, place, ranks.size)
+        variant = find(network) if isinstance(network, str) else network
+        recipe = sized(recipe, variant, input)
+        record = describe(variant, data, recipe, input, seed, place, ranks.size)
         restarted = ranks.most(ranks.failures) > 0  # torchrun began anew, after a failure of any process
         resume = bool(ranks.first(goes_on(Path(out), resume, restarted)))
 

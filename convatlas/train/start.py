@@ -21,7 +21,8 @@ from ..files import beside, write_text
 from ..layers import ConvNet, on_meta
 from ..lock import NAME as LOCK
 from ..preprocess import FITTED, Preprocess
-from ..recipe import Recipe
+from ..recipe import Recipe, with_side
+from ..recipes import recipes
 from . import checkpoint
 from .distributed import World
 from .engine import Engine, decide
@@ -33,8 +34,19 @@ SKIPPED = "skipped.jsonl"
 SAID = 20  # skipped files that are said, besides
 
 
+def sized(recipe: Recipe, variant: Variant, input: Shape | None) -> Recipe:
+    """The recipe for images of `input`: to what it scales them before it crops them, by the catalogue, is scaled alike.
+
+    Another augmentation than the catalogue's is kept as it is: it was made for that size.
+    """
+    stock = recipes().get(recipe.name)
+    if input is None or variant.input is None or stock is None or recipe.augment[:1] != stock.augment[:1]:
+        return recipe
+    return with_side(recipe, max(variant.input[1:]), max(input[1:]))
+
+
 def describe(
-    network: str | Variant,
+    variant: Variant,
     data: Data,
     recipe: Recipe,
     input: Shape | None,
@@ -43,7 +55,6 @@ def describe(
     processes: int,
 ) -> dict[str, Any]:
     """run.json: all that decides the run, and where it is made."""
-    variant = find(network) if isinstance(network, str) else network
     for name, _ in recipe.net:
         if name in ("classes", "channels", "input"):
             raise UserError(f"net.{name} is not the recipe's to set; it follows from the data, and from --input")

@@ -29,11 +29,13 @@ from convatlas.data.pickled import read_pickle
 from convatlas.dataset import Data
 from convatlas.doctor import examine
 from convatlas.errors import UserError
+from convatlas.preprocess import Preprocess
 from convatlas.recipe import Recipe, with_settings
 from convatlas.train import checkpoint
 from convatlas.train.log import Log, read_log
 from convatlas.train.run import Run, open_run
 
+AT_8 = Preprocess((3, 8, 8), (0.0,) * 3, (1.0,) * 3)
 GOLDEN = Path(__file__).parent / "goldens" / "run_2"
 EXAMPLES = settings(
     max_examples=150,
@@ -297,6 +299,35 @@ def test_log_jsonl_mangled(tmp_path: Path, changes: list, more: bytes) -> None:
     Log(path, 1, 3)
     assert len(read_log(path)) <= len(lines)
     assert all(line["step"] <= 3 for line in read_log(path))
+
+
+@pytest.mark.parametrize("format", ["jpeg", "raw"])
+@pytest.mark.parametrize("name", ["pack.json", "train-00000.npz", "train-00000"])
+@given(changes=edits)
+@settings(EXAMPLES, max_examples=60)
+def test_packs_mangled(tmp_path: Path, format: str, name: str, changes: list) -> None:
+    folder = Path(shutil.copytree(GOLDEN.parent / f"pack_1_{format}", tmp_path / "pack", dirs_exist_ok=True))
+    path = next(folder.glob(f"{name}*" if "." in name else f"{name}.[tr]*"))
+    path.write_bytes(mangled(path.read_bytes(), changes))
+    data = read_or_refused(lambda: load_data(f"pack:{folder}"))
+    for split in (data.train, data.test) if data else ():
+        for i in range(len(split)):
+            pixels = read_or_refused(lambda: split.fetch([i], AT_8))  # noqa: B023 (called at once)
+            assert pixels is None or pixels.shape == (1, 3, 8, 8)
+    read_or_refused(lambda: examine(folder))
+
+
+@pytest.mark.parametrize("format", ["jpeg", "raw"])
+@given(where=st.integers(0, 10_000), new=values, delete=st.booleans())
+@settings(EXAMPLES, max_examples=80)
+def test_pack_json_with_a_change(tmp_path: Path, format: str, where: int, new: Any, delete: bool) -> None:
+    folder = Path(shutil.copytree(GOLDEN.parent / f"pack_1_{format}", tmp_path / "pack", dirs_exist_ok=True))
+    record = json.loads((folder / "pack.json").read_text())
+    (folder / "pack.json").write_text(json.dumps(changed(record, where, new, delete)))
+    data = read_or_refused(lambda: load_data(f"pack:{folder}"))
+    for split in (data.train, data.test) if data else ():
+        read_or_refused(lambda: split.fetch(range(len(split)), AT_8))  # noqa: B023 (called at once)
+    read_or_refused(lambda: examine(folder))
 
 
 @given(line=values)

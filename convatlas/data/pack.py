@@ -16,6 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -205,8 +206,7 @@ def write_shard(
                     places.append((archive.offset + tarfile.BLOCKSIZE, len(encoded), height, width))
                     add(archive, names[-1], encoded)
                     add(archive, f"{i:09}.cls", str(labels[i - indices.start]).encode())
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = checksum(path)
     arrays = io.BytesIO()
     np.savez(arrays, places=np.array(places, np.int64), labels=np.array(labels, np.int64), sha256=np.array(digest))
     write(out / f"{name}.npz", arrays.getvalue())
@@ -274,9 +274,16 @@ def load(folder: Path) -> Data:
     size. Checksums are `verify`'s matter: reading every byte would take as long as an epoch.
     """
     record = read_record(folder)
-    try:
+    with as_written(folder):
         return opened(folder, record)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Raises UserError where pack.json turns out to be another thing than a pack's."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{folder / RECORD} is not what `convatlas data pack` writes ({error!r}); pack the set again"
         ) from error
@@ -355,13 +362,15 @@ def check_index(
 def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> list[str]:
     """The shards whose content is not what was written, by their checksums; none where all is well."""
     record = read_record(folder)
-    bad = []
-    for shard in progress([shard for part in record["splits"].values() for shard in part["shards"]]):
-        try:
-            with (folder / shard["file"]).open("rb") as file:
-                same = hashlib.file_digest(file, "sha256").hexdigest() == shard["sha256"]
-        except OSError:
-            same = False
-        if not same:
-            bad.append(shard["file"])
-    return bad
+    with as_written(folder):
+        shards = {shard["file"]: shard["sha256"] for part in record["splits"].values() for shard in part["shards"]}
+        return [name for name in progress([*shards]) if checksum(folder / name) != shards[name]]
+
+
+def checksum(path: Path) -> str | None:
+    """None of a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

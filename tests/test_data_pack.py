@@ -249,16 +249,16 @@ def test_damage_is_found(photos: Path, tmp_path: Path) -> None:
     path.write_bytes(content)
     assert verify(out) == ["train-00001.tar"]
     path.write_bytes(content[:-512])
-    with pytest.raises(UserError, match=r"train-00001\.tar is missing or not whole; pack the set again"):
+    with pytest.raises(UserError, match=r"^[^(]*train-00001\.tar is missing or not whole; pack the set again"):
         load(out)
     path.write_bytes(content)
     index = (out / "train-00001.npz").read_bytes()
     for wrong in (b"nothing", b"", index[:-30], index[:200] + bytes([index[200] ^ 1]) + index[201:]):
         (out / "train-00001.npz").write_bytes(wrong)
-        with pytest.raises(UserError, match=r"train-00001\.npz is missing or damaged \(.*\); pack the set again"):
+        with pytest.raises(UserError, match=r"^[^(]*train-00001\.npz is missing or damaged \(.*\); pack the set again"):
             load(out)
     shutil.copy(out / "train-00002.npz", out / "train-00001.npz")
-    with pytest.raises(UserError, match=r"train-00001\.npz does not fit its shard; pack the set again"):
+    with pytest.raises(UserError, match=r"^[^(]*train-00001\.npz does not fit its shard; pack the set again"):
         load(out)
     (out / "train-00001.npz").write_bytes(index)
     record = json.loads((out / "pack.json").read_text())

@@ -283,6 +283,8 @@ def as_written(folder: Path) -> Iterator[None]:
     """Raises UserError where pack.json turns out to be another thing than a pack's."""
     try:
         yield
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{folder / RECORD} is not what `convatlas data pack` writes ({error!r}); pack the set again"

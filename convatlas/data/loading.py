@@ -6,6 +6,7 @@ benchmarks/folder_input.py).
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -128,6 +130,7 @@ class Workers:
         ]
         for thread in self.threads:
             thread.start()
+        WORKING.add(self)
 
     def work(self) -> None:
         while (job := self.jobs.get()) is not None:
@@ -151,6 +154,16 @@ class Workers:
         deadline = time.monotonic() + LEAVE_S
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+WORKING: WeakSet[Workers] = WeakSet()  # the threads of a pool that has not ended keep it alive
+
+
+@atexit.register
+def close_all() -> None:
+    """Of a loop over batches that was left, and whose generator nobody has closed."""
+    for workers in list(WORKING):
+        workers.close()
 
 
 def result(job: Job, timeout_s: float) -> Any:

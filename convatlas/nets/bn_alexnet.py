@@ -59,5 +59,5 @@ VARIANTS = family(BNAlexNet, PAPER, [
     Variant("bn_alexnet", aliases=("BN-AlexNet", "alexnetowtbn"), note="our reading: Torch's alexnetowtbn", claims=[
         Claim("params", "61,119,528", "layer arithmetic"),
         Claim("top1_acc", "57", "Fig. 1, read off to a point, centre crop")]),
-], recipe="bn_nin")
+], recipe="bn_alexnet")
 # fmt: on

@@ -1,0 +1,31 @@
+"""AlexNet with batch norm on ImageNet, as Canziani et al. (2016), section 3, have it from soumith's trainer.
+
+    convatlas train bn_alexnet --data folder:IMAGENET
+
+To expect: about 57% top-1 accuracy at the centre crop.
+"""
+
+from __future__ import annotations
+
+from ..recipe import Recipe
+
+RECIPES = (
+    Recipe(
+        name="bn_alexnet",
+        source="Canziani et al. (2016), section 3; figures from imagenet-multiGPU.torch (train.lua, opts.lua)",
+        epochs=55,
+        batch=128,
+        lr=0.01,
+        weight_decay=5e-4,
+        schedule="step",
+        milestones=(18, 29, 43, 52),
+        gamma=0.1**0.5,
+        augment=("scale_crop:256", "flip"),
+        published="top-1 accuracy 57%, centre crop (alexnetowtbn)",
+        departures=(
+            "the rate falls by the root of ten at each drop: 0.01, 0.0032, 0.001, 0.00032, 0.0001 (release: 0.01, "
+            "0.005, 0.001, 0.0005, 0.0001)",
+            "weight decay to the end (release: none from epoch 30)",
+        ),
+    ),
+)

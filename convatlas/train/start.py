@@ -139,7 +139,8 @@ def open_or_start(
             f"and predicted with, but not gone on with; begin another one with its weights: --init {out}"
         )
     terms = {"machine": None, "engine": None, "init": None}
-    if found := differences({**run.record, **terms}, {**record, **terms}):
+    filled = {"recipe": json.loads(json.dumps(run.recipe.to_json()))}  # with the fields that recipes have got since
+    if found := differences({**run.record, **filled, **terms}, {**record, **terms}):
         raise UserError(
             f"the run in {out} is another one: {'; '.join(found)}; resume it as it was begun, or give another --out"
         )

@@ -65,6 +65,7 @@ RANGES = {  # field: the lowest value and the highest
     "threshold": (0, 1),
     "warmup_epochs": (0, inf),
     "warmup_steps": (0, inf),
+    "warmup_error": (0, 1),
     "warmup_lr": (0, inf),
     "label_smoothing": (0, 1),
     "aux_weight": (0, inf),
@@ -111,6 +112,7 @@ class Recipe:
     warmup: str = "constant"  # at warmup_lr, or "linear": from warmup_lr up to lr
     warmup_epochs: float = 0.0
     warmup_steps: int = 0  # in place of warmup_epochs
+    warmup_error: float = 0.0  # in place of both: until the training error in a line of the log is below it
     warmup_lr: float = 0.0
     augment: tuple[str, ...] = ()  # of AUGMENTATIONS, in this order: ("scale_crop:256:512", "flip", "mixup:0.4")
     whiten: str = "channel"  # how pixels are normalised; see Preprocess
@@ -153,8 +155,11 @@ class Recipe:
                 raise UserError(f"{name}={value} is out of range; give at least {lowest}{top}")
         if list(self.milestones) != sorted(self.milestones) or any(not m > 0 for m in self.milestones):
             raise UserError(f"milestones={self.milestones} do not rise; give the epochs of the rate's drops in order")
-        if self.warmup_epochs and self.warmup_steps:
-            raise UserError("warmup_epochs and warmup_steps say the same thing twice; set one of them to 0")
+        ends = [name for name in ("warmup_epochs", "warmup_steps", "warmup_error") if getattr(self, name)]
+        if len(ends) > 1:
+            raise UserError(f"{' and '.join(ends)} each say when the warm-up ends; set all but one to 0")
+        if self.warmup_error and self.warmup != "constant":
+            raise UserError(f"warmup_error={self.warmup_error} does not say how fast to rise; give warmup=constant")
         if self.nesterov and not self.momentum:
             raise UserError("nesterov=True has no momentum to look ahead by; give momentum above 0 or nesterov=false")
         for name in ("nesterov", "rho", "eps"):

@@ -43,6 +43,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "every": 0.5,
     },
     "slow weights": {"lookahead": 0.9, "bias_rate": 2.0},
+    "warm-up": {"warmup_error": 0.88, "warmup_lr": 0.001},
     "average": {"ema": 0.99, "warmup": "linear", "warmup_steps": 3},
 }
 
@@ -136,6 +137,18 @@ def test_a_plateau_of_the_training_top1(tmp_path: Path, data: Data) -> None:
         drops, best = (drops, top1) if top1 > best else (min(drops + 1, 3), best)
     assert by_train == pytest.approx(expected)
     assert by_train != by_test
+
+
+@pytest.mark.parametrize("bound", [0.0, 1e-6, 0.6, 0.8, 1.0])
+def test_a_warm_up_ends_with_the_training_error(tmp_path: Path, data: Data, bound: float) -> None:
+    """At a line of the log, of which these epochs have one each, at their end."""
+    recipe = replace(CHAIN, epochs=6, lr=0.05, warmup_lr=0.02, warmup_error=bound)
+    lines = train(tmp_path, data, recipe).epochs()
+    errors = [1 - line["train"]["top1"] for line in lines]
+    warm = [bound == 0 or any(error < bound for error in errors[:n]) for n in range(6)]
+    assert [line["lr"] for line in lines] == [0.05 if it else 0.02 for it in warm]
+    if bound == 0.8:
+        assert len(set(warm)) == 2  # it ends on the way
 
 
 def test_drop_path_grows_with_the_training(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,9 @@ def test_set_refuses(setting: str, message: str) -> None:
         (["optimizer=rmsprop", "nesterov=true"], "nesterov=True means nothing to rmsprop; it is for sgd"),
         (["optimizer=adam", "rho=1"], "adam never forgets with momentum or rho at 1; give less"),
         (["optimizer=adamw", "momentum=1"], "adamw never forgets with momentum or rho at 1"),
-        (["warmup_epochs=1", "warmup_steps=5"], "warmup_epochs and warmup_steps say the same thing twice"),
+        (["warmup_epochs=1", "warmup_steps=5"], "warmup_epochs and warmup_steps each say when the warm-up ends"),
+        (["warmup_error=0.8", "warmup_steps=5"], "warmup_steps and warmup_error each say when the warm-up ends"),
+        (["warmup_error=0.8", "warmup=linear"], "warmup_error=0.8 does not say how fast to rise; give warmup=constant"),
     ],
 )
 def test_fields_that_do_not_go_together(settings: list[str], message: str) -> None:

@@ -74,9 +74,10 @@ def test_linear_warmup_then_step_counts_epochs_from_the_start() -> None:
 
 
 def test_constant_warmup_of_resnet110() -> None:
-    """Section 4.2: 0.01 for 400 iterations, then 0.1."""
+    """Section 4.2: 0.01 until the training error is below 80%, then 0.1."""
     recipe = find_recipe("resnet_cifar_110")
-    rates = [rate(recipe, step / 391, steps=391) for step in (0, 399, 400, 782)]
+    assert recipe.warmup_error == 0.8
+    rates = [rate(recipe, step / 391, steps=391, warm=step >= 400) for step in (0, 399, 400, 782)]
     assert rates == [0.01, 0.01, 0.1, 0.1]
 
 

@@ -36,13 +36,8 @@ RECIPES = (
     replace(
         CIFAR,
         name="resnet_cifar_110",
-        warmup_steps=400,
+        warmup_error=0.8,
         warmup_lr=0.01,
         published="test error 6.43% (best of 5; mean 6.61%) with 110 layers, 7.93% with 1202: Table 6",
-        departures=(
-            *CIFAR.departures,
-            "the rate is 0.01 for the first 400 iterations (paper: until the training error is below 80%, which took "
-            "about as many)",
-        ),
     ),
 )

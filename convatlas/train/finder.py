@@ -97,6 +97,7 @@ def find_rate(
         staircase=False,
         warmup_epochs=0.0,
         warmup_steps=0,
+        warmup_error=0.0,
         epochs=ceil(epochs),
     )
     losses: list[float] = []

@@ -159,9 +159,9 @@ def train(
             own = batches if mixed else [ranks.share(batch) for batch in batches]  # mixed with any of the whole batch
             loaded = fetched(data.train, own, preprocess, view, workers=engine.workers)
             for step, (batch, indices) in enumerate(zip(batches, own), state.step):
-                lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps)
+                state.lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps, state.warm)
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * group["rate"]
+                    group["lr"] = state.lr * group["rate"]
                 if hasattr(net, "set_progress"):  # what changes with time: a drop-path that grows, a layer that rests
                     net.set_progress((epoch * steps + step) / (recipe.epochs * steps))  # type: ignore[operator]
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
@@ -185,7 +185,7 @@ def train(
                 if bad := meter.read() or bad_gradient(net):  # before the update
                     which = blamed(data.train, ranks, indices, x, logits)
                     log.write("diverged", step=epoch * steps + step + 1, epoch=epoch + 1, what=bad, **which)
-                    raise diverged(bad, run, epoch, step + 1, lr, which)
+                    raise diverged(bad, run, epoch, step + 1, state.lr, which)
                 if recipe.clip:
                     optimizers.clip_(optimizer, recipe.clip)
                 optimizer.step()
@@ -193,21 +193,20 @@ def train(
                 state.step = step + 1
                 say(step_event(state, recipe, steps) | {"batch_loss": meter.last})
                 if (step + 1) % min(LOG_EVERY, steps) == 0:
-                    more = {"lr": lr, **state.take_lately(), "gradient": gradient_norms(net)}
+                    more = {"lr": state.lr, **state.take_lately(recipe), "gradient": gradient_norms(net)}
                     log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, **more)
                 due = ranks.leads and time.monotonic() - saved > engine.save_every_s
                 if call := ranks.most(SAVE + signals.caught if signals.caught else SAVE * due):
                     if name := not_finite(net):
-                        raise diverged(f"{name} is not finite", run, epoch, step + 1, lr)
+                        raise diverged(f"{name} is not finite", run, epoch, step + 1, state.lr)
                     if call > SAVE:
                         raise stopped(trainee, state, call - SAVE, f"after step {step + 1} of epoch {epoch + 1}", say)
                     trainee.save_last(state)
                     saved = time.monotonic()
 
             meter.tick()
-            lr = rate(recipe, epoch + (steps - 1) / steps, state.plateau.drops, steps)
             if name := not_finite(net):
-                raise diverged(f"{name} is not finite", run, epoch, steps, lr)
+                raise diverged(f"{name} is not finite", run, epoch, steps, state.lr)
             try:
                 with at_once():
                     scores = evaluate_split(
@@ -223,7 +222,7 @@ def train(
                 caught = signals.caught or signal.SIGINT
                 raise stopped(trainee, state, caught, f"in the test after epoch {epoch + 1}", say) from None
             result = {
-                "lr": lr,
+                "lr": state.lr,
                 "train": state.sums.means(),
                 "test": {"loss": scores.loss, **{f"top{k}": scores.top(k) for k in usual_topk(len(data.classes))}},
                 "images_per_s": state.sums.images / state.seconds,

@@ -9,17 +9,20 @@ from math import cos, floor, pi
 from ..recipe import Recipe
 
 
-def rate(recipe: Recipe, epoch: float, drops: int = 0, steps: int = 1) -> float:
+def rate(recipe: Recipe, epoch: float, drops: int = 0, steps: int = 1, warm: bool = True) -> float:
     """The rate of the step that begins `epoch` epochs of `steps` steps after the start; `drops` is what Plateau counts.
+    `warm` is whether the training error has been below `warmup_error`.
 
     Warm-up takes the place of the first epochs of the schedule, whose times are counted from the start; those that
     fall all the way (cosine, poly) do so over what is left after it.
     """
-    warm = recipe.warmup_epochs + recipe.warmup_steps / steps
-    if epoch < warm:
+    over = recipe.warmup_epochs + recipe.warmup_steps / steps
+    if recipe.warmup_error and not warm:
+        return recipe.warmup_lr
+    if epoch < over:
         if recipe.warmup == "constant":
             return recipe.warmup_lr
-        return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * epoch / warm
+        return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * epoch / over
     match recipe.schedule:
         case "step":
             return recipe.lr * recipe.gamma ** bisect_right(recipe.milestones, epoch)
@@ -29,7 +32,7 @@ def rate(recipe: Recipe, epoch: float, drops: int = 0, steps: int = 1) -> float:
             times = epoch / recipe.every
             return recipe.lr * recipe.gamma ** (floor(times + 1e-9) if recipe.staircase else times)
         case "cosine" | "poly":
-            done = (epoch - warm) / (recipe.epochs - warm)
+            done = (epoch - over) / (recipe.epochs - over)
             half_period = (1 + cos(pi * done)) / 2  # Loshchilov and Hutter (2016), once
             left = half_period if recipe.schedule == "cosine" else (1 - done) ** recipe.power
             return recipe.lr_end + (recipe.lr - recipe.lr_end) * left

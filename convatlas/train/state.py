@@ -38,6 +38,8 @@ class State:
     seconds: float = 0.0  # that those steps took
     sums: Sums = field(default_factory=Sums)  # of those steps
     lately: Sums = field(default_factory=Sums)  # since the last line of the log
+    lr: float = 0.0  # of the last step
+    warm: bool = False  # whether the training error has been below recipe.warmup_error
     best_top1: float = -1.0  # on the test images
     best_epoch: int = 0
     plateau: Plateau = field(default_factory=Plateau)
@@ -48,9 +50,10 @@ class State:
         self.epoch, self.step, self.seconds, self.sums, self.lately = self.epoch + 1, 0, 0.0, Sums(), Sums()
         self.plateau = self.plateau.after(watched, recipe)
 
-    def take_lately(self) -> dict[str, float]:
-        """The means since the last time."""
+    def take_lately(self, recipe: Recipe) -> dict[str, float]:
+        """The means since the last time, which may end the warm-up."""
         means, self.lately = self.lately.means(), Sums()
+        self.warm = self.warm or 1 - means["top1"] < recipe.warmup_error
         return means
 
     @classmethod

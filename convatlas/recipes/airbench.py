@@ -3,8 +3,9 @@
     convatlas train airbench94 --data cifar10:DIR
     convatlas evaluate RUN --data cifar10:DIR --which last --views 6
 
-To expect: 94% top-1 (airbench94) and 95% (airbench95) with 6 views of each image, a point less with one. airbench94 takes
-35 processor minutes on a CPU that computes with bfloat16 (benchmarks/results/cifar10_airbench94.json).
+To expect: 94% top-1 (airbench94) and 95% (airbench95) with 6 views of each image, a point less with one. airbench94
+takes 35 minutes of one core that computes with bfloat16 (benchmarks/results/cifar10_airbench94.json).
+
 Rates are of the mean loss; the paper's, of the summed loss in batches of 1,024 and free of the momentum's effect, are
 11.5 and 10 here divided by 1 + 1 / (1 - momentum).
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,9 +30,9 @@ def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
     return next((name for name, t in tensors.items() if not t.isfinite().all()), None)
 
 
-def bad_gradient(net: nn.Module) -> str | None:
-    """What to say of the first gradient that is not finite."""
-    name = first_not_finite({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
+def bad_gradient(parameters: Mapping[str, nn.Parameter]) -> str | None:
+    """What to say of the first gradient that is not finite, by the parameter's name."""
+    name = first_not_finite({name: p.grad for name, p in parameters.items() if p.grad is not None})
     return name and f"the gradient of {name} is not finite"
 
 

@@ -139,6 +139,7 @@ def train(
     torch.manual_seed(seed)
     trainee = Trainee(run, data.train, recipe, engine, place, ranks, say)
     net, optimizer = trainee.net, trainee.optimizer
+    parameters = dict(net.named_parameters())
     passes = Passes(net, recipe, engine, place, ranks, say)
     if not ranks.leads:
         torch.manual_seed(seed + ranks.rank)  # the same weights, but dropout of its own
@@ -182,7 +183,7 @@ def train(
                     caught = signals.caught or signal.SIGINT
                     raise stopped(trainee, state, caught, f"in step {step + 1} of epoch {epoch + 1}", say) from None
                 meter.add(loss, logits, y)
-                if bad := meter.read() or bad_gradient(net):  # before the update
+                if bad := meter.read() or bad_gradient(parameters):  # before the update
                     which = blamed(data.train, ranks, indices, x, logits)
                     log.write("diverged", step=epoch * steps + step + 1, epoch=epoch + 1, what=bad, **which)
                     raise diverged(bad, run, epoch, step + 1, state.lr, which)

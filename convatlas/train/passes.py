@@ -36,11 +36,10 @@ class Passes:
         learner: nn.Module = Learner(net, recipe, run)
         if engine.compile:
             learner.compile()
-        if not engine.compile:
-            for p in filter(
-                lambda p: p.requires_grad, net.parameters()
-            ):  # Python sees signals in the backward pass too
-                p.register_post_accumulate_grad_hook(lambda _: None)
+        else:
+            for p in net.parameters():
+                if p.requires_grad:
+                    p.register_post_accumulate_grad_hook(lambda _: None)  # Python sees signals in the backward pass too
         if world.size > 1:
             ids = [device] if device.type == "cuda" else None
             unused = net.skips or (hasattr(net, "forward_aux") and not recipe.aux_weight)

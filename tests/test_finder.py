@@ -91,3 +91,9 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert plot.read_text().lstrip().startswith("<?xml")
     assert main([*args[:-2], "rates.txt"]) == 2
     assert "--plot rates.txt is no picture; give a name that ends in .png, .svg, .pdf" in capsys.readouterr().err
+
+
+def test_a_fall_back_from_an_explosion_is_none() -> None:
+    rates = tuple(10 ** (-6 + i / 10) for i in range(80))
+    losses = [2.6] * 30 + [2.6 - 0.02 * i for i in range(20)] + [2.2] * 5 + [2.6] * 10 + [2.3] * 15
+    assert rates[28] < Search(rates, tuple(losses)).best < rates[52]

@@ -30,7 +30,7 @@ SMOOTH = 0.8  # and in each direction of the smoothed loss
 class Search:
     """The rates tried, in order, and the loss of the batch that met each: as it was, and smoothed.
 
-    `best` is the rate where the smoothed loss falls fastest.
+    `best` is the rate where the smoothed loss falls fastest on its way to its lowest.
     """
 
     rates: tuple[float, ...]
@@ -44,7 +44,9 @@ class Search:
 
     @property
     def best(self) -> float:
-        falls = [a - b for a, b in pairwise(self.smoothed)]  # the rates grow by equal factors
+        smoothed = self.smoothed
+        lowest = max(1, smoothed.index(min(smoothed)))  # beyond it, a fall is only back from an explosion
+        falls = [a - b for a, b in pairwise(smoothed[: lowest + 1])]  # the rates grow by equal factors
         return self.rates[falls.index(max(falls))]
 
     def to_json(self) -> dict[str, Any]:

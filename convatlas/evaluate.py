@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 SPLITS = ("test", "train")
-VIEWS = {  # of each image, whose logits are averaged: (rows down, columns to the right that it is moved by, weight)
-    1: ((0, 0, 1.0),),
-    2: ((0, 0, 1.0),),
-    6: ((0, 0, 0.5), (1, 1, 0.25), (-1, -1, 0.25)),
+VIEWS = {  # how many: (pixels that the image is moved by, to the lower right; whether mirrored; weight of the logits)
+    1: ((0, False, 1.0),),
+    2: ((0, False, 0.5), (0, True, 0.5)),
+    6: tuple((by, mirrored, 0.25 if by == 0 else 0.125) for by in (0, 1, -1) for mirrored in (False, True)),
 }
 MATRIX_CLASSES = 20  # up to so many, the whole confusion matrix is shown
 
@@ -222,15 +222,16 @@ def logits_of(
     (Jordan, 2024, section 3.5).
     """
     x = normalise(images.to(device), preprocess)
-    h, w = x.shape[2:]
-    padded = F.pad(x, (1,) * 4, mode="reflect") if views == 6 else x
-    total: Tensor | float = 0.0
-    for down, right, weight in VIEWS[views]:
-        moved = padded[:, :, 1 - down : 1 - down + h, 1 - right : 1 - right + w] if views == 6 else x
-        both = (moved, moved.flip(3)) if views > 1 else (moved,)
-        for view in both:
-            total = total + weight / len(both) * net(view.contiguous(memory_format=torch.channels_last)).float()
-    return total.cpu()  # type: ignore[union-attr]
+    logits = [weight * net(view(x, by, mirrored)).float() for by, mirrored, weight in VIEWS[views]]
+    return torch.stack(logits).sum(0).cpu()
+
+
+def view(x: Tensor, by: int, mirrored: bool) -> Tensor:
+    """Images (n, C, H, W) moved by -1, 0 or 1 pixels to the lower right, and mirrored; in channels_last memory."""
+    if by:
+        h, w = x.shape[2:]
+        x = F.pad(x, (1,) * 4, mode="reflect")[:, :, 1 - by : 1 - by + h, 1 - by : 1 - by + w]
+    return (x.flip(3) if mirrored else x).contiguous(memory_format=torch.channels_last)
 
 
 def ranking(logits: Tensor, k: int) -> Tensor:

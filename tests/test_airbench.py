@@ -198,8 +198,11 @@ def test_views_are_the_programs(data: Data) -> None:
     plain = Preprocess((3, 4, 4), (0.0,) * 3, (1.0,) * 3, scale=1.0)
     x = images.float()
     padded = F.pad(x, (1, 1, 1, 1), "reflect")
+
+    def mirror(x: Tensor) -> Tensor:
+        return 0.5 * net(x) + 0.5 * net(x.flip(-1))
+
     with torch.no_grad():
-        mirror = lambda x: 0.5 * net(x) + 0.5 * net(x.flip(-1))  # noqa: E731
         moved = [mirror(padded[:, :, :4, :4]), mirror(padded[:, :, 2:, 2:])]
         expected = 0.5 * mirror(x) + 0.5 * torch.stack(moved).mean(0)
         torch.testing.assert_close(logits_of(net, images, plain, views=2), mirror(x))

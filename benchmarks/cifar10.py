@@ -20,8 +20,8 @@ import torch
 from report import RESULTS, spread, write
 
 from convatlas.catalogue import find
-from convatlas.data import load_data
-from convatlas.evaluate import VIEWS, evaluate
+from convatlas.data.sources import load_data
+from convatlas.evaluation.scoring import VIEWS, evaluate
 from convatlas.recipe import with_epochs
 from convatlas.recipes import find_recipe
 from convatlas.train.fit import fit
@@ -44,15 +44,15 @@ def main() -> None:
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as folder:
             processor, clock = time.process_time(), time.monotonic()
-            with progress() as say:
-                run = fit(variant, data, recipe, out=Path(folder), seed=seed, device="cpu", say=say)
+            with progress() as on_event:
+                run = fit(variant, data, recipe, out=Path(folder), seed=seed, device="cpu", on_event=on_event)
             processor, clock = time.process_time() - processor, time.monotonic() - clock
             seeds[str(seed)] = {
                 **{f"top1, {n} views": evaluate(run, data, which="last", views=n).top1 for n in VIEWS},
                 "processor minutes": processor / 60,
                 "minutes": clock / 60,
                 "threads": torch.get_num_threads(),
-                "precision": run.record["engine"]["precision"],
+                "precision": run.record["execution"]["precision"],
             }
         figures = {
             key: spread([of[key] for of in seeds.values()])

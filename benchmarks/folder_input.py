@@ -41,16 +41,16 @@ from report import spread, write
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from convatlas.data import load_data, preprocess_for
 from convatlas.data.augment import augment, order, view_of
-from convatlas.data.decode import decoder
-from convatlas.data.folder import FolderSplit
+from convatlas.data.decode.fast import decoder
 from convatlas.data.loading import fetched
-from convatlas.data.pack import pack
-from convatlas.dataset import Data, Split
+from convatlas.data.normalise import normalise, preprocess_for
+from convatlas.data.sources import load_data
+from convatlas.data.sources.folder import FolderSplit
+from convatlas.data.sources.pack import pack
+from convatlas.data.types import Data, Split
+from convatlas.machine.device import keep_freed_memory
 from convatlas.preprocess import Preprocess
-from convatlas.train.machine import keep_freed_memory
-from convatlas.whitening import normalise
 
 VIEWS = {"area": "area_crop:0.08:1", "scale": "scale_crop:256:256"}
 Crop = Callable[[Image.Image, int], Image.Image]  # of an image, and the side that is wanted

@@ -37,11 +37,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from convatlas.catalogue import find
-from convatlas.data import load_data
-from convatlas.dataset import Data, MemorySplit
+from convatlas.data.sources import load_data
+from convatlas.data.types import Data, MemorySplit
 from convatlas.recipe import Recipe
 from convatlas.recipes import find_recipe
-from convatlas.train.engine import Engine
+from convatlas.train.execution import Execution
 from convatlas.train.fit import fit
 
 WARM_UP = 10
@@ -171,7 +171,7 @@ def tuned(name: str, data: Data, recipe: Recipe) -> Turn:
     return turn
 
 
-def ours(name: str, data: Data, recipe: Recipe, engine: Engine) -> Turn:
+def ours(name: str, data: Data, recipe: Recipe, execution: Execution) -> Turn:
     def turn(steps: int) -> float:
         n = (WARM_UP + steps) * recipe.batch
         assert isinstance(data.train, MemorySplit)
@@ -183,20 +183,20 @@ def ours(name: str, data: Data, recipe: Recipe, engine: Engine) -> Turn:
         )
         times: list[float] = []
 
-        def say(event: dict[str, Any]) -> None:
+        def on_event(event: dict[str, Any]) -> None:
             if event["kind"] == "step":
                 times.append(time.perf_counter())
 
         with tempfile.TemporaryDirectory() as folder:
-            fit(name, part, recipe, out=Path(folder) / "run", device="cpu", engine=engine, say=say)
+            fit(name, part, recipe, out=Path(folder) / "run", device="cpu", execution=execution, on_event=on_event)
         return steps * recipe.batch / (times[-1] - times[WARM_UP - 1])
 
     return turn
 
 
 TURNS: dict[str, Callable[[str, Data, Recipe], Turn]] = {
-    "fit": lambda *of: ours(*of, Engine()),
-    "fit_float32": lambda *of: ours(*of, Engine(precision="float32")),
+    "fit": lambda *of: ours(*of, Execution()),
+    "fit_float32": lambda *of: ours(*of, Execution(precision="float32")),
     "tuned": tuned,
     "ordinary": ordinary,
 }

@@ -10,17 +10,18 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from . import plots
 from .catalogue import find
-from .data import load_data
-from .dataset import Data, MemorySplit
+from .data.sources import load_data
+from .data.types import Data, MemorySplit
 from .errors import UserError
-from .evaluate import Scores, evaluate_split
-from .predict import Prediction, predict
+from .evaluation.predictions import Prediction, predict
+from .evaluation.scores import Scores
+from .evaluation.scoring import evaluate_split
 from .recipes import find_recipe
+from .report import charts
+from .runs.folder import Run
 from .train.fit import fit
-from .train.progress import Say, quiet
-from .train.run import Run
+from .train.progress import OnEvent, quiet
 
 NETWORK, RECIPE = "lenet5", "digits"
 SHOWN = 18  # images in the picture
@@ -42,7 +43,7 @@ def demo(
     seed: int = 0,
     *,
     device: str | torch.device = "cpu",
-    say: Say = quiet,
+    on_event: OnEvent = quiet,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Demo:
     """Trains, evaluates and predicts; everything is left in the folder `out` (default: `fresh_folder()`).
@@ -59,7 +60,7 @@ def demo(
         f"Training {variant.name} on {len(data.train):,} handwritten digits of 8x8 pixels (scikit-learn's); "
         f"{len(data.test)} others are held out."
     )
-    run = fit(variant, data, find_recipe(RECIPE), out=out, seed=seed, device=str(device), say=say)
+    run = fit(variant, data, find_recipe(RECIPE), out=out, seed=seed, device=str(device), on_event=on_event)
 
     tell(f"Evaluating the last epoch's weights on the {len(data.test)} digits that were held out.")
     net = run.load("last", device)
@@ -72,7 +73,7 @@ def demo(
     for i, prediction in zip(indices, predictions, strict=True):
         assert prediction.ranked[0][0] == scores.classes[scores.predicted[i]], "a file is taken for what its pixels are"
 
-    plots.confusion(scores.confusion, scores.classes, out / "confusion.png")
+    charts.confusion(scores.confusion, scores.classes, out / "confusion.png")
     picture(data, scores, indices, predictions, out / "predictions.png")
     return Demo(run, scores, indices, tuple(predictions))
 
@@ -111,4 +112,4 @@ def picture(data: Data, scores: Scores, indices: tuple[int, ...], predictions: l
         is_right = scores.ranks[i] == 0
         truth = "right" if is_right else f"WRONG: is a {scores.classes[scores.labels[i]]}"
         titles.append(f"{name} ({probability:.0%})\n{truth}")
-    plots.predictions([data.test.images[i] for i in indices], titles, path)
+    charts.predictions([data.test.images[i] for i in indices], titles, path)

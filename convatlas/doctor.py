@@ -13,18 +13,18 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from .data import load_data, pack
-from .data.bad import find_bad
-from .data.folder import HELD_OUT, classes_of
-from .data.folder import find as is_images
+from .data.check.bad import find_bad
+from .data.sources import load_data, pack
+from .data.sources.folder import HELD_OUT, classes_of
+from .data.sources.folder import find as is_images
 from .errors import UserError
+from .files.lock import holder
 from .layers import on_meta
-from .lock import holder
-from .train import checkpoint
-from .train.average import averaged
-from .train.finite import first_not_finite
-from .train.log import lines_of
-from .train.run import Run, build, open_run
+from .runs import checkpoint
+from .runs.checkpoint import averaged
+from .runs.folder import Run, build, open_run
+from .runs.log import lines_of
+from .train.divergence import first_not_finite
 from .weights import read_weights
 from .weights.files import PICKLES
 

@@ -32,7 +32,9 @@ class ConvNet(nn.Module):
     head: nn.Module
     variant: str = ""  # its catalogue name, where it has one
     input: Shape | None = None  # the C x H x W it was built for
-    skips: bool = False  # whether training leaves out whole parts at random, whose parameters then get no gradient
+    has_unused_parameters: bool = (
+        False  # whether training leaves out whole parts at random, whose parameters then get no gradient
+    )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.stages(self.stem(x)))

@@ -12,14 +12,14 @@ from PIL import Image
 
 from convatlas import demo as module
 from convatlas.cli import main
-from convatlas.data import load_data
+from convatlas.data.sources import load_data
 from convatlas.demo import SHOWN, Demo, chosen, demo, fresh_folder
 from convatlas.errors import UserError
-from convatlas.evaluate import Scores
-from convatlas.predict import predict
+from convatlas.evaluation.predictions import predict
+from convatlas.evaluation.scores import Scores
 from convatlas.recipe import Recipe
 from convatlas.recipes import find_recipe
-from convatlas.train.run import open_run
+from convatlas.runs.folder import open_run
 
 
 def brief(name: str) -> Recipe:

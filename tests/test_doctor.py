@@ -20,11 +20,10 @@ from safetensors.torch import save_file
 from convatlas.cli import main
 from convatlas.doctor import NOTE, WRONG, Diagnosis, examine
 from convatlas.errors import UserError
-from convatlas.lock import locked
-from convatlas.train import checkpoint
-
-from .test_checkpoint import DAMAGES
-from .test_lock import holding
+from convatlas.files.lock import locked
+from convatlas.runs import checkpoint
+from tests.files.test_lock import holding
+from tests.runs.test_checkpoint import DAMAGES
 
 GOLDEN = Path(__file__).parent / "goldens" / "run_2"
 

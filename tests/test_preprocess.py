@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from convatlas.data import read_image
-from convatlas.data.folder import FolderSplit
-from convatlas.dataset import LONGEST, MemorySplit, geometry, recolour, statistics
+from convatlas.data.decode.reference import read_image
+from convatlas.data.normalise import normalise
+from convatlas.data.pixels import LONGEST, geometry, recolour
+from convatlas.data.sources.folder import FolderSplit
+from convatlas.data.statistics import statistics
+from convatlas.data.types import MemorySplit
 from convatlas.errors import UserError
 from convatlas.preprocess import FITS, INTERPOLATIONS, Preprocess
-from convatlas.whitening import normalise
 
 PLAIN = Preprocess((3, 24, 20), (0.0,) * 3, (1.0,) * 3)
 GREY = Preprocess((1, 24, 20), (0.0,), (1.0,))
@@ -214,7 +216,7 @@ def test_a_memory_split_answers_the_same_with_and_without_its_cache(monkeypatch)
     other = replace(PLAIN, input=(3, 16, 16), fit="crop")
     split = memory(images)
     cached = [split.fetch(torch.tensor([5, 1]), record) for record in (PLAIN, other, PLAIN)]
-    monkeypatch.setattr("convatlas.dataset.CACHE_BYTES", 0)
+    monkeypatch.setattr("convatlas.data.types.CACHE_BYTES", 0)
     fresh = [memory(images).fetch([5, 1], record) for record in (PLAIN, other, PLAIN)]
     assert all(torch.equal(a, b) for a, b in zip(cached, fresh))
     assert not torch.equal(cached[0][:, :, :16, :16], cached[1])

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from convatlas.data import load_data
-from convatlas.dataset import Data, MemorySplit
+from convatlas.data.sources import load_data
+from convatlas.data.types import Data, MemorySplit
 from convatlas.recipe import Recipe
+from convatlas.runs.folder import Run
 from convatlas.train.fit import fit
-from convatlas.train.run import Run
 
 
 def some(split: MemorySplit, n: int) -> MemorySplit:

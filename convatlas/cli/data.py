@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_pack(args: argparse.Namespace) -> int:
-    from ..data import load_data
-    from ..data.pack import pack
+    from ..data.sources import load_data
+    from ..data.sources.pack import pack
 
     data = load_data(
         args.data,
@@ -71,7 +71,7 @@ def run_pack(args: argparse.Namespace) -> int:
 
 
 def run_scan(args: argparse.Namespace) -> int:
-    from ..data.scan import scan
+    from ..data.check.scan import scan
 
     report = scan(
         args.data,

@@ -38,9 +38,13 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     torch.set_num_threads(1)  # LeNet-5 is so small that threads would wait for each other more than they work
     try:
-        with progress(talk) as say:
+        with progress(talk) as on_event:
             done = demo(
-                args.out, args.seed, device=device, say=say, tell=lambda text: say({"kind": "note", "text": text})
+                args.out,
+                args.seed,
+                device=device,
+                on_event=on_event,
+                tell=lambda text: on_event({"kind": "note", "text": text}),
             )
     except Stopped as stop:
         print(f"convatlas: {stop}; to see the whole, run `convatlas demo` again", file=sys.stderr)

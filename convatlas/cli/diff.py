@@ -11,7 +11,7 @@ from ..tables import entry, load
 from .output import parse_input, print_json, print_table, write_file
 
 if TYPE_CHECKING:
-    from ..account.loads import Loads
+    from ..account.weight_match import WeightMatch
 
 HELP = "compare two networks layer by layer, and say what each difference costs"
 
@@ -62,12 +62,12 @@ def count(name: str, args: argparse.Namespace) -> Account:
     return account(name, input=args.input and parse_input(args.input), **options)
 
 
-def compare_weights(names: tuple[str, str], args: argparse.Namespace) -> Loads:
-    from ..account.loads import loads
+def compare_weights(names: tuple[str, str], args: argparse.Namespace) -> WeightMatch:
+    from ..account.weight_match import weight_match
     from ..catalogue import find
     from ..layers import on_meta
 
     options = {} if args.classes is None else {"classes": args.classes}
     with on_meta():
         a, b = (find(name).build(input=args.input and parse_input(args.input), **options) for name in names)
-    return loads(a, b)
+    return weight_match(a, b)

@@ -12,8 +12,8 @@ from . import source
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
-    from ..dataset import Split
-    from ..evaluate import Scores
+    from ..data.types import Split
+    from ..evaluation.scores import Scores
 
 HELP = "score a run on labelled images: top-k accuracy, loss, confusion"
 
@@ -61,9 +61,10 @@ def picture(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..evaluate import evaluate, usual_topk
+    from ..evaluation.scores import usual_topk
+    from ..evaluation.scoring import evaluate
+    from ..runs.folder import open_run
     from ..train.fit import choose_device
-    from ..train.run import open_run
 
     trained = open_run(args.folder)
     top = counts(args.top) if args.top else usual_topk(len(trained.classes))
@@ -83,9 +84,9 @@ def run(args: argparse.Namespace) -> None:
         progress=source.bar("evaluating"),
     )
     if drawing:
-        from .. import plots
+        from ..report import charts
 
-        plots.confusion(scores.confusion, scores.classes, drawing)
+        charts.confusion(scores.confusion, scores.classes, drawing)
     if args.json:
         print_json(
             {
@@ -115,7 +116,7 @@ def judged_by(record: dict[str, Any], split: Split) -> bool:
 
 def print_scores(scores: Scores, top: Sequence[int]) -> None:
     """The accuracies, the confusion where there are few classes, and the most frequent mistakes."""
-    from ..evaluate import MATRIX_CLASSES
+    from ..evaluation.scores import MATRIX_CLASSES
 
     print_table(("", "right", "of", "accuracy", "95% interval"), (accuracy(scores, k) for k in top))
     print(f"Mean loss (cross-entropy) {scores.loss:.4f}.")

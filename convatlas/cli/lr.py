@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import UserError
 from . import source
 from .output import parse_input, print_json
-from .train import add_task, choose_recipe, engine_of
+from .train import add_task, choose_recipe, execution_of
 
 HELP = "find a learning rate: train briefly with a rate that grows, and see where the loss falls fastest"
 
@@ -24,16 +24,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from .. import plots
     from ..catalogue import find
+    from ..files.figure import FORMATS
+    from ..report import charts
     from ..train.finder import find_rate
     from ..train.progress import progress
 
-    if args.plot and Path(args.plot).suffix not in plots.FORMATS:
-        raise UserError(f"--plot {args.plot} is no picture; give a name that ends in {', '.join(plots.FORMATS)}")
+    if args.plot and Path(args.plot).suffix not in FORMATS:
+        raise UserError(f"--plot {args.plot} is no picture; give a name that ends in {', '.join(FORMATS)}")
     variant = find(args.network)
     recipe = choose_recipe(variant, args)
-    with progress(sys.stderr) as say:
+    with progress(sys.stderr) as on_event:
         found = find_rate(
             variant,
             source.load(args),
@@ -43,12 +44,12 @@ def run(args: argparse.Namespace) -> None:
             steps=args.steps,
             seed=args.seed,
             device=args.device,
-            engine=engine_of(args),
+            execution=execution_of(args),
             input=parse_input(args.input) if args.input else None,
-            say=say,
+            on_event=on_event,
         )
     if args.plot:
-        plots.rates(found.to_json(), Path(args.plot))
+        charts.rates(found.to_json(), Path(args.plot))
     if args.json:
         print_json({"network": variant.name, "recipe": recipe.name, "recipe_lr": recipe.lr, **found.to_json()})
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from . import source
 
 if TYPE_CHECKING:
-    from ..predict import Prediction
+    from ..evaluation.predictions import Prediction
 
 HELP = "rank the classes of image files and folders by a trained run"
 
@@ -29,9 +29,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..predict import image_files, predict_files
+    from ..evaluation.predictions import image_files, predict_files
+    from ..runs.folder import open_run
     from ..train.fit import choose_device
-    from ..train.run import open_run
 
     trained, device = open_run(args.folder), choose_device(args.device)
     predictions = Reported(

@@ -86,12 +86,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def plot(counts: Account, args: argparse.Namespace) -> Path:
-    from ..account.flow import flow
-    from ..plots import receptive_field
+    from ..account.layer_graph import layer_graph
+    from ..report.charts import receptive_field
 
     if args.json or args.csv or args.md or args.html:
         raise UserError("--plot writes a picture; leave --json, --csv, --md and --html out")
-    return receptive_field(flow(counts, args.level), args.plot)
+    return receptive_field(layer_graph(counts, args.level), args.plot)
 
 
 def recount(name: str, args: argparse.Namespace) -> Account:
@@ -109,7 +109,7 @@ class Told(NamedTuple):
 
 def by_convention(name: str, args: argparse.Namespace) -> Told:
     """What another counter says of one image."""
-    from ..account.reconcile import reconcile
+    from ..account.counters.reconcile import reconcile
 
     if args.batch != 1:
         raise UserError(f"a convention counts one image; leave --batch {args.batch} out")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..dataset import Data
+    from ..data.types import Data
 
 T = TypeVar("T")
 MEGAPIXELS = 50.0
@@ -40,7 +40,7 @@ def max_pixels(args: argparse.Namespace) -> int:
 
 def load(args: argparse.Namespace) -> Data:
     """The set that --data names."""
-    from ..data import load_data
+    from ..data.sources import load_data
 
     return load_data(args.data, bad=args.bad, max_pixels=max_pixels(args), progress=bar("reading images"))
 

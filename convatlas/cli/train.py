@@ -17,7 +17,7 @@ from .output import parse_input, print_json
 
 if TYPE_CHECKING:
     from ..catalogue import Variant
-    from ..train.engine import Engine
+    from ..train.execution import Execution
 
 HELP = "train a network on your images by its paper's recipe"
 STATUS = """exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend
@@ -83,10 +83,10 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..catalogue import find
-    from ..files import Unwritable
+    from ..files.atomic import Unwritable
+    from ..runs.folder import open_run
     from ..train.fit import Diverged, Stopped, fit
     from ..train.progress import progress, quiet
-    from ..train.run import open_run
 
     first = not process()
     variant = find(args.network)
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     data = source.load(args)
     out = Path(args.out or f"runs/{variant.name}-{data.name}-seed{args.seed}")
     try:
-        with progress(sys.stderr if args.json else sys.stdout) if first else nullcontext(quiet) as say:
+        with progress(sys.stderr if args.json else sys.stdout) if first else nullcontext(quiet) as on_event:
             done = fit(
                 variant,
                 data,
@@ -105,8 +105,8 @@ def run(args: argparse.Namespace) -> int:
                 input=parse_input(args.input) if args.input else None,
                 init=open_run(args.init) if args.init else None,
                 resume=args.resume,
-                engine=engine_of(args),
-                say=say,
+                execution=execution_of(args),
+                on_event=on_event,
             )
     except Stopped as stop:
         if first:
@@ -138,16 +138,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def engine_of(args: argparse.Namespace) -> Engine:
-    from ..train.engine import Engine
+def execution_of(args: argparse.Namespace) -> Execution:
+    from ..train.execution import Execution
 
-    return Engine(
+    return Execution(
         precision=args.precision,
         micro_batch=args.micro_batch,
         segments=args.segments,
         compile=args.compile,
         sync_bn=args.sync_bn,
-        save_every_s=getattr(args, "save_every", Engine.save_every_s),
+        save_every_s=getattr(args, "save_every", Execution.save_every_s),
         tensorboard=getattr(args, "tensorboard", False),
         workers=getattr(args, "workers", None),
     )

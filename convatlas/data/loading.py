@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..dataset import MemorySplit, Split, Windows
 from ..errors import UserError
 from ..preprocess import Preprocess
 from .streamed import READING, StreamedSplit, room
+from .types import MemorySplit, Split, Windows
 
 T = TypeVar("T")
 AHEAD = 2  # batches that are fetched ahead

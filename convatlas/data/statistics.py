@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..dataset import MemorySplit, Split, recolour, statistics
 from ..preprocess import Preprocess
 from .loading import PART, fetched
+from .pixels import recolour
+from .types import MemorySplit, Split
 
 SAMPLE = 512  # images that statistics are taken of where the set is not in memory
 HOW = "of at most 512 training images, evenly spaced, cropped to 224 x 224"
@@ -25,3 +26,33 @@ def sample(split: Split, channels: int) -> Tensor:
     at = torch.linspace(0, len(split) - 1, min(SAMPLE, len(split))).round().long()
     plain = Preprocess((channels, 224, 224), (0.0,) * channels, (1.0,) * channels, fit="crop", resize=256)
     return torch.cat(list(fetched(split, at.split(PART), plain)))
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of uint8 images (n, C, H, W), in [0, 1]: exact, from histograms."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.flatten().cpu(), minlength=256).double() / channel.numel()
+        mean = (share * levels).sum()
+        means.append(mean.item())
+        stds.append(max((share * (levels - mean).square()).sum().sqrt().item(), 1 / 255))  # one flat colour: not zero
+    return tuple(means), tuple(stds)
+
+
+def principal_axes(images: Tensor) -> Tensor:
+    """The principal axes of the colours of uint8 images (n, C, H, W), longest first, as rows: float64 (C, C).
+
+    Each is as long as the pixels' standard deviation along it, in levels, and its largest entry is positive.
+    """
+    channels = images.shape[1]
+    total, products = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, channels, dtype=torch.float64)
+    for part in images.split(1000):
+        colours = part.transpose(0, 1).flatten(1).double()
+        total += colours.sum(1)
+        products += colours @ colours.T
+    pixels = images.numel() / channels
+    mean = total / pixels
+    values, vectors = torch.linalg.eigh(products / pixels - mean[:, None] * mean)
+    axes = (vectors * values.clamp(min=0).sqrt()).T.flip(0)
+    return axes * torch.where(axes.gather(1, axes.abs().argmax(1, keepdim=True)) < 0, -1.0, 1.0)

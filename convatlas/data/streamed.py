@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..dataset import Windows
 from ..preprocess import Preprocess
-from .decode import Window
+from .decode.fast import Window, read_into
+from .decode.reference import MAX_PIXELS, Content
+from .types import Windows
 
 READING: dict[int, str] = {}  # by thread: what it reads, for who waits for it
 
@@ -56,3 +57,16 @@ def room(n: int, preprocess: Preprocess) -> np.ndarray:
     """uint8 (n, H, W, C), to be filled."""
     channels, height, width = preprocess.input
     return np.empty((n, height, width, channels), np.uint8)
+
+
+class EncodedSplit(StreamedSplit):
+    """What is common to them; a subclass says how many images there are, and gives the content of each."""
+
+    max_pixels: int = MAX_PIXELS  # larger images are refused
+
+    def content(self, i: int) -> Content:
+        """The content of the image's file. Raises UserError where it cannot be read."""
+        raise NotImplementedError
+
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
+        read_into(out, self.content(i), preprocess, window, self.max_pixels)

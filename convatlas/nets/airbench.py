@@ -25,10 +25,10 @@ BIAS_EPOCHS = 3.0  # of those, in which the whitening layer's biases are learnt
 class Airbench(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 8.
 
-    `widths` are those of the three blocks. `measure` makes the first layer whiten; until then its weights are random.
+    `widths` are those of the three blocks. `init_from_data` makes the first layer whiten; until then it is random.
     """
 
-    skips = True
+    has_unused_parameters = True
 
     def __init__(self, *, widths: Sequence[int] = (64, 256, 256), classes: int = 10, channels: int = 3):
         super().__init__()
@@ -47,7 +47,7 @@ class Airbench(ConvNet):
         return self.stem[0]  # type: ignore[index]
 
     @torch.no_grad()
-    def measure(self, images: Tensor) -> None:
+    def init_from_data(self, images: Tensor) -> None:
         """Sets the first layer from normalised training images (n, channels, H, W), of which the paper takes 5,000:
         the principal directions of their 2x2 patches, scaled to variance 1, and the same with the other sign.
         """

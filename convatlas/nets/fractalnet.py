@@ -52,7 +52,7 @@ class FractalNet(ConvNet):
     all. With `imagenet`, ResNet-34's 7x7 convolution and pooling stand in front, and the last block does not pool.
     """
 
-    skips = True
+    has_unused_parameters = True
 
     def __init__(
         self,

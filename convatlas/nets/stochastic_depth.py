@@ -85,7 +85,7 @@ class CifarStochasticDepth(CifarResNet):
     `depth` is 6n + 2; `survival` is p_L, the probability with which the last block survives.
     """
 
-    skips = True
+    has_unused_parameters = True
 
     def __init__(self, *, depth: int = 110, survival: float = 0.5, classes: int = 10, channels: int = 3):
         block = dropping(pooled_block, (depth - 2) // 2, survival)
@@ -98,7 +98,7 @@ class StochasticDepth(ResNet):
     `depth` is a ResNet's (18 to 152); `survival` is p_L, the probability with which the last block survives.
     """
 
-    skips = True
+    has_unused_parameters = True
 
     def __init__(self, *, depth: int = 152, survival: float = 0.5, classes: int = 1000, channels: int = 3):
         if depth not in TABLE_1:

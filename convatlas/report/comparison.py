@@ -13,7 +13,7 @@ from .tables import csv_table, markdown_table
 from .templates import render
 
 if TYPE_CHECKING:
-    from ..account.loads import Loads
+    from ..account.weight_match import WeightMatch
 
 HEADERS = ("layer", "difference", "parameters", "multiply-adds", "values")
 LEFT = 2
@@ -88,19 +88,19 @@ def csv(of: Diff, every: bool = False) -> str:
     return csv_table(HEADERS, rows)
 
 
-def markdown(of: Diff, told: Loads | None = None, every: bool = False) -> str:
+def markdown(of: Diff, told: WeightMatch | None = None, every: bool = False) -> str:
     parts = [f"# {heading(of)}", markdown_table(HEADERS, table(of, every), LEFT), "\n".join(summary(of))]
     return "\n\n".join([*parts, *(["\n".join(weights(of, told))] if told else [])])
 
 
-def html(of: Diff, told: Loads | None = None, every: bool = False) -> str:
+def html(of: Diff, told: WeightMatch | None = None, every: bool = False) -> str:
     """One file that needs nothing else."""
     words = weights(of, told) if told else []
     return render("diff.html", of=of, heading=heading(of), headers=HEADERS, rows=table(of, every), left=LEFT,
                   summary=summary(of), weights=words)  # fmt: skip
 
 
-def record(of: Diff, told: Loads | None = None, every: bool = False) -> dict[str, Any]:
+def record(of: Diff, told: WeightMatch | None = None, every: bool = False) -> dict[str, Any]:
     """As plain data. Costs are how many more the second has."""
     costs = ("params", "macs", "activations")
     return {
@@ -122,7 +122,7 @@ def record(of: Diff, told: Loads | None = None, every: bool = False) -> dict[str
     }
 
 
-def weights(of: Diff, told: Loads) -> list[str]:
+def weights(of: Diff, told: WeightMatch) -> list[str]:
     """Which of the first network's tensors load into the second."""
     a, b = of.a.name, of.b.name
     n = sum(map(len, (told.same, told.renamed, told.reshaped, told.misfits, told.left_over)))

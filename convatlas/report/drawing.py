@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..account.flow import INPUT, Edge, Flow, flow
+from ..account.layer_graph import INPUT, Edge, LayerGraph, layer_graph
 from ..account.rows import Account, Row
 from ..errors import UserError
 from .columns import geometry, input_size, size
@@ -102,10 +102,10 @@ def svg(counts: Account, level: str = "block") -> str:
 
     `level` is one of account.LEVELS. Raises UserError where igraph is not installed (`pip install convatlas[draw]`).
     """
-    return render("network.svg", drawing=drawing(flow(counts, level)))
+    return render("network.svg", drawing=drawing(layer_graph(counts, level)))
 
 
-def drawing(of: Flow) -> Drawing:
+def drawing(of: LayerGraph) -> Drawing:
     boxes = dict(zip((INPUT, *of.drawn, len(of.rows)), _boxes(of), strict=True))
     ways = lay_out(boxes, of.edges)
     frames = list(_frames(of, boxes, ways))
@@ -124,7 +124,7 @@ def drawing(of: Flow) -> Drawing:
     )
 
 
-def _boxes(of: Flow) -> Iterator[Box]:
+def _boxes(of: LayerGraph) -> Iterator[Box]:
     def box(lines: Sequence[str], kind: str, row: int, title: str = "") -> Box:
         lines = tuple(line for line in lines if line)
         wide = max(len(lines[0]) * BOLD, *(len(line) * CHARACTER for line in lines)) + 2 * PAD
@@ -139,7 +139,7 @@ def _boxes(of: Flow) -> Iterator[Box]:
     yield box(("output",), "end", len(of.rows))
 
 
-def _name(of: Flow, row: Row) -> str:
+def _name(of: LayerGraph, row: Row) -> str:
     """The path; of a block that is one row, the block's; in a block of several, what follows the block's."""
     if not row.block or of.level not in ("layer", "leaf"):
         return row.path
@@ -267,7 +267,7 @@ def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     return ", ".join(map(size, shapes))
 
 
-def _labels(of: Flow, boxes: dict[int, Box]) -> Iterator[Label]:
+def _labels(of: LayerGraph, boxes: dict[int, Box]) -> Iterator[Label]:
     """Below each box the shapes of what leaves it."""
     for row, box in boxes.items():
         shapes = dict.fromkeys(s for e in of.edges if e.source == row for s in e.shapes)
@@ -275,7 +275,7 @@ def _labels(of: Flow, boxes: dict[int, Box]) -> Iterator[Label]:
             yield Label(box.x + 6, box.bottom + 13, _shapes(list(shapes)))
 
 
-def _frames(of: Flow, boxes: dict[int, Box], ways: Sequence[Sequence[tuple[float, float]]]) -> Iterator[Frame]:
+def _frames(of: LayerGraph, boxes: dict[int, Box], ways: Sequence[Sequence[tuple[float, float]]]) -> Iterator[Frame]:
     """A frame around each block of several rows, where no box of another stands in it."""
     for block, inside in _framed(of, boxes).items():
         top, bottom = min(b.top for b in inside) - FRAME - LINE, max(b.bottom for b in inside) + FRAME
@@ -292,7 +292,7 @@ def _frames(of: Flow, boxes: dict[int, Box], ways: Sequence[Sequence[tuple[float
             yield Frame(f"{block} ({of.rows[inside[0].row].block_op})", left, top, right - left, bottom - top)
 
 
-def _framed(of: Flow, boxes: dict[int, Box]) -> dict[str, list[Box]]:
+def _framed(of: LayerGraph, boxes: dict[int, Box]) -> dict[str, list[Box]]:
     """The blocks that are several boxes."""
     found: dict[str, list[Box]] = {}
     if of.level in ("layer", "leaf"):

@@ -6,7 +6,7 @@ import io
 from base64 import b64encode
 from typing import Any
 
-from ..account.flow import flow
+from ..account.layer_graph import layer_graph
 from ..account.rows import LEVELS, Account, Row
 from .columns import CLAIMS, COSTS, FIELDS_NOTE, RECEPTIVE, Columns, claim_cells, input_row, input_size
 from .drawing import compact, svg
@@ -65,8 +65,8 @@ def _table(columns: Columns, counts: Account, rows: tuple[Row, ...]) -> tuple[tu
 
 def _plot(counts: Account, level: str, dark: bool) -> str:
     """The receptive fields as a data: address."""
-    from ..plots import receptive_figure  # which imports NumPy
+    from .charts import receptive_figure  # which imports NumPy
 
     out: Any = io.BytesIO()
-    receptive_figure(flow(counts, level), dark=dark).savefig(out, format="svg", metadata={"Date": None})
+    receptive_figure(layer_graph(counts, level), dark=dark).savefig(out, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + b64encode(out.getvalue()).decode()

@@ -13,7 +13,7 @@ from typing import Any
 from ..account.rows import Account
 from ..catalogue import Claim, Variant, resolve
 from ..errors import UserError
-from ..files import of_another_version
+from ..files.atomic import of_another_version
 
 FOLDER = Path(__file__).parent
 SCHEMA = 1  # of index.json

@@ -8,7 +8,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-PREFIX = "average/"  # of its tensors, in a checkpoint
+from ..runs.checkpoint import AVERAGE, averaged
+
 SLOW = "slow/"
 
 
@@ -37,7 +38,7 @@ class Average:
             mine.copy_(theirs)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {f"{PREFIX}{name}": tensor for name, tensor in self.net.state_dict().items()}
+        return {f"{AVERAGE}{name}": tensor for name, tensor in self.net.state_dict().items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self.net.load_state_dict(averaged(tensors))
@@ -73,9 +74,3 @@ class Lookahead:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         for name, tensor in self.slow.items():
             tensor.copy_(tensors[f"{SLOW}{name}"])
-
-
-def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a checkpoint's tensors those that the network is judged by: the averages if it has them, else the weights."""
-    averages = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
-    return averages or {name: t for name, t in tensors.items() if "/" not in name}

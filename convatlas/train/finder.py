@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..catalogue import Shape, Variant
-from ..dataset import Data
+from ..data.types import Data
 from ..errors import UserError
 from ..recipe import Recipe
-from .engine import Engine
+from .execution import Execution
 from .fit import Diverged, fit, steps_in_epoch
-from .progress import Event, Say, quiet
+from .progress import Event, OnEvent, quiet
 
 WORSE = 3.0  # times the lowest averaged loss: beyond it the search ends
 PAST = 0.9  # its share in that average
@@ -76,9 +76,9 @@ def find_rate(
     steps: int = 100,
     seed: int = 0,
     device: str = "auto",
-    engine: Engine = Engine(),  # noqa: B008 (frozen)
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
     input: Shape | None = None,
-    say: Say = quiet,
+    on_event: OnEvent = quiet,
 ) -> Search:
     """Trains by the recipe for at most `steps` steps, the rate growing from `lowest` to `highest` by equal factors.
 
@@ -108,7 +108,7 @@ def find_rate(
         if event["kind"] != "step":
             return
         losses.append(event["batch_loss"])
-        say(event | {"step": len(losses), "steps": steps, "epoch": 1, "epochs": 1})
+        on_event(event | {"step": len(losses), "steps": steps, "epoch": 1, "epochs": 1})
         means = averaged(losses, PAST)
         if len(losses) >= steps or means[-1] > WORSE * min(means):
             raise Enough
@@ -122,9 +122,9 @@ def find_rate(
                 out=Path(folder) / "run",
                 seed=seed,
                 device=device,
-                engine=engine,
+                execution=execution,
                 input=input,
-                say=watch,
+                on_event=watch,
             )
         except Enough:
             pass

@@ -14,32 +14,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import plots
 from ..catalogue import Shape, Variant, find
 from ..data.augment import Colours, augment, mix, order, view_of
 from ..data.loading import fetched
-from ..dataset import Data
+from ..data.normalise import normalise
+from ..data.types import Data
 from ..errors import UserError
-from ..evaluate import evaluate_split, usual_topk
-from ..files import clean
+from ..evaluation.scores import usual_topk
+from ..evaluation.scoring import evaluate_split
+from ..files.atomic import clean
+from ..files.lock import locked
 from ..layers import on_meta
-from ..lock import locked
+from ..machine.device import choose_device, keep_freed_memory
+from ..machine.processes import World, join_world
+from ..machine.signals import Signals
 from ..recipe import MIXES, Recipe, operation
-from ..whitening import normalise
+from ..runs.curves import curves
+from ..runs.folder import Run, open_run
+from ..runs.log import Log, write_csv
 from . import optimizers
-from .distributed import World, world
-from .engine import Engine
-from .finite import bad_gradient, blamed, gradient_norms, not_finite, told
-from .log import Log, write_csv
-from .machine import choose_device, keep_freed_memory
+from .divergence import bad_gradient, culprits, describe_culprits, gradient_norms, not_finite
+from .execution import Execution
 from .passes import Passes
-from .progress import Say, note, quiet
-from .run import Run, open_run
+from .progress import OnEvent, note, quiet
 from .schedule import rate
-from .signals import Signals
-from .start import describe, goes_on, measure, open_or_start, prepare, sized, tell_skipped, try_build
+from .setup import describe, goes_on, measure, open_or_start, prepare, sized, tell_skipped, try_build
 from .state import Meter, State
-from .trainee import Trainee
+from .train_state import TrainState
 from .warm_start import plan_start
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch; of a shorter one its last step has a line
@@ -67,11 +68,11 @@ def fit(
     out: Path | str,
     seed: int = 0,
     device: str = "auto",
-    engine: Engine = Engine(),  # noqa: B008 (frozen)
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
     input: Shape | None = None,
     init: Run | None = None,
     resume: bool = False,
-    say: Say = quiet,
+    on_event: OnEvent = quiet,
 ) -> Run:
     """Trains the network on data.train by the recipe, judging it on data.test after each epoch; the run is in `out`.
 
@@ -88,15 +89,15 @@ def fit(
     Raises UserError for what does not fit together, Diverged when a loss, a gradient or a weight is not finite, and
     Stopped, once all is saved, on SIGINT, SIGTERM and SIGHUP (in the main thread, which alone gets them).
     """
-    with world() as ranks, ExitStack() as held:
-        say = say if ranks.leads else quiet
-        place = ranks.own(choose_device(device))
-        steps = steps_in_epoch(len(data.train), recipe.batch, ranks.size)
+    with join_world() as world, ExitStack() as held:
+        on_event = on_event if world.leads else quiet
+        place = world.own(choose_device(device))
+        steps = steps_in_epoch(len(data.train), recipe.batch, world.size)
         variant = find(network) if isinstance(network, str) else network
         recipe = sized(recipe, variant, input)
-        record = describe(variant, data, recipe, input, seed, place, ranks.size)
-        restarted = ranks.most(ranks.failures) > 0  # torchrun began anew, after a failure of any process
-        resume = bool(ranks.first(goes_on(Path(out), resume, restarted)))
+        record = describe(variant, data, recipe, input, seed, place, world.size)
+        restarted = world.most(world.failures) > 0  # torchrun began anew, after a failure of any process
+        resume = bool(world.first(goes_on(Path(out), resume, restarted)))
 
         if init and resume:
             raise UserError("a run that goes on has its weights; leave out --init, which is for a new one, or --resume")
@@ -108,27 +109,27 @@ def fit(
             folder = prepare(Path(out), record, resume)
             held.enter_context(locked(folder))
             clean(folder)
-            open_or_start(folder, record, engine, data.train, recipe, place, ranks, resume, say)
-            tell_skipped(folder, data, say)
-            measure(open_run(folder), data.train, say)
+            open_or_start(folder, record, execution, data.train, recipe, place, world, resume, on_event)
+            tell_skipped(folder, data, on_event)
+            measure(open_run(folder), data.train, on_event)
 
-        ranks.lead(begin)
+        world.lead(begin)
         run = open_run(out)
-        settled = Engine.from_json(run.record["engine"]).but(engine)
-        return train(run, data, recipe, settled, steps, seed, place, ranks, resume, say)
+        settled = Execution.from_json(run.record["execution"]).but(execution)
+        return train(run, data, recipe, settled, steps, seed, place, world, resume, on_event)
 
 
 def train(
     run: Run,
     data: Data,
     recipe: Recipe,
-    engine: Engine,
+    execution: Execution,
     steps: int,
     seed: int,
     place: torch.device,
-    ranks: World,
+    world: World,
     resume: bool,
-    say: Say,
+    on_event: OnEvent,
 ) -> Run:
     """The loop."""
     preprocess, labels = run.preprocess, data.train.labels.to(place)
@@ -137,28 +138,28 @@ def train(
 
     keep_freed_memory()
     torch.manual_seed(seed)
-    trainee = Trainee(run, data.train, recipe, engine, place, ranks, say)
-    net, optimizer = trainee.net, trainee.optimizer
+    train_state = TrainState(run, data.train, recipe, execution, place, world, on_event)
+    net, optimizer = train_state.net, train_state.optimizer
     parameters = dict(net.named_parameters())
-    passes = Passes(net, recipe, engine, place, ranks, say)
-    if not ranks.leads:
-        torch.manual_seed(seed + ranks.rank)  # the same weights, but dropout of its own
-    state = trainee.restore(say) if resume else State()
+    passes = Passes(net, recipe, execution, place, world, on_event)
+    if not world.leads:
+        torch.manual_seed(seed + world.rank)  # the same weights, but dropout of its own
+    state = train_state.restore(on_event) if resume else State()
     begun = state.epoch * steps + state.step
-    log = Log(run.folder / "log.jsonl", state.epoch, begun, writes=ranks.leads, tensorboard=engine.tensorboard)
-    say(start_event(run, net, data, recipe, steps, state))
+    log = Log(run.folder / "log.jsonl", state.epoch, begun, writes=world.leads, tensorboard=execution.tensorboard)
+    on_event(start_event(run, net, data, recipe, steps, state))
     drawn = saved = time.monotonic()
 
     with Signals() as signals:
-        at_once = signals.at_once if ranks.size == 1 else nullcontext  # of several, each waits for the others
+        at_once = signals.at_once if world.size == 1 else nullcontext  # of several, each waits for the others
         for epoch in range(state.epoch, recipe.epochs):
             net.train()
             shuffled = order(len(data.train), seed=seed, epoch=epoch)
             view = view_of(recipe.augment, preprocess.input[1:], seed=seed, epoch=epoch)
-            meter = Meter(state, ranks)
+            meter = Meter(state, world)
             batches = shuffled.split(recipe.batch)[state.step : steps]
-            own = batches if mixed else [ranks.share(batch) for batch in batches]  # mixed with any of the whole batch
-            loaded = fetched(data.train, own, preprocess, view, workers=engine.workers)
+            own = batches if mixed else [world.share(batch) for batch in batches]  # mixed with any of the whole batch
+            loaded = fetched(data.train, own, preprocess, view, workers=execution.workers)
             for step, (batch, indices) in enumerate(zip(batches, own), state.step):
                 state.lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps, state.warm)
                 for group in optimizer.param_groups:
@@ -166,7 +167,7 @@ def train(
                 if hasattr(net, "set_progress"):  # what changes with time: a drop-path that grows, a layer that rests
                     net.set_progress((epoch * steps + step) / (recipe.epochs * steps))  # type: ignore[operator]
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
-                undo = trainee.undoing()
+                undo = train_state.undoing()
                 try:
                     with at_once():
                         images = next(loaded).to(place)
@@ -176,33 +177,37 @@ def train(
                             x, y, indices, ops=recipe.augment, classes=len(data.classes), seed=seed, epoch=epoch
                         )
                         if mixed:
-                            indices, x, y, target = map(ranks.share, (indices, x, y, target))
+                            indices, x, y, target = map(world.share, (indices, x, y, target))
                         loss, logits = passes(x, target, len(batch))  # forward and backward
                 except KeyboardInterrupt:
                     undo()
                     caught = signals.caught or signal.SIGINT
-                    raise stopped(trainee, state, caught, f"in step {step + 1} of epoch {epoch + 1}", say) from None
+                    raise stopped(
+                        train_state, state, caught, f"in step {step + 1} of epoch {epoch + 1}", on_event
+                    ) from None
                 meter.add(loss, logits, y)
                 if bad := meter.read() or bad_gradient(parameters):  # before the update
-                    which = blamed(data.train, ranks, indices, x, logits)
+                    which = culprits(data.train, world, indices, x, logits)
                     log.write("diverged", step=epoch * steps + step + 1, epoch=epoch + 1, what=bad, **which)
                     raise diverged(bad, run, epoch, step + 1, state.lr, which)
                 if recipe.clip:
                     optimizers.clip_(optimizer, recipe.clip)
                 optimizer.step()
-                trainee.follow(epoch * steps + step + 1, recipe.epochs * steps)
+                train_state.follow(epoch * steps + step + 1, recipe.epochs * steps)
                 state.step = step + 1
-                say(step_event(state, recipe, steps) | {"batch_loss": meter.last})
+                on_event(step_event(state, recipe, steps) | {"batch_loss": meter.last})
                 if (step + 1) % min(LOG_EVERY, steps) == 0:
                     more = {"lr": state.lr, **state.take_lately(recipe), "gradient": gradient_norms(net)}
                     log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, **more)
-                due = ranks.leads and time.monotonic() - saved > engine.save_every_s
-                if call := ranks.most(SAVE + signals.caught if signals.caught else SAVE * due):
+                due = world.leads and time.monotonic() - saved > execution.save_every_s
+                if call := world.most(SAVE + signals.caught if signals.caught else SAVE * due):
                     if name := not_finite(net):
                         raise diverged(f"{name} is not finite", run, epoch, step + 1, state.lr)
                     if call > SAVE:
-                        raise stopped(trainee, state, call - SAVE, f"after step {step + 1} of epoch {epoch + 1}", say)
-                    trainee.save_last(state)
+                        raise stopped(
+                            train_state, state, call - SAVE, f"after step {step + 1} of epoch {epoch + 1}", on_event
+                        )
+                    train_state.save_last(state)
                     saved = time.monotonic()
 
             meter.tick()
@@ -211,17 +216,17 @@ def train(
             try:
                 with at_once():
                     scores = evaluate_split(
-                        trainee.judged,
+                        train_state.judged,
                         data.test,
                         preprocess,
                         batch=max(recipe.batch, 64),
                         device=place,
-                        workers=engine.workers,
-                        ranks=ranks,
+                        workers=execution.workers,
+                        world=world,
                     )
             except KeyboardInterrupt:
                 caught = signals.caught or signal.SIGINT
-                raise stopped(trainee, state, caught, f"in the test after epoch {epoch + 1}", say) from None
+                raise stopped(train_state, state, caught, f"in the test after epoch {epoch + 1}", on_event) from None
             result = {
                 "lr": state.lr,
                 "train": state.sums.means(),
@@ -229,20 +234,20 @@ def train(
                 "images_per_s": state.sums.images / state.seconds,
             }
             log.write("epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **result)
-            say({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **result})
+            on_event({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **result})
             if scores.top1 > state.best_top1:
                 state.best_top1, state.best_epoch = scores.top1, epoch + 1
-                trainee.save_best(state)
+                train_state.save_best(state)
             state.end_epoch(scores.top1, recipe)
-            trainee.save_last(state)
+            train_state.save_last(state)
             saved = time.monotonic()
-            if ranks.leads and saved - drawn > DRAW_EVERY_S:
-                draw(run, say)
+            if world.leads and saved - drawn > DRAW_EVERY_S:
+                draw(run, on_event)
                 drawn = saved
 
-        if ranks.leads:
-            draw(run, say)
-    say({"kind": "end", "folder": str(run.folder), "best_top1": state.best_top1, "best_epoch": state.best_epoch})
+        if world.leads:
+            draw(run, on_event)
+    on_event({"kind": "end", "folder": str(run.folder), "best_top1": state.best_top1, "best_epoch": state.best_epoch})
     return run
 
 
@@ -285,22 +290,22 @@ def step_event(state: State, recipe: Recipe, steps: int) -> dict[str, Any]:
 def diverged(what: str, run: Run, epoch: int, step: int, lr: float, which: dict[str, Any] | None = None) -> Diverged:
     last = run.folder / "last.safetensors"
     kept = f"{last} is from before" if last.exists() else "nothing was saved before"
-    where = told(which) if which else ""
+    where = describe_culprits(which) if which else ""
     way = "mend or remove them" if which and which["why"] == "pixels" else "try a smaller rate: --set lr=..."
     return Diverged(f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}){where}; {kept}; {way}")
 
 
-def stopped(trainee: Trainee, state: State, signum: int, at: str, say: Say) -> Stopped:
-    trainee.save_last(state)
-    if trainee.world.leads:
-        draw(trainee.run, say)
-    return Stopped(trainee.run, signal.Signals(signum), at)
+def stopped(train_state: TrainState, state: State, signum: int, at: str, on_event: OnEvent) -> Stopped:
+    train_state.save_last(state)
+    if train_state.world.leads:
+        draw(train_state.run, on_event)
+    return Stopped(train_state.run, signal.Signals(signum), at)
 
 
-def draw(run: Run, say: Say) -> None:
+def draw(run: Run, on_event: OnEvent) -> None:
     """The curves, and the table of the epochs; what cannot be drawn stops nothing."""
     try:
-        plots.curves(run.epochs(), run.folder / "curves.png")
+        curves(run.epochs(), run.folder / "curves.png")
         write_csv(run.folder / "log.csv", run.epochs())
     except UserError as error:
-        say(note(f"{str(error).partition(';')[0]}; all else is saved"))
+        on_event(note(f"{str(error).partition(';')[0]}; all else is saved"))

@@ -11,11 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
 from ..layers import ConvNet
+from ..machine.processes import World
 from ..recipe import Recipe
-from .distributed import World
-from .engine import Engine
+from .execution import Execution
 from .loss import loss_of
-from .progress import Say
+from .progress import OnEvent
 from .segments import cut, recomputed
 
 
@@ -27,14 +27,16 @@ class Passes:
     UserError when not even one image fits, or when there are other processes, which could not follow.
     """
 
-    def __init__(self, net: ConvNet, recipe: Recipe, engine: Engine, device: torch.device, world: World, say: Say):
-        self.size, self.world, self.say = engine.micro_batch, world, say
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=engine.precision == "bfloat16")
-        if engine.sync_bn:
+    def __init__(
+        self, net: ConvNet, recipe: Recipe, execution: Execution, device: torch.device, world: World, on_event: OnEvent
+    ):
+        self.size, self.world, self.on_event = execution.micro_batch, world, on_event
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=execution.precision == "bfloat16")
+        if execution.sync_bn:
             nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place
-        run = recomputed(cut(net, engine.segments, net.variant)) if engine.segments else net
+        run = recomputed(cut(net, execution.segments, net.variant)) if execution.segments else net
         learner: nn.Module = Learner(net, recipe, run)
-        if engine.compile:
+        if execution.compile:
             learner.compile()
         else:
             for p in net.parameters():
@@ -42,9 +44,9 @@ class Passes:
                     p.register_post_accumulate_grad_hook(lambda _: None)  # Python sees signals in the backward pass too
         if world.size > 1:
             ids = [device] if device.type == "cuda" else None
-            unused = net.skips or (hasattr(net, "forward_aux") and not recipe.aux_weight)
+            unused = net.has_unused_parameters or (hasattr(net, "forward_aux") and not recipe.aux_weight)
             learner = DistributedDataParallel(learner, device_ids=ids, find_unused_parameters=unused)
-        self.learner, self.strides = learner, engine.strides
+        self.learner, self.strides = learner, execution.strides
 
     def __call__(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """`x` (n, C, H, W) and `target` are this process's share of a batch of `batch` images."""
@@ -61,7 +63,7 @@ class Passes:
             for p in self.learner.parameters():
                 p.grad = None
             torch.cuda.empty_cache() if x.is_cuda else None
-            self.say({"kind": "note", "text": f"out of memory: batches now pass in parts of {self.size} images"})
+            self.on_event({"kind": "note", "text": f"out of memory: batches now pass in parts of {self.size} images"})
 
     def all_parts(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=self.strides)

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, TextIO
 
 Event = dict[str, Any]  # its "kind" is start, note, step, epoch or end; see fit
-Say = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
 
 LINE_EVERY_S = 10.0  # between plain lines within an epoch
 
@@ -23,7 +23,7 @@ def note(text: str) -> Event:
 
 
 @contextmanager
-def progress(file: TextIO | None = None) -> Iterator[Say]:
+def progress(file: TextIO | None = None) -> Iterator[OnEvent]:
     """A `say` for `fit`: a bar where the file (stdout) is a terminal, plain lines elsewhere.
 
     Once nobody reads it any more (a closed pipe, a terminal that is gone) nothing is said; the training goes on.

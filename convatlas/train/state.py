@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..machine.processes import World
 from ..recipe import Recipe
-from .distributed import World
 from .schedule import Plateau
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from ..errors import UserError
 from ..recipe import Recipe
-from .checkpoint import digest
-from .run import Run, open_run
+from ..runs.checkpoint import digest
+from ..runs.folder import Run, open_run
 
 SHOWN = 4  # names in a line of text
 

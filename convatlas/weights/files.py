@@ -51,8 +51,8 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
 
 def read_safetensors(path: Path) -> Weights:
     """The tensors; of a convatlas checkpoint those that the network is judged by, and only if its checksum holds."""
-    from ..train import checkpoint
-    from ..train.average import averaged
+    from ..runs import checkpoint
+    from ..runs.checkpoint import averaged
 
     try:
         with safe_open(path, framework="pt") as file:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...dataset import Split, principal_axes
 from ...preprocess import Preprocess
 from ...recipe import MIXES, VIEWS, operation
-from ..statistics import sample
+from ..statistics import principal_axes, sample
+from ..types import Split
 from .colour import lighting, photometric
 from .geometry import alternate_flip, cutout, flip, pad_crop, reflect_crop
 from .keys import draw, order

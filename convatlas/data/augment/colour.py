@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...dataset import recolour
+from ..pixels import recolour
 from .keys import Draw, draw, normal, uniform
 
 ORDERS = tuple(permutations(range(3)))

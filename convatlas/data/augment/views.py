@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...dataset import Box
 from ...errors import UserError
 from ...recipe import VIEWS, operation
+from ..pixels import Box
 from .keys import Draw, uniform
 
 TRIES = 10

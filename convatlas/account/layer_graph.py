@@ -1,0 +1,107 @@
+"""How the rows of a network feed each other, and by which way each sees least of the image: what is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import UserError
+from . import account
+from .rows import Account, Row
+
+if TYPE_CHECKING:
+    from .receptive import Field
+    from .trace import Trace
+
+INPUT = -1  # stands for the network's input among rows
+
+
+class Narrow(NamedTuple):
+    """A receptive field: height and width, and the first position's top and left pixel."""
+
+    size: tuple[int, int]
+    start: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What one row makes and another reads; `target` is len(rows) where it is what the network returns."""
+
+    source: int
+    target: int
+    shapes: tuple[tuple[int, ...], ...]  # of each tensor that goes this way, without the batch
+
+
+@dataclass(frozen=True)
+class LayerGraph:
+    """The rows at a level, as they ran, and the edges between them. Rows that run no operator have none."""
+
+    name: str
+    input: tuple[int, ...]
+    level: str
+    rows: tuple[Row, ...]
+    edges: tuple[Edge, ...]
+    narrowest: tuple[Narrow | None, ...]  # of each row, by the branches that see least; None where no pixel is read
+
+    @property
+    def drawn(self) -> list[int]:
+        """The rows that run an operator."""
+        return sorted({i for e in self.edges for i in (e.source, e.target)} - {INPUT, len(self.rows)})
+
+
+def layer_graph(counts: Account, level: str = "layer") -> LayerGraph:
+    """Raises UserError for an unknown level, and for an account that is neither of a module nor of the catalogue."""
+    from .count import row_nodes
+    from .receptive import narrowest_fields
+
+    traced = trace_of(counts)
+    groups, fields = counts.groups(level), narrowest_fields(traced)
+    row_of: dict[int, int] = {}  # node: the row at this level that it is part of
+    narrow: list[Field | None] = [None] * len(groups)
+    level_of = (i for i, group in enumerate(groups) for _ in group)
+    for i, leaf, (_, _, nodes) in zip(level_of, counts.rows, row_nodes(traced), strict=True):
+        row_of.update((n, i) for n in nodes)
+        if nodes and leaf.activations:
+            narrow[i] = fields[nodes[-1]]
+    sources: list[set[int]] = []  # of every node: the rows whose values it holds, itself or (a view) another's
+    found: dict[tuple[int, int], dict[tuple[int, ...], None]] = {}
+    for index, node in enumerate(traced.nodes):
+        before = {i: {INPUT} if i < 0 else sources[i] for i in node.inputs}
+        if index not in row_of:
+            sources.append(set().union(*before.values()))
+            continue
+        sources.append({row_of[index]})
+        for i, rows in before.items():
+            shape = (traced.inputs[0] if i < 0 else traced.nodes[i].shape)[1:]
+            for row in rows - {row_of[index]}:
+                found.setdefault((row, row_of[index]), {})[shape] = None
+    read = {i for node in traced.nodes for i in node.inputs}
+    for index, node in enumerate(traced.nodes):
+        if index not in read and node.inputs:  # and is no constant
+            for row in sources[index]:
+                found.setdefault((row, len(groups)), {})[node.shape[1:]] = None
+    return LayerGraph(
+        counts.name,
+        counts.input,
+        level,
+        counts.table(level),
+        tuple(Edge(*ends, tuple(shapes)) for ends, shapes in found.items()),
+        tuple(_narrow(f) if f else None for f in narrow),
+    )
+
+
+def _narrow(field: Field) -> Narrow:
+    h, w = field.height, field.width
+    return Narrow((h.size, w.size), (h.start, w.start))
+
+
+def trace_of(counts: Account) -> Trace:
+    """What was counted, traced again where the account was read from a shipped table."""
+    if counts.trace is not None:
+        return counts.trace
+    from ..catalogue import names
+
+    again = account(counts.name, counts.input, counts.batch) if counts.name in names() else None
+    if again is None or again != counts or again.trace is None:
+        raise UserError(f"{counts.name} was read without its graph; count it again with account(module, input=...)")
+    return again.trace

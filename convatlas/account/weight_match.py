@@ -1,0 +1,119 @@
+"""Which tensors of one network's weights load into another, and whether they mean the same there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .count import meta_inputs
+from .diff import align
+from .trace import Trace, trace
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WeightMatch:
+    """A's tensors by what becomes of them in B; each stands in one of the first five."""
+
+    same: tuple[str, ...]  # name and shape are B's
+    renamed: tuple[tuple[str, str], ...]  # in the same place, under another name
+    reshaped: tuple[tuple[str, str, Shape, Shape], ...]  # in the same place, with as many values
+    misfits: tuple[tuple[str, Shape, Shape], ...]  # B's of the same name has another size
+    left_over: tuple[str, ...]  # B has nothing like it
+    missing: tuple[str, ...]  # B's, for which A has nothing
+    same_wiring: bool | None  # of equal names and shapes: the same operators in the same order; else None
+
+    @property
+    def all_load(self) -> bool:
+        return not (self.renamed or self.reshaped or self.misfits or self.left_over or self.missing)
+
+
+def weight_match(a: nn.Module, b: nn.Module, input: Shape | None = None) -> WeightMatch:
+    """Compares state dicts. `input` (C x H x W; a catalogue network's own when None) is what wiring is compared on."""
+    ours, theirs = a.state_dict(), b.state_dict()
+    common = [name for name in ours if name in theirs]
+    same = [name for name in common if ours[name].shape == theirs[name].shape]
+    misfits = {name: (_shape(ours[name]), _shape(theirs[name])) for name in common if name not in set(same)}
+    rest_a = [name for name in ours if name not in theirs]
+    rest_b = [name for name in theirs if name not in ours]
+    renamed, reshaped = [], []
+    modules_a, modules_b = _modules(rest_a), _modules(rest_b)
+    for i, j in align(_points(modules_a, modules_b, ours, theirs)):
+        if i < 0 or j < 0:
+            continue
+        x, y = list(modules_a)[i], list(modules_b)[j]
+        for role in modules_a[x]:
+            if role in modules_b[y]:
+                one, other = f"{x}{role}", f"{y}{role}"
+                shapes = _shape(ours[one]), _shape(theirs[other])
+                if shapes[0] == shapes[1]:
+                    renamed.append((one, other))
+                else:
+                    reshaped.append((one, other, *shapes))
+    for name, (mine, wanted) in list(misfits.items()):
+        if _holds_as_much(ours[name], theirs[name]):
+            reshaped.append((name, name, mine, wanted))
+            del misfits[name]
+    used_a, used_b = ({pair[i] for pair in (*renamed, *reshaped)} for i in (0, 1))
+    equal = len(same) == len(ours) == len(theirs)
+    return WeightMatch(
+        tuple(same),
+        tuple(renamed),
+        tuple(reshaped),
+        tuple((name, x, y) for name, (x, y) in misfits.items()),
+        tuple(name for name in rest_a if name not in used_a),
+        tuple(name for name in rest_b if name not in used_b),
+        _same_wiring(a, b, input) if equal else None,
+    )
+
+
+def _modules(names: list[str]) -> dict[str, list[str]]:
+    """What each module has of these tensors: "stem.conv." -> weight, bias."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        module, dot, role = name.rpartition(".")
+        found.setdefault(module + dot, []).append(role)
+    return found
+
+
+def _points(
+    a: Mapping[str, list[str]], b: Mapping[str, list[str]], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
+) -> np.ndarray:
+    """Only modules of one sort pair, whose tensors hold as much; those of one shape, and of like names, better."""
+    points = np.zeros((len(a), len(b)), np.int32)
+    parts = [[set(module.split(".")) for module in modules] for modules in (a, b)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            both = [(ours[x + role], theirs[y + role]) for role in a[x] if role in b[y]]
+            normalise = f"{x}running_mean" in ours, f"{y}running_mean" in theirs
+            if both and len(set(normalise)) == 1 and all(_holds_as_much(*pair) for pair in both):
+                alike = all(one.shape == other.shape for one, other in both)
+                points[i, j] = 2 + 8 * alike + len(parts[0][i] & parts[1][j] - {""})
+    return points
+
+
+def _holds_as_much(x: Tensor, y: Tensor) -> bool:
+    """As many outputs, and as many values each: a linear layer's matrix, and the filters that read the same map."""
+    return x.numel() == y.numel() and x.shape[:1] == y.shape[:1]
+
+
+def _same_wiring(a: nn.Module, b: nn.Module, input: Shape | None) -> bool:
+    shape = input or getattr(a, "input", None)
+    if shape is None:
+        raise UserError(f"{type(a).__name__} does not say what images it takes; give input=(channels, height, width)")
+    return _wiring(a, shape) == _wiring(b, shape)
+
+
+def _wiring(net: nn.Module, shape: Shape) -> list[tuple[object, ...]]:
+    args, kwargs = meta_inputs(net, shape, 1)
+    found: Trace = trace(net, args, kwargs)
+    return [(n.op, n.inputs, n.parameters, n.args, n.shape) for n in found.nodes]
+
+
+def _shape(t: Tensor) -> Shape:
+    return tuple(t.shape)

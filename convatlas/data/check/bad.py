@@ -1,0 +1,123 @@
+"""What is done about files that are no images, or broken ones: every one is named, none is replaced by another.
+
+fail              the first is named, and nothing is trained (only headers are looked at beforehand)
+trust             none is looked at beforehand; training stops at the first
+skip              every file is decoded beforehand; those that cannot be are left out, and listed
+quarantine:DIR    as skip, and they are moved to DIR, under the same names, each with a line in DIR/quarantine.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ...errors import UserError
+from ..decode.reference import MAX_PIXELS, open_image, read_image
+
+THREADS = min(32, os.cpu_count() or 1)
+CHUNK = 64  # files that a thread takes at a time
+LIST = "quarantine.jsonl"
+
+Progress = Callable[[Sequence[list[Path]]], Iterable[list[Path]]]
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file that is no whole image, and what is wrong with it."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    kind: str = "fail"  # or "trust", "skip", "quarantine"
+    into: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Policy:
+        """Raises UserError for what is none of fail, trust, skip and quarantine:DIR."""
+        kind, colon, place = text.partition(":")
+        if (kind in ("fail", "trust", "skip") and not colon) or (kind == "quarantine" and place):
+            return cls(kind, Path(place).expanduser() if place else None)
+        raise UserError(f"no policy {text!r} for bad images; give fail, trust, skip or quarantine:DIR")
+
+
+def find_bad(
+    files: Iterable[Path], *, decode: bool, max_pixels: int = MAX_PIXELS, progress: Progress = lambda chunks: chunks
+) -> list[Bad]:
+    """The bad ones among the files, in their order: by their headers alone, or with `decode` by all their pixels."""
+    every = list(files)
+    chunks = [every[i : i + CHUNK] for i in range(0, len(every), CHUNK)]
+
+    def bad_of(chunk: list[Path]) -> list[Bad]:
+        found = []
+        for file in chunk:
+            try:
+                if decode:
+                    read_image(file, 3, max_pixels)
+                else:
+                    open_image(file, max_pixels).close()
+            except UserError as error:
+                found.append(Bad(str(file), str(error)))
+        return found
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [bad for found in pool.map(bad_of, progress(chunks)) for bad in found]
+
+
+def refuse(bad: Sequence[Bad]) -> None:
+    """Raises UserError for the first."""
+    if bad:
+        more = f"; and {len(bad) - 1} more files are wrong" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0].reason}{more}")
+
+
+def quarantine(bad: Sequence[Bad], root: Path, into: Path) -> None:
+    """Moves the files from below `root` to below `into`. Nothing there is overwritten, nothing is deleted.
+
+    Each move is written to `into`/quarantine.jsonl before it is made. Raises UserError where it cannot be made.
+    """
+    if into.absolute().is_relative_to(root.absolute()):
+        raise UserError(f"the quarantine {into} is within {root}, so its files would be found again; give another DIR")
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        for it in bad:
+            file = Path(it.file)
+            if not os.path.lexists(file):  # another process of the same training was faster
+                continue
+            target = free(into / file.relative_to(root))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with (into / LIST).open("a", encoding="utf-8") as listing:
+                listing.write(json.dumps({**asdict(it), "moved_to": str(target)}) + "\n")
+                listing.flush()
+                os.fsync(listing.fileno())
+            move(file, target)
+    except OSError as error:
+        raise UserError(f"{error.filename or into} cannot be moved to {into} ({error.strerror or error})") from error
+
+
+def free(path: Path) -> Path:
+    """The path, or with a number at its end one at which there is nothing."""
+    name, n = path.name, 0
+    while os.path.lexists(path):
+        n += 1
+        path = path.with_name(f"{name}.{n}")
+    return path
+
+
+def move(file: Path, target: Path) -> None:
+    """To another file system, too, where only plain files and links can go: a pipe would never end."""
+    try:
+        os.rename(file, target)
+    except OSError:
+        mode = file.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise
+        shutil.move(file, target)

@@ -1,0 +1,227 @@
+"""What is wrong with a set of images: broken or tiny ones, the same picture twice, or in two classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import UserError
+from ..decode.fast import chw, plain_pixels
+from ..decode.reference import MAX_PIXELS, read_image
+from ..loading import in_order, usual_workers
+from ..pixels import resize
+from ..sources import folder, lists, pack, parquet, recognised, shards
+from ..streamed import EncodedSplit
+
+MIN_SIDE = 32  # pixels: a shorter side is tiny
+NEAR_BITS = 4  # of 64 in which the hashes of near duplicates may differ
+NEAR_LEVELS = 6.0  # of 255, that their thumbnails may differ by in the mean
+THUMB = 8  # pixels of a thumbnail's side
+PART = 32  # images that are looked at together
+
+Progress = Callable[[Sequence[int]], Iterable[int]]
+Image = tuple[EncodedSplit | pack.RawSplit, int]  # a split, and the image's index in it
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with some files: "bad", "tiny", "duplicate" (byte by byte), "near" (to the eye), "mislabelled" (the
+    same picture in two classes), "damaged" (a shard of a pack)."""
+
+    kind: str
+    files: tuple[str, ...]
+    classes: tuple[str, ...]  # of each file
+    splits: tuple[str, ...]
+    text: str  # one sentence
+
+
+@dataclass(frozen=True)
+class Report:
+    images: int
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"images": self.images, "findings": [asdict(finding) for finding in self.findings]}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at an image tells."""
+
+    error: str = ""
+    size: tuple[int, int] = (0, 0)  # height, width
+    digest: bytes = b""
+    hash: int = 0
+    thumb: np.ndarray | None = None  # uint8 (THUMB, THUMB, 3)
+
+
+def scan(
+    source: str,
+    *,
+    seed: int = 0,
+    min_side: int = MIN_SIDE,
+    max_pixels: int = MAX_PIXELS,
+    workers: int | None = None,
+    progress: Progress = iter,
+) -> Report:
+    """Looks at every image of `source` (a folder, lists, shards, Parquet files or a pack), the test's too.
+
+    Near duplicates have difference hashes (of 9 x 8 grey pixels) that differ in at most NEAR_BITS, and thumbnails that
+    differ by at most NEAR_LEVELS in the mean: a picture scaled, or saved anew, is one; crops and mirror images are not
+    found. `progress` is given the numbers of the parts. Raises UserError for a set in memory.
+    """
+    kind, at = recognised(source)
+    splits = splits_of(source, kind, at, seed, max_pixels)
+    images: list[Image] = [(split, i) for split in splits for i in range(len(split))]
+    count = usual_workers(splits[0]) if workers is None else workers
+    parts = (images[start : start + PART] for start in progress(range(0, len(images), PART)))
+    looks = [found for part in in_order(look, parts, count) for found in part]
+    damaged = [
+        Finding("damaged", (file,), (), (), f"{file} is not what was packed; pack the set again")
+        for file in (pack.verify(at) if kind == "pack" else ())
+    ]
+    return Report(len(images), (*damaged, *singles(images, looks, min_side), *alike(images, looks)))
+
+
+def splits_of(source: str, kind: str, at: Path, seed: int, max_pixels: int) -> Sequence[EncodedSplit | pack.RawSplit]:
+    """The splits of a set of image files, none of which has been looked at."""
+    match kind:
+        case "folder":
+            return folder.splits(at, seed=seed, bad="trust", max_pixels=max_pixels)[:2]
+        case "list":
+            return lists.splits(at, max_pixels=max_pixels)
+        case "shards":
+            return shards.splits(at, seed=seed)
+        case "parquet":
+            return parquet.splits(at, seed=seed)
+        case "pack":
+            data = pack.load(at)
+            return data.train, data.test  # type: ignore[return-value]
+    raise UserError(f"{source} is not a set of image files; there is nothing to scan")
+
+
+def look(split: EncodedSplit | pack.RawSplit, i: int) -> Look:
+    try:
+        if isinstance(split, EncodedSplit):
+            content = split.content(i)
+            plain = plain_pixels(content, split.max_pixels)
+            image = read_image(content, 3, split.max_pixels) if plain is None else chw(plain)
+            digest = hashlib.sha256(content).digest()
+        else:
+            pixels = split.pixels(i)
+            image, digest = chw(pixels.copy()), hashlib.sha256(pixels.data).digest()
+    except UserError as error:
+        return Look(error=str(error))
+    thumb = resize(image[None], (THUMB, THUMB), "bilinear")[0].permute(1, 2, 0).numpy()
+    return Look("", (image.shape[1], image.shape[2]), digest, difference_hash(image), thumb)
+
+
+def difference_hash(image: Tensor) -> int:
+    """64 bits: whether each of 8 x 8 places is darker than the next one to the right (Krawetz, 2013)."""
+    red, green, blue = resize(image[None], (8, 9), "bilinear")[0].to(torch.int32)
+    grey = 299 * red + 587 * green + 114 * blue
+    bits = (grey[:, 1:] > grey[:, :-1]).flatten().tolist()
+    return sum(1 << n for n, bit in enumerate(bits) if bit)
+
+
+def singles(images: Sequence[Image], looks: Sequence[Look], min_side: int) -> Iterator[Finding]:
+    for image, found in zip(images, looks, strict=True):
+        if found.error:
+            yield finding("bad", [image], found.error)
+        elif min(found.size) < min_side:
+            height, width = found.size
+            yield finding("tiny", [image], f"{where(image)} has {width} x {height} pixels, a side below {min_side}")
+
+
+def alike(images: Sequence[Image], looks: Sequence[Look]) -> Iterator[Finding]:
+    """A finding for each group of images that show the same picture."""
+    good = [i for i, found in enumerate(looks) if not found.error]
+    groups = Groups(len(images))
+    first: dict[bytes, int] = {}
+    for i in good:
+        groups.join(first.setdefault(looks[i].digest, i), i)
+    distinct = list(first.values())
+    for a, b in near([looks[i] for i in distinct]):
+        groups.join(distinct[a], distinct[b])
+    for members in groups.several():
+        its = [images[i] for i in members]
+        exact = len({looks[i].digest for i in members}) == 1
+        same = f"{len(its)} files hold the same {'bytes' if exact else 'picture, scaled or saved anew'}"
+        names = ", ".join(map(where, its))
+        if len({label(image) for image in its}) > 1:
+            classes = ", ".join(dict.fromkeys(map(label, its)))
+            yield finding("mislabelled", its, f"{same} and lie in different classes ({classes}): {names}")
+        else:
+            across = " in training and in the test" if len({split.name for split, _ in its}) > 1 else ""
+            yield finding("duplicate" if exact else "near", its, f"{same}{across}: {names}")
+
+
+def near(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
+    """Pairs whose hashes and thumbnails are close; all hashes that differ in few bits agree in one of some bands."""
+    if not looks:
+        return
+    hashes = np.array([found.hash for found in looks], np.uint64)
+    thumbs = np.stack([found.thumb for found in looks if found.thumb is not None]).reshape(len(looks), -1)
+    bands = NEAR_BITS + 1
+    width = -(-64 // bands)
+    for band in range(bands):
+        keys = (hashes >> np.uint64(band * width)) & np.uint64((1 << width) - 1)
+        by_key = keys.argsort(kind="stable")
+        for bucket in np.split(by_key, np.flatnonzero(np.diff(keys[by_key])) + 1):
+            for n, a in enumerate(bucket[:-1]):
+                others = bucket[n + 1 :]
+                others = others[np.bitwise_count(hashes[others] ^ hashes[a]) <= NEAR_BITS]
+                if len(others):
+                    apart = np.abs(thumbs[others].astype(np.int16) - thumbs[a]).mean(1)
+                    yield from ((int(a), int(b)) for b in others[apart <= NEAR_LEVELS])
+
+
+class Groups:
+    """Which of n things belong together (union-find)."""
+
+    def __init__(self, n: int):
+        self.parents = list(range(n))
+
+    def of(self, i: int) -> int:
+        while self.parents[i] != i:
+            self.parents[i] = self.parents[self.parents[i]]
+            i = self.parents[i]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        a, b = sorted((self.of(i), self.of(j)))
+        self.parents[b] = a
+
+    def several(self) -> list[list[int]]:
+        """The groups of two or more, by their first members."""
+        groups: dict[int, list[int]] = {}
+        for i in range(len(self.parents)):
+            groups.setdefault(self.of(i), []).append(i)
+        return [members for members in groups.values() if len(members) > 1]
+
+
+def finding(kind: str, images: Sequence[Image], text: str) -> Finding:
+    return Finding(
+        kind,
+        tuple(map(where, images)),
+        tuple(map(label, images)),
+        tuple(split.name for split, _ in images),
+        text,
+    )
+
+
+def where(image: Image) -> str:
+    split, i = image
+    return split.where(i)
+
+
+def label(image: Image) -> str:
+    split, i = image
+    return split.classes[int(split.labels[i])]

@@ -1,0 +1,205 @@
+"""Decoding for training: libjpeg-turbo by simplejpeg and OpenCV's resizing (extra `fast`) where they are installed.
+
+An image as a whole has the pixels that `read_image` gives, whatever is installed: simplejpeg decodes plain JPEG files
+to the very pixels of Pillow, and all else is Pillow's. A window of a view is decoded at a half, a quarter or an eighth
+of the size where that still covers what is wanted, and resized by OpenCV or else by Pillow: so it depends on what is
+installed, which a run notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import UserError
+from ...preprocess import Preprocess
+from ..pixels import RESAMPLE, Box, cut, geometry, recolour
+from .reference import ALONE, MAX_PIXELS, MAX_SCANS, SCAN, UPRIGHT, check_jpeg, open_image, orientation, read_image
+
+try:
+    import cv2
+    import simplejpeg
+except ImportError:
+    FAST = False
+else:
+    FAST = True
+    cv2.setNumThreads(0)  # the workers are the threads
+
+Window = Callable[[int, int], Box]  # from an image's height and width
+REDUCTIONS = (8, 4, 2)  # by which a JPEG decoder can scale down as it decodes
+
+
+def decoder() -> str:
+    """What decodes here, with its version."""
+    packages = ("simplejpeg", "opencv-python-headless") if FAST else ("pillow",)
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def read(content: bytes, preprocess: Preprocess, window: Window | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The content of an image file as uint8 (C, H, W) for the network: as a whole, or the window of it, scaled.
+
+    Raises UserError as `read_image` does.
+    """
+    channels, height, width = preprocess.input
+    out = np.empty((height, width, channels), np.uint8)
+    read_into(out, content, preprocess, window, max_pixels)
+    return chw(out)
+
+
+def read_into(out: np.ndarray, content: bytes, preprocess: Preprocess, window: Window | None, max_pixels: int) -> None:
+    """`read` into its place in a batch: `out`, uint8 (H, W, C)."""
+    channels = preprocess.input[0]
+    if window is None:
+        pixels = plain_pixels(content, max_pixels)
+        whole = read_image(content, channels, max_pixels) if pixels is None else chw(pixels)
+        chw(out).copy_(geometry(whole[None], preprocess)[0])
+    elif FAST and (found := fast_window(content, window, preprocess, max_pixels)) is not None:
+        scale_into(out, found, preprocess)
+    elif not FAST and (scaled := pillow_window(content, window, preprocess, max_pixels)) is not None:
+        chw(out).copy_(ordered(scaled, preprocess))
+    else:
+        chw(out).copy_(cut(read_image(content, channels, max_pixels)[None], [window], preprocess)[0])
+
+
+def window_into(out: np.ndarray, pixels: np.ndarray, window: Window, preprocess: Preprocess) -> None:
+    """The window of an image that is decoded, uint8 (h, w, 3), scaled into `out`, uint8 (H, W, C)."""
+    if FAST:
+        left, top, right, bottom = window(*pixels.shape[:2])
+        scale_into(out, pixels[top:bottom, left:right], preprocess)
+    else:
+        chw(out).copy_(cut(chw(pixels.copy())[None], [window], preprocess)[0])
+
+
+def ordered(image: Tensor, preprocess: Preprocess) -> Tensor:
+    """uint8 (3, H, W) in RGB with the channels that the network takes, in their order."""
+    image = recolour(image[None], preprocess.input[0])[0]
+    return image.flip(0) if preprocess.order == "BGR" and len(image) == 3 else image
+
+
+def plain_pixels(content: bytes, max_pixels: int) -> np.ndarray | None:
+    """uint8 (h, w, 3) of a JPEG file that simplejpeg reads as Pillow does; None for any other."""
+    return None if (size := plain_size(content, max_pixels)) is None else decoded(content, size)
+
+
+def decoded(content: bytes, size: tuple[int, int], reduction: int = 1) -> np.ndarray | None:
+    """uint8 (h, w, 3) of a JPEG file with the `plain_size`; None for a broken one: Pillow is to say what is wrong."""
+    height, width = (-(-side // reduction) for side in size)
+    try:
+        return simplejpeg.decode_jpeg(content, min_height=height, min_width=width, min_factor=reduction)
+    except ValueError:
+        return None
+
+
+def plain_size(content: bytes, max_pixels: int) -> tuple[int, int] | None:
+    """Height and width of a JPEG file in YCbCr that stands upright; None for any other file."""
+    if not FAST or not content.startswith(b"\xff\xd8"):
+        return None
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return None
+    if space != "YCbCr" or height * width > max_pixels or scans(content) > MAX_SCANS:
+        return None
+    if content.find(b"Exif\0\0", 0, first_scan(content)) >= 0 and turned(content):  # most files have none
+        return None
+    return height, width
+
+
+def scans(content: bytes) -> int:
+    """How often the marker of a scan stands in a JPEG file."""
+    values = np.frombuffer(content, np.uint8)  # in a quarter of the time of bytes.count
+    return int(np.count_nonzero((values[:-1] == 0xFF) & (values[1:] == SCAN)))
+
+
+def first_scan(content: bytes) -> int:
+    """Where the header of a JPEG file ends, up to which Pillow looks for EXIF; the file's end where it is not plain."""
+    at = 2
+    while content[at : at + 1] == b"\xff":
+        kind = content[at + 1]
+        if kind == SCAN:
+            return at
+        if kind == 0xFF or kind in ALONE:
+            break
+        at += 2 + int.from_bytes(content[at + 2 : at + 4])
+    return len(content)
+
+
+def turned(content: bytes) -> bool:
+    try:
+        with open_image(content) as image:
+            return orientation(image) in UPRIGHT
+    except UserError:  # Pillow is to say what is wrong
+        return True
+
+
+def fast_window(content: bytes, window: Window, preprocess: Preprocess, max_pixels: int) -> np.ndarray | None:
+    """The window of a JPEG file, uint8 (h, w, 3), perhaps reduced; None for any other file."""
+    size = plain_size(content, max_pixels)
+    if size is None:
+        return None
+    box = window(*size)
+    reduction = reduction_for(box, preprocess)
+    pixels = decoded(content, size, reduction)
+    if pixels is None:
+        return None
+    left, top, right, bottom = reduced(box, reduction, pixels.shape[:2])
+    return pixels[top:bottom, left:right]
+
+
+def scale_into(out: np.ndarray, pixels: np.ndarray, preprocess: Preprocess) -> None:
+    """uint8 (h, w, 3) as (H, W, C): between the nearest four pixels; averaged where it shrinks by 2 or more."""
+    channels, height, width = preprocess.input
+    h, w = pixels.shape[:2]
+    shrinks = h >= 2 * height or w >= 2 * width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    if channels == 1 or preprocess.order == "BGR":
+        scaled = cv2.resize(pixels, (width, height), interpolation=how)
+        chw(out).copy_(ordered(chw(scaled), preprocess))
+    elif (h, w) == (height, width):
+        np.copyto(out, pixels)
+    else:
+        cv2.resize(pixels, (width, height), dst=out, interpolation=how)
+
+
+def pillow_window(content: bytes, window: Window, preprocess: Preprocess, max_pixels: int) -> Tensor | None:
+    """The window of a JPEG file scaled by Pillow, uint8 (3, H, W); None for any other file."""
+    with open_image(content, max_pixels) as image:
+        if image.format != "JPEG" or image.mode != "RGB" or orientation(image) in UPRIGHT:
+            return None
+        width, height = image.size
+        box = window(height, width)
+        reduction = reduction_for(box, preprocess)
+        image.draft("RGB", (width // reduction, height // reduction))
+        try:
+            check_jpeg(content)
+            image.load()
+        except Exception:  # see read_image, which says what is wrong
+            return None
+        box = reduced(box, reduction, image.size[::-1])
+        scaled = image.crop(box).resize(preprocess.input[:0:-1], RESAMPLE[preprocess.interpolation])
+        return chw(np.array(scaled))
+
+
+def reduction_for(box: Box, preprocess: Preprocess) -> int:
+    """The largest reduction that leaves the box as many pixels as the network takes."""
+    _, height, width = preprocess.input
+    left, top, right, bottom = box
+    covers = (k for k in REDUCTIONS if right - left >= k * width and bottom - top >= k * height)
+    return next(covers, 1)
+
+
+def reduced(box: Box, reduction: int, size: tuple[int, ...]) -> Box:
+    """The box in an image of `size` (height, width) that was scaled down so as it was decoded."""
+    if reduction == 1:
+        return box
+    left, top, right, bottom = (round(edge / reduction) for edge in box)
+    return left, top, min(right, size[1]), min(bottom, size[0])
+
+
+def chw(pixels: np.ndarray) -> Tensor:
+    """uint8 (h, w, 3) as a tensor (3, h, w) of the same memory."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -1,0 +1,165 @@
+"""read_image: the reference decoder (Pillow), which settles once how every odd kind of image file becomes pixels."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from io import BytesIO
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageChops
+from torch import Tensor
+
+from ...errors import UserError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # no others: some of Pillow's readers start programs
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+MAX_PIXELS = 50_000_000
+MAX_SCANS = 200  # of a JPEG: cameras and encoders make 1 to about 20; each costs a pass over all pixels
+MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # but restarts; a 0xff among a scan's data is followed by a 0
+SCAN, END, ALONE = 0xDA, 0xD9, (0x01, 0xD8)  # without a length: TEM and SOI
+KINDS = {  # of what is at a path, besides files
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {  # what undoes each EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Source = str | PathLike[str] | bytes  # a path, or the content of a file
+
+
+class Content(bytes):
+    """The content of a file, with what messages call the file."""
+
+    name: str
+
+
+def read_image(source: Source, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The image as uint8 (channels, H, W), upright, grey (`channels` 1) or RGB (3).
+
+    The first frame of an animation; transparency over white, as a browser or a printed page shows it; the high byte of
+    16-bit samples; CMYK as its Adobe marker says (inverted with one, plain without), without colour profiles.
+    Raises UserError, naming the file, for one that is no image, is broken, or has more than `max_pixels`.
+    """
+    try:
+        with open_image(source, max_pixels) as image:
+            if image.format in ("JPEG", "MPO"):
+                check_jpeg(source)
+            image.load()
+            pixels = np.array(flat(image).convert("L" if channels == 1 else "RGB"))
+    except UserError:
+        raise
+    except Exception as error:  # a broken file makes Pillow raise anything: OSError, SyntaxError, struct.error ...
+        raise UserError(f"{name_of(source)} is a broken image ({error}); replace it or take it away") from error
+    return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+
+
+def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image with its header read and its size checked, but no pixel decoded. Raises UserError as read_image."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, for the whole process: ours is the stricter one
+    try:
+        if not isinstance(source, bytes):
+            refuse_pipes(source)
+        image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_large(source, max_pixels) from error
+    except UserError:
+        raise
+    except Exception as error:  # see read_image
+        if reason := getattr(error, "strerror", None):
+            raise UserError(f"{name_of(source)} cannot be opened ({reason})") from error
+        raise UserError(f"{name_of(source)} is not a JPEG, PNG, WebP, BMP or GIF image; take it away") from error
+    if image.width * image.height > max_pixels:
+        image.close()
+        raise too_large(source, max_pixels)
+    if not image.width * image.height:
+        image.close()
+        raise UserError(f"{name_of(source)} is a broken image (it has no pixels); replace it or take it away")
+    return image
+
+
+def content_of(path: Path) -> Content:
+    """What is in the image file. Raises UserError where it cannot be read."""
+    try:
+        refuse_pipes(path)
+        content = Content(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened ({error.strerror})") from error
+    content.name = str(path)
+    return content
+
+
+def refuse_pipes(path: str | PathLike[str]) -> None:
+    """Raises UserError for what is no plain file: opening a pipe would wait for someone to write to it."""
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    if kind != stat.S_IFREG:
+        raise UserError(f"{fspath(path)} is {KINDS.get(kind, 'no file')}; give image files")
+
+
+def too_large(source: Source, max_pixels: int) -> UserError:
+    return UserError(
+        f"{name_of(source)} has more than {max_pixels / 1e6:g} megapixels; scale it down, or raise --max-megapixels"
+    )
+
+
+def check_jpeg(source: Source) -> None:
+    """Walks through the segments. Raises UserError for a file without an end, which would be filled up with grey, and
+    for more scans than anyone makes.
+
+    Bytes that changed within a scan are not found so: a JPEG has no checksum.
+    """
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    at, scans = 2, 0
+    while marker := MARKER.search(content, at):
+        kind, at = marker[0][1], marker.end()
+        if kind == END:
+            return
+        if kind not in ALONE:
+            at += int.from_bytes(content[at : at + 2])
+        if kind == SCAN:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise UserError(f"{name_of(source)} has more than {MAX_SCANS} scans; save it anew, or take it away")
+    raise UserError(f"{name_of(source)} is a broken image (its end is missing); replace it or take it away")
+
+
+def flat(image: Image.Image) -> Image.Image:
+    """The image upright, opaque, with 8 bits a sample."""
+    turn = UPRIGHT.get(orientation(image))
+    if image.mode.startswith("I"):  # 16-bit grey; older versions of Pillow open it as 32-bit
+        high = np.clip(np.asarray(image), 0, 65535) >> 8
+        image = Image.fromarray(high.astype(np.uint8))
+    elif image.mode == "CMYK" and "adobe" not in image.info:  # Pillow inverts always
+        image = ImageChops.invert(image)
+    elif image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+    return image if turn is None else image.transpose(turn)
+
+
+def orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # a broken EXIF block does not make a broken image
+        return None
+
+
+def name_of(source: Source) -> str:
+    return getattr(source, "name", "the image") if isinstance(source, bytes) else fspath(source)

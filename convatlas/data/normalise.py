@@ -1,0 +1,175 @@
+"""From pixels to a network's input: `normalise`, and what of it is measured on the training images first (`fit`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..preprocess import FITTED, Preprocess
+from .loading import fetched
+from .statistics import sample_statistics
+from .types import Data, MemorySplit, Split
+
+FIT_IMAGES = 10_000  # that fitting looks at, evenly spaced, where the set is not in memory
+ZCA_VALUES = 4096  # of an image, at most: the matrix has their square
+GCN_SCALE = 55.0  # of pylearn2's make_cifar10_gcn_whitened.py, which maxout, NiN and Wide ResNet used
+ZCA_BIAS = 0.1  # added to the variances: pylearn2's ZCA(filter_bias=0.1)
+CHUNK = 500  # images that are measured at a time
+IN_CACHE = 1 << 18  # values that a processor normalises at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted(Preprocess):
+    """A Preprocess with what was measured for it on the training images, as float32 tensors on the CPU.
+
+    "mean" (C, H, W) of `whiten` "pixel"; "mean" (d,) and "zca" (d, d) of "gcn_zca", d = C H W. Raises UserError where
+    they are missing or of another shape.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    _placed: dict[torch.device, dict[str, Tensor]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expected = shapes(self)
+        found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        if found != expected:
+            raise UserError(
+                f"preprocessing by whiten={self.whiten!r} needs the tensors {expected} measured on the training "
+                f"images, and there are {found or 'none'}; take them from the run that trained the network"
+            )
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The tensors on that device."""
+        if device not in self._placed:
+            self._placed[device] = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        return self._placed[device]
+
+
+def fitted(preprocess: Preprocess, tensors: Mapping[str, Tensor]) -> Fitted:
+    """The Preprocess with its tensors."""
+    values = {f.name: getattr(preprocess, f.name) for f in fields(Preprocess)}
+    return Fitted(**values, tensors={name: tensor.float().cpu() for name, tensor in tensors.items()})
+
+
+def shapes(preprocess: Preprocess) -> dict[str, tuple[int, ...]]:
+    """Of the tensors that are to be fitted. Raises UserError for images too large for the matrix of "gcn_zca"."""
+    c, h, w = preprocess.input
+    if preprocess.whiten == "pixel":
+        return {"mean": (c, h, w)}
+    if preprocess.whiten == "gcn_zca":
+        if c * h * w > ZCA_VALUES:
+            raise UserError(
+                f"whiten=gcn_zca needs a matrix of {c * h * w:,} x {c * h * w:,} for images of {c}x{h}x{w}; "
+                f"give images of at most {ZCA_VALUES:,} values, or whiten=pixel"
+            )
+        return {"mean": (c * h * w,), "zca": (c * h * w, c * h * w)}
+    return {}
+
+
+def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """uint8 (n, C, H, W), on any device, as the network's float32 input, in channels_last memory.
+
+    Raises UserError for a preprocessing that is to be fitted and is not (see `Fitted`).
+    """
+    if preprocess.whiten not in FITTED:
+        n, c, h, w = images.shape
+        factor, shift = factor_and_shift(preprocess, w, images.device)
+        rows = images.permute(0, 2, 3, 1).reshape(-1, w * c)  # long rows: several times as fast as by channel
+        out = torch.empty(rows.shape, device=images.device)
+        some = max(1, IN_CACHE // (w * c)) if images.device.type == "cpu" else max(1, n * h)
+        for levels, values in zip(rows.split(some), out.split(some)):
+            torch.addcmul(shift, values.copy_(levels), factor, out=values)
+        return out.view(n, h, w, c).permute(0, 3, 1, 2)
+    if not isinstance(preprocess, Fitted):
+        preprocess = fitted(preprocess, {})  # raises, with what is missing
+    tensors = preprocess.on(images.device)
+    pixels = images.to(torch.float32, memory_format=torch.channels_last).div_(preprocess.scale)
+    if preprocess.whiten == "pixel":
+        return pixels.sub_(tensors["mean"])
+    flat = (contrast_normalised(pixels) - tensors["mean"]) @ tensors["zca"]
+    return flat.view(images.shape).contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=8)
+def factor_and_shift(preprocess: Preprocess, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What a row of `width` pixels in channels_last memory is multiplied by, and then added, float32 (width * C,)."""
+    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocess.mean, preprocess.std))
+    pair = torch.stack([1 / (preprocess.scale * std), -mean / std])
+    factor, shift = pair.repeat(1, width).to(device, torch.float32)
+    return factor, shift
+
+
+def contrast_normalised(pixels: Tensor) -> Tensor:
+    """Global contrast normalisation: (n, C, H, W) as (n, C H W), each image less its mean, its length GCN_SCALE."""
+    flat = pixels.contiguous().flatten(1)
+    flat = flat - flat.mean(1, keepdim=True)
+    length = flat.norm(dim=1, keepdim=True) / GCN_SCALE
+    return flat / torch.where(length < 1e-8, 1.0, length)
+
+
+def fit(preprocess: Preprocess, split: Split) -> Fitted:
+    """The preprocessing, measured on the training images (all of a split in memory, else at most FIT_IMAGES).
+
+    "pixel": the mean of each pixel and channel, in units of `scale` (Krizhevsky et al., 2012, section 2; He et al.,
+    2015, section 4.2). "gcn_zca": the mean of the contrast-normalised images and the matrix that makes their values
+    uncorrelated, V (D + ZCA_BIAS)^(-1/2) V', for their covariance V D V' (Goodfellow et al., 2013, section 5.1).
+    Raises UserError as `shapes` does.
+    """
+    c, h, w = preprocess.input
+    if preprocess.whiten == "pixel":
+        total = torch.zeros(c, h, w, dtype=torch.float64)
+        for images in parts(preprocess, split):
+            total += images.sum(0, dtype=torch.int64)
+        return fitted(preprocess, {"mean": total / preprocess.scale / seen(split)})
+    assert preprocess.whiten == "gcn_zca", preprocess.whiten
+    (d,) = shapes(preprocess)["mean"]
+    mean, products = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+    for images in parts(preprocess, split):
+        values = contrast_normalised(images.float() / preprocess.scale)
+        mean += values.sum(0, dtype=torch.float64) / seen(split)
+        products += values.T @ values
+    covariance = products / seen(split) - mean[:, None] * mean
+    variances, axes = torch.linalg.eigh(covariance + ZCA_BIAS * torch.eye(d, dtype=torch.float64))
+    return fitted(preprocess, {"mean": mean, "zca": (axes / variances.sqrt()) @ axes.T})
+
+
+def seen(split: Split) -> int:
+    return len(split) if isinstance(split, MemorySplit) else min(len(split), FIT_IMAGES)
+
+
+def parts(preprocess: Preprocess, split: Split) -> Iterator[Tensor]:
+    """The images that fitting looks at, uint8, some at a time."""
+    at = torch.linspace(0, len(split) - 1, seen(split)).round().long()
+    yield from fetched(split, at.split(CHUNK), preprocess)
+
+
+def preprocess_for(data: Data, input: tuple[int, int, int], whiten: str = "channel") -> Preprocess:
+    """How that set's images best reach a network of `input` C x H x W; mean and std are those of its training pixels.
+
+    Digits are stretched; MNIST's 28 pixels are padded to LeNet's 32 (LeCun et al., 1998, section II.B) or whatever is
+    below twice their size, and stretched beyond; CIFAR's 32 are taken as they are, or scaled; images that differ in
+    size have their short side scaled to 256 pixels for each 224, and their centre cropped. By another `whiten` than
+    "channel" the pixels stay levels of 0 to 255, as in the papers' programs, and std is 1.
+    """
+    channels, height, width = input
+    fit, resize = data.fit, None
+    if data.shape is None:
+        resize = round(max(height, width) * 256 / 224)
+    elif fit == "pad" and max(height, width) >= 2 * max(data.shape[1:]):
+        fit = "stretch"
+    if channels == len(data.mean):
+        mean, std = data.mean, data.std
+    elif channels == 3:
+        mean, std = data.mean * 3, data.std * 3
+    else:  # the spread of the luma does not follow from that of the colours
+        mean, std = sample_statistics(data.train, 1)
+    scale = 255.0
+    if whiten != "channel":
+        mean, std, scale = tuple(255 * m for m in mean), (1.0,) * channels, 1.0
+    return Preprocess(input, mean, std, fit=fit, resize=resize, scale=scale, whiten=whiten)

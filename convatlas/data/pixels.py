@@ -1,0 +1,91 @@
+"""From an image's pixels to a network's size: channels, scaling, windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..preprocess import Preprocess
+
+Shape = tuple[int, int, int]  # C x H x W
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels of an image
+LONGEST = 16  # of an image longer than so many times its width, the middle is taken before it is scaled
+RESAMPLE = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+def geometry(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """Images of one size, uint8 (n, C, h, w), as uint8 (n, C', H, W): channels, size and order as `preprocess` says.
+
+    Every image that a network sees, in training and in prediction, passes through here. Resizing is Pillow's
+    (on the CPU, one image at a time), so that a pixel never depends on the batch, the device or the machine.
+    """
+    channels, height, width = preprocess.input
+    images = recolour(images, channels)
+    h, w = images.shape[2:]
+    if preprocess.fit == "stretch":
+        images = resize(images, (height, width), preprocess.interpolation)
+    elif preprocess.fit == "crop":
+        images = window(images, (min(h, LONGEST * w), min(w, LONGEST * h)))
+        h, w = images.shape[2:]
+        short = preprocess.resize or max(height, width)
+        size = (short, short * w // h) if h <= w else (short * h // w, short)
+        images = window(resize(images, size, preprocess.interpolation), (height, width))
+    else:
+        shrink = min(height / h, width / w, 1.0)
+        size = (max(round(h * shrink), 1), max(round(w * shrink), 1))
+        images = window(resize(images, size, preprocess.interpolation), (height, width), preprocess.background)
+    return images.flip(1) if preprocess.order == "BGR" and channels == 3 else images
+
+
+def cut(images: Tensor, windows: Sequence[Callable[[int, int], Box]], preprocess: Preprocess) -> Tensor:
+    """Of each image, uint8 (n, C, h, w), its window, scaled to H x W: uint8 (n, C', H, W)."""
+    channels, height, width = preprocess.input
+    images = recolour(images, channels)
+    boxes = [window(*images.shape[2:]) for window in windows]
+    cuts = [
+        resize(image[None, :, top:bottom, left:right], (height, width), preprocess.interpolation)
+        for image, (left, top, right, bottom) in zip(images, boxes, strict=True)
+    ]
+    images = torch.cat([images.new_empty(0, channels, height, width), *cuts])
+    return images.flip(1) if preprocess.order == "BGR" and channels == 3 else images
+
+
+def recolour(images: Tensor, channels: int) -> Tensor:
+    """uint8 (n, C, h, w) with `channels` channels: grey three times, or the luma of colour, rounded as Pillow does."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    red, green, blue = (plane.to(torch.int32) for plane in images.unbind(1))
+    luma = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16  # ITU-R 601: .299, .587, .114
+    return luma.to(torch.uint8)[:, None]
+
+
+def resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """uint8 (n, C, h, w) scaled to `size` (height, width)."""
+    if tuple(images.shape[2:]) == size:
+        return images
+    n, channels, _, _ = images.shape
+    scaled = np.empty((n, *size, channels), np.uint8)
+    for pixels, out in zip(images.permute(0, 2, 3, 1).contiguous().cpu().numpy(), scaled):
+        image = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
+        out[:] = np.asarray(image.resize(size[::-1], RESAMPLE[interpolation])).reshape(out.shape)
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+
+def window(images: Tensor, size: tuple[int, int], background: int = 0) -> Tensor:
+    """The centred window of `size` (height, width), which may be larger than the images on either side."""
+    height, width = size
+    top, left = (round((n - k) / 2) for n, k in zip(images.shape[2:], size))
+    h, w = images.shape[2:]
+    pads = (-left, left + width - w, -top, top + height - h)
+    return F.pad(images, pads, value=background) if any(pads) else images  # a negative pad crops

@@ -1,0 +1,87 @@
+"""Split files: train.txt and val.txt (or test.txt), a line an image: its path within the folder, and its class.
+
+"cats/1.jpg 0" with a number, or "cats/1.jpg<TAB>cat" with a name; the last word of a line without a tab is the class.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import UserError
+from ..check.bad import find_bad, refuse
+from ..decode.reference import MAX_PIXELS
+from ..statistics import HOW
+from ..types import Data
+from .folder import FolderSplit
+from .labels import HELD_OUT, Label, digest_of, numbered, safe, streamed_data
+
+
+def find(folder: Path) -> Path | None:
+    """`folder`, where a train.txt in it names a file beside it."""
+    try:
+        return folder if (folder / read_list(folder / "train.txt")[0][0]).is_file() else None
+    except (OSError, UserError):
+        return None
+
+
+def load(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Data:
+    """The set that the lists in a folder name, every header checked: see `splits`."""
+    train, test = splits(folder, max_pixels=max_pixels)
+    refuse(find_bad((*train.files, *test.files), decode=False, max_pixels=max_pixels))
+    return streamed_data(folder, (train, test))
+
+
+def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[FolderSplit, FolderSplit]:
+    """The images that the lists name. `classes.txt` names the classes of numbers.
+
+    Raises UserError for a list that is missing or empty, for a line that is no path and class, and for a path that is
+    absolute or leads out of the folder.
+    """
+    held_out = next((name for name in HELD_OUT if (folder / f"{name}.txt").is_file()), None)
+    if not (folder / "train.txt").is_file() or held_out is None:
+        raise UserError(f"{folder} has no train.txt with a val.txt or test.txt; give the folder that does")
+    found = {part: read_list(folder / f"{part}.txt") for part in ("train", held_out)}
+    classes, labels = numbered(folder, {part: [label for _, label in lines] for part, lines in found.items()})
+    listed = []
+    for part, lines in found.items():
+        files = tuple(folder / path for path, _ in lines)
+        provenance = {
+            "source": "lists of images",
+            "path": str(folder),
+            "split": "as listed",
+            "images": len(files),
+            "sha256_of_names_and_sizes": digest_of(
+                f"{path} {label} {size_of(file)}" for (path, label), file in zip(lines, files)
+            ),
+            "mean_and_std": HOW,
+        }
+        listed.append(FolderSplit(part, files, labels[part], classes, provenance, max_pixels))
+    return listed[0], listed[1]
+
+
+def size_of(file: Path) -> int:
+    return file.stat().st_size if file.exists() else -1
+
+
+def read_list(file: Path) -> list[tuple[str, Label]]:
+    """Each line's path and class; blank lines, and those that begin with #, say nothing."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise UserError(f"{file} is no UTF-8 text; write a path and a class a line") from error
+    lines = [
+        parsed(line, file, number)
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    if not lines:
+        raise UserError(f"{file} names no image; write a path and a class a line")
+    return lines
+
+
+def parsed(line: str, file: Path, number: int) -> tuple[str, Label]:
+    path, _, label = line.partition("\t") if "\t" in line else line.strip().rpartition(" ")
+    path, label = path.strip(), label.strip()
+    if not path or not label:
+        raise UserError(f"{file}, line {number}: {line.strip()!r} is no path and class; write path<TAB>class")
+    return str(safe(path, f"{file}, line {number}")), int(label) if label.isdigit() else label

@@ -1,0 +1,36 @@
+"""Sets held in memory as two tensors a split, with their counts and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from torch import Tensor
+
+from ..statistics import statistics
+from ..types import Data, MemorySplit
+
+
+def memory_data(
+    name: str,
+    splits: dict[str, tuple[Tensor, Tensor]],  # "train" and "test": uint8 images (N, C, H, W), int64 labels (N,)
+    classes: tuple[str, ...],
+    provenance: dict[str, Any],
+    *,
+    fit: str,
+) -> Data:
+    """A set held in memory, with its statistics, counts and checksums (of pixels in N, C, H, W order, then labels)."""
+    train, test = (
+        MemorySplit(
+            split, images, labels, classes, {**provenance, "images": len(images), "sha256": checksum(images, labels)}
+        )
+        for split, (images, labels) in splits.items()
+    )
+    _, c, h, w = train.images.shape
+    return Data(name, train, test, (c, h, w), *statistics(train.images), fit)
+
+
+def checksum(images: Tensor, labels: Tensor) -> str:
+    digest = hashlib.sha256(images.contiguous().numpy().data)
+    digest.update(labels.numpy().astype("<i8").data)
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""MNIST and whatever comes in its format: IDX files (http://yann.lecun.com/exdb/mnist/), gzipped or not."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import UserError
+from ..types import Data
+from .memory import memory_data
+
+DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+FILES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
+WHERE = ("", "raw", "MNIST/raw", "FashionMNIST/raw")  # the folder itself, or as torchvision lays it out
+MANY = 1 << 24  # bytes read at a time
+
+
+def find(folder: Path) -> Path | None:
+    """The folder at or below `folder` that holds IDX training images, if any."""
+    return next((folder / sub for sub in WHERE if spellings(folder / sub, FILES["train"][0])), None)
+
+
+def load(folder: Path) -> Data:
+    """The four IDX files of `folder`, their classes named by number. Raises UserError for one missing or wrong."""
+    at = find(folder)
+    if at is None:
+        raise UserError(
+            f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz; give the folder that does"
+        )
+    splits = {name: read_split(at, *files) for name, files in FILES.items()}
+    classes = int(splits["train"][1].max()) + 1
+    if int(splits["test"][1].max()) >= classes:
+        raise UserError(
+            f"the test labels in {at} go up to {int(splits['test'][1].max())}, the training labels to {classes - 1}"
+        )
+    if splits["train"][0].shape[1:] != splits["test"][0].shape[1:]:
+        raise UserError(f"the training and the test images in {at} differ in size")
+    provenance = {"source": "IDX files", "path": str(at)}
+    return memory_data("mnist", splits, tuple(map(str, range(classes))), provenance, fit="pad")
+
+
+def read_split(folder: Path, images_name: str, labels_name: str) -> tuple[Tensor, Tensor]:
+    images_file, labels_file = one_of(folder, images_name), one_of(folder, labels_name)
+    images, labels = read_idx(images_file), read_idx(labels_file)
+    if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
+        raise UserError(
+            f"{images_file} holds {describe(images)}; images are uint8 of 3 dimensions, count x height x width"
+        )
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.min(initial=0) < 0:
+        raise UserError(f"{labels_file} holds {describe(labels)}; labels are whole numbers from 0, of 1 dimension")
+    if len(images) != len(labels):
+        raise UserError(
+            f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels; they must agree"
+        )
+    return torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64))
+
+
+def spellings(folder: Path, name: str) -> list[Path]:
+    """The files that hold `name`: train-images-idx3-ubyte or train-images.idx3-ubyte, plain before .gz."""
+    dims = 3 if name.endswith("images") else 1
+    names = (f"{name}{dash}idx{dims}-ubyte{gz}" for gz in ("", ".gz") for dash in "-.")
+    return [folder / n for n in names if (folder / n).is_file()]
+
+
+def one_of(folder: Path, name: str) -> Path:
+    files = spellings(folder, name)
+    if not files:
+        raise UserError(f"{folder} holds no {name}-idx?-ubyte, plain or .gz; the four files of the set belong together")
+    return files[0]
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array in an IDX file, in native byte order.
+
+    The header: two zero bytes, a code for the type, the number of dimensions; then each dimension as a big-endian
+    uint32; then the values, big-endian, last dimension fastest. Raises UserError for anything else.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            zeros, code, ndim = struct.unpack(">HBB", file.read(4))
+            if zeros or code not in DTYPES or not 0 < ndim <= 8:
+                raise UserError(f"{path} begins with {zeros:04x}{code:02x}{ndim:02x}; IDX is 0000, a type and a rank")
+            shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
+            dtype = np.dtype(DTYPES[code])
+            promised = math.prod(shape) * dtype.itemsize
+            parts, size = [], 0
+            while size <= promised and (part := file.read(min(MANY, promised + 1 - size))):
+                parts.append(part)
+                size += len(part)
+    except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
+        raise UserError(f"{path} is cut short or damaged ({error}); fetch it again") from error
+    if size != promised:
+        has = f"only {size:,} bytes of them" if size < promised else "more"
+        raise UserError(f"{path} promises {' x '.join(map(str, shape))} values and holds {has}; fetch it again")
+    values = np.frombuffer(b"".join(parts), dtype)
+    return values.astype(dtype.newbyteorder("=")).reshape(shape)
+
+
+def describe(array: np.ndarray) -> str:
+    return f"{array.dtype} of shape {' x '.join(map(str, array.shape))}"

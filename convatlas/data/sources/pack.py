@@ -1,0 +1,376 @@
+"""Packs: a set with its images resized once, so that training reads less. JPEG in WebDataset shards, or raw pixels.
+
+pack.json           what the pack was made of, and every shard with its size and sha256; written last, so that a folder
+                    without it is the beginning of a pack, which `pack` goes on with
+NAME-00000.tar      JPEG files with their classes (.cls); or
+NAME-00000.raw      uint8 pixels, height x width x 3, image after image
+NAME-00000.npz      where each image of the shard begins, its size and class; written when its shard is whole
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...errors import UserError, unknown
+from ...files.atomic import beside, clean, of_another_version, replacing
+from ...files.lock import NAME as LOCK
+from ...files.lock import locked
+from ...preprocess import Preprocess
+from ..decode.fast import Window, chw, plain_pixels, window_into
+from ..decode.reference import UPRIGHT, Content, open_image, orientation, read_image
+from ..loading import in_order, usual_workers
+from ..pixels import geometry, resize
+from ..streamed import EncodedSplit, StreamedSplit
+from ..types import Data, Split
+from .shards import ShardSplit
+
+SCHEMA = 1
+FORMATS = {"jpeg": "tar", "raw": "raw"}  # and the ending of its shards
+PER_SHARD = 2000  # images
+PART = 32  # images that are worked at together
+RECORD, PLAN = "pack.json", "plan.json"
+
+Progress = Callable[[Sequence[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a pack: the same plan makes the same files."""
+
+    format: str
+    size: int  # of the short side, in pixels, of larger images; smaller ones stay as they are
+    quality: int  # of JPEG, 1 to 95
+    source: dict[str, Any]  # the provenance of the set
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown("pack format", self.format, FORMATS)
+        if self.size < 1:
+            raise UserError(f"size {self.size} is no number of pixels; give at least 1")
+        if not 1 <= self.quality <= 95:
+            raise UserError(f"quality {self.quality} is out of range; give 1 to 95")
+
+
+def pack(
+    data: Data,
+    out: str | Path,
+    *,
+    size: int = 256,
+    format: str = "jpeg",
+    quality: int = 90,
+    workers: int | None = None,
+    progress: Progress = iter,
+) -> dict[str, Any]:
+    """Writes the pack of a set in the folder `out` and returns its pack.json; goes on with one that was interrupted.
+
+    The short side of larger images is scaled to `size`, as evaluation scales it, so that a raw pack of the `size` that
+    a network is evaluated at (256 for 224) gives it the same pixels. JPEG files that are small enough are taken over
+    byte by byte. `progress` is given the numbers of the parts that are left to do. Raises UserError for a set in
+    memory, for a folder that holds another pack or anything else, and for an image that cannot be read.
+    """
+    out = Path(out)
+    plan = Plan(format, size, quality, json.loads(json.dumps(data.provenance)), data.classes)
+    for split in (data.train, data.test):
+        if not isinstance(split, EncodedSplit):
+            raise UserError(f"{data.name} is not a set of image files, or is packed already; there is nothing to gain")
+    check_place(out, plan)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+    with locked(out, "packing into"):
+        check_place(out, plan)
+        clean(out)
+        write(out / PLAN, content_of(plan))
+        return packed(data, out, plan, workers, progress)
+
+
+def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Progress) -> dict[str, Any]:
+    """The work itself, from where it was left."""
+    splits = [data.train, data.test]
+    todo = [
+        (split, f"{split.name}-{number:05}", range(start, min(start + PER_SHARD, len(split))))
+        for split in splits
+        for number, start in enumerate(range(0, len(split), PER_SHARD))
+    ]
+    left = [it for it in todo if not finished(out, it[1], plan)]
+    steps = iter(progress(range(sum(-(-len(indices) // PART) for *_, indices in left))))
+    for split, name, indices in left:
+        count = usual_workers(split) if workers is None else workers
+        jobs = ([(split, i, plan) for i in indices[at : at + PART]] for at in range(0, len(indices), PART))
+        images = (image for some, _ in zip(in_order(converted, jobs, count), steps) for image in some)
+        write_shard(out, name, plan, split, indices, images)
+    for _ in steps:
+        pass
+    record = {
+        "schema": SCHEMA,
+        "convatlas": version("convatlas"),
+        **asdict(plan),
+        "name": data.name,
+        "mean": data.mean,
+        "std": data.std,
+        "splits": {
+            split.name: {
+                "images": len(split),
+                "shards": [described(out, name, plan) for its, name, _ in todo if its is split],
+            }
+            for split in splits
+        },
+    }
+    write(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False).encode())
+    (out / PLAN).unlink()
+    return record
+
+
+def check_place(out: Path, plan: Plan) -> None:
+    """Raises UserError for a folder that holds anything but the beginning of this very pack."""
+    if (out / RECORD).exists():
+        raise UserError(f"{out} already holds a pack; give it to train --data, or give another --out")
+    if (out / PLAN).is_file():
+        if (out / PLAN).read_bytes() != content_of(plan):
+            raise UserError(f"{out} holds the beginning of another pack; give the same options, or another --out")
+    elif out.exists() and {path.name for path in out.iterdir()} - {LOCK, beside(out / PLAN).name}:
+        raise UserError(f"{out} is not empty and holds no pack; give another --out")
+
+
+def content_of(plan: Plan) -> bytes:
+    return json.dumps(asdict(plan), sort_keys=True).encode()
+
+
+def converted(split: EncodedSplit, i: int, plan: Plan) -> tuple[bytes, int, int]:
+    """The image as it is packed: JPEG or raw pixels; its height and width."""
+    content = split.content(i)
+    if plan.format == "jpeg" and (size := small_enough(content, plan.size)):
+        return content, *size
+    whole = plain_pixels(content, split.max_pixels)
+    pixels = shrunk(read_image(content, 3, split.max_pixels) if whole is None else chw(whole), plan.size)
+    image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+    if plan.format == "raw":
+        return image.tobytes(), *image.shape[:2]
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "JPEG", quality=plan.quality)
+    return encoded.getvalue(), *image.shape[:2]
+
+
+def small_enough(content: Content, size: int) -> tuple[int, int] | None:
+    """Height and width of a plain JPEG file whose short side has at most `size` pixels."""
+    with open_image(content) as image:
+        plain = image.format == "JPEG" and image.mode == "RGB" and orientation(image) not in UPRIGHT
+        if not plain or min(image.size) > size:
+            return None
+        image.load()  # a broken one is not to be packed
+        return image.height, image.width
+
+
+def shrunk(image: Tensor, size: int) -> Tensor:
+    """uint8 (3, h, w) with its short side scaled to `size`, as `geometry` does it; smaller ones as they are."""
+    h, w = image.shape[1:]
+    if min(h, w) <= size:
+        return image
+    return resize(image[None], (size, size * w // h) if h <= w else (size * h // w, size), "bilinear")[0]
+
+
+def write_shard(
+    out: Path, name: str, plan: Plan, split: Split, indices: range, images: Iterator[tuple[bytes, int, int]]
+) -> None:
+    """One shard and its index; the index, written last, says that the shard is whole."""
+    path = out / f"{name}.{FORMATS[plan.format]}"
+    labels = split.labels[indices.start : indices.stop].tolist()
+    places, names = [], []
+    with replacing(path) as new, new.open("wb") as file:
+        if plan.format == "raw":
+            for raw, height, width in images:
+                places.append((file.tell(), len(raw), height, width))
+                file.write(raw)
+        else:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+                for i, (encoded, height, width) in zip(indices, images):
+                    names.append(f"{i:09}.jpg")
+                    places.append((archive.offset + tarfile.BLOCKSIZE, len(encoded), height, width))
+                    add(archive, names[-1], encoded)
+                    add(archive, f"{i:09}.cls", str(labels[i - indices.start]).encode())
+    digest = checksum(path)
+    arrays = io.BytesIO()
+    np.savez(arrays, places=np.array(places, np.int64), labels=np.array(labels, np.int64), sha256=np.array(digest))
+    write(out / f"{name}.npz", arrays.getvalue())
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
+
+
+def finished(out: Path, name: str, plan: Plan) -> bool:
+    return (out / f"{name}.npz").is_file() and (out / f"{name}.{FORMATS[plan.format]}").is_file()
+
+
+def described(out: Path, name: str, plan: Plan) -> dict[str, Any]:
+    path = out / f"{name}.{FORMATS[plan.format]}"
+    _, labels, sha256 = read_index(out / f"{name}.npz")
+    return {"file": path.name, "images": len(labels), "bytes": path.stat().st_size, "sha256": sha256}
+
+
+def write(path: Path, content: bytes) -> None:
+    with replacing(path) as new:
+        new.write_bytes(content)
+
+
+# reading one
+
+
+@dataclass(eq=False)
+class RawSplit(StreamedSplit):
+    """A split whose pixels lie in files that are mapped into memory."""
+
+    name: str
+    maps: tuple[np.ndarray, ...]  # uint8, a shard each
+    places: np.ndarray  # int64 (N, 4): shard, offset, height, width
+    labels: Tensor
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def where(self, i: int) -> str:
+        return f"{self.provenance['path']}: image {i} of {self.name}"
+
+    def pixels(self, i: int) -> np.ndarray:
+        """uint8 (h, w, 3), a view of the file."""
+        shard, offset, height, width = self.places[i].tolist()
+        return self.maps[shard][offset : offset + 3 * height * width].reshape(height, width, 3)
+
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
+        pixels = self.pixels(i)
+        if window is None:
+            chw(out).copy_(geometry(chw(pixels.copy())[None], preprocess)[0])
+        else:
+            window_into(out, pixels, window, preprocess)
+
+
+def find(folder: Path) -> Path | None:
+    return folder if (folder / RECORD).is_file() or (folder / PLAN).is_file() else None
+
+
+def load(folder: Path) -> Data:
+    """The pack in a folder, with the statistics of the set that it was made of.
+
+    Raises UserError for one that is not finished, or of another version, and for a shard that is missing or of another
+    size. Checksums are `verify`'s matter: reading every byte would take as long as an epoch.
+    """
+    record = read_record(folder)
+    with as_written(folder):
+        return opened(folder, record)
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Raises UserError where pack.json turns out to be another thing than a pack's."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{folder / RECORD} is not what `convatlas data pack` writes ({error!r}); pack the set again"
+        ) from error
+
+
+def opened(folder: Path, record: dict[str, Any]) -> Data:
+    splits: list[Split] = []
+    for name, part in record["splits"].items():
+        paths = tuple(folder / shard["file"] for shard in part["shards"])
+        for path, shard in zip(paths, part["shards"]):
+            if not path.is_file() or path.stat().st_size != shard["bytes"]:
+                raise UserError(f"{path} is missing or not whole; pack the set again")
+        indices = [read_index(path.with_suffix(".npz")) for path in paths]
+        for path, shard, (its, of, _) in zip(paths, part["shards"], indices):
+            check_index(path.with_suffix(".npz"), its, of, shard, record)
+        shard_of = np.repeat(np.arange(len(paths)), [len(places) for places, *_ in indices])
+        places, labels = (np.concatenate(arrays) for arrays in list(zip(*indices))[:2])
+        provenance = {
+            "source": f"pack, {record['format']}",
+            "path": str(folder),
+            "size": record["size"],
+            "quality": record["quality"],
+            "images": part["images"],
+            "sha256": hashlib.sha256("".join(s["sha256"] for s in part["shards"]).encode()).hexdigest(),
+            "of": record["source"].get(name),
+        }
+        classes, tensor = tuple(record["classes"]), torch.from_numpy(labels)
+        if record["format"] == "raw":
+            maps = tuple(np.asarray(np.memmap(path, np.uint8, "r")) for path in paths)  # slices in half the time
+            at = np.stack([shard_of, places[:, 0], places[:, 2], places[:, 3]], 1)
+            splits.append(RawSplit(name, maps, at, tensor, classes, provenance))
+        else:
+            at = np.stack([shard_of, places[:, 0], places[:, 1]], 1)
+            names = tuple(f"{i:09}.jpg" for i in range(len(labels)))
+            splits.append(ShardSplit(name, paths, at, names, tensor, classes, provenance))
+    return Data(record["name"], splits[0], splits[1], None, tuple(record["mean"]), tuple(record["std"]))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """pack.json. Raises UserError as `load` does."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise UserError(f"the pack in {folder} is not finished; run the same `convatlas data pack` again to go on")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not what `convatlas data pack` writes ({error!r}); pack the set again") from error
+    if schema != SCHEMA:
+        raise UserError(f"{path} {of_another_version(schema, (SCHEMA,))}, or pack the set again")
+    return record
+
+
+def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """Of each image its offset, bytes, height and width, int64 (n, 4); the labels, int64 (n,); the shard's checksum."""
+    try:
+        with path.open("rb") as file, np.load(file) as index:
+            return index["places"], index["labels"], str(index["sha256"])
+    except Exception as error:  # what is damaged makes the reader raise anything
+        raise UserError(f"{path} is missing or damaged ({error}); pack the set again") from error
+
+
+def check_index(
+    path: Path, places: np.ndarray, labels: np.ndarray, shard: dict[str, Any], record: dict[str, Any]
+) -> None:
+    """Raises UserError for an index that cannot be this shard's."""
+    fits = len(places) == len(labels) == shard["images"]
+    fits = fits and places.min() >= 0 and (places[:, 0] + places[:, 1]).max() <= shard["bytes"]
+    fits = fits and labels.min() >= 0 and labels.max() < len(record["classes"])
+    if record["format"] == "raw":
+        fits = fits and (places[:, 1] == 3 * places[:, 2] * places[:, 3]).all()
+    if not fits:
+        raise UserError(f"{path} does not fit its shard; pack the set again")
+
+
+def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> list[str]:
+    """The shards whose content is not what was written, by their checksums; none where all is well."""
+    record = read_record(folder)
+    with as_written(folder):
+        shards = {shard["file"]: shard["sha256"] for part in record["splits"].values() for shard in part["shards"]}
+        return [name for name in progress([*shards]) if checksum(folder / name) != shards[name]]
+
+
+def checksum(path: Path) -> str | None:
+    """None of a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,114 @@
+"""What a network made of each image of a split, and every figure that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+MATRIX_CLASSES = 20  # up to so many, the whole confusion matrix is shown
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network made of each image, and every figure that follows from it.
+
+    A class is ranked by its logit; of two equal logits the class of the lower index comes first, in `predict` too.
+    So a network that gives every class the same logit scores as chance does, not 100%, and top-1 is the diagonal of
+    `confusion`.
+    """
+
+    classes: tuple[str, ...]
+    labels: Tensor  # int64 (N,): the right class of each image
+    predicted: Tensor  # int64 (N,): the class ranked first
+    ranks: Tensor  # int64 (N,): how many classes were ranked before the right one
+    losses: Tensor  # float32 (N,): cross-entropy, in nats
+
+    @property
+    def n(self) -> int:
+        return len(self.labels)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return self.losses.double().mean().item()
+
+    @property
+    def top1(self) -> float:
+        return self.top(1)
+
+    def top(self, k: int) -> float:
+        """The share of images whose right class is among the first k. Raises UserError unless 1 <= k <= classes."""
+        return self.hits(k) / self.n
+
+    def hits(self, k: int) -> int:
+        if not 1 <= k <= len(self.classes):
+            raise UserError(f"top-{k} means nothing with {len(self.classes)} classes; give 1 to {len(self.classes)}")
+        return int((self.ranks < k).sum())
+
+    def interval(self, k: int = 1) -> tuple[float, float]:
+        """The 95% interval (Wilson, 1927) of `top(k)`: where the accuracy on endless such images would lie."""
+        n, p, z = self.n, self.top(k), 1.959964
+        centre, half = (p + z * z / (2 * n)), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+
+    @property
+    def confusion(self) -> Tensor:
+        """int64 (classes, classes): how many images of the row's class were taken for the column's."""
+        c = len(self.classes)
+        return torch.bincount(self.labels * c + self.predicted, minlength=c * c).view(c, c)
+
+    @property
+    def per_class(self) -> tuple[float | None, ...]:
+        """Top-1 accuracy within each class; None where the split has no image of it."""
+        c = len(self.classes)
+        images = torch.bincount(self.labels, minlength=c).tolist()
+        right = torch.bincount(self.labels[self.ranks == 0], minlength=c).tolist()
+        return tuple(r / n if n else None for r, n in zip(right, images, strict=True))
+
+    def confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
+        """The most frequent mistakes: (right class, class taken for it, images), most frequent first."""
+        c = len(self.classes)
+        wrong = self.ranks > 0
+        pairs, counts = torch.unique(self.labels[wrong] * c + self.predicted[wrong], return_counts=True)
+        first = counts.sort(descending=True, stable=True).indices[:limit]
+        return [
+            (self.classes[pair // c], self.classes[pair % c], count)
+            for pair, count in zip(pairs[first].tolist(), counts[first].tolist(), strict=True)
+        ]
+
+    def to_json(self, topk: Sequence[int] | None = None) -> dict[str, Any]:
+        """Every figure as plain data; the confusion matrix (a row a right class) for at most MATRIX_CLASSES classes."""
+        few = len(self.classes) <= MATRIX_CLASSES
+        return {
+            "images": self.n,
+            "loss": self.loss,
+            **{f"top{k}": self.top(k) for k in topk or usual_topk(len(self.classes))},
+            "classes": list(self.classes),
+            "per_class": self.per_class,
+            "confused": [{"class": right, "taken_for": taken, "images": n} for right, taken, n in self.confused()],
+            **({"confusion": self.confusion.tolist()} if few else {}),
+        }
+
+
+def usual_topk(classes: int) -> tuple[int, ...]:
+    """Top-1, and top-5 where there are more than 5 classes (top-5 of 5 is always 100%)."""
+    return (1, 5) if classes > 5 else (1,)
+
+
+def ranking(logits: Tensor, k: int) -> Tensor:
+    """The k first classes of each row (n, k), the highest logit first; of equal logits, the lower index first."""
+    return logits.sort(dim=1, descending=True, stable=True).indices[:, :k]
+
+
+def rank_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes `ranking` puts before the right one, for each row (n,)."""
+    right = logits.gather(1, labels[:, None])
+    index = torch.arange(logits.shape[1])
+    return ((logits > right) | ((logits == right) & (index < labels[:, None]))).sum(1)

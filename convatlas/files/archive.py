@@ -1,0 +1,145 @@
+"""Unpacking archives that come from strangers: plain files and folders, below one place, within limits; or nothing."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ..errors import UserError
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+MAX_BYTES = 64 << 30
+MAX_FILES = 4_000_000
+MAX_READ = 1 << 26  # bytes at a time: more is a header that lies
+OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+
+
+class Hostile(Exception):
+    """The archive holds what an honest one does not; the message says what."""
+
+
+def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) -> Path:
+    """Unpacks a tar (plain, .gz, .bz2, .xz) or zip file; returns `into`, which must not be there yet.
+
+    Everything is unpacked beside and renamed, so that `into` is whole or not there. Raises UserError for whatever is no
+    plain file or folder, has a name that is absolute, leads upwards or comes twice (letters' case aside), for more than
+    `max_bytes` or MAX_FILES, and for an archive that is damaged. No owner, mode or time is taken over.
+    """
+    archive, into = Path(archive), Path(into)
+    if os.path.lexists(into):
+        raise UserError(f"{into} is there already; take it away, or unpack to another place")
+    try:
+        into.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=".new", dir=into.parent))
+        try:
+            write(members(archive, max_bytes), new, max_bytes)
+            os.rename(new, into)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except UserError:
+        raise
+    except Hostile as error:
+        raise UserError(f"{archive} {error}; nothing of it was kept") from error
+    except Exception as error:  # what is damaged makes the readers raise anything
+        raise UserError(f"{archive} cannot be unpacked ({error}); fetch it again") from error
+    return into
+
+
+Member = tuple[str, IO[bytes] | None]  # a name, and its content; None for a folder
+
+
+def write(parts: Iterable[Member], new: Path, max_bytes: int) -> None:
+    seen: set[str] = set()
+    size = 0
+    for name, content in parts:
+        path = PurePosixPath(name)
+        if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or ":" in name or len(name) > 1000:
+            raise Hostile(f"holds the name {name[:60]!r}, which leads elsewhere")
+        if content is None:
+            (new / path).mkdir(parents=True, exist_ok=True)
+            continue
+        if not path.parts or path.as_posix().casefold() in seen:
+            raise Hostile(f"holds {name[:60]!r} twice")
+        seen.add(path.as_posix().casefold())
+        if len(seen) > MAX_FILES:
+            raise Hostile(f"holds more than {MAX_FILES:,} files")
+        (new / path.parent).mkdir(parents=True, exist_ok=True)
+        with (new / path).open("xb") as file:
+            while part := content.read(1 << 20):
+                size += len(part)
+                if size > max_bytes:
+                    raise Hostile(f"unpacks to more than the {max_bytes:,} bytes that are allowed")
+                file.write(part)
+
+
+def members(archive: Path, max_bytes: int) -> Iterator[Member]:
+    if zipfile.is_zipfile(archive):
+        yield from zip_members(archive, max_bytes)
+    else:
+        yield from tar_members(archive, max_bytes)
+
+
+def zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as file:
+        infos = file.infolist()
+        if sum(info.file_size for info in infos) > max_bytes:
+            raise Hostile(f"unpacks to more than the {max_bytes:,} bytes that are allowed")
+        for info in infos:
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise Hostile(f"holds {info.filename[:60]!r}, which is neither a file nor a folder")
+            if info.is_dir():
+                yield info.filename, None
+            else:
+                with file.open(info) as content:
+                    yield info.filename, content
+
+
+def tar_members(archive: Path, max_bytes: int) -> Iterator[Member]:
+    with archive.open("rb") as raw:
+        opener: Any = OPENERS.get(raw.read(2))
+    plain = opener(archive) if opener else archive.open("rb")
+    with plain, tarfile.open(fileobj=Limited(plain, max_bytes), mode="r:") as file:
+        for info in file:
+            if not (info.isreg() or info.isdir()) or info.issparse():
+                raise Hostile(f"holds {info.name[:60]!r}, which is neither a file nor a folder")
+            if info.size > max_bytes:
+                raise Hostile(f"unpacks to more than the {max_bytes:,} bytes that are allowed")
+            yield info.name, None if info.isdir() else file.extractfile(info)
+
+
+class Limited(io.RawIOBase):
+    """Reads on from a stream, up to a limit, and never much at once, as a header that lies would have it."""
+
+    def __init__(self, plain: Any, max_bytes: int):
+        self.plain, self.limit = plain, 2 * max_bytes + (1 << 24)  # headers and padding are the archive's, too
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.plain.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence != 0 or offset > self.limit:
+            raise Hostile("is larger than it may be")
+        return self.plain.seek(offset)
+
+    def read(self, n: int = -1) -> bytes:
+        if n < 0 or n > MAX_READ or self.plain.tell() > self.limit:
+            raise Hostile("is larger than it may be")
+        return self.plain.read(n)

@@ -1,0 +1,35 @@
+"""A picture by matplotlib, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 120
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def write(figure: Figure, path: Path) -> Path:
+    """Writes the picture, whole or not at all, in the format of its suffix (of FORMATS).
+
+    Raises UserError for another suffix, and where it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path} is no kind of picture that is written; end its name in {' or '.join(FORMATS)}")
+    new = path.with_name(f".{path.name}.new")
+    kind = path.suffix.lower().removeprefix(".")
+    try:
+        figure.savefig(new, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        os.replace(new, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); name a file in a folder that exists") from error
+    finally:
+        new.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,1 @@
+"""The machine that the work runs on: devices, processes and signals."""

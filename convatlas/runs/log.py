@@ -1,0 +1,103 @@
+"""log.jsonl: what happened in a run, a line of JSON each; it survives kills. log.csv: its epochs as a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from csv import DictWriter
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..files.atomic import unwritable, write_text
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines, without those that a kill cut short or something damaged; none before there is a file."""
+    return [line for line in lines_of(path) if line is not None]
+
+
+def lines_of(path: Path) -> list[dict[str, Any] | None]:
+    """All that are not empty; None where one is damaged."""
+    texts = path.read_bytes().split(b"\n") if path.exists() else []
+    return [parsed(text) for text in texts if text.strip()]
+
+
+def parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if is_line(line) else None
+
+
+def is_line(line: Any) -> bool:
+    """Whether it says what it is about and when; and of a whole epoch how that went."""
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str) or type(line.get("step")) is not int:
+        return False
+    if line["kind"] != "epoch":
+        return True
+    parts = [line.get(name) for name in ("train", "test")]
+    return type(line.get("epoch")) is int and all(isinstance(p, dict) and {"loss", "top1"} <= p.keys() for p in parts)
+
+
+def write_csv(path: Path, epochs: Sequence[dict[str, Any]]) -> None:
+    """A row an epoch; the columns of a part such as "test" are test_loss, test_top1 ..."""
+    rows = [flat(line) for line in epochs]
+    text = StringIO()
+    table = DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The numbers of a line, those of its parts under "part_name"."""
+    found: dict[str, Any] = {}
+    for name, value in line.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}_")
+        elif isinstance(value, int | float):
+            found[prefix + name] = value
+    return found
+
+
+class Log:
+    """Appends to the log, after dropping what lies beyond `epoch` and `step`, from where training goes on.
+
+    Steps are counted from the start of the run. A line that tells of a whole epoch counts as done when the epoch is.
+    Of several processes one `writes`. With `tensorboard` the numbers go to TensorBoard's event files as well, in the
+    folder tensorboard/ beside the log. Raises UserError when that is not installed.
+    """
+
+    def __init__(self, path: Path, epoch: int, step: int, *, writes: bool = True, tensorboard: bool = False):
+        self.path, self.writes = path, writes
+        self.board: Any = board(path.parent / "tensorboard", step) if writes and tensorboard else None
+        if not writes:
+            return
+        old = read_log(path)
+        kept = [line for line in old if line["step"] <= step and (line["kind"] != "epoch" or line["epoch"] <= epoch)]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Raises Unwritable when the disk is full."""
+        if not self.writes:
+            return
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"kind": kind, **fields}) + "\n")
+            if self.board:
+                for name, value in flat({k: v for k, v in fields.items() if k not in ("step", "epoch")}).items():
+                    self.board.add_scalar(f"{kind}/{name}", value, fields["step"])
+                self.board.flush()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+
+def board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("TensorBoard is not installed; pip install 'convatlas[log]'") from error
+    return SummaryWriter(str(folder), purge_step=step + 1)

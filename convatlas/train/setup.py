@@ -1,0 +1,199 @@
+"""How a run begins, or goes on: what run.json says, and whether it is the same run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..catalogue import Shape, Variant, find
+from ..data import normalise as whitening
+from ..data.augment import Colours, view_of
+from ..data.decode.fast import decoder
+from ..data.loading import usual_workers
+from ..data.normalise import preprocess_for
+from ..data.types import Data, MemorySplit, Split
+from ..errors import UserError
+from ..files.atomic import beside, write_text
+from ..files.lock import NAME as LOCK
+from ..layers import ConvNet, on_meta
+from ..machine.device import describe_machine
+from ..machine.processes import World
+from ..preprocess import FITTED, Preprocess
+from ..recipe import Recipe, with_side
+from ..recipes import recipes
+from ..runs import checkpoint
+from ..runs.folder import MEASURED, SCHEMA, Run, build, open_run
+from .execution import Execution, decide
+from .progress import OnEvent, note
+
+SKIPPED = "skipped.jsonl"
+SAID = 20  # skipped files that are said, besides
+
+
+def sized(recipe: Recipe, variant: Variant, input: Shape | None) -> Recipe:
+    """The recipe for images of `input`: to what it scales them before it crops them, by the catalogue, is scaled alike.
+
+    Another augmentation than the catalogue's is kept as it is: it was made for that size.
+    """
+    stock = recipes().get(recipe.name)
+    if input is None or variant.input is None or stock is None or recipe.augment[:1] != stock.augment[:1]:
+        return recipe
+    return with_side(recipe, max(variant.input[1:]), max(input[1:]))
+
+
+def describe(
+    variant: Variant,
+    data: Data,
+    recipe: Recipe,
+    input: Shape | None,
+    seed: int,
+    device: torch.device,
+    processes: int,
+) -> dict[str, Any]:
+    """run.json: all that decides the run, and where it is made."""
+    for name, _ in recipe.net:
+        if name in ("classes", "channels", "input"):
+            raise UserError(f"net.{name} is not the recipe's to set; it follows from the data, and from --input")
+    assert variant.input is not None, "the catalogue gives every variant its input"
+    stock = find(variant.name).args
+    own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
+    shape = input or (len(data.mean), *variant.input[1:])
+    preprocess = preprocess_for(data, shape, recipe.whiten)
+    whitening.shapes(preprocess)  # refuses images that are too large for it,
+    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # and this a view that does not fit them
+    decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
+    record = {
+        "schema": SCHEMA,
+        "network": variant.name,
+        "build": {**own, "input": shape, "classes": len(data.classes), **dict(recipe.net)},
+        "recipe": recipe.to_json(),
+        "data": data.provenance,
+        "preprocess": preprocess.to_json(),
+        "colours": asdict(Colours.of(data.train, preprocess, recipe.augment)),
+        "classes": data.classes,
+        "seed": seed,
+        "machine": describe_machine(device) | {"processes": processes, **decoding},
+    }
+    try:
+        return json.loads(json.dumps(record))
+    except TypeError as error:
+        raise UserError(
+            f"{variant.name} has an option that run.json cannot hold ({error}); give plain values"
+        ) from error
+
+
+def goes_on(out: Path, resume: bool, restarted: bool) -> bool:
+    """Whether there is a run to go on with: there is none yet where a kill came before its run.json."""
+    if resume and out.is_dir():
+        return not {path.name for path in out.iterdir()} <= {LOCK, beside(out / "run.json").name}
+    return resume or (restarted and (out / "run.json").exists())
+
+
+def prepare(out: Path, record: dict[str, Any], resume: bool) -> Path:
+    """The folder that the run is, or will be, in. What cannot be built leaves none behind."""
+    if resume:
+        return open_run(out).folder
+    no_run_in(out)
+    try_build(record)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {out} cannot be made ({error.strerror}); give another --out") from error
+    return out
+
+
+def no_run_in(out: Path) -> None:
+    if (out / "run.json").exists():
+        raise UserError(f"{out} already holds a run; give --resume to go on with it, or another --out")
+
+
+def open_or_start(
+    out: Path,
+    record: dict[str, Any],
+    execution: Execution,
+    split: Split,
+    recipe: Recipe,
+    place: torch.device,
+    world: World,
+    resume: bool,
+    on_event: OnEvent,
+) -> None:
+    """Writes run.json of a new run; with `resume` looks at the one in `out`, and refuses (UserError) another one."""
+    if not resume:
+        no_run_in(out)
+        with on_meta():
+            settled = decide(execution, build(record), recipe, place, world)
+        if settled.workers is None:
+            settled = replace(settled, workers=usual_workers(split))
+        whole = record | {"execution": settled.to_json()}
+        write_text(out / "run.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        return
+    run = open_run(out)
+    if run.record["schema"] != SCHEMA:
+        raise UserError(
+            f"the run in {out} was begun by an older convatlas (schema {run.record['schema']}): it can be evaluated, "
+            f"and predicted with, but not gone on with; begin another one with its weights: --init {out}"
+        )
+    terms = {"machine": None, "execution": None, "init": None}
+    filled = {"recipe": json.loads(json.dumps(run.recipe.to_json()))}  # with the fields that recipes have got since
+    if found := differences({**run.record, **filled, **terms}, {**record, **terms}):
+        raise UserError(
+            f"the run in {out} is another one: {'; '.join(found)}; resume it as it was begun, or give another --out"
+        )
+    was = Execution.from_json(run.record["execution"])
+    for change in (
+        *differences(run.record.get("machine"), record["machine"], "machine"),
+        *differences(was.to_json(), was.but(execution).to_json(), "execution"),
+    ):
+        on_event(note(f"resumed on other terms, so the last bits may differ: {change}"))
+
+
+def tell_skipped(out: Path, data: Data, on_event: OnEvent) -> None:
+    """Every file that was left out, in skipped.jsonl; the first few are said as well."""
+    if data.skipped:
+        lines = (json.dumps({"file": file, "reason": reason}) + "\n" for file, reason in data.skipped)
+        write_text(out / SKIPPED, "".join(lines))
+        for _, reason in data.skipped[:SAID]:
+            on_event(note(f"skipped: {reason.partition(';')[0]}"))
+        on_event(note(f"{len(data.skipped)} files are left out; all are in {out / SKIPPED}"))
+
+
+def measure(run: Run, split: Split, on_event: OnEvent) -> None:
+    """Measures the training images for the preprocessing, where it needs that and has not had it yet."""
+    path = run.folder / "preprocess.safetensors"
+    plain = Preprocess.from_json(run.record["preprocess"])
+    if plain.whiten in FITTED and not path.exists():
+        on_event(note(f"measuring the training images for whiten={plain.whiten}"))
+        tensors = whitening.fit(plain, split).tensors
+        checkpoint.save(path, {f"{MEASURED}{name}": t for name, t in tensors.items()}, {"preprocess": plain.to_json()})
+
+
+def try_build(record: dict[str, Any]) -> ConvNet:
+    try:
+        return build(record)
+    except UserError:
+        raise
+    except Exception as error:  # a constructor trusts its options, which here may be a user's
+        if not record["recipe"]["net"]:
+            raise
+        options = ", ".join(f"net.{name}={value!r}" for name, value in record["recipe"]["net"])
+        raise UserError(
+            f"{record['network']} cannot be built with {options} ({error}); see `convatlas show {record['network']}`"
+        ) from error
+
+
+def differences(was: Any, now: Any, name: str = "") -> list[str]:
+    """Where two records differ, as "NAME is A there and B here"; not where the data lie, nor what was skipped."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        names = [k for k in {**was, **now} if not (name.startswith("data.") and k in ("path", "skipped"))]
+        return [d for k in names for d in differences(was.get(k), now.get(k), f"{name}.{k}".lstrip("."))]
+    return [] if was == now else [f"{name} is {shortened(was)} there and {shortened(now)} here"]
+
+
+def shortened(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,164 @@
+"""What is trained: a network, its optimizer and its average; all that a checkpoint holds, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from ..data.normalise import Fitted, normalise
+from ..data.types import Split
+from ..errors import UserError
+from ..layers import ConvNet
+from ..machine.processes import World
+from ..recipe import Recipe
+from ..runs import checkpoint
+from ..runs.folder import MEASURED, Run, build
+from . import optimizers
+from .average import Average, Lookahead
+from .execution import Execution
+from .progress import OnEvent, note
+from .state import State
+from .warm_start import start_from
+
+MEASURED_IMAGES = 5000  # the first training images, which a network that measures some is shown
+ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
+
+
+class TrainState:
+    """The run's network on its device, freshly initialised, with optimizer and what follows its weights."""
+
+    def __init__(
+        self,
+        run: Run,
+        split: Split,
+        recipe: Recipe,
+        execution: Execution,
+        device: torch.device,
+        world: World,
+        on_event: OnEvent,
+    ):
+        net = build(run.record)
+        if hasattr(net, "init_from_data"):
+            first = split.fetch(torch.arange(min(MEASURED_IMAGES, len(split))), run.preprocess)
+            net.init_from_data(normalise(first, run.preprocess))  # type: ignore[operator]
+        net.to(device=device, memory_format=execution.strides)  # type: ignore[call-overload]
+        saved = any((run.folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
+        if "init" in run.record and not saved:
+            on_event(note(start_from(net, run.record["init"])))
+        self.net: ConvNet = net
+        self.optimizer = optimizers.make_optimizer(net, recipe)
+        self.average = Average(net, recipe.ema) if recipe.ema else None
+        self.lookahead = Lookahead(net, recipe.lookahead) if recipe.lookahead else None
+        self.run, self.device, self.world = run, device, world
+        buffers = list(net.buffers())
+        alike = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]  # copied at once
+        self.statistics = [(of, [b.clone() for b in of]) for of in alike]  # batch norm's, and room for a copy
+
+    @property
+    def judged(self) -> ConvNet:
+        """The network that is evaluated: the averaged one where there is one."""
+        return self.average.net if self.average else self.net  # type: ignore[return-value]
+
+    def follow(self, steps: int, of: int) -> None:
+        """After the optimizer's step that makes it `steps` of the `of` that there will be."""
+        if self.lookahead:
+            self.lookahead.update(steps, of)
+        if self.average:
+            self.average.update(steps)
+
+    def undoing(self) -> Callable[[], None]:
+        """To be called when a step is given up before its update: puts back what its passes changed meanwhile."""
+        for buffers, before in self.statistics:
+            torch._foreach_copy_(before, buffers)
+        random = torch.get_rng_state()
+        on_gpu = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+
+        def undo() -> None:
+            for buffers, before in self.statistics:
+                torch._foreach_copy_(buffers, before)
+            torch.set_rng_state(random)
+            if on_gpu is not None:
+                torch.cuda.set_rng_state(on_gpu, self.device)
+
+        return undo
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's tensors by name, and their averages if there are any."""
+        return {**self.net.state_dict(), **(self.average.tensors() if self.average else {})}
+
+    def everything(self) -> dict[str, Tensor]:
+        """The weights, what the optimizer remembers of each, and the state of each process's random numbers."""
+        tensors = self.weights() | optimizers.memory(self.net, self.optimizer)
+        if self.lookahead:
+            tensors |= self.lookahead.tensors()
+        for rank, random in enumerate(self.world.gather(torch.get_rng_state())):
+            tensors[random_of("cpu", rank)] = random
+        if self.device.type == "cuda":
+            for rank, random in enumerate(self.world.gather(torch.cuda.get_rng_state(self.device))):
+                tensors[random_of("cuda", rank)] = random
+        return tensors
+
+    def save_best(self, state: State) -> None:
+        self.save(checkpoint.BEST, self.weights(), state)
+
+    def save_last(self, state: State) -> None:
+        """All ranks come here, for each gives its part; the first one writes."""
+        self.save(checkpoint.LAST, self.everything(), state)
+
+    def save(self, name: str, tensors: dict[str, Tensor], state: State) -> None:
+        """One checkpoint: the tensors, where training stands, and what the weights are for."""
+        if self.world.leads:
+            about = {k: self.run.record[k] for k in ABOUT}
+            if isinstance(preprocess := self.run.preprocess, Fitted):
+                tensors = tensors | {f"{MEASURED}{key}": t for key, t in preprocess.tensors.items()}
+            keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
+            checkpoint.save(self.run.folder / name, tensors, {**about, "state": asdict(state)}, keep)
+
+    def restore(self, on_event: OnEvent) -> State:
+        """Puts the newest checkpoint back where its tensors came from; without one, training starts anew."""
+        found = self.world.in_turn(lambda: checkpoint.newest(self.run.folder))  # it may set broken ones aside
+        if found is None:
+            if self.run.log():
+                on_event(note(f"{self.run.folder} has no checkpoint; training starts anew, from the first step"))
+            return State()
+        for text in found.notes:
+            on_event(note(text))
+        tensors, about = found.tensors, found.state
+        if any(about.get(k) != self.run.record[k] for k in ABOUT):
+            raise UserError(f"{found.path} is of another run; put its own back, or train again in another --out")
+        self.net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
+        optimizers.remember(self.net, self.optimizer, tensors)
+        if self.average:
+            self.average.restore(tensors)
+        if self.lookahead:
+            self.lookahead.restore(tensors)
+        self.restore_random(tensors)
+        try:
+            state = State.from_json(about["state"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{found.path} does not say where training stood as this convatlas does ({error!r}); "
+                "use the version that wrote it"
+            ) from error
+        if state.best_epoch:
+            try:
+                checkpoint.load(self.run.folder / checkpoint.BEST)
+            except UserError as error:
+                on_event(note(f"{error.args[0].partition(';')[0]}; the best of the epochs to come takes its place"))
+                state.best_top1, state.best_epoch = -1.0, 0
+        return state
+
+    def restore_random(self, tensors: dict[str, Tensor]) -> None:
+        """A rank that the checkpoint does not know keeps the random numbers it was seeded with."""
+        rank = self.world.rank
+        if (random := tensors.get(random_of("cpu", rank))) is not None:
+            torch.set_rng_state(random)
+        if self.device.type == "cuda" and (random := tensors.get(random_of("cuda", rank))) is not None:
+            torch.cuda.set_rng_state(random, self.device)
+
+
+def random_of(device: str, rank: int) -> str:
+    return f"random/{device}" + (f"/{rank}" if rank else "")

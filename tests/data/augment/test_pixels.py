@@ -1,0 +1,206 @@
+"""Operations on colours and places against Pillow, one image at a time; AutoAugment against torchvision's tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance
+from torch import Tensor
+
+from convatlas.data.augment import Colours, augment, colour, draw
+from convatlas.data.augment.geometry import squares
+from convatlas.data.augment.keys import Draw, normal, uniform
+from convatlas.data.augment.policies import OPERATIONS, POLICIES
+from tests.oracles import torchvision_models
+
+GREY = (9, 99, 199)
+AXES = ((50.0, 50.0, 40.0), (10.0, 0.0, -12.5), (2.0, -4.0, 2.0))
+
+
+def pictures(n: int = 6, h: int = 24, w: int = 37) -> Tensor:
+    """Smooth and rough, bright and dark, flat and of few levels: what the operations treat differently."""
+    g = torch.Generator().manual_seed(0)
+    out = torch.randint(0, 256, (max(n, 6), 3, h, w), dtype=torch.uint8, generator=g)
+    out[0] = torch.linspace(20, 180, w).to(torch.uint8)
+    out[1, 1:] = torch.randint(100, 104, (2, h, w), dtype=torch.uint8, generator=g)
+    out[2] = 77
+    out[3] //= 5
+    return out if n > 1 else out[5:]
+
+
+def pillow(image: Tensor) -> Image.Image:
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (colour.brightness, ImageEnhance.Brightness),
+        (colour.contrast, ImageEnhance.Contrast),
+        (colour.saturation, ImageEnhance.Color),
+        (colour.sharpness, ImageEnhance.Sharpness),
+    ],
+)
+def test_enhancements_are_pillows_bit_for_bit(ours, theirs) -> None:
+    images = pictures()
+    for factor in torch.linspace(0, 2, 29, dtype=torch.float64).tolist():
+        out = ours(images, torch.full((len(images),), factor, dtype=torch.float64))
+        for image, result in zip(images, out):
+            assert torch.equal(result, tensor(theirs(pillow(image)).enhance(factor))), factor
+
+
+@pytest.mark.oracles
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_autoaugments_operations_are_those_of_torchvision_on_pillow_images(name: str) -> None:
+    torchvision_models()
+    from torchvision.transforms.autoaugment import AutoAugment, _apply_op
+    from torchvision.transforms.functional import InterpolationMode
+
+    images = pictures()
+    magnitudes, signed = AutoAugment()._augmentation_space(10, (24, 37))[name]
+    for m in range(10 if magnitudes.ndim else 1):
+        for sign in (1, -1) if signed else (1,):
+            value = sign * float(magnitudes[m]) if magnitudes.ndim else 0.0
+            out = OPERATIONS[name](images, [sign * m] * len(images), GREY)
+            for image, result in zip(images, out):
+                expected = tensor(_apply_op(pillow(image), name, value, InterpolationMode.NEAREST, list(GREY)))
+                apart = (result.int() - expected.int()).abs()
+                # torchvision's factors are rounded to float32, which moves a blend across a whole level at times
+                assert apart.max() <= (name in ("Brightness", "Color", "Contrast", "Sharpness")), (name, m, sign)
+
+
+@pytest.mark.oracles
+def test_autoaugments_tables_are_those_of_torchvision() -> None:
+    torchvision_models()
+    from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy
+
+    for ours, theirs in (("autoaugment", "IMAGENET"), ("autoaugment_cifar10", "CIFAR10")):
+        published = AutoAugment(AutoAugmentPolicy[theirs]).policies
+        assert [tuple((op, p, m or 0) for op, p, m in sub) for sub in published] == list(POLICIES[ours])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_is_followed_image_by_image(policy: str) -> None:
+    """By the keys' own numbers, one image at a time; every sub-policy comes up."""
+    images, at = pictures(1).expand(300, -1, -1, -1), torch.arange(300)
+    out = augment(images, at, ops=(policy,), seed=3, epoch=4, colours=Colours(GREY))
+    seen = set()
+    for i in range(0, 300, 5):
+        chosen = int(draw(at[i : i + 1], 25, 3, 4, Draw.POLICY))
+        seen.add(chosen)
+        image = images[i : i + 1]
+        for place, (name, probability, magnitude) in enumerate(POLICIES[policy][chosen]):
+            if float(uniform(at[i : i + 1], 3, 4, Draw.POLICY + 1 + place)) < probability:
+                backward = bool(draw(at[i : i + 1], 2, 3, 4, Draw.POLICY + 3 + place))
+                image = OPERATIONS[name](image, [-magnitude if backward else magnitude], GREY)
+        assert torch.equal(out[i], image[0])
+    assert len(seen) > 15
+
+
+def test_photometric_is_three_enhancements_in_any_order() -> None:
+    images, at = pictures(1).expand(120, -1, -1, -1), torch.arange(120)
+    out = augment(images, at, ops=("photometric:0.5",), seed=1, epoch=2)
+    orders = set()
+    for i in range(120):
+        sequence = int(draw(at[i : i + 1], 6, 1, 2, Draw.PHOTOMETRIC))
+        orders.add(sequence)
+        factors = [float(uniform(at[i : i + 1], 1, 2, Draw.PHOTOMETRIC + 1 + k)) + 0.5 for k in range(3)]
+        enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+        image = pillow(images[i])
+        for k in colour.ORDERS[sequence]:
+            image = enhancers[k](image).enhance(factors[k])
+        assert torch.equal(out[i], tensor(image)), i
+    assert len(orders) == 6
+
+
+def test_lighting_adds_one_colour_to_each_image() -> None:
+    images, at = torch.full((4000, 3, 2, 2), 128, dtype=torch.uint8), torch.arange(4000)
+    out = augment(images, at, ops=("lighting:0.1",), seed=0, epoch=0, colours=Colours(axes=AXES))
+    added = out.double() - 128
+    assert (added == added[:, :, :1, :1]).all()
+    amounts = np.stack([normal(at, 0, 0, Draw.LIGHTING + i).numpy() for i in range(3)], 1)
+    assert np.array_equal(added[:, :, 0, 0].numpy(), np.rint(0.1 * amounts @ np.array(AXES)))
+    covariance = np.cov(added[:, :, 0, 0].numpy().T)
+    expected = 0.01 * np.array(AXES).T @ np.array(AXES)
+    assert np.allclose(covariance, expected, atol=0.06 * expected.max())  # 4,000 draws: 2.2% a standard error
+    bright = augment(images.fill_(250), at, ops=("lighting:1",), seed=0, epoch=0, colours=Colours(axes=AXES))
+    assert bright.max() == 255  # cut off, not wrapped round
+    assert bright.min() < 250
+
+
+def test_normal_numbers_are_normal() -> None:
+    from scipy.stats import kstest
+
+    assert kstest(normal(torch.arange(20_000), 5, 6, 7).numpy(), "norm").pvalue > 1e-3
+    assert kstest(uniform(torch.arange(20_000), 5, 6, 7).numpy(), "uniform").pvalue > 1e-3
+    low, high = uniform(torch.arange(20_000), 5, 6, 7, 2, 4).aminmax()
+    assert 2 < low < 2.001
+    assert 3.999 < high < 4
+
+
+@pytest.mark.parametrize("side", [1, 2, 5, 16, 99])
+def test_cutout_fills_a_square_about_a_point_of_the_image(side: int) -> None:
+    images, at = torch.zeros(200, 3, 12, 9, dtype=torch.uint8), torch.arange(200)
+    out = augment(images, at, ops=(f"cutout:{side}",), seed=8, epoch=9, colours=Colours((5, 6, 7)))
+    centres = set()
+    for i in range(200):
+        row, column = (int(draw(at[i : i + 1], n, 8, 9, Draw.CUTOUT + k)) for k, n in enumerate((12, 9)))
+        centres.add((row, column))
+        expected = np.zeros((3, 12, 9))
+        for y in range(row - side // 2, row - side // 2 + side):
+            for x in range(column - side // 2, column - side // 2 + side):
+                if 0 <= y < 12 and 0 <= x < 9:
+                    expected[:, y, x] = (5, 6, 7)
+        assert np.array_equal(out[i], expected)
+    assert len(centres) > 80  # of 108
+
+
+def test_squares_may_have_a_size_each() -> None:
+    at = torch.tensor([1, 2])
+    found = squares(at, at, torch.tensor([0, 3]), torch.tensor([2, 1]), 4, 4)
+    assert not found[0].any()
+    assert found[1, 0].int().tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0]]
+
+
+EVERY = (
+    "pad_crop:4",
+    "reflect_crop:3",
+    "flip",
+    "photometric",
+    "lighting",
+    "autoaugment",
+    "autoaugment_cifar10",
+    "cutout:5",
+)
+
+
+@pytest.mark.parametrize("op", EVERY)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_is_augmented_alike_in_every_batch_and_otherwise_in_the_next_epoch(op: str, channels: int) -> None:
+    images, at = pictures(40)[:, :channels], torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    colours = Colours((9,) * channels, tuple(row[:channels] for row in AXES[:channels]))
+    arguments = dict(ops=(op,), seed=1, colours=colours)
+    before = images.clone()
+    whole = augment(images, torch.arange(40), epoch=2, **arguments)
+    assert torch.equal(images, before)
+    assert whole.dtype == torch.uint8
+    assert whole.shape == images.shape
+    for part in at.split([1, 7, 32]):
+        assert torch.equal(augment(images[part], part, epoch=2, **arguments), whole[part])
+    for epoch, seed in ((3, 1), (2, 2)):
+        assert not torch.equal(augment(images, torch.arange(40), epoch=epoch, **{**arguments, "seed": seed}), whole)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("op", EVERY)
+def test_a_gpu_augments_as_the_cpu_does(op: str) -> None:
+    images, at = pictures(200), torch.arange(200)
+    arguments = dict(ops=(op,), seed=1, epoch=2, colours=Colours(GREY, AXES))
+    out = augment(images.cuda(), at, **arguments)
+    assert out.is_cuda
+    assert torch.equal(out.cpu(), augment(images, at, **arguments))

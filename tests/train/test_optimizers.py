@@ -1,0 +1,233 @@
+"""Optimizers against TensorFlow's formulas written out, timm's RMSProp and torch's; what decays; clipping; memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convatlas.catalogue import find
+from convatlas.layers import on_meta
+from convatlas.recipe import Recipe
+from convatlas.train.optimizers import RMSProp, clip_, make_optimizer, memory, parameter_groups, remember
+from tests import oracles
+
+BASE = Recipe(name="base", source="a test", epochs=1, batch=1, lr=0.045, weight_decay=4e-5)
+RMSPROP = replace(BASE, optimizer="rmsprop", eps=1.0)
+RECIPES = {
+    "sgd": BASE,
+    "nesterov": replace(BASE, nesterov=True),
+    "no momentum": replace(BASE, momentum=0.0),
+    "rmsprop": RMSPROP,
+    "adam": replace(BASE, optimizer="adam", lr=1e-3),
+    "adamw": replace(BASE, optimizer="adamw", lr=1e-3),
+}
+
+
+def small() -> nn.Module:
+    """Weights of several shapes, one of them laid out channels last."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5))
+    return net.to(memory_format=torch.channels_last)
+
+
+def gradients(net: nn.Module, steps: int, seed: int = 1) -> Iterator[None]:
+    """Sets the same gradients, step by step, in whatever network has these shapes."""
+    g = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        for p in net.parameters():
+            p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=g))
+        yield
+
+
+def weights(net: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def trained(optimizer: torch.optim.Optimizer, net: nn.Module, steps: int = 12) -> list[Tensor]:
+    for _ in gradients(net, steps):
+        optimizer.step()
+    return weights(net)
+
+
+# the update
+
+
+@pytest.mark.parametrize(("eps", "rho", "momentum", "decay"), [
+    (1.0, 0.9, 0.9, 4e-5), (1e-3, 0.9, 0.9, 1e-5), (1e-10, 0.9, 0.0, 0.0), (0.1, 0.99, 0.5, 0.1)
+])  # fmt: skip
+def test_rmsprop_is_tensorflows(eps: float, rho: float, momentum: float, decay: float) -> None:
+    """training_ops.cc, ApplyRMSProp, in float64 and by hand; the slots start at one and at zero."""
+    net = small()
+    w = [p.detach().double().numpy().copy() for p in net.parameters()]
+    ms = [np.ones_like(a) for a in w]
+    mom = [np.zeros_like(a) for a in w]
+    recipe = replace(RMSPROP, eps=eps, rho=rho, momentum=momentum, weight_decay=decay)
+    optimizer = make_optimizer(net, recipe)
+    for step, _ in enumerate(gradients(net, 12)):
+        lr = 0.045 * 0.94**step
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for i, p in enumerate(net.parameters()):
+            assert p.grad is not None
+            g = p.grad.double().numpy() + decay * w[i]
+            ms[i] += (g * g - ms[i]) * (1 - rho)
+            mom[i] = momentum * mom[i] + lr * g / np.sqrt(ms[i] + eps)
+            w[i] -= mom[i]
+        optimizer.step()
+    for ours, theirs in zip(weights(net), w, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.oracles
+@pytest.mark.parametrize("eps", [1.0, 1e-3])
+def test_rmsprop_is_timms(eps: float) -> None:
+    oracles.timm()
+    from timm.optim import RMSpropTF
+
+    net, other = small(), small()
+    theirs = RMSpropTF(other.parameters(), 0.045, alpha=0.9, eps=eps, momentum=0.9, weight_decay=4e-5)
+    ours = trained(make_optimizer(net, replace(RMSPROP, eps=eps)), net)
+    torch.testing.assert_close(ours, trained(theirs, other), rtol=1e-6, atol=1e-7)
+
+
+def test_rmsprop_is_not_torchs() -> None:
+    net, other = small(), small()
+    theirs = torch.optim.RMSprop(other.parameters(), 0.045, alpha=0.9, eps=1.0, momentum=0.9, weight_decay=4e-5)
+    ours = trained(make_optimizer(net, RMSPROP), net)
+    assert not torch.allclose(ours[0], trained(theirs, other)[0], rtol=0.01)
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    """As the auxiliary classifiers do in a run whose recipe has no loss for them."""
+    net = small()
+    optimizer = make_optimizer(net, RMSPROP)
+    before = net[3].weight.clone()
+    for _ in gradients(net, 2):
+        net[3].weight.grad = None
+        optimizer.step()
+    assert torch.equal(net[3].weight, before)
+    assert net[3].weight not in optimizer.state
+    RMSProp([{"params": [nn.Parameter(torch.ones(1))]}], 0.1, rho=0.9, momentum=0.9, eps=1.0).step()  # nor fails
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("sgd", lambda p: torch.optim.SGD(p, 0.045, 0.9, weight_decay=4e-5)),
+        ("nesterov", lambda p: torch.optim.SGD(p, 0.045, 0.9, weight_decay=4e-5, nesterov=True)),
+        ("no momentum", lambda p: torch.optim.SGD(p, 0.045, weight_decay=4e-5)),
+        ("adam", lambda p: torch.optim.Adam(p, 1e-3, (0.9, 0.999), 1e-8, weight_decay=4e-5)),
+        ("adamw", lambda p: torch.optim.AdamW(p, 1e-3, (0.9, 0.999), 1e-8, weight_decay=4e-5)),
+    ],
+)
+def test_the_others_are_torchs(name: str, make: Any) -> None:
+    """The plain implementations of the same, with torch's own defaults."""
+    net, other = small(), small()
+    ours = trained(make_optimizer(net, RECIPES[name]), net)
+    torch.testing.assert_close(ours, trained(make(other.parameters()), other), rtol=1e-5, atol=1e-6)
+
+
+def test_the_recipe_gives_rho_and_eps() -> None:
+    adam = make_optimizer(small(), replace(BASE, optimizer="adam", momentum=0.8, rho=0.95, eps=1e-3))
+    assert (adam.defaults["betas"], adam.defaults["eps"]) == ((0.8, 0.95), 1e-3)
+    rmsprop = make_optimizer(small(), replace(BASE, optimizer="rmsprop"))
+    assert (rmsprop.defaults["rho"], rmsprop.defaults["eps"]) == (0.9, 1e-10)  # TensorFlow's
+
+
+# what decays
+
+
+@pytest.mark.parametrize(
+    ("scope", "network", "spared"),
+    [
+        ("all", "mobilenet_v1_0_25_128", lambda name: False),
+        ("weights", "mobilenet_v1_0_25_128", lambda name: name.endswith("bias") or ".bn." in name),
+        ("not_norm", "mobilenet_v1_0_25_128", lambda name: ".bn." in name),
+        (
+            "not_depthwise",
+            "mobilenet_v1_0_25_128",
+            lambda name: name.endswith("bias") or ".bn." in name or "depthwise" in name,
+        ),
+        ("not_norm", "lenet5", lambda name: False),
+    ],
+)
+def test_the_scope_of_weight_decay(scope: str, network: str, spared: Any) -> None:
+    with on_meta():
+        net = find(network).build()
+    names = {id(p): name for name, p in net.named_parameters()}
+    groups = parameter_groups(net, replace(BASE, decay_scope=scope))
+    found = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    assert found == {name: 0.0 if spared(name) else 4e-5 for name in names.values()}
+    assert len(set(found.values())) == (1 if not any(map(spared, found)) else 2)
+
+
+# clipping
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
+@pytest.mark.parametrize("norm", [0.5, 1e9])
+def test_the_gradient_of_the_whole_loss_is_clipped(name: str, norm: float) -> None:
+    """Against the L2 penalty written into the loss: its gradient is part of what is clipped."""
+    net, other, recipe = small(), small(), replace(RECIPES[name], weight_decay=0.3, clip=norm)
+    ours, theirs = make_optimizer(net, recipe), make_optimizer(other, replace(recipe, weight_decay=0.0, clip=0.0))
+    for _ in zip(gradients(net, 4), gradients(other, 4), strict=True):
+        every = [p for p in other.parameters() if p.grad is not None]
+        for p in every:
+            p.grad = p.grad + 0.3 * p.detach()
+        total = torch.cat([p.grad.flatten() for p in every]).norm().item()
+        for p in every:
+            p.grad = p.grad * min(1.0, norm / total)
+        theirs.step()
+        assert clip_(ours, norm).item() == pytest.approx(total, rel=1e-5)
+        ours.step()
+    torch.testing.assert_close(weights(net), weights(other), rtol=1e-5, atol=1e-6)
+
+
+def test_adamw_decays_beside_the_clipping() -> None:
+    optimizer = make_optimizer(small(), replace(RECIPES["adamw"], clip=1.0, weight_decay=0.3))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3]
+
+
+# memory
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_optimizer_with_its_memory_back_goes_on_as_if_it_had_never_stopped(name: str) -> None:
+    net, recipe = small(), RECIPES[name]
+    optimizer = make_optimizer(net, recipe)
+    trained(optimizer, net, 3)
+    kept = {key: tensor.clone().contiguous() for key, tensor in memory(net, optimizer).items()}  # as a file keeps it
+    assert all(key.startswith("optimizer/") for key in kept)
+    again = small()
+    again.load_state_dict(net.state_dict())
+    another = make_optimizer(again, recipe)
+    remember(again, another, kept)
+    assert memory(again, another).keys() == kept.keys()
+    for (key, ours), theirs in zip(memory(again, another).items(), memory(net, optimizer).values(), strict=True):
+        assert torch.equal(ours, theirs), key
+        assert ours.stride() == theirs.stride(), key
+    for _ in zip(gradients(net, 3, seed=2), gradients(again, 3, seed=2), strict=True):
+        optimizer.step()
+        another.step()
+    assert all(torch.equal(a, b) for a, b in zip(weights(net), weights(again), strict=True))
+
+
+def test_what_they_remember_of_each_parameter() -> None:
+    expected = {
+        "sgd": {"momentum_buffer"},
+        "no momentum": set(),
+        "rmsprop": {"square_avg", "momentum_buffer"},
+        "adam": {"step", "exp_avg", "exp_avg_sq"},
+    }
+    for name, keys in expected.items():
+        net = small()
+        optimizer = make_optimizer(net, RECIPES[name])
+        trained(optimizer, net, 1)
+        names = {n for n, _ in net.named_parameters()}
+        assert set(memory(net, optimizer)) == {f"optimizer/{key}/{n}" for key in keys for n in names}

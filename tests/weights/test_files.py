@@ -1,0 +1,232 @@
+"""Weights from files, put into networks by name; downloads of the right checksum and length, or none."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from convatlas.catalogue import find
+from convatlas.errors import UserError
+from convatlas.weights import fetch, load_weights, read_weights
+from tests.trained import train
+
+
+def net(**options: Any) -> nn.Module:
+    return find("chain_n1_m1_k0").build(**{"input": (1, 8, 8), "classes": 10, "widths": (4,), **options})
+
+
+def saved(path: Path, tensors: dict[str, Tensor], nested: str = "") -> Path:
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save({nested: tensors, "epoch": 3, "args": ["x"]} if nested else tensors, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".th"])
+def test_weights_come_back_as_they_were(tmp_path: Path, suffix: str) -> None:
+    torch.manual_seed(1)
+    theirs, ours = net(), net()
+    path = saved(tmp_path / f"w{suffix}", theirs.state_dict())
+    assert load_weights(path, ours).about == {}
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor)
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+
+@pytest.mark.parametrize("nested", ["state_dict", "model"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_training_scripts_save(tmp_path: Path, nested: str, legacy: bool) -> None:
+    theirs, ours = net(), net()
+    tensors = {f"module.{name}": nn.Parameter(t) for name, t in theirs.state_dict().items()}
+    torch.save({nested: tensors, "epoch": 3}, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    load_weights(tmp_path / "w.pth", ours)
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
+
+
+def test_a_runs_checkpoint_gives_the_networks_tensors_and_says_whose_they_are(tmp_path: Path) -> None:
+    run = train(tmp_path / "run")
+    weights = read_weights(run.folder / "last.safetensors")
+    assert weights.about["network"] == "resnet20"
+    assert set(weights.tensors) == set(run.load().state_dict())
+    with pytest.raises(UserError, match=r"best.safetensors is of resnet20, not of chain_n1_m1_k0; give weights of ch"):
+        load_weights(run.folder / "best.safetensors", net())
+    whole = (run.folder / "best.safetensors").read_bytes()
+    (run.folder / "best.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match="its checksum does not match"):
+        read_weights(run.folder / "best.safetensors")
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    tensors = net().state_dict()
+    first, second, *_ = tensors
+    other = net()
+    before = {name: t.clone() for name, t in other.state_dict().items()}
+    wrong = {**tensors, "extra": torch.zeros(1), second: torch.zeros(9)}
+    del wrong[first]
+    path = saved(tmp_path / "w.pth", wrong)
+    with pytest.raises(
+        UserError,
+        match=rf"w.pth does not fit chain_n1_m1_k0: it lacks {first}; it has besides extra; "
+        rf"it has in another shape {second} \(9, not 4\)",
+    ):
+        load_weights(path, other)
+    assert all(torch.equal(t, before[name]) for name, t in other.state_dict().items())
+    with pytest.raises(UserError, match=r"it has in another shape .* \(4x1x3x3, not 8x1x3x3\)"):
+        load_weights(saved(tmp_path / "x.pth", net().state_dict()), net(widths=(8,)))
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({}, "holds no table of tensors by name"),
+        ([torch.zeros(1)], "holds no table of tensors by name"),
+        ({"a": torch.zeros(1), "b": 3}, "holds int 'b' among its tensors"),
+        ({1: torch.zeros(1)}, "holds Tensor '1' among its tensors"),
+        ({"a": torch.zeros(2, 2).to_sparse()}, "holds sparse or quantised tensors"),
+        (nn.Linear(2, 2), "does not hold plain tensors alone"),
+    ],
+)
+def test_other_things_are_refused(tmp_path: Path, held: Any, message: str) -> None:
+    torch.save(held, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=rf"w\.pt {message}"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    for name, content, message in (
+        ("a.npz", b"x", r"a\.npz is no kind of weights that is read here; give \.safetensors, \.pth, \.pt, \.th"),
+        ("a.pth", b"", r"a\.pth does not hold plain tensors alone, or is damaged"),
+        ("a.safetensors", b"x" * 99, r"a\.safetensors is no whole safetensors file"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_weights(tmp_path / name)
+    with pytest.raises(UserError, match=r"none\.pth cannot be opened \(No such file"):
+        read_weights(tmp_path / "none.pth")
+    with pytest.raises(UserError, match="is no file"):
+        read_weights(tmp_path)
+    path = saved(tmp_path / "big.pth", {"a": torch.zeros(1000)})
+    with pytest.raises(UserError, match=r"big\.pth has [\d,]+ bytes, more than the 999 that are allowed"):
+        read_weights(path, max_bytes=999)
+
+
+# downloads
+
+CONTENT = bytes(range(256)) * 1000
+RIGHT = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves CONTENT in as many ways as a server can go wrong."""
+
+    asked: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        way = self.path.strip("/").split("/")[0]
+        if way in ("loop", "far"):
+            self.send_response(302)
+            self.send_header("Location", self.path if way == "loop" else "file:///etc/passwd")
+            self.end_headers()
+            return
+        self.send_response(404 if way == "missing" else 200)
+        if way != "endless":
+            self.send_header("Content-Length", str(len(CONTENT) + (1000 if way == "short" else 0)))
+        self.end_headers()
+        try:
+            if way == "endless":
+                while True:
+                    self.wfile.write(CONTENT)
+            if way == "slow":
+                for i in range(0, len(CONTENT), 1000):
+                    self.wfile.write(CONTENT[i : i + 1000])
+                    time.sleep(0.05)
+            self.wfile.write(CONTENT)
+        except OSError:
+            pass
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    it = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    it.daemon_threads = True
+    thread = threading.Thread(target=it.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{it.server_port}"
+    it.shutdown()
+    it.server_close()
+
+
+def test_a_file_is_fetched_once(server: str, tmp_path: Path) -> None:
+    path = fetch(f"{server}/good/w.bin", RIGHT, 10**6, tmp_path / "a")
+    assert path == tmp_path / "a" / "w.bin"
+    assert path.read_bytes() == CONTENT
+    asked = len(Handler.asked)
+    assert fetch(f"{server}/good/w.bin", RIGHT, 10**6, tmp_path / "a") == path
+    assert len(Handler.asked) == asked
+    path.write_bytes(b"damaged")  # then it is fetched again
+    assert fetch(f"{server}/good/w.bin", RIGHT, 10**6, tmp_path / "a").read_bytes() == CONTENT
+    assert [f.name for f in path.parent.iterdir()] == ["w.bin"]
+
+
+@pytest.mark.parametrize(
+    ("way", "more", "message"),
+    [
+        ("good", {"sha256": "0" * 64}, r"cannot be fetched \(SHA256 hash of downloaded file .* does not match"),
+        ("good", {"max_bytes": len(CONTENT) - 1}, "has 256,000 bytes, more than the 255,999 that are allowed"),
+        ("endless", {}, "sends more than the 1,000,000 bytes that are allowed"),
+        ("short", {}, r"cannot be fetched \(.*(IncompleteRead|broken)"),
+        ("loop", {}, r"cannot be fetched \(Exceeded 10 redirects"),
+        ("far", {}, "cannot be fetched"),
+        ("missing", {}, r"cannot be fetched \(404 Client Error"),
+        ("slow", {"deadline_s": 0.3}, r"takes longer than 0\.3 s"),
+    ],
+)
+def test_what_goes_wrong_leaves_what_was_there(
+    server: str, tmp_path: Path, way: str, more: dict[str, Any], message: str
+) -> None:
+    settings = {"sha256": RIGHT, "max_bytes": 10**6, **more}
+    url = f"{server}/{way}/w.bin"
+    with pytest.raises(UserError, match=message):
+        fetch(url, folder=tmp_path / "new", **settings)
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "w.bin").write_bytes(b"an older one")
+    with pytest.raises(UserError, match=message):
+        fetch(url, folder=tmp_path / "old", **settings)
+    assert {f.name: f.read_bytes() for f in (tmp_path / "old").iterdir()} == {"w.bin": b"an older one"}
+
+
+@pytest.mark.parametrize(
+    ("url", "sha256", "message"),
+    [
+        ("file:///etc/passwd", RIGHT, "is not fetched: only http and https are"),
+        ("ftp://127.0.0.1/x", RIGHT, "is not fetched: only http and https are"),
+        ("http:///x", RIGHT, "is not fetched"),
+        ("http://127.0.0.1:1/x", RIGHT, r"cannot be fetched \(.*refused"),
+        ("http://127.0.0.1:1/", RIGHT, "does not end in a plain file name"),
+        ("http://127.0.0.1:1/..", RIGHT, "does not end in a plain file name"),
+        ("http://127.0.0.1:1/x", "", "comes without its checksum"),
+        ("http://127.0.0.1:1/x", "md5:1234", "comes without its checksum"),
+    ],
+)
+def test_what_is_not_asked_for(tmp_path: Path, url: str, sha256: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        fetch(url, sha256, 1000, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -83,18 +83,18 @@ class Variant:
         for name in options:
             if name not in legal and name != "channels":
                 raise UserError(
-                    f"{self.name} has no option {name!r}; its options are {', '.join(sorted({*legal, 'input'}))}"
+                    f"{self.name} has no option {name!r}", f"its options are {', '.join(sorted({*legal, 'input'}))}"
                 )
         shape = self.input if input is None else tuple(input)
         assert shape is not None
         if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
             raise UserError(
-                f"input {input!r} is not an image size; give (channels, height, width), such as {self.input}"
+                f"input {input!r} is not an image size", f"give (channels, height, width), such as {self.input}"
             )
         shape = (options.pop("channels", shape[0]), *shape[1:])
         for name, value in (("channels", shape[0]), ("classes", options.get("classes", 1))):
             if not isinstance(value, int) or value < 1:
-                raise UserError(f"{name}={value!r} is not a count; give a whole number of at least 1")
+                raise UserError(f"{name}={value!r} is not a count", "give a whole number of at least 1")
         sized = {"input": shape} if "input" in legal else {"channels": shape[0]}
         from .layers import shape_after
 

@@ -54,7 +54,7 @@ def demo(
     """
     out = fresh_folder() if out is None else out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already, and not empty; give the demonstration a new folder with --out")
+        raise UserError(f"{out} is there already, and not empty", "give the demonstration a new folder with --out")
     data, variant = load_data("digits"), find(NETWORK)
     tell(
         f"Training {variant.name} on {len(data.train):,} handwritten digits of 8x8 pixels (scikit-learn's); "

@@ -61,7 +61,7 @@ def examine(path: str | Path, progress: Callable[[Sequence[Any]], Iterable[Any]]
     """Looks at all of it. Raises UserError for what is none of the things that can be examined."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"there is no {path}; give a run folder, a checkpoint, a file of weights or a folder of data")
+        raise UserError(f"there is no {path}", "give a run folder, a checkpoint, a file of weights or a folder of data")
     if path.is_dir():
         if (path / "run.json").exists() or any((path / name).exists() for name in (checkpoint.LAST, checkpoint.BEST)):
             return Diagnosis("run folder", str(path), tuple(of_run(path)))
@@ -71,15 +71,14 @@ def examine(path: str | Path, progress: Callable[[Sequence[Any]], Iterable[Any]]
     if path.suffix in (".safetensors", *PICKLES):
         return Diagnosis("weights", str(path), tuple(of_weights(path)))
     raise UserError(
-        f"{path} is nothing that can be examined; give a run folder, a checkpoint, weights (.safetensors, "
-        f"{', '.join(PICKLES)}) or a folder of data"
+        f"{path} is nothing that can be examined",
+        f"give a run folder, a checkpoint, weights (.safetensors, {', '.join(PICKLES)}) or a folder of data",
     )
 
 
 def fault(error: UserError) -> Finding:
-    """A refusal as a finding: messages say first what is wrong, and then, after a semicolon, what to do."""
-    what, _, remedy = str(error).rpartition("; ")
-    return Finding(WRONG, what or remedy, remedy if what else "")
+    """A refusal as a finding."""
+    return Finding(WRONG, error.what, error.remedy)
 
 
 def is_ours(path: Path) -> bool:
@@ -251,8 +250,7 @@ def of_data(path: Path, progress: Callable[[Sequence[Any]], Iterable[Any]]) -> I
             return
         bad = find_bad(files, decode=True, progress=progress)
         for it in bad:
-            what, _, remedy = it.reason.rpartition("; ")
-            yield Finding(WRONG, what, remedy or "take it away")
+            yield Finding(WRONG, it.reason, it.remedy or "take it away")
         yield Finding(FINE if not bad else NOTE, f"{len(files) - len(bad):,} of {len(files):,} files are whole images")
         return
     try:

@@ -5,7 +5,17 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Something the user asked for cannot be done; the message names the offender, the rule and the remedy."""
+    """Something the user asked for cannot be done: `what` names the offender and the rule, `remedy` the way out.
+
+    Printed as one sentence: "what; remedy".
+    """
+
+    def __init__(self, what: str, remedy: str = ""):
+        super().__init__(what, remedy)
+        self.what, self.remedy = what, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
 def unknown(kind: str, name: str, legal: Iterable[str]) -> UserError:
@@ -13,6 +23,6 @@ def unknown(kind: str, name: str, legal: Iterable[str]) -> UserError:
     legal = list(legal)
     near = get_close_matches(name, legal, n=3, cutoff=0.6)
     if near:
-        return UserError(f"no {kind} named {name!r}; did you mean {', '.join(near)}?")
+        return UserError(f"no {kind} named {name!r}", f"did you mean {', '.join(near)}?")
     shown = ", ".join(legal[:20]) + (f" ... ({len(legal)} in all)" if len(legal) > 20 else "")
-    return UserError(f"no {kind} named {name!r}; there is {shown or 'none'}")
+    return UserError(f"no {kind} named {name!r}", f"there is {shown or 'none'}")

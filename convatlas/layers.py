@@ -58,7 +58,7 @@ def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
             remedy = f"the network was built for {'x'.join(map(str, module.input))}; build it with another input"
         else:
             remedy = str(error)
-        raise UserError(f"{refusal}; {remedy}") from error
+        raise UserError(f"{refusal}", f"{remedy}") from error
 
 
 def _shape_after(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:

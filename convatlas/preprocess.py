@@ -49,19 +49,22 @@ class Preprocess:
             raise unknown("channel order", self.order, ("RGB", "BGR"))
         size = "x".join(map(str, self.input))
         if len(self.input) != 3 or self.input[0] not in (1, 3) or min(self.input) < 1:
-            raise UserError(f"input {size} is not the size of an image; give 1xHxW (grey) or 3xHxW (colour)")
+            raise UserError(f"input {size} is not the size of an image", "give 1xHxW (grey) or 3xHxW (colour)")
         channels, height, width = self.input
         for name in ("mean", "std"):
             if len(getattr(self, name)) != channels:
-                raise UserError(f"{name} has {len(getattr(self, name))} values for {channels} channels; give one each")
+                raise UserError(
+                    f"{name} has {len(getattr(self, name))} values for {channels} channels", "give one each"
+                )
         if min(*self.std, self.scale) <= 0:
-            raise UserError(f"std={self.std} and scale={self.scale} are divided by; give values above 0")
+            raise UserError(f"std={self.std} and scale={self.scale} are divided by", "give values above 0")
         if self.resize is not None and self.resize < max(height, width):
             raise UserError(
-                f"resize={self.resize} is too small to crop {height}x{width} from; give at least {max(height, width)}"
+                f"resize={self.resize} is too small to crop {height}x{width} from",
+                f"give at least {max(height, width)}",
             )
         if not 0 <= self.background <= 255:
-            raise UserError(f"background={self.background} is not a pixel; give 0 to 255")
+            raise UserError(f"background={self.background} is not a pixel", "give 0 to 255")
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(Preprocess)}
@@ -74,7 +77,7 @@ class Preprocess:
                 raise unknown("preprocessing field", name, sorted(known))
         for name in ("input", "mean", "std"):
             if not isinstance(record.get(name), list | tuple):
-                raise UserError(f"the preprocessing record has no list {name!r}; it is not whole")
+                raise UserError(f"the preprocessing record has no list {name!r}", "it is not whole")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
         try:
             return cls(**values)

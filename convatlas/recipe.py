@@ -128,7 +128,7 @@ class Recipe:
             value = getattr(self, field.name)
             if not _is(value, field.type):
                 raise UserError(
-                    f"{field.name}={value!r} is not {TYPES[str(field.type)].article}; see Recipe.{field.name}"
+                    f"{field.name}={value!r} is not {TYPES[str(field.type)].article}", f"see Recipe.{field.name}"
                 )
         for value, kind, legal in (
             (self.ladder, "ladder", LADDERS),
@@ -145,29 +145,29 @@ class Recipe:
         for kind, those, place in (("view", VIEWS, 0), ("mix", MIXES, len(names) - 1)):
             if at := [i for i, name in enumerate(names) if name in those and i != place]:
                 raise UserError(
-                    f"augment={','.join(self.augment)} has {names[at[0]]} in the wrong place; "
-                    f"a {kind} ({', '.join(those)}) comes {'first' if place == 0 else 'last'}, and only once"
+                    f"augment={','.join(self.augment)} has {names[at[0]]} in the wrong place",
+                    f"a {kind} ({', '.join(those)}) comes {('first' if place == 0 else 'last')}, and only once",
                 )
         for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and lowest <= value <= highest):
                 top = "" if highest == inf else f" and at most {highest}"
-                raise UserError(f"{name}={value} is out of range; give at least {lowest}{top}")
+                raise UserError(f"{name}={value} is out of range", f"give at least {lowest}{top}")
         if list(self.milestones) != sorted(self.milestones) or any(not m > 0 for m in self.milestones):
-            raise UserError(f"milestones={self.milestones} do not rise; give the epochs of the rate's drops in order")
+            raise UserError(f"milestones={self.milestones} do not rise", "give the epochs of the rate's drops in order")
         ends = [name for name in ("warmup_epochs", "warmup_steps", "warmup_error") if getattr(self, name)]
         if len(ends) > 1:
-            raise UserError(f"{' and '.join(ends)} each say when the warm-up ends; set all but one to 0")
+            raise UserError(f"{' and '.join(ends)} each say when the warm-up ends", "set all but one to 0")
         if self.warmup_error and self.warmup != "constant":
-            raise UserError(f"warmup_error={self.warmup_error} does not say how fast to rise; give warmup=constant")
+            raise UserError(f"warmup_error={self.warmup_error} does not say how fast to rise", "give warmup=constant")
         if self.nesterov and not self.momentum:
-            raise UserError("nesterov=True has no momentum to look ahead by; give momentum above 0 or nesterov=false")
+            raise UserError("nesterov=True has no momentum to look ahead by", "give momentum above 0 or nesterov=false")
         for name in ("nesterov", "rho", "eps"):
             value, who = getattr(self, name), [o for o, own in OPTIMIZERS.items() if name in own]
             if value not in (None, False) and self.optimizer not in who:
-                raise UserError(f"{name}={value} means nothing to {self.optimizer}; it is for {', '.join(who)}")
+                raise UserError(f"{name}={value} means nothing to {self.optimizer}", f"it is for {', '.join(who)}")
         if self.optimizer.startswith("adam") and 1 in (self.momentum, self.rho):
-            raise UserError(f"{self.optimizer} never forgets with momentum or rho at 1; give less")
+            raise UserError(f"{self.optimizer} never forgets with momentum or rho at 1", "give less")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -181,7 +181,7 @@ class Recipe:
                 raise unknown("recipe field", name, known)
         for name in ("name", "source", "epochs", "batch", "lr"):
             if name not in record:
-                raise UserError(f"the recipe has no {name!r}; every recipe says it")
+                raise UserError(f"the recipe has no {name!r}", "every recipe says it")
         return cls(**{k: _frozen(v) for k, v in record.items()})
 
 
@@ -196,19 +196,19 @@ def operation(op: str) -> tuple[str, tuple[float, ...]]:
     expected = AUGMENTATIONS[name]
     form = ":".join((name, *(f"<{what}>" for what, *_ in expected)))
     if len(texts) > len(expected):
-        raise UserError(f"augmentation {op!r} has too many arguments; write {form}")
+        raise UserError(f"augmentation {op!r} has too many arguments", f"write {form}")
     values = []
     for (what, default, lowest, highest), text in zip_longest(expected, texts):
         try:
             value = default if not text else float(text)
         except ValueError as error:
-            raise UserError(f"augmentation {op!r} has an argument that is no number; write {form}") from error
+            raise UserError(f"augmentation {op!r} has an argument that is no number", f"write {form}") from error
         if not (isfinite(value) and lowest <= value <= highest):
             top = "" if highest == inf else f" and at most {highest}"
-            raise UserError(f"augmentation {op!r}: the {what} is out of range; give at least {lowest}{top}")
+            raise UserError(f"augmentation {op!r}: the {what} is out of range", f"give at least {lowest}{top}")
         values.append(float(value))
     if len(values) == 2 and values[0] > values[1]:
-        raise UserError(f"augmentation {op!r}: the {expected[0][0]} is above the {expected[1][0]}; write {form}")
+        raise UserError(f"augmentation {op!r}: the {expected[0][0]} is above the {expected[1][0]}", f"write {form}")
     return name, tuple(values)
 
 
@@ -275,7 +275,7 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     for setting in settings:
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
-            raise UserError(f"--set {setting} gives no value; write --set {setting}=VALUE")
+            raise UserError(f"--set {setting} gives no value", f"write --set {setting}=VALUE")
         option = name.removeprefix("net.")
         if option != name:
             was, now = dict(values["net"]).get(option, "the network's own"), _literal(text)
@@ -285,7 +285,7 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             try:
                 values[name] = now = types[name].parse(text)
             except ValueError as error:
-                raise UserError(f"{name}={text!r} is not {types[name].article}; {name} is now {was}") from error
+                raise UserError(f"{name}={text!r} is not {types[name].article}", f"{name} is now {was}") from error
         else:
             raise unknown("recipe field", name, legal)
         if now != was:

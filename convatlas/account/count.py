@@ -29,12 +29,12 @@ def count(
     network: nn.Module | Variant | str, input: Any, batch: int, training: bool, strict: bool, **options: Any
 ) -> Account:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise UserError(f"batch={batch!r} is not a count; give a whole number of at least 1")
+        raise UserError(f"batch={batch!r} is not a count", "give a whole number of at least 1")
     if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
         network = network.module
     if isinstance(network, nn.Module):
         if options:
-            raise UserError(f"a built network takes no options such as {next(iter(options))!r}; build it with them")
+            raise UserError(f"a built network takes no options such as {next(iter(options))!r}", "build it with them")
         net, name = network, getattr(network, "variant", "") or type(network).__name__
         input = getattr(network, "input", None) if input is None else input
     else:
@@ -44,11 +44,13 @@ def count(
         assert isinstance(net, ConvNet)
         name, input, strict = variant.name, net.input, True
     if input is None:
-        raise UserError(f"{name} does not say what images it takes; give input=(channels, height, width)")
+        raise UserError(f"{name} does not say what images it takes", "give input=(channels, height, width)")
     args, kwargs = meta_inputs(net, input, batch)
     traced = trace(net, args, kwargs, training)
     if strict and traced.uncounted:
-        raise UserError(f"{name} is counted in part only, no rule for {', '.join(traced.uncounted)}; strict=False does")
+        raise UserError(
+            f"{name} is counted in part only, no rule for {', '.join(traced.uncounted)}", "strict=False does"
+        )
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     shapes = tuple(tuple(t.shape[1:]) for t in tensors)
     return Account(
@@ -88,7 +90,7 @@ def meta_inputs(net: nn.Module, input: Any, batch: int) -> tuple[tuple[Any, ...]
     if isinstance(input, tuple | list):
         return tuple(map(one, input)), {}
     raise UserError(
-        f"input {input!r} is no image size; give (channels, height, width), tensors, a list or a dict of them"
+        f"input {input!r} is no image size", "give (channels, height, width), tensors, a list or a dict of them"
     )
 
 

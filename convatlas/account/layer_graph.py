@@ -103,5 +103,5 @@ def trace_of(counts: Account) -> Trace:
 
     again = account(counts.name, counts.input, counts.batch) if counts.name in names() else None
     if again is None or again != counts or again.trace is None:
-        raise UserError(f"{counts.name} was read without its graph; count it again with account(module, input=...)")
+        raise UserError(f"{counts.name} was read without its graph", "count it again with account(module, input=...)")
     return again.trace

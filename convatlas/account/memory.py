@@ -177,7 +177,7 @@ def memory(
     """
     net, name, input = _built(network, input, options)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise UserError(f"batch={batch!r} is not a count; give a whole number of at least 1")
+        raise UserError(f"batch={batch!r} is not a count", "give a whole number of at least 1")
     n = max(batch, 2)  # batch norm refuses a single value per channel
     if auxiliary and not hasattr(net, "forward_aux"):
         raise UserError(f"{name} has no auxiliary classifiers to train")
@@ -281,11 +281,11 @@ def _built(network: nn.Module | Variant | str, input: Any, options: dict[str, An
     """The network, its name, and what it is to be run on."""
     if isinstance(network, nn.Module):
         if options:
-            raise UserError(f"a built network takes no options such as {next(iter(options))!r}; build it with them")
+            raise UserError(f"a built network takes no options such as {next(iter(options))!r}", "build it with them")
         name = getattr(network, "variant", "") or type(network).__name__
         input = getattr(network, "input", None) if input is None else input
         if input is None:
-            raise UserError(f"{name} does not say what images it takes; give input=(channels, height, width)")
+            raise UserError(f"{name} does not say what images it takes", "give input=(channels, height, width)")
         return network, name, input
     variant = find(network) if isinstance(network, str) else network
     with on_meta():
@@ -402,7 +402,7 @@ class _Run:
         self.images += watch.own([labels])
         trained = [p for p in net.parameters() if p.requires_grad]
         if not trained:
-            raise UserError(f"{self.name} has nothing to train; give it parameters that require a gradient")
+            raise UserError(f"{self.name} has nothing to train", "give it parameters that require a gradient")
         optimizer = self.factory(trained)
         with watch:
             with self.autocast, watch.saving():

@@ -114,7 +114,7 @@ def receptive_fields(trace: Trace) -> dict[str, Field]:
     `start` and `padding`. Raises UserError for other inputs.
     """
     if of_image(trace) is None:
-        raise UserError("receptive fields are those of images; trace the network with one input, (channels, H, W)")
+        raise UserError("receptive fields are those of images", "trace the network with one input, (channels, H, W)")
     of_nodes = node_fields(trace)
     fields: dict[str, Field] = {}
     last = [-1] * len(trace.calls)  # the last node that ran in a call, or in one within

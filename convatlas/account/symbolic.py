@@ -118,15 +118,18 @@ class Symbolic:
         width, classes = height if width is None else width, self.classes[0] if classes is None else classes
         for name, n in (("height", height), ("width", width), ("batch", batch), ("classes", classes)):
             if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-                raise UserError(f"{name}={n!r} is not a count; give a whole number of at least 1")
+                raise UserError(f"{name}={n!r} is not a count", "give a whole number of at least 1")
         hs, ws = self.heights.sizes(height), self.widths.sizes(width)
         if min(hs) < 1 or min(ws) < 1:
-            raise UserError(f"{self.name} takes no image of {height}x{width}, a layer does not fit; give a larger one")
+            raise UserError(
+                f"{self.name} takes no image of {height}x{width}, a layer does not fit", "give a larger one"
+            )
         for h, w, other_h, other_w in self.equal:
             if hs[h] != hs[other_h] or ws[w] != ws[other_w]:
                 raise UserError(
                     f"{self.name} takes no image of {height}x{width}: maps of {hs[h]}x{ws[w]} and "
-                    f"{hs[other_h]}x{ws[other_w]} meet; give another size"
+                    f"{hs[other_h]}x{ws[other_w]} meet",
+                    "give another size",
                 )
 
         def total(terms: dict[tuple[int, int], _Linear]) -> int:
@@ -265,7 +268,7 @@ class Symbolic:
                     _add(self.params, one, self._linear(values))
 
     def _unknown(self, what: str) -> UserError:
-        return UserError(f"{self.name} {what}; account() counts it at one size at a time")
+        return UserError(f"{self.name} {what}", "account() counts it at one size at a time")
 
 
 class _Pass:
@@ -377,8 +380,8 @@ def largest_input(name: str, macs: int, batch: int = 1, classes: int | None = No
     low, least = taken(1)
     if least > macs:
         raise UserError(
-            f"{costs.name} takes {least:,} multiply-adds even of {low}x{low} pixels, its smallest image; "
-            f"give a limit of at least that, not {macs:,}"
+            f"{costs.name} takes {least:,} multiply-adds even of {low}x{low} pixels, its smallest image",
+            f"give a limit of at least that, not {macs:,}",
         )
     high = 2 * low
     while taken(high)[1] <= macs:

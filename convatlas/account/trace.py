@@ -73,7 +73,7 @@ def trace(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], traini
     Raises UserError when the inputs do not pass, or when the network reads values, which meta tensors do not have.
     """
     if isinstance(net, torch.jit.ScriptModule):
-        raise UserError(f"{type(net).__name__} is compiled, and cannot be looked into; count what it was made of")
+        raise UserError(f"{type(net).__name__} is compiled, and cannot be looked into", "count what it was made of")
     try:
         with unchanged(net), torch.no_grad():
             modules = {m: path for path, m in net.named_modules()}
@@ -175,7 +175,7 @@ def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dic
                 if id(t) not in made:
                     if type(t) not in (Tensor, nn.Parameter) and is_lazy(t):
                         raise UserError(
-                            f"{type(m).__name__} has parameters without a shape yet; run it once, then count it"
+                            f"{type(m).__name__} has parameters without a shape yet", "run it once, then count it"
                         )
                     made[id(t)] = t if trained and t.is_meta else like(t, "meta")
                     if trained:

@@ -105,7 +105,7 @@ def _holds_as_much(x: Tensor, y: Tensor) -> bool:
 def _same_wiring(a: nn.Module, b: nn.Module, input: Shape | None) -> bool:
     shape = input or getattr(a, "input", None)
     if shape is None:
-        raise UserError(f"{type(a).__name__} does not say what images it takes; give input=(channels, height, width)")
+        raise UserError(f"{type(a).__name__} does not say what images it takes", "give input=(channels, height, width)")
     return _wiring(a, shape) == _wiring(b, shape)
 
 

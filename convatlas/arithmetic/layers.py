@@ -92,8 +92,9 @@ class Pool:
         for window in windows:
             if isinstance(window.padding, int) and 2 * window.padding > window.kernel:
                 raise UserError(
-                    f"padding {window.padding} is more than half of the kernel ({window.kernel}): "
-                    f"a window could hold padding alone; take at most {window.kernel // 2}"
+                    f"padding {window.padding} is more than half of the kernel ({window.kernel}): a window "
+                    "could hold padding alone",
+                    f"take at most {window.kernel // 2}",
                 )
         return windows
 
@@ -159,7 +160,7 @@ class FC:
         """The cost on C x H x W, or on the units of another one."""
         whole("units", self.units, 1)
         if not shape or min(shape) < 1:
-            raise UserError(f"{'x'.join(map(str, shape))} is no input; give channels x height x width, or units")
+            raise UserError(f"{'x'.join(map(str, shape))} is no input", "give channels x height x width, or units")
         reads, weights = "*".join(map(str, shape)), prod(shape) * self.units
         return Cost(
             (self.units,),
@@ -221,7 +222,7 @@ def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: f
 def image(shape: Shape) -> tuple[int, int, int]:
     """C, H, W of a shape. Raises UserError when it is not that of an image."""
     if len(shape) != 3 or min(shape) < 1:
-        raise UserError(f"{'x'.join(map(str, shape))} is no image size; give channels x height x width")
+        raise UserError(f"{'x'.join(map(str, shape))} is no image size", "give channels x height x width")
     c, h, w = shape
     return c, h, w
 
@@ -231,7 +232,9 @@ def per_group(filters: int, cin: int, groups: int) -> int:
     whole("filters", filters, 1)
     whole("groups", groups, 1)
     if cin % groups or filters % groups:
-        raise UserError(f"{groups} groups do not divide {cin} channels into {filters} filters; take a divisor of both")
+        raise UserError(
+            f"{groups} groups do not divide {cin} channels into {filters} filters", "take a divisor of both"
+        )
     return cin // groups
 
 
@@ -239,7 +242,7 @@ def _pair(value: Any) -> tuple[Any, Any]:
     if not isinstance(value, tuple):
         return value, value
     if len(value) != 2:
-        raise UserError(f"{value!r} is not a height and a width; give one number or two")
+        raise UserError(f"{value!r} is not a height and a width", "give one number or two")
     return value
 
 

@@ -33,7 +33,7 @@ def conv_matrix(weight: ArrayLike, shape: Shape, layer: Conv) -> Array:
     reads = per_group(layer.filters, cin, layer.groups)
     weight = np.asarray(weight, dtype=np.float64)
     if weight.shape != (expected := (layer.filters, reads, rows.kernel, columns.kernel)):
-        raise UserError(f"the weight is {_by(weight.shape)}; that of this convolution is {_by(expected)}")
+        raise UserError(f"the weight is {_by(weight.shape)}", f"that of this convolution is {_by(expected)}")
     outputs = layer.filters * rows.output(h) * columns.output(w)
     _room(outputs, cin * h * w)
     full = np.zeros((layer.filters, cin, rows.kernel, columns.kernel))  # zero where a filter reads another group
@@ -183,12 +183,12 @@ def _neighbours(channels: int, n: int) -> Array:
 def _room(rows: int, columns: int) -> None:
     if rows * columns > LARGEST:
         raise UserError(
-            f"a {rows:,} x {columns:,} matrix takes {rows * columns * 8 / 1e9:,.1f} GB; take a smaller image"
+            f"a {rows:,} x {columns:,} matrix takes {rows * columns * 8 / 1e9:,.1f} GB", "take a smaller image"
         )
 
 
 def _all_padding(layer: Pool) -> UserError:
-    return UserError(f"a window of {layer} holds padding alone; take less dilation, padding or stride")
+    return UserError(f"a window of {layer} holds padding alone", "take less dilation, padding or stride")
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -53,7 +53,8 @@ class Window:
             sides = range(n + 1, self.reach + 2)
             smallest = sides[bisect_left(sides, True, key=lambda side: self._fits(side) > 0)]
             raise UserError(
-                f"kernel {self.kernel}{spread} does not fit on a side of {n}{padded}; the smallest side is {smallest}"
+                f"kernel {self.kernel}{spread} does not fit on a side of {n}{padded}",
+                f"the smallest side is {smallest}",
             )
         return fits
 
@@ -124,10 +125,10 @@ def transposed_size(
     whole("padding", padding, 0)
     whole("output_padding", output_padding, 0)
     if output_padding >= max(stride, dilation):
-        raise UserError(f"output_padding {output_padding} is not less than the stride or the dilation; take less")
+        raise UserError(f"output_padding {output_padding} is not less than the stride or the dilation", "take less")
     size = (n - 1) * stride - 2 * padding + window.reach + output_padding
     if size < 1:
-        raise UserError(f"padding {padding} leaves nothing of the {size + 2 * padding} that are made; take less")
+        raise UserError(f"padding {padding} leaves nothing of the {size + 2 * padding} that are made", "take less")
     return size
 
 
@@ -147,7 +148,7 @@ def receptive_field(windows: Iterable[Window], n: int | None = None) -> Field:
     size, jump, start = 1, 1, 0
     for window in windows:
         if n is None and window.padding == "same":
-            raise UserError('padding "same" depends on the side of the input; give n')
+            raise UserError('padding "same" depends on the side of the input', "give n")
         start -= window.pads(n or 0)[0] * jump
         size += (window.reach - 1) * jump
         jump *= window.stride
@@ -158,4 +159,4 @@ def receptive_field(windows: Iterable[Window], n: int | None = None) -> Field:
 def whole(name: str, value: Any, least: int, other: str = "") -> None:
     """Raises UserError unless `value` is a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name}={value!r} will not do; give a whole number of at least {least}{other}")
+        raise UserError(f"{name}={value!r} will not do", f"give a whole number of at least {least}{other}")

@@ -46,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def counts(text: str) -> tuple[int, ...]:
     """ "1,5" as (1, 5), in order, each once."""
     if not all(k.strip().isdigit() and int(k) > 0 for k in text.split(",")):
-        raise UserError(f"--top {text!r} is not a list of whole numbers from 1; give one such as 1,5")
+        raise UserError(f"--top {text!r} is not a list of whole numbers from 1", "give one such as 1,5")
     return tuple(sorted({int(k) for k in text.split(",")}))
 
 
@@ -54,9 +54,9 @@ def picture(text: str) -> Path:
     """The path of a PNG that can be written: known before the evaluation, not after it."""
     path = Path(text)
     if path.suffix.lower() != ".png":
-        raise UserError(f"--confusion {path} is no PNG; give a name that ends in .png")
+        raise UserError(f"--confusion {path} is no PNG", "give a name that ends in .png")
     if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} to draw {path.name} in; make it first")
+        raise UserError(f"there is no folder {path.parent} to draw {path.name} in", "make it first")
     return path
 
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     trained = open_run(args.folder)
     top = counts(args.top) if args.top else usual_topk(len(trained.classes))
     if top[-1] > len(trained.classes):
-        raise UserError(f"top-{top[-1]} means nothing with {len(trained.classes)} classes; give at most that many")
+        raise UserError(f"top-{top[-1]} means nothing with {len(trained.classes)} classes", "give at most that many")
     drawing = picture(args.confusion) if args.confusion else None
     data = source.load(args)
     scores = evaluate(

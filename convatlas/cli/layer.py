@@ -100,7 +100,7 @@ def counts(option: str, text: str, lengths: tuple[int, ...], form: str, example:
     """ "3x227x227" -> (3, 227, 227), of one of the given lengths. Raises UserError for anything else."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) not in lengths or not all(p.isdecimal() for p in parts):
-        raise UserError(f"--{option.replace('_', '-')} {text!r} is not {form}; write it as in {example}")
+        raise UserError(f"--{option.replace('_', '-')} {text!r} is not {form}", f"write it as in {example}")
     return tuple(map(int, parts))
 
 

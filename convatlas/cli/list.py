@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     if args.pattern is not None:
         records = [r for r in records if matches(args.pattern, [r["name"], *r["aliases"]])]
         if not records:
-            raise UserError(f"no network matches {args.pattern!r}; `convatlas list` shows them all")
+            raise UserError(f"no network matches {args.pattern!r}", "`convatlas list` shows them all")
     if args.json:
         print_json({"networks": records})
         return

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from ..train.progress import progress
 
     if args.plot and Path(args.plot).suffix not in FORMATS:
-        raise UserError(f"--plot {args.plot} is no picture; give a name that ends in {', '.join(FORMATS)}")
+        raise UserError(f"--plot {args.plot} is no picture", f"give a name that ends in {', '.join(FORMATS)}")
     variant = find(args.network)
     recipe = choose_recipe(variant, args)
     with progress(sys.stderr) as on_event:

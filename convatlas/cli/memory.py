@@ -48,7 +48,7 @@ def parse_size(text: str) -> int:
     unit = {name.lower(): n for name, n in UNITS.items()}.get(match[2].lower()) if match else None
     if match is None or unit is None or float(match[1]) == 0:
         raise UserError(
-            f"size {text!r} is no number of bytes; write 8GB (8 x 1000^3 bytes), 8GiB (8 x 1024^3) or 500MB"
+            f"size {text!r} is no number of bytes", "write 8GB (8 x 1000^3 bytes), 8GiB (8 x 1024^3) or 500MB"
         )
     return int(float(match[1]) * unit)
 

@@ -19,7 +19,7 @@ def parse_input(text: str) -> tuple[int, int, int]:
     """ "3x224x224" -> (3, 224, 224)."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 3 or not all(p.isdigit() and int(p) > 0 for p in parts):
-        raise UserError(f"input {text!r} is no image size; write channels x height x width, such as 3x224x224")
+        raise UserError(f"input {text!r} is no image size", "write channels x height x width, such as 3x224x224")
     c, h, w = map(int, parts)
     return c, h, w
 
@@ -41,5 +41,7 @@ def write_file(path: Path, text: str) -> Path:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); name a file in a folder that exists") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror})", "name a file in a folder that exists"
+        ) from error
     return path

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     stock = args.input is None and args.classes is None and args.batch == 1
     counts = load(record["name"]) if stock else recount(record["name"], args)
     if args.epoch is not None and args.epoch < 1:
-        raise UserError(f"--epoch {args.epoch} is no number of images; give a whole number of at least 1")
+        raise UserError(f"--epoch {args.epoch} is no number of images", "give a whole number of at least 1")
     if args.plot is not None:
         print(plot(counts, args))
         return
@@ -90,7 +90,7 @@ def plot(counts: Account, args: argparse.Namespace) -> Path:
     from ..report.charts import receptive_field
 
     if args.json or args.csv or args.md or args.html:
-        raise UserError("--plot writes a picture; leave --json, --csv, --md and --html out")
+        raise UserError("--plot writes a picture", "leave --json, --csv, --md and --html out")
     return receptive_field(layer_graph(counts, args.level), args.plot)
 
 
@@ -112,7 +112,7 @@ def by_convention(name: str, args: argparse.Namespace) -> Told:
     from ..account.counters.reconcile import reconcile
 
     if args.batch != 1:
-        raise UserError(f"a convention counts one image; leave --batch {args.batch} out")
+        raise UserError("a convention counts one image", f"leave --batch {args.batch} out")
     options = {} if args.classes is None else {"classes": args.classes}
     found = reconcile(name, args.input and parse_input(args.input), [args.convention], **options)[args.convention]
     return Told(found.tool, found.unit, found.total)
@@ -123,9 +123,9 @@ def show_under(name: str, args: argparse.Namespace) -> None:
     from ..account.symbolic import largest_input
 
     if args.input is not None:
-        raise UserError(f"--under finds the size of the image itself; leave --input {args.input} out")
+        raise UserError("--under finds the size of the image itself", f"leave --input {args.input} out")
     if args.csv or args.md:
-        raise UserError("--under prints no table; leave --csv and --md out")
+        raise UserError("--under prints no table", "leave --csv and --md out")
     fit = largest_input(name, parse_macs(args.under), batch=args.batch, classes=args.classes)
     if args.json:
         print_json({"name": name, "under": parse_macs(args.under), **vars(fit)})
@@ -140,7 +140,7 @@ def parse_macs(text: str) -> int:
     """ "1GMAC", "569M", "300_000_000" -> multiply-adds."""
     found = re.fullmatch(r"([\d_,]*\d(?:\.\d+)?) ?([KMGT]?)(?:MACs?)?", text, re.IGNORECASE)
     if not found:
-        raise UserError(f"{text!r} is no number of multiply-adds; write one such as 1GMAC, 569M or 300000000")
+        raise UserError(f"{text!r} is no number of multiply-adds", "write one such as 1GMAC, 569M or 300000000")
     return int(Decimal(re.sub("[_,]", "", found[1])) * 1000 ** " KMGT".index(found[2].upper() or " "))
 
 

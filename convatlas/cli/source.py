@@ -34,7 +34,7 @@ def add_max(parser: argparse.ArgumentParser) -> None:
 
 def max_pixels(args: argparse.Namespace) -> int:
     if not 0 < args.max_megapixels < 1e6:
-        raise UserError(f"--max-megapixels {args.max_megapixels:g} is out of range; give a number above 0")
+        raise UserError(f"--max-megapixels {args.max_megapixels:g} is out of range", "give a number above 0")
     return round(args.max_megapixels * 1e6)
 
 

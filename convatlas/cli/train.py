@@ -126,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     epochs = done.epochs()
     if not epochs:
         raise UserError(
-            f"{out} is trained, but its log.jsonl was damaged or taken away; `convatlas evaluate {out}` tells what it "
-            "comes to"
+            f"{out} is trained, but its log.jsonl was damaged or taken away",
+            f"`convatlas evaluate {out}` tells what it comes to",
         )
     best = max(epochs, key=lambda line: line["test"]["top1"])
     if args.json:
@@ -161,7 +161,7 @@ def choose_recipe(
     name = args.recipe or variant.recipe
     if name is None:
         why = WITHOUT[variant.family]
-        raise UserError(f"{variant.name} has no recipe of its own ({why}); give one, such as --recipe resnet_cifar")
+        raise UserError(f"{variant.name} has no recipe of its own ({why})", "give one, such as --recipe resnet_cifar")
     recipe = find_recipe(name)
     if epochs is not None:
         recipe = with_epochs(recipe, epochs)

@@ -85,7 +85,7 @@ def in_order(
     """For each list of `jobs` (arguments of `call`) the list of results, in order, the next AHEAD lists worked at by
     `workers` threads meanwhile; with 0 the caller does it itself."""
     if workers < 0:
-        raise UserError(f"workers={workers} is below 0; give 0 or more")
+        raise UserError(f"workers={workers} is below 0", "give 0 or more")
     if workers == 0:
         for some in jobs:
             yield [call(*arguments) for arguments in some]
@@ -173,6 +173,6 @@ def result(job: Job, timeout_s: float) -> Any:
         if job.done():  # it is the worker's own
             raise
         raise Stuck(
-            f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:g} s; "
-            "see whether its disk or network answers, and go on with --resume"
+            f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:g} s",
+            "see whether its disk or network answers, and go on with --resume",
         ) from error

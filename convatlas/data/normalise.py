@@ -40,8 +40,9 @@ class Fitted(Preprocess):
         found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
         if found != expected:
             raise UserError(
-                f"preprocessing by whiten={self.whiten!r} needs the tensors {expected} measured on the training "
-                f"images, and there are {found or 'none'}; take them from the run that trained the network"
+                f"preprocessing by whiten={self.whiten!r} needs the tensors {expected} measured on the "
+                f"training images, and there are {found or 'none'}",
+                "take them from the run that trained the network",
             )
 
     def on(self, device: torch.device) -> dict[str, Tensor]:
@@ -65,8 +66,8 @@ def shapes(preprocess: Preprocess) -> dict[str, tuple[int, ...]]:
     if preprocess.whiten == "gcn_zca":
         if c * h * w > ZCA_VALUES:
             raise UserError(
-                f"whiten=gcn_zca needs a matrix of {c * h * w:,} x {c * h * w:,} for images of {c}x{h}x{w}; "
-                f"give images of at most {ZCA_VALUES:,} values, or whiten=pixel"
+                f"whiten=gcn_zca needs a matrix of {c * h * w:,} x {c * h * w:,} for images of {c}x{h}x{w}",
+                f"give images of at most {ZCA_VALUES:,} values, or whiten=pixel",
             )
         return {"mean": (c * h * w,), "zca": (c * h * w, c * h * w)}
     return {}

@@ -94,9 +94,9 @@ def predict_files(
     `max_pixels` are errors.
     """
     if top < 1:
-        raise UserError(f"top {top} asks for no class; give at least 1")
+        raise UserError(f"top {top} asks for no class", "give at least 1")
     if batch < 1:
-        raise UserError(f"batch {batch} is no number of images; give at least 1")
+        raise UserError(f"batch {batch} is no number of images", "give at least 1")
     return _predict_files(net, classes, preprocess, files, top, batch, device, max_pixels)
 
 
@@ -144,10 +144,12 @@ def rank(
     """For each uint8 image (n, C, H, W) its likeliest classes with their probabilities."""
     logits = logits_of(net, images, preprocess, device)
     if logits.shape[1] != len(classes):
-        raise UserError(f"the network has {logits.shape[1]} outputs for {len(classes)} classes; name as many as it has")
+        raise UserError(
+            f"the network has {logits.shape[1]} outputs for {len(classes)} classes", "name as many as it has"
+        )
     if not logits.isfinite().all():
         raise UserError(
-            "the network's output is not finite, so there is no ranking of the classes; its training diverged"
+            "the network's output is not finite, so there is no ranking of the classes", "its training diverged"
         )
     first = ranking(logits, min(top, len(classes)))
     probabilities = logits.double().softmax(1).gather(1, first)

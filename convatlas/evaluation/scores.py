@@ -49,7 +49,7 @@ class Scores:
 
     def hits(self, k: int) -> int:
         if not 1 <= k <= len(self.classes):
-            raise UserError(f"top-{k} means nothing with {len(self.classes)} classes; give 1 to {len(self.classes)}")
+            raise UserError(f"top-{k} means nothing with {len(self.classes)} classes", f"give 1 to {len(self.classes)}")
         return int((self.ranks < k).sum())
 
     def interval(self, k: int = 1) -> tuple[float, float]:

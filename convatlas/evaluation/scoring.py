@@ -79,12 +79,12 @@ def evaluate_split(
     classes, and for logits that are not finite.
     """
     if views not in VIEWS:
-        raise UserError(f"{views} views of each image are none of the choices; give {', '.join(map(str, VIEWS))}")
+        raise UserError(f"{views} views of each image are none of the choices", f"give {', '.join(map(str, VIEWS))}")
     if batch < 1:
-        raise UserError(f"batch {batch} is no number of images; give at least 1")
+        raise UserError(f"batch {batch} is no number of images", "give at least 1")
     n = len(split)
     if n == 0:
-        raise UserError(f"the {split.name} split has no image; there is nothing to evaluate")
+        raise UserError(f"the {split.name} split has no image", "there is nothing to evaluate")
     rank, size = (world.rank, world.size) if world else (0, 1)
     labels = torch.as_tensor(split.labels, device="cpu")
     predicted, before, losses = (
@@ -103,14 +103,15 @@ def evaluate_split(
             assert len(logits) == len(labels[here]), "as many rows of logits as images"
             if logits.shape[1] != len(split.classes):
                 raise UserError(
-                    f"the network has {logits.shape[1]} classes and the data have {len(split.classes)}; "
-                    "evaluate on data of the classes it was trained on"
+                    f"the network has {logits.shape[1]} classes and the data have {len(split.classes)}",
+                    "evaluate on data of the classes it was trained on",
                 )
             bad = (~logits.isfinite()).any(1).nonzero()
             if len(bad):
                 raise UserError(
-                    f"the network's output for image {start + int(bad[0])} is not finite, so the classes have no "
-                    "ranking; its training diverged: take an earlier checkpoint, or train with a smaller lr"
+                    f"the network's output for image {start + int(bad[0])} is not finite, so the classes have "
+                    "no ranking",
+                    "its training diverged: take an earlier checkpoint, or train with a smaller lr",
                 )
             predicted[here] = ranking(logits, 1)[:, 0]
             before[here] = rank_of(logits, labels[here])
@@ -158,7 +159,7 @@ def match_classes(split: Split, classes: Sequence[str]) -> None:
     else:
         i, (a, b) = next((i, pair) for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1])
         differ = f"the data number their classes otherwise than the run: class {i} is {b!r} here, {a!r} there"
-    raise UserError(f"{differ}; evaluate on data with the run's {len(ours)} classes")
+    raise UserError(f"{differ}", f"evaluate on data with the run's {len(ours)} classes")
 
 
 def _some(names: Sequence[str], limit: int = 3) -> str:

@@ -38,7 +38,7 @@ def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) ->
     """
     archive, into = Path(archive), Path(into)
     if os.path.lexists(into):
-        raise UserError(f"{into} is there already; take it away, or unpack to another place")
+        raise UserError(f"{into} is there already", "take it away, or unpack to another place")
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=".new", dir=into.parent))
@@ -50,9 +50,9 @@ def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) ->
     except UserError:
         raise
     except Hostile as error:
-        raise UserError(f"{archive} {error}; nothing of it was kept") from error
+        raise UserError(f"{archive} {error}", "nothing of it was kept") from error
     except Exception as error:  # what is damaged makes the readers raise anything
-        raise UserError(f"{archive} cannot be unpacked ({error}); fetch it again") from error
+        raise UserError(f"{archive} cannot be unpacked ({error})", "fetch it again") from error
     return into
 
 

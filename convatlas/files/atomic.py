@@ -42,8 +42,8 @@ def beside(path: Path) -> Path:
 
 def unwritable(path: Path, error: OSError) -> Unwritable:
     return Unwritable(
-        f"{path} cannot be written ({error.strerror or error}); what was there before is kept: make room for it, "
-        "or mend what forbids it, and go on"
+        f"{path} cannot be written ({error.strerror or error})",
+        "what was there before is kept: make room for it, or mend what forbids it, and go on",
     )
 
 
@@ -80,8 +80,10 @@ def write_text(path: Path, text: str) -> None:
         new.write_text(text, encoding="utf-8")
 
 
-def of_another_version(schema: object, reads: tuple[int, ...]) -> str:
-    """The end of a refusal: what schema a file has, and the way forward."""
+def other_version(path: Path, schema: object, reads: tuple[int, ...]) -> UserError:
+    """The refusal of a file that another version of convatlas wrote."""
     newer = isinstance(schema, int) and schema > reads[-1]
-    way = "update convatlas" if newer else "use the version that wrote it"
-    return f"has schema {schema!r}, this convatlas reads {' and '.join(map(str, reads))}; {way}"
+    return UserError(
+        f"{path} has schema {schema!r}, this convatlas reads {' and '.join(map(str, reads))}",
+        "update convatlas" if newer else "use the version that wrote it",
+    )

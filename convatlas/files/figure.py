@@ -22,14 +22,16 @@ def write(figure: Figure, path: Path) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path} is no kind of picture that is written; end its name in {' or '.join(FORMATS)}")
+        raise UserError(f"{path} is no kind of picture that is written", f"end its name in {' or '.join(FORMATS)}")
     new = path.with_name(f".{path.name}.new")
     kind = path.suffix.lower().removeprefix(".")
     try:
         figure.savefig(new, format=kind, metadata={"Date": None} if kind == "svg" else None)
         os.replace(new, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); name a file in a folder that exists") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror})", "name a file in a folder that exists"
+        ) from error
     finally:
         new.unlink(missing_ok=True)
     return path

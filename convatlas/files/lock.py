@@ -78,7 +78,7 @@ def same_file(handle: int, path: Path) -> bool:
 
 def taken(folder: Path, process: int, work: str) -> UserError:
     who = f"process {process}" if process > 0 else "another process"
-    return UserError(f"{who} is {work} {folder}; wait for it, stop it, or give another --out")
+    return UserError(f"{who} is {work} {folder}", "wait for it, stop it, or give another --out")
 
 
 def holder(folder: Path) -> int:

@@ -22,7 +22,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).tolist()  # a meta device holds nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"there is no device {name!r} here ({str(error).splitlines()[0]}); give auto or cpu") from error
+        raise UserError(
+            f"there is no device {name!r} here ({str(error).splitlines()[0]})", "give auto or cpu"
+        ) from error
     return device
 
 

@@ -126,7 +126,7 @@ def join_world() -> Iterator[World]:
             dist.init_process_group(backend, timeout=TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"rank {rank} does not find the {size - 1} others ({error}); see that torchrun starts all nodes"
+            f"rank {rank} does not find the {size - 1} others ({error})", "see that torchrun starts all nodes"
         ) from error
     try:
         yield World(rank, size, local, int(os.environ["TORCHELASTIC_RESTART_COUNT"]))

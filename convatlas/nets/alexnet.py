@@ -67,7 +67,7 @@ class AlexNet(ConvNet):
     ):
         super().__init__()
         if towers not in (1, 2):
-            raise UserError(f"towers={towers} is not how the paper splits it; give 2, or 1 to join them")
+            raise UserError(f"towers={towers} is not how the paper splits it", "give 2, or 1 to join them")
         stages: dict[str, nn.Module] = {}
         cin = input[0]
         for name, cout, kernel, stride, padding, split, bias, after in FIGURE_2:

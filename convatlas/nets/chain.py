@@ -50,10 +50,10 @@ class Chain(ConvNet):
         hidden = [128] * fcs if hidden is None else hidden
         for name, count in (("convs", convs), ("groups", groups)):
             if count < 1:
-                raise UserError(f"{name}={count} makes no convolution; give at least 1")
+                raise UserError(f"{name}={count} makes no convolution", "give at least 1")
         for name, count, given in (("widths", groups, widths), ("hidden", fcs, hidden)):
             if len(given) != count or any(n < 1 for n in given):
-                raise UserError(f"{name}={tuple(given)} does not give {count} widths of at least 1; give one each")
+                raise UserError(f"{name}={tuple(given)} does not give {count} widths of at least 1", "give one each")
         blocks: dict[str, nn.Module] = {}
         cin = input[0]
         for i, cout in enumerate(widths, start=1):
@@ -89,7 +89,8 @@ def chain(
     read = re.fullmatch(GRAMMAR, re.sub(r"\s", "", pattern).upper().replace("×", "*"))
     if not read:
         raise UserError(
-            f"{pattern!r} is not of the grammar [(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K-SOFTMAX; write numbers for N, M, K"
+            f"{pattern!r} is not of the grammar [(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K-SOFTMAX",
+            "write numbers for N, M, K",
         )
     return Chain(
         convs=int(read["convs"]),

@@ -77,7 +77,7 @@ class EfficientNet(ConvNet):
         super().__init__()
         for name, factor in (("width", width), ("depth", depth)):
             if factor <= 0:
-                raise UserError(f"{name}={factor} leaves nothing; give a positive multiplier, such as 1.0")
+                raise UserError(f"{name}={factor} leaves nothing", "give a positive multiplier, such as 1.0")
         cin = round8(32 * width)
         self.stem = stack(conv=conv(channels, cin, 3, 2, act=nn.SiLU))
         total = sum(ceil(depth * layers) for *_, layers in TABLE_1)
@@ -166,7 +166,7 @@ def compound(phi: float) -> Variant:
     Its input is 224 * 1.15^phi pixels, to the nearest; its dropout grows from 0.2 to 0.5 at phi = 7, as B0's to B7's.
     """
     if phi < 0:
-        raise UserError(f"phi={phi} is negative; give 0 (B0) or more")
+        raise UserError(f"phi={phi} is negative", "give 0 (B0) or more")
     depth, width, resolution = coefficients(phi)
     side = round(224 * resolution)
     args = dict(width=width, depth=depth, dropout=min(0.2 + 0.3 * phi / 7, 0.5))

@@ -68,9 +68,11 @@ class FractalNet(ConvNet):
     ):
         super().__init__()
         if len(dropouts) != len(widths):
-            raise UserError(f"dropouts={dropouts} has {len(dropouts)} rates; give one for each of {len(widths)} blocks")
+            raise UserError(
+                f"dropouts={dropouts} has {len(dropouts)} rates", f"give one for each of {len(widths)} blocks"
+            )
         if columns < 1:
-            raise UserError(f"columns={columns} leaves no path through a block; give at least 1")
+            raise UserError(f"columns={columns} leaves no path through a block", "give at least 1")
         self.columns = columns
         cin = 64 if imagenet else channels
         self.stem = (
@@ -108,7 +110,7 @@ class FractalNet(ConvNet):
     def column(self, column: int) -> ConvNet:
         """A copy of one column (1 the shallowest) as the plain network that it is."""
         if not 1 <= column <= self.columns:
-            raise UserError(f"there is no column {column}; give one of 1 ... {self.columns}")
+            raise UserError(f"there is no column {column}", f"give one of 1 ... {self.columns}")
         plain = ConvNet()
         plain.input = self.input
         plain.stem = deepcopy(self.stem)

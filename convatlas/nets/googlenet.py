@@ -119,7 +119,7 @@ def aux_input(features: nn.Module, input: Shape) -> tuple[int, ...]:
     try:
         return shape_after(features, input)
     except UserError as error:
-        raise UserError(f"{error}, for an auxiliary classifier; aux=False leaves those out") from error
+        raise UserError(f"{error}, for an auxiliary classifier", "aux=False leaves those out") from error
 
 
 def aux_heads(net: ConvNet, pool: Callable[[], nn.Module], conv: Conv, input: Shape, classes: int) -> nn.ModuleDict:

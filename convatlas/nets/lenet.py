@@ -59,7 +59,7 @@ def codes(classes: int) -> Tensor:
         pixels = [[pixel == "#" for row in rows for pixel in row[digit]] for digit in range(10)]
         return torch.tensor(pixels, dtype=torch.float32) * 2 - 1
     if classes > 2 * UNITS:
-        raise UserError(f"lenet5 has codes for at most {2 * UNITS} classes, not {classes}; take lenet5_tanh")
+        raise UserError(f"lenet5 has codes for at most {2 * UNITS} classes, not {classes}", "take lenet5_tanh")
     q = UNITS - 1  # 83, a prime of the form 4n + 3
     squares = {i * i % q for i in range(1, q)}
     residue = torch.tensor([[0 if i == j else 1 if (i - j) % q in squares else -1 for j in range(q)] for i in range(q)])

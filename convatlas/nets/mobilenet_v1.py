@@ -72,7 +72,7 @@ class MobileNetV1(ConvNet):
     ):
         super().__init__()
         if width <= 0:
-            raise UserError(f"width={width} leaves no channels; give a positive multiplier, such as 0.5")
+            raise UserError(f"width={width} leaves no channels", "give a positive multiplier, such as 0.5")
         cin = max(8, int(32 * width))
         self.stem = stack(conv=conv(channels, cin, 3, 2))
         blocks: dict[str, nn.Module] = {}

@@ -48,7 +48,7 @@ class MobileNetV2(ConvNet):
     ):
         super().__init__()
         if width <= 0:
-            raise UserError(f"width={width} leaves no channels; give a positive multiplier, such as 0.5")
+            raise UserError(f"width={width} leaves no channels", "give a positive multiplier, such as 0.5")
         cin = round8(32 * width)
         self.stem = stack(conv=conv(channels, cin, 3, 2, act=nn.ReLU6))
         stages: dict[str, nn.Module] = {}

@@ -86,7 +86,7 @@ class NASNet(ConvNet):
             raise unknown("stem", stem, ("imagenet", "cifar"))
         width = features // 24
         if width < 4 or width % 4:
-            raise UserError(f"features={features} makes {width} filters, no multiple of 4; give a multiple of 96")
+            raise UserError(f"features={features} makes {width} filters, no multiple of 4", "give a multiple of 96")
         stem_cells = 2 if stem == "imagenet" else 0
         cells, built = stem_cells + 3 * repeats + 2, 0
         older, last = None, Made(stem_width, 0)
@@ -141,7 +141,7 @@ class NASNet(ConvNet):
     def set_progress(self, progress: float) -> None:
         """The share of the training done, in [0, 1], with which drop-path rates grow (appendix A.5); 1 until set."""
         if not 0 <= progress <= 1:
-            raise UserError(f"progress={progress} is no share of the training; give a number from 0 to 1")
+            raise UserError(f"progress={progress} is no share of the training", "give a number from 0 to 1")
         for m in self.modules():
             if isinstance(m, ScheduledDropPath):
                 m.progress = progress

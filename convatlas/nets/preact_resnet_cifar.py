@@ -37,7 +37,9 @@ class CifarPreActResNet(ConvNet):
         step = 3 * len(convs(4, 1))
         n, rest = divmod(depth - 2, step)
         if rest or n < 1:
-            raise UserError(f"depth={depth} is not {step}n + 2; give {step + 2}, {2 * step + 2}, {3 * step + 2}, ...")
+            raise UserError(
+                f"depth={depth} is not {step}n + 2", f"give {step + 2}, {2 * step + 2}, {3 * step + 2}, ..."
+            )
         last = modules(activation(order), widths[-1])
         self.stem = stack(conv1=ConvBN(channels, 16, 3))
         self.stages = preact_stages(convs, 16, (n, n, n), widths, shortcut, order)

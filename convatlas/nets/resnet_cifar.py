@@ -35,7 +35,7 @@ class CifarResNet(ConvNet):
         super().__init__()
         n, rest = divmod(depth - 2, 6)
         if rest or n < 1:
-            raise UserError(f"depth={depth} is not 6n + 2; give 8, 14, 20, 26, 32, ...")
+            raise UserError(f"depth={depth} is not 6n + 2", "give 8, 14, 20, 26, 32, ...")
         self.stem = stack(conv1=ConvBN(channels, 16, 3))
         self.stages = residual_stages(block, 16, (n, n, n), widths, shortcut)
         self.head = classifier(widths[-1], classes)

@@ -66,7 +66,7 @@ def aggregated(cardinality: int, width: int, form: str) -> Block:
         raise unknown("form", form, ("a", "b", "c"))
     for name, value in (("cardinality", cardinality), ("width", width)):
         if value < 1:
-            raise UserError(f"{name}={value} leaves no path; give at least 1")
+            raise UserError(f"{name}={value} leaves no path", "give at least 1")
 
     def block(cin: int, cout: int, stride: int, shortcut: str | None) -> nn.Module:
         d = cout * width // 256  # conv2 has 256 maps
@@ -123,7 +123,7 @@ class CifarResNeXt(ConvNet):
         super().__init__()
         n, rest = divmod(depth - 2, 9)
         if rest or n < 1:
-            raise UserError(f"depth={depth} is not 9n + 2; give 11, 20, 29, 38, ...")
+            raise UserError(f"depth={depth} is not 9n + 2", "give 11, 20, 29, 38, ...")
         self.stem = stack(conv1=ConvBN(channels, 64, 3))
         block = aggregated(cardinality, width, form)
         self.stages = residual_stages(block, 64, (n, n, n), (256, 512, 1024), shortcut)

@@ -37,7 +37,7 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         if not 1 <= reduction <= channels:
             raise UserError(
-                f"reduction={reduction} does not fit an SE unit of {channels} channels; give 1 to {channels}"
+                f"reduction={reduction} does not fit an SE unit of {channels} channels", f"give 1 to {channels}"
             )
         mid = channels // reduction
         self.squeeze = nn.AdaptiveAvgPool2d(1)

@@ -67,7 +67,7 @@ class CifarWideResNet(ConvNet):
         super().__init__()
         n, rest = divmod(depth - 4, 6)
         if rest or n < 1:
-            raise UserError(f"depth={depth} is not 6n + 4; give 10, 16, 22, 28, 34, 40, ...")
+            raise UserError(f"depth={depth} is not 6n + 4", "give 10, 16, 22, 28, 34, 40, ...")
         n = n if blocks is None else blocks
         widths = multiplied((16, 32, 64), width)
 
@@ -104,7 +104,7 @@ class WideResNet(ResNet):
 
 def multiplied(widths: Sequence[int], factor: float) -> tuple[int, ...]:
     if factor <= 0:
-        raise UserError(f"width={factor} leaves no channels; give a positive multiplier, such as 2")
+        raise UserError(f"width={factor} leaves no channels", "give a positive multiplier, such as 2")
     return tuple(max(1, int(w * factor)) for w in widths)
 
 

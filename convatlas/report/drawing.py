@@ -183,7 +183,7 @@ def lay_out(boxes: dict[int, Box], edges: Sequence[Edge]) -> list[list[tuple[flo
     try:
         import igraph
     except ImportError as error:
-        raise UserError("drawing a network needs igraph; install it with: pip install 'convatlas[draw]'") from error
+        raise UserError("drawing a network needs igraph", "install it with: pip install 'convatlas[draw]'") from error
     place = {row: i for i, row in enumerate(boxes)}
     graph = igraph.Graph(len(boxes), [(place[e.source], place[e.target]) for e in edges], directed=True)
     found = graph.layout_sugiyama(maxiter=200)

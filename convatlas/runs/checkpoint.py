@@ -22,7 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import UserError
-from ..files.atomic import of_another_version, replacing
+from ..files.atomic import other_version, replacing
 
 KEY = "convatlas"  # of the JSON in the header
 DIGEST = "convatlas_sha256"  # of the checksum in the header
@@ -61,14 +61,23 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             schema = state["schema"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}; train first, or give another run folder") from error
+        raise UserError(
+            f"there is no checkpoint {path}",
+            "train first, or give another run folder"
+        ) from error
     except Exception as error:  # what is damaged makes the readers raise anything
         reason = "it is not from convatlas" if isinstance(error, KeyError | TypeError) else str(error)
-        raise UserError(f"{path} is no whole checkpoint ({reason}); use another, or train again") from error
+        raise UserError(
+            f"{path} is no whole checkpoint ({reason})",
+            "use another, or train again"
+        ) from error
     if schema not in READS:
-        raise UserError(f"{path} {of_another_version(schema, READS)}")
+        raise other_version(path, schema, READS)
     if schema > 1 and metadata.get(DIGEST) != digest(metadata[KEY], tensors):
-        raise UserError(f"{path} is no whole checkpoint (its checksum does not match); use another, or train again")
+        raise UserError(
+            f"{path} is no whole checkpoint (its checksum does not match)",
+            "use another, or train again"
+        )
     return tensors, state
 
 
@@ -96,7 +105,7 @@ def newest(folder: Path) -> Found | None:
         try:
             tensors, state = load(path)
         except UserError as error:
-            wrong.append(str(error).rpartition(";")[0])
+            wrong.append(error.what)
             continue
         if wrong and (folder / LAST).exists():
             os.replace(folder / LAST, folder / f"{LAST}{BROKEN}")
@@ -104,8 +113,8 @@ def newest(folder: Path) -> Found | None:
         return Found(path, tensors, state, tuple([f"{'; '.join(wrong)}; going on from {path}"] if wrong else []))
     if (folder / LAST).exists() or (folder / PREVIOUS).exists():
         raise UserError(
-            f"no checkpoint in {folder} is whole: {'; '.join(wrong)}; put back a copy, or take them away to train "
-            "anew from the first step"
+            f"no checkpoint in {folder} is whole: {'; '.join(wrong)}",
+            "put back a copy, or take them away to train anew from the first step"
         )
     return None
 

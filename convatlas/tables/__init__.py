@@ -12,8 +12,7 @@ from typing import Any
 
 from ..account.rows import Account
 from ..catalogue import Claim, Variant, resolve
-from ..errors import UserError
-from ..files.atomic import of_another_version
+from ..files.atomic import other_version
 
 FOLDER = Path(__file__).parent
 SCHEMA = 1  # of index.json
@@ -29,7 +28,7 @@ def read_index(path: Path) -> dict[str, dict[str, Any]]:
     """Raises UserError for an index of another schema: one that another version of convatlas left or brought."""
     records: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     if (schema := records.pop("schema", None)) != SCHEMA:
-        raise UserError(f"{path} {of_another_version(schema, (SCHEMA,))}, or write it anew: `make tables`")
+        raise other_version(path, schema, (SCHEMA,))
     return records
 
 

@@ -56,9 +56,9 @@ class Execution:
             raise unknown("memory format", self.memory_format, MEMORY_FORMATS)
         for name in ("micro_batch", "segments", "save_every_s"):
             if not getattr(self, name) >= 0:
-                raise UserError(f"{name}={getattr(self, name)} is below 0; give 0 or more")
+                raise UserError(f"{name}={getattr(self, name)} is below 0", "give 0 or more")
         if self.workers is not None and self.workers < 0:
-            raise UserError(f"workers={self.workers} is below 0; give 0 or more")
+            raise UserError(f"workers={self.workers} is below 0", "give 0 or more")
 
     def but(self, other: Execution) -> Execution:
         """This engine with what `other` gives otherwise than by default."""
@@ -89,13 +89,13 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
     network of which, as it is foretold, not even one image can be trained on in the memory that is free.
     """
     if execution.sync_bn and device.type != "cuda":
-        raise UserError("sync_bn is for GPUs: torch has no SyncBatchNorm on a CPU; leave it out")
+        raise UserError("sync_bn is for GPUs: torch has no SyncBatchNorm on a CPU", "leave it out")
     has_bfloat16 = computes_bfloat16(device)
     if execution.precision == "bfloat16" and not has_bfloat16:
-        raise UserError(f"this {device.type} does not compute with bfloat16; give --precision float32")
+        raise UserError(f"this {device.type} does not compute with bfloat16", "give --precision float32")
     if execution.segments:
         if recipe.aux_weight and hasattr(net, "forward_aux"):
-            raise UserError(f"{net.variant} has auxiliary classifiers, which segments leave out; --set aux_weight=0")
+            raise UserError(f"{net.variant} has auxiliary classifiers, which segments leave out", "--set aux_weight=0")
         cut(net, execution.segments, net.variant)  # refuses what cannot be cut
     if execution.precision == "auto":
         worth = device.type == "cuda" or account(net).totals.macs >= WORTH_CASTING
@@ -122,7 +122,7 @@ def foretold(net: ConvNet, recipe: Recipe, batch: int, free: int) -> int:
     fits = min(batch, need.largest_batch(int(SHARE_OF_MEMORY * free)))
     if fits == 0:
         raise UserError(
-            f"{net.variant} takes {need.of(1) / 1e9:.1f} GB to train on one image, and {free / 1e9:.1f} GB are free; "
-            "give a smaller --input, or --segments to compute more and keep less"
+            f"{net.variant} takes {need.of(1) / 1e9:.1f} GB to train on one image, and {free / 1e9:.1f} GB are free",
+            "give a smaller --input, or --segments to compute more and keep less",
         )
     return fits

@@ -86,9 +86,9 @@ def find_rate(
     losses. The other arguments, and errors, are those of `fit`.
     """
     if not 0 < lowest < highest:
-        raise UserError(f"rates from {lowest} to {highest} do not rise; give a lowest above 0 and below the highest")
+        raise UserError(f"rates from {lowest} to {highest} do not rise", "give a lowest above 0 and below the highest")
     if steps < 10:
-        raise UserError(f"{steps} steps show no slope; give at least 10")
+        raise UserError(f"{steps} steps show no slope", "give at least 10")
     epochs = steps / steps_in_epoch(len(data.train), recipe.batch)
     rising = replace(
         recipe,
@@ -130,6 +130,8 @@ def find_rate(
             pass
         except Diverged as error:
             if len(losses) < 3:
-                raise UserError(f"the loss is not finite at a rate of {lowest} already; give a smaller one") from error
+                raise UserError(
+                    f"the loss is not finite at a rate of {lowest} already", "give a smaller one"
+                ) from error
     rates = tuple(lowest * (highest / lowest) ** (i / steps) for i in range(len(losses)))
     return Search(rates, tuple(losses))

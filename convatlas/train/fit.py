@@ -100,7 +100,9 @@ def fit(
         resume = bool(world.first(goes_on(Path(out), resume, restarted)))
 
         if init and resume:
-            raise UserError("a run that goes on has its weights; leave out --init, which is for a new one, or --resume")
+            raise UserError(
+                "a run that goes on has its weights", "leave out --init, which is for a new one, or --resume"
+            )
         if init:
             with on_meta():
                 record["init"] = plan_start(init, try_build(record), recipe)
@@ -258,9 +260,11 @@ def steps_in_epoch(images: int, batch: int, processes: int = 1) -> int:
     """
     steps = images // batch + (images % batch >= 2 * processes)
     if batch < 2 * processes and processes > 1:
-        raise UserError(f"a batch of {batch} gives {processes} processes fewer than 2 images each; give a larger batch")
+        raise UserError(
+            f"a batch of {batch} gives {processes} processes fewer than 2 images each", "give a larger batch"
+        )
     if steps == 0:
-        raise UserError(f"{images} training images make no batch; give at least {2 * processes}")
+        raise UserError(f"{images} training images make no batch", f"give at least {2 * processes}")
     return steps
 
 
@@ -308,4 +312,4 @@ def draw(run: Run, on_event: OnEvent) -> None:
         curves(run.epochs(), run.folder / "curves.png")
         write_csv(run.folder / "log.csv", run.epochs())
     except UserError as error:
-        on_event(note(f"{str(error).partition(';')[0]}; all else is saved"))
+        on_event(note(f"{error.what}; all else is saved"))

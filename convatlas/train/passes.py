@@ -57,7 +57,7 @@ class Passes:
                 if self.world.size > 1 or self.size == 1:
                     room = "this process's share of a batch" if self.size > 1 else "one image"
                     raise UserError(
-                        f"the memory of {x.device} does not hold {room}; give a smaller --micro-batch, or --segments"
+                        f"the memory of {x.device} does not hold {room}", "give a smaller --micro-batch, or --segments"
                     ) from error
             self.size = -(-min(self.size, len(x)) // 2)
             for p in self.learner.parameters():

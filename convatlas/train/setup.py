@@ -57,7 +57,7 @@ def describe(
     """run.json: all that decides the run, and where it is made."""
     for name, _ in recipe.net:
         if name in ("classes", "channels", "input"):
-            raise UserError(f"net.{name} is not the recipe's to set; it follows from the data, and from --input")
+            raise UserError(f"net.{name} is not the recipe's to set", "it follows from the data, and from --input")
     assert variant.input is not None, "the catalogue gives every variant its input"
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
@@ -82,7 +82,7 @@ def describe(
         return json.loads(json.dumps(record))
     except TypeError as error:
         raise UserError(
-            f"{variant.name} has an option that run.json cannot hold ({error}); give plain values"
+            f"{variant.name} has an option that run.json cannot hold ({error})", "give plain values"
         ) from error
 
 
@@ -102,13 +102,13 @@ def prepare(out: Path, record: dict[str, Any], resume: bool) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the folder {out} cannot be made ({error.strerror}); give another --out") from error
+        raise UserError(f"the folder {out} cannot be made ({error.strerror})", "give another --out") from error
     return out
 
 
 def no_run_in(out: Path) -> None:
     if (out / "run.json").exists():
-        raise UserError(f"{out} already holds a run; give --resume to go on with it, or another --out")
+        raise UserError(f"{out} already holds a run", "give --resume to go on with it, or another --out")
 
 
 def open_or_start(
@@ -135,14 +135,15 @@ def open_or_start(
     run = open_run(out)
     if run.record["schema"] != SCHEMA:
         raise UserError(
-            f"the run in {out} was begun by an older convatlas (schema {run.record['schema']}): it can be evaluated, "
-            f"and predicted with, but not gone on with; begin another one with its weights: --init {out}"
+            f"the run in {out} was begun by an older convatlas (schema {run.record['schema']}): it can be "
+            "evaluated, and predicted with, but not gone on with",
+            f"begin another one with its weights: --init {out}",
         )
     terms = {"machine": None, "execution": None, "init": None}
     filled = {"recipe": json.loads(json.dumps(run.recipe.to_json()))}  # with the fields that recipes have got since
     if found := differences({**run.record, **filled, **terms}, {**record, **terms}):
         raise UserError(
-            f"the run in {out} is another one: {'; '.join(found)}; resume it as it was begun, or give another --out"
+            f"the run in {out} is another one: {'; '.join(found)}", "resume it as it was begun, or give another --out"
         )
     was = Execution.from_json(run.record["execution"])
     for change in (
@@ -158,7 +159,7 @@ def tell_skipped(out: Path, data: Data, on_event: OnEvent) -> None:
         lines = (json.dumps({"file": file, "reason": reason}) + "\n" for file, reason in data.skipped)
         write_text(out / SKIPPED, "".join(lines))
         for _, reason in data.skipped[:SAID]:
-            on_event(note(f"skipped: {reason.partition(';')[0]}"))
+            on_event(note(f"skipped: {reason}"))
         on_event(note(f"{len(data.skipped)} files are left out; all are in {out / SKIPPED}"))
 
 
@@ -182,7 +183,7 @@ def try_build(record: dict[str, Any]) -> ConvNet:
             raise
         options = ", ".join(f"net.{name}={value!r}" for name, value in record["recipe"]["net"])
         raise UserError(
-            f"{record['network']} cannot be built with {options} ({error}); see `convatlas show {record['network']}`"
+            f"{record['network']} cannot be built with {options} ({error})", f"see `convatlas show {record['network']}`"
         ) from error
 
 

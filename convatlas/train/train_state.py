@@ -128,7 +128,7 @@ class TrainState:
             on_event(note(text))
         tensors, about = found.tensors, found.state
         if any(about.get(k) != self.run.record[k] for k in ABOUT):
-            raise UserError(f"{found.path} is of another run; put its own back, or train again in another --out")
+            raise UserError(f"{found.path} is of another run", "put its own back, or train again in another --out")
         self.net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
         optimizers.remember(self.net, self.optimizer, tensors)
         if self.average:
@@ -140,14 +140,14 @@ class TrainState:
             state = State.from_json(about["state"])
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{found.path} does not say where training stood as this convatlas does ({error!r}); "
-                "use the version that wrote it"
+                f"{found.path} does not say where training stood as this convatlas does ({error!r})",
+                "use the version that wrote it",
             ) from error
         if state.best_epoch:
             try:
                 checkpoint.load(self.run.folder / checkpoint.BEST)
             except UserError as error:
-                on_event(note(f"{error.args[0].partition(';')[0]}; the best of the epochs to come takes its place"))
+                on_event(note(f"{error.what}; the best of the epochs to come takes its place"))
                 state.best_top1, state.best_epoch = -1.0, 0
         return state
 

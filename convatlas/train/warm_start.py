@@ -31,8 +31,9 @@ def plan_start(source: Run, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
     ]
     if not taken:
         raise UserError(
-            f"no tensor of the network has the name and shape of one in {source.folder} ({source.network}) and a name "
-            f"that init={','.join(recipe.init)} takes; give --init a run of a like network, or --set init=*"
+            f"no tensor of the network has the name and shape of one in {source.folder} ({source.network}) and "
+            f"a name that init={','.join(recipe.init)} takes",
+            "give --init a run of a like network, or --set init=*",
         )
     left = [name for name in new if name not in set(taken)]
     known = digest("", {name: theirs[name] for name in taken})
@@ -49,8 +50,8 @@ def start_from(net: nn.Module, plan: dict[str, Any]) -> str:
     taken = {name: source[name] for name in plan["taken"] if name in source}
     if plan.get("sha256", digest("", taken)) != digest("", taken):
         raise UserError(
-            f"the best weights in {plan['run']} are not those that this run was to begin with; put them back, or begin "
-            "another run with those that are there now"
+            f"the best weights in {plan['run']} are not those that this run was to begin with",
+            "put them back, or begin another run with those that are there now",
         )
     for name in plan["taken"]:
         mine[name].copy_(source[name])

@@ -31,7 +31,7 @@ def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{url} is not fetched: only http and https are")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise UserError(f"{url} comes without its checksum (sha256 {sha256!r}); give 64 hexadecimal digits")
+        raise UserError(f"{url} comes without its checksum (sha256 {sha256!r})", "give 64 hexadecimal digits")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"{url} does not end in a plain file name")
 

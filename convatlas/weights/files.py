@@ -37,16 +37,16 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise UserError(f"{path} is no file; give a file of weights")
+            raise UserError(f"{path} is no file", "give a file of weights")
     except OSError as error:
-        raise UserError(f"{path} cannot be opened ({error.strerror}); give a file of weights") from error
+        raise UserError(f"{path} cannot be opened ({error.strerror})", "give a file of weights") from error
     if size > max_bytes:
         raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} that are allowed")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     if path.suffix in PICKLES:
         return Weights(read_torch(path, max_bytes))
-    raise UserError(f"{path} is no kind of weights that is read here; give .safetensors, {', '.join(PICKLES)}")
+    raise UserError(f"{path} is no kind of weights that is read here", f"give .safetensors, {', '.join(PICKLES)}")
 
 
 def read_safetensors(path: Path) -> Weights:
@@ -59,7 +59,7 @@ def read_safetensors(path: Path) -> Weights:
             ours = checkpoint.KEY in (file.metadata() or {})
             tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # what is damaged makes the reader raise anything
-        raise UserError(f"{path} is no whole safetensors file ({error}); fetch it again") from error
+        raise UserError(f"{path} is no whole safetensors file ({error})", "fetch it again") from error
     about: dict[str, Any] = {}
     if ours:
         tensors, about = checkpoint.load(path)
@@ -74,23 +74,23 @@ def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     except Exception as error:  # what is hostile or damaged makes it raise anything
         reason = str(error).split("Check the documentation")[0].splitlines() or [type(error).__name__]
         raise UserError(
-            f"{path} does not hold plain tensors alone, or is damaged ({shortened(reason)}); nothing in it was run"
+            f"{path} does not hold plain tensors alone, or is damaged ({shortened(reason)})", "nothing in it was run"
         ) from error
     for name in NESTED:
         if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
             held = held[name]
     if not isinstance(held, Mapping) or not held:
-        raise UserError(f"{path} holds no table of tensors by name; save net.state_dict()")
+        raise UserError(f"{path} holds no table of tensors by name", "save net.state_dict()")
     for name, tensor in held.items():
         if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter):
             raise UserError(
-                f"{path} holds {type(tensor).__name__} {str(name)[:40]!r} among its tensors; save net.state_dict()"
+                f"{path} holds {type(tensor).__name__} {str(name)[:40]!r} among its tensors", "save net.state_dict()"
             )
     if sum(t.numel() * t.element_size() for t in held.values()) > max_bytes:
         raise UserError(f"{path} holds tensors of more than {max_bytes:,} bytes, which is what is allowed")
     tensors = {str(name): tensor.detach() for name, tensor in held.items()}
     if any(t.layout != torch.strided or t.is_quantized for t in tensors.values()):
-        raise UserError(f"{path} holds sparse or quantised tensors; save plain ones")
+        raise UserError(f"{path} holds sparse or quantised tensors", "save plain ones")
     return {name: t.clone() for name, t in tensors.items()}
 
 
@@ -102,11 +102,11 @@ def check_zip(path: Path, max_bytes: int) -> None:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
     except Exception as error:  # see read_torch
-        raise UserError(f"{path} is a damaged archive ({error}); fetch it again") from error
+        raise UserError(f"{path} is a damaged archive ({error})", "fetch it again") from error
     names = [part.filename for part in parts]
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or len(set(names)) < len(names):
         raise UserError(
-            f"{path} has parts that are compressed or doubled, which torch.save does not write; fetch it again"
+            f"{path} has parts that are compressed or doubled, which torch.save does not write", "fetch it again"
         )
     if sum(part.file_size for part in parts) > max_bytes:
         raise UserError(f"{path} promises more than the {max_bytes:,} bytes that are allowed")
@@ -128,7 +128,7 @@ def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -
         tensors = {name.removeprefix(PREFIX): t for name, t in tensors.items()}
     own, variant = net.state_dict(), getattr(net, "variant", None)
     if variant is not None and weights.about.get("network", variant) != variant:
-        raise UserError(f"{path} is of {weights.about['network']}, not of {variant}; give weights of {variant}")
+        raise UserError(f"{path} is of {weights.about['network']}, not of {variant}", f"give weights of {variant}")
     misfits = {
         "lacks": [name for name in own if name not in tensors],
         "has besides": [name for name in tensors if name not in own],

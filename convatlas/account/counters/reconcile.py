@@ -62,7 +62,9 @@ def reconcile(
         input = None
     input = getattr(net, "input", None) if input is None else input
     if input is None:
-        raise UserError(f"{type(net).__name__} does not say what images it takes; give input=(channels, height, width)")
+        raise UserError(
+            f"{type(net).__name__} does not say what images it takes", "give input=(channels, height, width)"
+        )
     args, kwargs = meta_inputs(net, input, 1)
     with _Watch() as watch:
         traced = trace(net, args, kwargs)
@@ -74,7 +76,7 @@ def reconcile(
 def _reconciled(name: str, run: _Run) -> Reconciled:
     tool = TOOLS[name]
     if beyond := run.beyond(name):
-        raise UserError(f"{name} has a rule for {beyond} that is not written here; ask for another convention")
+        raise UserError(f"{name} has a rule for {beyond} that is not written here", "ask for another convention")
     amounts: Counter[str] = Counter()
     times: Counter[str] = Counter()
     counted: set[int] = set()  # the nodes whose multiply-accumulates it counts

@@ -50,8 +50,8 @@ def view_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: in
     if name == "scale_crop" and arguments[0] < max(size):
         least = max(size)
         raise UserError(
-            f"augmentation {ops[0]!r} scales images too small to crop {size[0]}x{size[1]} pixels from; "
-            f"give scale_crop:{least}:{max(least, round(arguments[1]))} or more"
+            f"augmentation {ops[0]!r} scales images too small to crop {size[0]}x{size[1]} pixels from",
+            f"give scale_crop:{least}:{max(least, round(arguments[1]))} or more",
         )
     return View(ops[0], size, seed, epoch)
 

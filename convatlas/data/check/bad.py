@@ -33,6 +33,7 @@ class Bad:
 
     file: str
     reason: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Policy:
         kind, colon, place = text.partition(":")
         if (kind in ("fail", "trust", "skip") and not colon) or (kind == "quarantine" and place):
             return cls(kind, Path(place).expanduser() if place else None)
-        raise UserError(f"no policy {text!r} for bad images; give fail, trust, skip or quarantine:DIR")
+        raise UserError(f"no policy {text!r} for bad images", "give fail, trust, skip or quarantine:DIR")
 
 
 def find_bad(
@@ -65,7 +66,7 @@ def find_bad(
                 else:
                     open_image(file, max_pixels).close()
             except UserError as error:
-                found.append(Bad(str(file), str(error)))
+                found.append(Bad(str(file), error.what, error.remedy))
         return found
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -75,8 +76,8 @@ def find_bad(
 def refuse(bad: Sequence[Bad]) -> None:
     """Raises UserError for the first."""
     if bad:
-        more = f"; and {len(bad) - 1} more files are wrong" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0].reason}{more}")
+        more = f" ({len(bad) - 1} more files are bad)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0].reason}{more}", bad[0].remedy)
 
 
 def quarantine(bad: Sequence[Bad], root: Path, into: Path) -> None:
@@ -85,7 +86,9 @@ def quarantine(bad: Sequence[Bad], root: Path, into: Path) -> None:
     Each move is written to `into`/quarantine.jsonl before it is made. Raises UserError where it cannot be made.
     """
     if into.absolute().is_relative_to(root.absolute()):
-        raise UserError(f"the quarantine {into} is within {root}, so its files would be found again; give another DIR")
+        raise UserError(
+            f"the quarantine {into} is within {root}, so its files would be found again", "give another DIR"
+        )
     try:
         into.mkdir(parents=True, exist_ok=True)
         for it in bad:

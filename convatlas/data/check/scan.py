@@ -104,7 +104,7 @@ def splits_of(source: str, kind: str, at: Path, seed: int, max_pixels: int) -> S
         case "pack":
             data = pack.load(at)
             return data.train, data.test  # type: ignore[return-value]
-    raise UserError(f"{source} is not a set of image files; there is nothing to scan")
+    raise UserError(f"{source} is not a set of image files", "there is nothing to scan")
 
 
 def look(split: EncodedSplit | pack.RawSplit, i: int) -> Look:

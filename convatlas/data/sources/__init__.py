@@ -73,7 +73,7 @@ def recognised(source: str) -> tuple[str, Path]:
     if not Path(source).expanduser().exists():
         near = get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {SOURCES[KINDS.index(near[0])]}?" if near else f"give {', '.join(SOURCES)}, or a folder"
-        raise UserError(f"no data source {source!r}, and no folder of that name; {hint}")
+        raise UserError(f"no data source {source!r}, and no folder of that name", f"{hint}")
     at = existing(Path(source))
     for kind, found in (
         ("cifar10", cifar.find(at, 10)),
@@ -102,5 +102,5 @@ def existing(place: Path) -> Path:
         beside = at.with_name(at.name[: -len(suffix)])  # unpacked once
         return (beside if beside.is_dir() else archive.unpack(at, beside)).absolute()
     if not at.is_dir():
-        raise UserError(f"{at} is a file; give the folder that it is in, or that it unpacks to")
+        raise UserError(f"{at} is a file", "give the folder that it is in, or that it unpacks to")
     return at.absolute()

@@ -49,12 +49,12 @@ def load(folder: Path, classes: int) -> Data:
         wanted = " or ".join(
             f"{train[0]} and {meta}" for (n, _), (_, train, _, meta) in LAYOUTS.items() if n == classes
         )
-        raise UserError(f"{folder} does not hold CIFAR-{classes}: no {wanted}; give the folder that does")
+        raise UserError(f"{folder} does not hold CIFAR-{classes}: no {wanted}", "give the folder that does")
     at, binary = found
     _, train, test, meta = LAYOUTS[classes, binary]
     missing = [f for f in (*train, test) if not (at / f).is_file()]
     if missing:
-        raise UserError(f"{at} is not whole: {', '.join(missing)} missing; unpack the archive again")
+        raise UserError(f"{at} is not whole: {', '.join(missing)} missing", "unpack the archive again")
     read = read_binary if binary else read_python
     splits = {}
     for split, files in (("train", train), ("test", (test,))):
@@ -69,7 +69,7 @@ def read_python(path: Path, classes: int) -> tuple[Tensor, Tensor]:
     key = "labels" if classes == 10 else "fine_labels"
     for name in ("data", key):
         if name not in record:
-            raise UserError(f"{path} has no {name!r}; it is not a batch of CIFAR-{classes}")
+            raise UserError(f"{path} has no {name!r}", f"it is not a batch of CIFAR-{classes}")
     labels = record[key]
     if not isinstance(labels, np.ndarray):
         whole = isinstance(labels, list) and all(type(label) is int and abs(label) < 256 for label in labels)
@@ -83,7 +83,8 @@ def read_binary(path: Path, classes: int) -> tuple[Tensor, Tensor]:
     record = PIXELS + (1 if classes == 10 else 2)
     if len(content) % record:
         raise UserError(
-            f"{path} has {len(content):,} bytes, no multiple of {record:,}; it is not a whole batch of CIFAR-{classes}"
+            f"{path} has {len(content):,} bytes, no multiple of {record:,}",
+            f"it is not a whole batch of CIFAR-{classes}",
         )
     rows = content.reshape(-1, record)
     return checked(path, rows[:, -PIXELS:], rows[:, -PIXELS - 1], classes)
@@ -93,13 +94,13 @@ def checked(path: Path, data: Any, labels: np.ndarray, classes: int) -> tuple[Te
     """A batch as uint8 (N, 3, 32, 32) and int64 (N,), if it is one."""
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,) or not len(data):
         raise UserError(
-            f"{path} does not hold images of 32 x 32 pixels in 3 colours; it is not a batch of CIFAR-{classes}"
+            f"{path} does not hold images of 32 x 32 pixels in 3 colours", f"it is not a batch of CIFAR-{classes}"
         )
     if labels.dtype.kind not in "iu" or labels.shape != (len(data),):
         raise UserError(f"{path} does not hold one label for each of its {len(data)} images")
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(
-            f"{path} has labels from {labels.min()} to {labels.max()}; CIFAR-{classes} has 0 to {classes - 1}"
+            f"{path} has labels from {labels.min()} to {labels.max()}", f"CIFAR-{classes} has 0 to {classes - 1}"
         )
     return torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()), torch.from_numpy(labels.astype(np.int64))
 

@@ -83,7 +83,7 @@ def splits(
         held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
         if held_out is None:
             raise UserError(
-                f"{folder} has a train/ but no val/ or test/; add one, or give folder:{train} to have it split"
+                f"{folder} has a train/ but no val/ or test/", f"add one, or give folder:{train} to have it split"
             )
         found = {"train": classes_of(train), held_out.name: classes_of(held_out)}
         differ = sorted(found["train"].keys() ^ found[held_out.name].keys())
@@ -91,8 +91,8 @@ def splits(
             where = "train" if differ[0] in found["train"] else held_out.name
             more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
             raise UserError(
-                f"class {differ[0]!r}{more} is only in {folder / where}; "
-                f"train/ and {held_out.name}/ need the same classes"
+                f"class {differ[0]!r}{more} is only in {folder / where}",
+                f"train/ and {held_out.name}/ need the same classes",
             )
         found, skipped = without_bad(folder, found, policy, max_pixels, progress)
         how = "as laid out"
@@ -112,11 +112,11 @@ def classes_of(folder: Path) -> dict[str, list[Path]]:
     if len(found) < 2:
         has = f"only the sub-folder {next(iter(found))!r}" if found else "no sub-folders"
         raise UserError(
-            f"{folder} has {has}; give a folder with a sub-folder of images for each of two or more classes"
+            f"{folder} has {has}", "give a folder with a sub-folder of images for each of two or more classes"
         )
     for name, files in found.items():
         if not files:
-            raise UserError(f"the class folder {folder / name} is empty; fill it or take it away")
+            raise UserError(f"the class folder {folder / name} is empty", "fill it or take it away")
     return found
 
 
@@ -139,7 +139,7 @@ def without_bad(
         left[split] = {name: [f for f in files if str(f) not in left_out] for name, files in part.items()}
         for name, files in left[split].items():
             if not files:
-                raise UserError(f"no image of the class folder {folder / split / name} can be read; mend or fill it")
+                raise UserError(f"no image of the class folder {folder / split / name} can be read", "mend or fill it")
     if policy.into:
         quarantine(bad, folder, policy.into)
     return left, bad
@@ -161,7 +161,7 @@ def split(folder: Path, found: dict[str, list[Path]], seed: int) -> dict[str, di
     for name, files in found.items():
         if len(files) < 2:
             raise UserError(
-                f"the class folder {folder / name} holds one image; a class that is to be split needs at least two"
+                f"the class folder {folder / name} holds one image", "a class that is to be split needs at least two"
             )
         keyed = sorted(
             files, key=lambda f: hashlib.sha256(f"{seed}/{f.relative_to(folder).as_posix()}".encode()).digest()

@@ -31,14 +31,14 @@ def parts_of(folder: Path, suffix: str) -> dict[str, list[Path]]:
         if not any(part.startswith(".") for part in file.relative_to(folder).parts):
             found.setdefault(part_of(file.relative_to(folder)), []).append(file)
     if not found:
-        raise UserError(f"{folder} holds no {suffix} files; give the folder that does")
+        raise UserError(f"{folder} holds no {suffix} files", "give the folder that does")
     if set(found) == {""}:
         return found
     held_out = next((name for name in HELD_OUT if name in found), None)
     if "train" not in found or held_out is None:
         raise UserError(
-            f"of the {suffix} files in {folder} none is for {'training' if held_out else 'the test'}; "
-            f"give some the name train-... and others val-... or test-..., or none such names"
+            f"of the {suffix} files in {folder} none is for {('training' if held_out else 'the test')}",
+            "give some the name train-... and others val-... or test-..., or none such names",
         )
     return {"train": found["train"], held_out: found[held_out]}
 
@@ -61,19 +61,19 @@ def numbered(folder: Path, labels: dict[str, Sequence[Label]]) -> tuple[tuple[st
     numbers = {label for label in every if isinstance(label, int)}
     names = {label for label in every if isinstance(label, str)}
     if numbers and names:
-        raise UserError(f"some labels in {folder} are numbers and some are names; make them one or the other")
+        raise UserError(f"some labels in {folder} are numbers and some are names", "make them one or the other")
     classes = listed_classes(folder) or (tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(names)))
     labels_in_order: Sequence[Label] = range(len(classes)) if numbers else classes
     number = {label: i for i, label in enumerate(labels_in_order)}
     for label in every:
         if label not in number:
-            raise UserError(f"label {label!r} in {folder} is none of its {len(classes)} classes; see {CLASSES}")
+            raise UserError(f"label {label!r} in {folder} is none of its {len(classes)} classes", f"see {CLASSES}")
     if len(classes) < 2:
-        raise UserError(f"the images in {folder} are all of one class; give two or more")
+        raise UserError(f"the images in {folder} are all of one class", "give two or more")
     found = {part: torch.tensor([number[label] for label in its]) for part, its in labels.items()}
     for part, of_part in found.items():
         if new := sorted(set(of_part.tolist()) - set(found["train"].tolist())):
-            raise UserError(f"class {classes[new[0]]!r} has images in {part} and none in train; give it some there")
+            raise UserError(f"class {classes[new[0]]!r} has images in {part} and none in train", "give it some there")
     return classes, found
 
 
@@ -94,7 +94,7 @@ def hold_out(names: Sequence[str], labels: Sequence[Label], seed: int) -> list[b
     held = [False] * len(names)
     for label, members in by_class.items():
         if len(members) < 2:
-            raise UserError(f"class {label!r} has one image; a class that is to be split needs at least two")
+            raise UserError(f"class {label!r} has one image", "a class that is to be split needs at least two")
         keyed = sorted(members, key=lambda i: hashlib.sha256(f"{seed}/{names[i]}".encode()).digest())
         for i in keyed[: max(round(TEST_SHARE * len(members)), 1)]:
             held[i] = True
@@ -109,7 +109,7 @@ def safe(name: str, where: str) -> PurePosixPath:
     """The name as a path. Raises UserError for one that leads out of the folder or archive that it stands in."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
-        raise UserError(f"{where} names {name!r}, which lies outside of it; such a set is not read")
+        raise UserError(f"{where} names {name!r}, which lies outside of it", "such a set is not read")
     return path
 
 

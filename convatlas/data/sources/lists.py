@@ -39,7 +39,7 @@ def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[FolderSplit, 
     """
     held_out = next((name for name in HELD_OUT if (folder / f"{name}.txt").is_file()), None)
     if not (folder / "train.txt").is_file() or held_out is None:
-        raise UserError(f"{folder} has no train.txt with a val.txt or test.txt; give the folder that does")
+        raise UserError(f"{folder} has no train.txt with a val.txt or test.txt", "give the folder that does")
     found = {part: read_list(folder / f"{part}.txt") for part in ("train", held_out)}
     classes, labels = numbered(folder, {part: [label for _, label in lines] for part, lines in found.items()})
     listed = []
@@ -68,14 +68,14 @@ def read_list(file: Path) -> list[tuple[str, Label]]:
     try:
         text = file.read_text(encoding="utf-8")
     except ValueError as error:
-        raise UserError(f"{file} is no UTF-8 text; write a path and a class a line") from error
+        raise UserError(f"{file} is no UTF-8 text", "write a path and a class a line") from error
     lines = [
         parsed(line, file, number)
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
     if not lines:
-        raise UserError(f"{file} names no image; write a path and a class a line")
+        raise UserError(f"{file} names no image", "write a path and a class a line")
     return lines
 
 
@@ -83,5 +83,5 @@ def parsed(line: str, file: Path, number: int) -> tuple[str, Label]:
     path, _, label = line.partition("\t") if "\t" in line else line.strip().rpartition(" ")
     path, label = path.strip(), label.strip()
     if not path or not label:
-        raise UserError(f"{file}, line {number}: {line.strip()!r} is no path and class; write path<TAB>class")
+        raise UserError(f"{file}, line {number}: {line.strip()!r} is no path and class", "write path<TAB>class")
     return str(safe(path, f"{file}, line {number}")), int(label) if label.isdigit() else label

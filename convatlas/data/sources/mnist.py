@@ -32,7 +32,7 @@ def load(folder: Path) -> Data:
     at = find(folder)
     if at is None:
         raise UserError(
-            f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz; give the folder that does"
+            f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz", "give the folder that does"
         )
     splits = {name: read_split(at, *files) for name, files in FILES.items()}
     classes = int(splits["train"][1].max()) + 1
@@ -51,13 +51,13 @@ def read_split(folder: Path, images_name: str, labels_name: str) -> tuple[Tensor
     images, labels = read_idx(images_file), read_idx(labels_file)
     if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
         raise UserError(
-            f"{images_file} holds {describe(images)}; images are uint8 of 3 dimensions, count x height x width"
+            f"{images_file} holds {describe(images)}", "images are uint8 of 3 dimensions, count x height x width"
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.min(initial=0) < 0:
-        raise UserError(f"{labels_file} holds {describe(labels)}; labels are whole numbers from 0, of 1 dimension")
+        raise UserError(f"{labels_file} holds {describe(labels)}", "labels are whole numbers from 0, of 1 dimension")
     if len(images) != len(labels):
         raise UserError(
-            f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels; they must agree"
+            f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels", "they must agree"
         )
     return torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64))
 
@@ -72,7 +72,9 @@ def spellings(folder: Path, name: str) -> list[Path]:
 def one_of(folder: Path, name: str) -> Path:
     files = spellings(folder, name)
     if not files:
-        raise UserError(f"{folder} holds no {name}-idx?-ubyte, plain or .gz; the four files of the set belong together")
+        raise UserError(
+            f"{folder} holds no {name}-idx?-ubyte, plain or .gz", "the four files of the set belong together"
+        )
     return files[0]
 
 
@@ -86,7 +88,7 @@ def read_idx(path: Path) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             zeros, code, ndim = struct.unpack(">HBB", file.read(4))
             if zeros or code not in DTYPES or not 0 < ndim <= 8:
-                raise UserError(f"{path} begins with {zeros:04x}{code:02x}{ndim:02x}; IDX is 0000, a type and a rank")
+                raise UserError(f"{path} begins with {zeros:04x}{code:02x}{ndim:02x}", "IDX is 0000, a type and a rank")
             shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
             dtype = np.dtype(DTYPES[code])
             promised = math.prod(shape) * dtype.itemsize
@@ -95,10 +97,10 @@ def read_idx(path: Path) -> np.ndarray:
                 parts.append(part)
                 size += len(part)
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
-        raise UserError(f"{path} is cut short or damaged ({error}); fetch it again") from error
+        raise UserError(f"{path} is cut short or damaged ({error})", "fetch it again") from error
     if size != promised:
         has = f"only {size:,} bytes of them" if size < promised else "more"
-        raise UserError(f"{path} promises {' x '.join(map(str, shape))} values and holds {has}; fetch it again")
+        raise UserError(f"{path} promises {' x '.join(map(str, shape))} values and holds {has}", "fetch it again")
     values = np.frombuffer(b"".join(parts), dtype)
     return values.astype(dtype.newbyteorder("=")).reshape(shape)
 

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import UserError, unknown
-from ...files.atomic import beside, clean, of_another_version, replacing
+from ...files.atomic import beside, clean, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
 from ...preprocess import Preprocess
@@ -61,9 +61,9 @@ class Plan:
         if self.format not in FORMATS:
             raise unknown("pack format", self.format, FORMATS)
         if self.size < 1:
-            raise UserError(f"size {self.size} is no number of pixels; give at least 1")
+            raise UserError(f"size {self.size} is no number of pixels", "give at least 1")
         if not 1 <= self.quality <= 95:
-            raise UserError(f"quality {self.quality} is out of range; give 1 to 95")
+            raise UserError(f"quality {self.quality} is out of range", "give 1 to 95")
 
 
 def pack(
@@ -87,12 +87,14 @@ def pack(
     plan = Plan(format, size, quality, json.loads(json.dumps(data.provenance)), data.classes)
     for split in (data.train, data.test):
         if not isinstance(split, EncodedSplit):
-            raise UserError(f"{data.name} is not a set of image files, or is packed already; there is nothing to gain")
+            raise UserError(
+                f"{data.name} is not a set of image files, or is packed already", "there is nothing to gain"
+            )
     check_place(out, plan)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+        raise UserError(f"{out} cannot be written ({error.strerror})", "give another --out") from error
     with locked(out, "packing into"):
         check_place(out, plan)
         clean(out)
@@ -140,12 +142,12 @@ def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Pro
 def check_place(out: Path, plan: Plan) -> None:
     """Raises UserError for a folder that holds anything but the beginning of this very pack."""
     if (out / RECORD).exists():
-        raise UserError(f"{out} already holds a pack; give it to train --data, or give another --out")
+        raise UserError(f"{out} already holds a pack", "give it to train --data, or give another --out")
     if (out / PLAN).is_file():
         if (out / PLAN).read_bytes() != content_of(plan):
-            raise UserError(f"{out} holds the beginning of another pack; give the same options, or another --out")
+            raise UserError(f"{out} holds the beginning of another pack", "give the same options, or another --out")
     elif out.exists() and {path.name for path in out.iterdir()} - {LOCK, beside(out / PLAN).name}:
-        raise UserError(f"{out} is not empty and holds no pack; give another --out")
+        raise UserError(f"{out} is not empty and holds no pack", "give another --out")
 
 
 def content_of(plan: Plan) -> bytes:
@@ -285,7 +287,7 @@ def as_written(folder: Path) -> Iterator[None]:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{folder / RECORD} is not what `convatlas data pack` writes ({error!r}); pack the set again"
+            f"{folder / RECORD} is not what `convatlas data pack` writes ({error!r})", "pack the set again"
         ) from error
 
 
@@ -295,7 +297,7 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
         paths = tuple(folder / shard["file"] for shard in part["shards"])
         for path, shard in zip(paths, part["shards"]):
             if not path.is_file() or path.stat().st_size != shard["bytes"]:
-                raise UserError(f"{path} is missing or not whole; pack the set again")
+                raise UserError(f"{path} is missing or not whole", "pack the set again")
         indices = [read_index(path.with_suffix(".npz")) for path in paths]
         for path, shard, (its, of, _) in zip(paths, part["shards"], indices):
             check_index(path.with_suffix(".npz"), its, of, shard, record)
@@ -326,14 +328,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     """pack.json. Raises UserError as `load` does."""
     path = folder / RECORD
     if not path.is_file():
-        raise UserError(f"the pack in {folder} is not finished; run the same `convatlas data pack` again to go on")
+        raise UserError(f"the pack in {folder} is not finished", "run the same `convatlas data pack` again to go on")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is not what `convatlas data pack` writes ({error!r}); pack the set again") from error
+        raise UserError(f"{path} is not what `convatlas data pack` writes ({error!r})", "pack the set again") from error
     if schema != SCHEMA:
-        raise UserError(f"{path} {of_another_version(schema, (SCHEMA,))}, or pack the set again")
+        raise other_version(path, schema, (SCHEMA,))
     return record
 
 
@@ -343,7 +345,7 @@ def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
         with path.open("rb") as file, np.load(file) as index:
             return index["places"], index["labels"], str(index["sha256"])
     except Exception as error:  # what is damaged makes the reader raise anything
-        raise UserError(f"{path} is missing or damaged ({error}); pack the set again") from error
+        raise UserError(f"{path} is missing or damaged ({error})", "pack the set again") from error
 
 
 def check_index(
@@ -356,7 +358,7 @@ def check_index(
     if record["format"] == "raw":
         fits = fits and (places[:, 1] == 3 * places[:, 2] * places[:, 3]).all()
     if not fits:
-        raise UserError(f"{path} does not fit its shard; pack the set again")
+        raise UserError(f"{path} does not fit its shard", "pack the set again")
 
 
 def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> list[str]:

@@ -57,7 +57,7 @@ class ParquetSplit(EncodedSplit):
         file, group, row = self.places[i].tolist()
         raw = self.group(file, group)[row].as_py()
         if raw is None:
-            raise UserError(f"{self.where(i)} has no bytes, only a path; download the set with its images embedded")
+            raise UserError(f"{self.where(i)} has no bytes, only a path", "download the set with its images embedded")
         content = Content(raw)
         content.name = self.where(i)
         return content
@@ -86,11 +86,11 @@ def opened(file: Path) -> Any:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise UserError("reading Parquet files needs pyarrow; say pip install 'convatlas[hub]'") from error
+        raise UserError("reading Parquet files needs pyarrow", "say pip install 'convatlas[hub]'") from error
     try:
         return ParquetFile(file)
     except ArrowInvalid as error:
-        raise UserError(f"{file} is not a whole Parquet file ({error}); fetch it again") from error
+        raise UserError(f"{file} is not a whole Parquet file ({error})", "fetch it again") from error
 
 
 def find(folder: Path) -> Path | None:
@@ -156,12 +156,12 @@ def rows(files: list[Path], columns: Columns) -> list[tuple[Path, int, int, Labe
     for file in files:
         parquet = opened(file)
         if columns_of(parquet, file) != columns:
-            raise UserError(f"{file} has other columns, or other classes, than {files[0]}; give files of one set")
+            raise UserError(f"{file} has other columns, or other classes, than {files[0]}", "give files of one set")
         for group in range(parquet.num_row_groups):
             labels = parquet.read_row_group(group, columns=[columns.label]).column(0).to_pylist()
             for row, label in enumerate(labels):
                 if not isinstance(label, int | str) or (isinstance(label, int) and label < 0):
-                    raise UserError(f"{file}: row {row} of group {group} has the label {label!r}; it is not labelled")
+                    raise UserError(f"{file}: row {row} of group {group} has the label {label!r}", "it is not labelled")
                 found.append((file, group, row, label))
     return found
 
@@ -190,8 +190,8 @@ def columns_of(parquet: Any, file: Path) -> Columns:
     ]
     if not images or not labelled:
         raise UserError(
-            f"{file} has the columns {', '.join(schema.names)}; it needs one of images, and one of labels "
-            f"({', '.join(LABELS)})"
+            f"{file} has the columns {', '.join(schema.names)}",
+            f"it needs one of images, and one of labels ({', '.join(LABELS)})",
         )
     image, label = images[0], labelled[0]
     names = features.get(label, {}).get("names") or ()

@@ -57,11 +57,11 @@ def read_pickle(content: bytes, name: str) -> dict[str, Any]:
     try:
         record = run(content)
     except Refused as error:
-        raise UserError(f"{name} {error}, which plain data does not; it was not run: fetch the file again") from error
+        raise UserError(f"{name} {error}, which plain data does not", "it was not run: fetch the file again") from error
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{name} is damaged or no pickle ({error}); fetch it again") from error
+        raise UserError(f"{name} is damaged or no pickle ({error})", "fetch it again") from error
     if not isinstance(record, dict):
-        raise UserError(f"{name} holds no table of names and values; fetch it again")
+        raise UserError(f"{name} holds no table of names and values", "fetch it again")
     values = (v.values if isinstance(v, Array) else v for v in record.values())
     return dict(zip((k.decode("latin-1") if isinstance(k, bytes) else k for k in record), values))
 

@@ -65,7 +65,7 @@ class ShardSplit(EncodedSplit):
         except OSError as error:
             raise UserError(f"{self.where(i)} cannot be read ({error.strerror})") from error
         if len(raw) < size:
-            raise UserError(f"{self.shards[shard]} is cut short; fetch it again")
+            raise UserError(f"{self.shards[shard]} is cut short", "fetch it again")
         content = Content(raw)
         content.name = self.where(i)
         return content
@@ -147,17 +147,19 @@ def index(shard: Path) -> list[Sample]:
                 key, extension = str(path.with_name(stem)), extension.lower()
                 if f".{extension}" in SUFFIXES:
                     if key in images:
-                        raise UserError(f"{shard} has two images named {key}; give each sample a name of its own")
+                        raise UserError(f"{shard} has two images named {key}", "give each sample a name of its own")
                     images[key] = member.name, member.offset_data, member.size
                 elif extension in LABELS and member.size <= MOST:
                     extracted = archive.extractfile(member)
                     assert extracted is not None, "it is a plain file"
                     labels.setdefault(key, {})[extension] = label_of(extracted.read(), extension, shard, member.name)
     except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{shard} is not a whole tar archive ({error}); fetch it again") from error
+        raise UserError(f"{shard} is not a whole tar archive ({error})", "fetch it again") from error
     for key in images:
         if key not in labels:
-            raise UserError(f"{shard} does not say the class of {images[key][0]}; it needs a {key}.cls, .json or .txt")
+            raise UserError(
+                f"{shard} does not say the class of {images[key][0]}", f"it needs a {key}.cls, .json or .txt"
+            )
     return [Sample(*images[key], next(labels[key][e] for e in LABELS if e in labels[key])) for key in images]
 
 
@@ -166,7 +168,7 @@ def plain_members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.Tar
         if member.isfile():
             yield member
         elif not member.isdir():
-            raise UserError(f"{shard} holds a link or a device, {member.name!r}; such a set is not read")
+            raise UserError(f"{shard} holds a link or a device, {member.name!r}", "such a set is not read")
 
 
 def label_of(content: bytes, extension: str, shard: Path, name: str) -> Label:
@@ -182,8 +184,8 @@ def label_of(content: bytes, extension: str, shard: Path, name: str) -> Label:
         return label
     except (ValueError, StopIteration, TypeError) as error:
         raise UserError(
-            f"{shard}: {name} does not say a class ({str(error) or 'no key ' + ', '.join(KEYS)}); "
-            "write a number or a name"
+            f"{shard}: {name} does not say a class ({str(error) or 'no key ' + ', '.join(KEYS)})",
+            "write a number or a name",
         ) from error
 
 

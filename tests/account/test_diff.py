@@ -173,14 +173,14 @@ def test_forms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "stride 2 -> 1, output 128x28x28 -> 128x56x56" in text
     rows = list(csv.DictReader(io.StringIO(output(capsys, *pair, "--csv"))))
     assert sum(int(r["multiply-adds"]) for r in rows[:-1]) == int(rows[-1]["multiply-adds"]) == 231_211_008
-    record = json.weight_match(output(capsys, *pair, "--json", "--weights"))
+    record = json.loads(output(capsys, *pair, "--json", "--weights"))
     assert record["schema"] == 1
     assert record["totals"] == {"params": 0, "macs": 231_211_008, "activations": 526_848}
     assert record["weights"]["same_wiring"] is False
     assert record["differences"][0]["changed"]["stride"] == [[2, 2], [1, 1]]
     assert "| total |  | 0 | +231,211,008 | +526,848 |" in output(capsys, *pair, "--md")
     assert "50 alike, 6 different" in output(capsys, *pair, "--all")
-    assert len(json.weight_match(output(capsys, *pair, "--all", "--json"))["differences"]) == 57
+    assert len(json.loads(output(capsys, *pair, "--all", "--json"))["differences"]) == 57
     page = tmp_path / "diff.html"
     assert output(capsys, *pair, "--weights", "--html", str(page)) == f"{page}\n"
     assert "<script" not in page.read_text(encoding="utf-8")
@@ -192,7 +192,7 @@ def test_forms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 
 def test_other_sizes(capsys: pytest.CaptureFixture[str]) -> None:
-    record = json.weight_match(
+    record = json.loads(
         output(capsys, "diff", "resnet18", "resnet34", "--input", "3x64x64", "--classes", "5", "--json", "--weights")
     )
     assert record["totals"]["params"] == load("resnet34").totals.params - load("resnet18").totals.params

@@ -1,0 +1,1 @@
+"""The run folder: its record, checkpoints, log and curves."""

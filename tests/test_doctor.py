@@ -176,7 +176,7 @@ def test_a_training_that_goes_on_is_noted_and_not_disturbed(folder: Path) -> Non
     with locked(folder):
         assert "is training in it" in "".join(told(examine(folder), NOTE))
         again = subprocess.run(
-            [sys.executable, "-c", "import sys; from pathlib import Path; from convatlas.lock import locked\n"
+            [sys.executable, "-c", "import sys; from pathlib import Path; from convatlas.files.lock import locked\n"
              f"with locked(Path({str(folder)!r})): pass"], capture_output=True, text=True,
         )  # fmt: skip
         assert "is training in" in again.stderr  # looking did not give it up

@@ -61,23 +61,14 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             schema = state["schema"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
-        raise UserError(
-            f"there is no checkpoint {path}",
-            "train first, or give another run folder"
-        ) from error
+        raise UserError(f"there is no checkpoint {path}", "train first, or give another run folder") from error
     except Exception as error:  # what is damaged makes the readers raise anything
         reason = "it is not from convatlas" if isinstance(error, KeyError | TypeError) else str(error)
-        raise UserError(
-            f"{path} is no whole checkpoint ({reason})",
-            "use another, or train again"
-        ) from error
+        raise UserError(f"{path} is no whole checkpoint ({reason})", "use another, or train again") from error
     if schema not in READS:
         raise other_version(path, schema, READS)
     if schema > 1 and metadata.get(DIGEST) != digest(metadata[KEY], tensors):
-        raise UserError(
-            f"{path} is no whole checkpoint (its checksum does not match)",
-            "use another, or train again"
-        )
+        raise UserError(f"{path} is no whole checkpoint (its checksum does not match)", "use another, or train again")
     return tensors, state
 
 
@@ -114,12 +105,12 @@ def newest(folder: Path) -> Found | None:
     if (folder / LAST).exists() or (folder / PREVIOUS).exists():
         raise UserError(
             f"no checkpoint in {folder} is whole: {'; '.join(wrong)}",
-            "put back a copy, or take them away to train anew from the first step"
+            "put back a copy, or take them away to train anew from the first step",
         )
     return None
+
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of a checkpoint's tensors those that the network is judged by: the averages if it has them, else the weights."""
     averages = {name.removeprefix(AVERAGE): t for name, t in tensors.items() if name.startswith(AVERAGE)}
     return averages or {name: t for name, t in tensors.items() if "/" not in name}
-

@@ -41,4 +41,3 @@ def curves(epochs: Sequence[dict[str, Any]], path: Path) -> Path | None:
         fontsize=8,
     )
     return write(figure, path)
-

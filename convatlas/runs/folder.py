@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from ..catalogue import find
+from ..data.normalise import Fitted, fitted
 from ..errors import UserError, unknown
 from ..files.atomic import other_version
 from ..layers import ConvNet
 from ..preprocess import FITTED, Preprocess
 from ..recipe import Recipe
-from ..data.normalise import Fitted, fitted
 from . import checkpoint
 from .checkpoint import averaged
 from .log import read_log
@@ -86,8 +86,7 @@ class Run:
         except Exception as error:  # a record that was changed by hand makes constructors raise anything
             path = self.folder / "run.json"
             raise UserError(
-                f"{path} does not describe a network that can be built ({error!r})",
-                "restore it"
+                f"{path} does not describe a network that can be built ({error!r})", "restore it"
             ) from error
         try:
             net.load_state_dict(self.weights(which), strict=True)
@@ -106,7 +105,7 @@ class Run:
         if isinstance(preprocess, Fitted) and not same(measured(tensors), preprocess.tensors):
             raise UserError(
                 f"{path} was trained on images normalised otherwise than preprocess.safetensors beside it says",
-                "put back the one that belongs to it"
+                "put back the one that belongs to it",
             )
         return averaged(tensors)
 
@@ -131,36 +130,27 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     path = folder / "run.json"
     if not folder.exists():
-        raise UserError(
-            f"there is no run folder {folder}",
-            "`convatlas train` makes one"
-        )
+        raise UserError(f"there is no run folder {folder}", "`convatlas train` makes one")
     if not path.is_file():
         raise UserError(
-            f"{folder} is no run folder: it has no run.json",
-            "give the folder that `convatlas train` wrote"
+            f"{folder} is no run folder: it has no run.json", "give the folder that `convatlas train` wrote"
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{path} is not what `convatlas train` writes ({error!r})",
-            "restore it, or train again"
+            f"{path} is not what `convatlas train` writes ({error!r})", "restore it, or train again"
         ) from error
     if schema not in READS:
         raise other_version(path, schema, READS)
     for name, kind in PARTS.items():
         if not isinstance(record.get(name), kind):
             fault = "lacks" if name not in record else "has something else as"
-            raise UserError(
-                f"{path} {fault} {name!r}",
-                "restore it, or train again"
-            )
+            raise UserError(f"{path} {fault} {name!r}", "restore it, or train again")
     classes = record["classes"]
     if not all(isinstance(name, str) for name in classes) or len(classes) != record["build"].get("classes"):
         raise UserError(
-            f"{path} does not name as many classes as its network tells apart",
-            "restore it, or train again"
+            f"{path} does not name as many classes as its network tells apart", "restore it, or train again"
         )
     return Run(folder, record)

@@ -99,8 +99,5 @@ def board(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UserError(
-            "TensorBoard is not installed",
-            "pip install 'convatlas[log]'"
-        ) from error
+        raise UserError("TensorBoard is not installed", "pip install 'convatlas[log]'") from error
     return SummaryWriter(str(folder), purge_step=step + 1)

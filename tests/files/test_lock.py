@@ -17,7 +17,7 @@ from convatlas.files.lock import locked
 HOLD = """
 import os, sys
 from pathlib import Path
-from convatlas.lock import locked
+from convatlas.files.lock import locked
 with locked(Path(sys.argv[1])):
     if len(sys.argv) > 2 and not os.fork():
         sys.stdin.read()

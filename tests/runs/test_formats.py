@@ -18,12 +18,13 @@ from convatlas.catalogue import Claim
 from convatlas.data.sources import load_data, pack
 from convatlas.doctor import examine
 from convatlas.errors import UserError
-from convatlas.evaluation.scoring import evaluate
 from convatlas.evaluation.predictions import predict
+from convatlas.evaluation.scoring import evaluate
 from convatlas.preprocess import Preprocess
-from convatlas.runs import checkpoint, folder as run
-from convatlas.train.fit import fit
+from convatlas.runs import checkpoint
+from convatlas.runs import folder as run
 from convatlas.runs.folder import open_run
+from convatlas.train.fit import fit
 from convatlas.weights import load_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

@@ -12,11 +12,10 @@ from torch import nn
 from convatlas.errors import UserError
 from convatlas.layers import stack
 from convatlas.recipe import Recipe
-from convatlas.train.execution import Execution
-from convatlas.train.divergence import gradient_norms
-from convatlas.train.fit import fit
 from convatlas.runs.folder import Run
-
+from convatlas.train.divergence import gradient_norms
+from convatlas.train.execution import Execution
+from convatlas.train.fit import fit
 from tests.trained import digits
 
 RECIPE = Recipe(name="brief", source="a test", epochs=2, batch=4, lr=0.01, net=(("widths", (4,)),))
@@ -73,4 +72,11 @@ def test_the_gradient_of_each_stage(run: Run) -> None:
 def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"TensorBoard is not installed; pip install 'convatlas\[log\]'"):
-        fit("chain_n1_m1_k0", digits(), RECIPE, out=tmp_path / "run", device="cpu", execution=Execution(tensorboard=True))
+        fit(
+            "chain_n1_m1_k0",
+            digits(),
+            RECIPE,
+            out=tmp_path / "run",
+            device="cpu",
+            execution=Execution(tensorboard=True),
+        )

@@ -22,7 +22,6 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from convatlas.report import charts as plots
 from convatlas.data.sources import load_data
 from convatlas.data.sources.mnist import read_idx
 from convatlas.data.sources.pickled import read_pickle
@@ -32,8 +31,9 @@ from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import Recipe, with_settings
 from convatlas.runs import checkpoint
-from convatlas.runs.log import Log, read_log
+from convatlas.runs.curves import curves
 from convatlas.runs.folder import Run, open_run
+from convatlas.runs.log import Log, read_log
 
 AT_8 = Preprocess((3, 8, 8), (0.0,) * 3, (1.0,) * 3)
 GOLDEN = Path(__file__).parents[1] / "goldens" / "run_2"
@@ -381,4 +381,4 @@ def test_curves_of_a_log_that_was_read_can_be_drawn(tmp_path: Path) -> None:
         i = rng.randrange(len(whole))
         (tmp_path / "log.jsonl").write_bytes(whole[:i] + bytes([rng.randrange(256)]) + whole[i + 1 :])
         epochs = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "epoch"]
-        plots.curves(epochs, tmp_path / "curves.png")
+        curves(epochs, tmp_path / "curves.png")

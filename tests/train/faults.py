@@ -35,7 +35,7 @@ from convatlas.train.progress import Event
 from tests.trained import digits
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults_warm"])
+CONTEXT.set_forkserver_preload(["tests.train.faults_warm"])
 
 SGD = Recipe(
     name="sgd",

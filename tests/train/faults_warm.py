@@ -1,4 +1,4 @@
-"""What multiprocessing's forkserver runs once for all processes of tests/faults.py: the slow imports."""
+"""What multiprocessing's forkserver runs once for all processes of tests/train/faults.py: the slow imports."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 from convatlas.catalogue import find
 from convatlas.layers import on_meta
-from convatlas.report import charts as plots
+from convatlas.runs.curves import curves
 from tests.train.faults import NETWORK, SGD
 from tests.trained import digits
 
@@ -17,4 +17,4 @@ with on_meta():
     find(NETWORK).build(input=(1, 8, 8), classes=10, **dict(SGD.net))
 with tempfile.TemporaryDirectory() as here:
     line = {"epoch": 1, "train": {"loss": 1.0, "top1": 0.5}, "test": {"loss": 1.0, "top1": 0.5}}
-    plots.curves([line], Path(here) / "x.png")
+    curves([line], Path(here) / "x.png")

@@ -25,7 +25,7 @@ import torch
 from report import spread, write
 from torch import nn
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.catalogue import find
 from convatlas.layers import on_meta
 

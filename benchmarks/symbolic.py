@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from report import spread, write
 
-from convatlas.account import account
-from convatlas.account.count import meta_inputs
-from convatlas.account.receptive import receptive_fields
-from convatlas.account.symbolic import symbolic
-from convatlas.account.trace import trace
+from convatlas.accounting import account
+from convatlas.accounting.count import meta_inputs
+from convatlas.accounting.receptive import receptive_fields
+from convatlas.accounting.symbolic import symbolic
+from convatlas.accounting.trace import trace
 from convatlas.catalogue import find
 from convatlas.layers import on_meta
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from .account import Account, account
+from .accounting import Account, account
 from .catalogue import Claim, Paper, Variant, find, names
 from .errors import UserError
 from .preprocess import Preprocess

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..account.claims import holds
+from ..accounting.claims import holds
 from ..report.columns import CLAIMS, claim_cells
 from ..report.forms import claim_record
 from ..tables import claims, entry, index, load

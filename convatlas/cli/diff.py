@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..account.rows import LEVELS, Account
+from ..accounting.rows import LEVELS, Account
 from ..tables import entry, load
 from .output import parse_input, print_json, print_table, write_file
 
 if TYPE_CHECKING:
-    from ..account.weight_match import WeightMatch
+    from ..accounting.weight_match import WeightMatch
 
 HELP = "compare two networks layer by layer, and say what each difference costs"
 
@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     names = entry(args.a)["name"], entry(args.b)["name"]
-    from ..account.diff import diff
+    from ..accounting.diff import diff
     from ..report import comparison
 
     a, b = (count(name, args) for name in names)
@@ -56,14 +56,14 @@ def run(args: argparse.Namespace) -> None:
 def count(name: str, args: argparse.Namespace) -> Account:
     if args.input is None and args.classes is None:
         return load(name)
-    from ..account import account
+    from ..accounting import account
 
     options = {} if args.classes is None else {"classes": args.classes}
     return account(name, input=args.input and parse_input(args.input), **options)
 
 
 def compare_weights(names: tuple[str, str], args: argparse.Namespace) -> WeightMatch:
-    from ..account.weight_match import weight_match
+    from ..accounting.weight_match import weight_match
     from ..catalogue import find
     from ..layers import on_meta
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..account.rows import LEVELS
+from ..accounting.rows import LEVELS
 from ..errors import UserError
 from ..tables import entry
 from .output import parse_input, write_file
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     name = entry(args.name)["name"]
     if args.out and args.out.suffix.lower() != ".svg":
         raise UserError(f"{args.out} is no SVG file, which is what is drawn", "end its name in .svg")
-    from ..account import account
+    from ..accounting import account
     from ..report import svg
 
     options = {} if args.classes is None else {"classes": args.classes}

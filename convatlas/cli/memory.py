@@ -14,7 +14,7 @@ from ..errors import UserError
 from .output import parse_input, print_json, print_table, size
 
 if TYPE_CHECKING:
-    from ..account.memory import Affine, Checkpointed, Memory, Peak
+    from ..accounting.memory import Affine, Checkpointed, Memory, Peak
 
 HELP = "show the bytes that a network takes to train and to run, and the largest batch that fits"
 UNITS = {
@@ -22,7 +22,7 @@ UNITS = {
     **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)},
     **{f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)},
 }
-OPTIMIZERS = ("sgd", "adam", "rmsprop")  # as account.memory has them, which imports torch
+OPTIMIZERS = ("sgd", "adam", "rmsprop")  # as accounting.memory has them, which imports torch
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     limit = None if args.limit is None else parse_size(args.limit)
     shape = args.input and parse_input(args.input)
     with busy(f"running {args.name} without computing"):
-        from ..account.memory import checkpointed, memory
+        from ..accounting.memory import checkpointed, memory
 
         made = {} if args.classes is None else {"classes": args.classes}
         how = {"optimizer": args.optimizer, "amp": args.amp, **made}
@@ -81,7 +81,7 @@ def busy(text: str) -> AbstractContextManager[Any]:
 
 
 def heading(m: Memory) -> str:
-    from ..account.memory import OPTIMIZERS
+    from ..accounting.memory import OPTIMIZERS
 
     precision = "autocast to bfloat16" if m.amp else "float32"
     return f"{m.name} on {m.batch:,} images of {size(m.input)}, trained with {OPTIMIZERS[m.optimizer][1]}, {precision}"

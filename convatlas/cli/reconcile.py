@@ -9,7 +9,7 @@ from ..catalogue import find
 from .output import parse_input, print_json, print_table, size
 
 if TYPE_CHECKING:
-    from ..account.counters.reconcile import Reconciled
+    from ..accounting.counters.reconcile import Reconciled
 
 HELP = "explain what seven other counters say of a network, each difference from our count a line"
 
@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..account.counters.reconcile import reconcile
+    from ..accounting.counters.reconcile import reconcile
 
     variant = find(args.name)
     shape = parse_input(args.input) if args.input else variant.input

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import report
-from ..account.claims import holds
-from ..account.rows import LEVELS, Account
+from ..accounting.claims import holds
+from ..accounting.rows import LEVELS, Account
 from ..catalogue import Claim
 from ..errors import UserError
 from ..report.columns import CLAIMS, COSTS, FIELDS_NOTE, RECEPTIVE, claim_cells, input_row
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def plot(counts: Account, args: argparse.Namespace) -> Path:
-    from ..account.layer_graph import layer_graph
+    from ..accounting.layer_graph import layer_graph
     from ..report.charts import receptive_field
 
     if args.json or args.csv or args.md or args.html:
@@ -95,7 +95,7 @@ def plot(counts: Account, args: argparse.Namespace) -> Path:
 
 
 def recount(name: str, args: argparse.Namespace) -> Account:
-    from ..account import account
+    from ..accounting import account
 
     options = {} if args.classes is None else {"classes": args.classes}
     return account(name, input=args.input and parse_input(args.input), batch=args.batch, **options)
@@ -109,7 +109,7 @@ class Told(NamedTuple):
 
 def by_convention(name: str, args: argparse.Namespace) -> Told:
     """What another counter says of one image."""
-    from ..account.counters.reconcile import reconcile
+    from ..accounting.counters.reconcile import reconcile
 
     if args.batch != 1:
         raise UserError("a convention counts one image", f"leave --batch {args.batch} out")
@@ -120,7 +120,7 @@ def by_convention(name: str, args: argparse.Namespace) -> Told:
 
 def show_under(name: str, args: argparse.Namespace) -> None:
     """The largest square image within a budget, and what the next larger one takes."""
-    from ..account.symbolic import largest_input
+    from ..accounting.symbolic import largest_input
 
     if args.input is not None:
         raise UserError("--under finds the size of the image itself", f"leave --input {args.input} out")

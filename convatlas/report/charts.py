@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..account.layer_graph import LayerGraph
+from ..accounting.layer_graph import LayerGraph
 from ..errors import UserError
 from ..files.figure import DPI, write
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ..account.claims import counted, holds
-from ..account.rows import Account, Row
+from ..accounting.claims import counted, holds
+from ..accounting.rows import Account, Row
 from ..catalogue import Claim
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..account.diff import Diff, Pair
-from ..account.rows import Row
+from ..accounting.diff import Diff, Pair
+from ..accounting.rows import Row
 from .columns import geometry, input_size, short, size
 from .tables import csv_table, markdown_table
 from .templates import render
 
 if TYPE_CHECKING:
-    from ..account.weight_match import WeightMatch
+    from ..accounting.weight_match import WeightMatch
 
 HEADERS = ("layer", "difference", "parameters", "multiply-adds", "values")
 LEFT = 2

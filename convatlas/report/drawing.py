@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..account.layer_graph import INPUT, Edge, LayerGraph, layer_graph
-from ..account.rows import Account, Row
+from ..accounting.layer_graph import INPUT, Edge, LayerGraph, layer_graph
+from ..accounting.rows import Account, Row
 from ..errors import UserError
 from .columns import geometry, input_size, size
 from .templates import render
@@ -100,7 +100,7 @@ class Drawing:
 def svg(counts: Account, level: str = "block") -> str:
     """The network drawn: blocks and branches, with the shapes of the tensors that go from one to the next.
 
-    `level` is one of account.LEVELS. Raises UserError where igraph is not installed (`pip install convatlas[draw]`).
+    `level` is one of accounting.LEVELS. Raises UserError where igraph is not installed (`pip install convatlas[draw]`).
     """
     return render("network.svg", drawing=drawing(layer_graph(counts, level)))
 

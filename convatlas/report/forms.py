@@ -5,8 +5,8 @@ from __future__ import annotations
 import json as encoding
 from typing import Any
 
-from ..account.claims import counted, holds
-from ..account.rows import Account, Row
+from ..accounting.claims import counted, holds
+from ..accounting.rows import Account, Row
 from ..catalogue import Claim
 from ..tables import claims, index, load
 from .columns import CLAIMS, COSTS, Columns, claim_cells, input_row, input_size

@@ -6,8 +6,8 @@ import io
 from base64 import b64encode
 from typing import Any
 
-from ..account.layer_graph import layer_graph
-from ..account.rows import LEVELS, Account, Row
+from ..accounting.layer_graph import layer_graph
+from ..accounting.rows import LEVELS, Account, Row
 from .columns import CLAIMS, COSTS, FIELDS_NOTE, RECEPTIVE, Columns, claim_cells, input_row, input_size
 from .drawing import compact, svg
 from .forms import claims_of, entry_of

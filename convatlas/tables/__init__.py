@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..account.rows import Account
+from ..accounting.rows import Account
 from ..catalogue import Claim, Variant, resolve
 from ..files.atomic import other_version
 

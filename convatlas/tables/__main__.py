@@ -2,7 +2,7 @@
 
 from rich.progress import track
 
-from ..account import account
+from ..accounting import account
 from ..catalogue import variants
 from . import FOLDER, account_text, index_record, index_text
 

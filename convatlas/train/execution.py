@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from psutil import virtual_memory
 
-from ..account import account
-from ..account.memory import memory
+from ..accounting import account
+from ..accounting.memory import memory
 from ..errors import UserError, unknown
 from ..layers import ConvNet
 from ..machine.processes import World
@@ -116,7 +116,7 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def foretold(net: ConvNet, recipe: Recipe, batch: int, free: int) -> int:
-    """How many images of a batch fit in `free` bytes at once, by `account.memory`: the system kills who takes more."""
+    """How many images of a batch fit in `free` bytes at once, by `memory`: the system kills who takes more."""
     auxiliary = bool(recipe.aux_weight) and hasattr(net, "forward_aux")
     need = memory(net, optimizer=recipe.optimizer.removesuffix("w"), auxiliary=auxiliary).training
     fits = min(batch, need.largest_batch(int(SHARE_OF_MEMORY * free)))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import LRN

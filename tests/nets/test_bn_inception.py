@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.nets.bn_inception import FIGURE_5, VARIANTS, Inception, SeparableBNSame
 
 VARIANT = {v.name: v for v in VARIANTS}

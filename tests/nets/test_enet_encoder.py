@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.nets.enet_encoder import VARIANTS, Bottleneck, Initial
 
 ENET = VARIANTS[0]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.nets.fractalnet import VARIANTS, FractalBlock, FractalNet, Plan, drop_path_plan, ending, only, whole
 

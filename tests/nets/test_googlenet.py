@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import LRN
 from convatlas.nets.googlenet import TABLE_1_COSTS, VARIANTS, GoogLeNet, Inception, NaiveInception

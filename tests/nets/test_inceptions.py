@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import Concat, ConvNet
 from convatlas.nets import inception_resnet, inception_v2, inception_v3, inception_v4

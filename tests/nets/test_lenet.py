@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.nets.lenet import TABLE_I, PartialConv, Squash, Subsample, codes

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.catalogue import resolve
 from convatlas.errors import UserError
 from convatlas.layers import ConvBN, ConvNet, ConvSame

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvBN, ConvNet, ConvSame
 from convatlas.nets.mobilenet_v2 import SAME, VARIANTS, InvertedResidual, round8

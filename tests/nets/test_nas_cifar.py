@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.nets.nas_cifar import FIG_7, NAS
 

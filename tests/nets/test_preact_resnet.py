@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.nets import preact_resnet, preact_resnet_cifar, resnet, resnet_cifar

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvBN, ConvNet
 from convatlas.nets import resnet, resnet_cifar

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.nets.bn_inception import AS_PRINTED, BNInception, Inception

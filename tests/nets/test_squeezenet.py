@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.nets.squeezenet import TABLE_1, VARIANTS, Fire, SqueezeNet, fires

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import LRN, ConvNet, dense, shape_after, stack
 from convatlas.nets.vgg import TABLE_1, VARIANTS, VGG

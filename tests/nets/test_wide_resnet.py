@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from convatlas.account import account
+from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.nets import resnet, wide_resnet

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from convatlas import report
-from convatlas.account import account
-from convatlas.account.count import row_nodes
-from convatlas.account.layer_graph import INPUT, layer_graph
-from convatlas.account.rows import Account
+from convatlas.accounting import account
+from convatlas.accounting.count import row_nodes
+from convatlas.accounting.layer_graph import INPUT, layer_graph
+from convatlas.accounting.rows import Account
 from convatlas.cli import main
 from convatlas.errors import UserError
 from convatlas.report.drawing import compact, drawing

@@ -14,9 +14,9 @@ import pytest
 from torch import nn
 
 from convatlas import report
-from convatlas.account import account
-from convatlas.account.counters.reconcile import reconcile
-from convatlas.account.layer_graph import layer_graph
+from convatlas.accounting import account
+from convatlas.accounting.counters.reconcile import reconcile
+from convatlas.accounting.layer_graph import layer_graph
 from convatlas.cli import main
 from convatlas.errors import UserError
 from convatlas.layers import stack

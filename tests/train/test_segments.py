@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint_sequential
 
-from convatlas.account.memory import sequence
+from convatlas.accounting.memory import sequence
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.train.segments import cut, recomputed

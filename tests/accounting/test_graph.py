@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convatlas.account import account
-from convatlas.account.count import meta_inputs
-from convatlas.account.graph import Training, depth, training, training_rows
-from convatlas.account.trace import Trace, trace
+from convatlas.accounting import account
+from convatlas.accounting.count import meta_inputs
+from convatlas.accounting.graph import Training, depth, training, training_rows
+from convatlas.accounting.trace import Trace, trace
 from convatlas.catalogue import find
 from convatlas.layers import ConvNet, on_meta, stack
 

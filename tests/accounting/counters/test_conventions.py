@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convatlas.account.counters.conventions import TOOLS
-from convatlas.account.counters.reconcile import reconcile
+from convatlas.accounting.counters.conventions import TOOLS
+from convatlas.accounting.counters.reconcile import reconcile
 from convatlas.catalogue import find, names
 from convatlas.cli import main
 from convatlas.cli.reconcile import to_json

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
-from convatlas.account import account
-from convatlas.account.memory import memory
+from convatlas.accounting import account
+from convatlas.accounting.memory import memory
 from convatlas.errors import UserError
 from tests.oracles import timm
 

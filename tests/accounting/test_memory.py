@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint_sequential
 
-from convatlas.account import account
-from convatlas.account.memory import OPTIMIZERS, Affine, Memory, checkpointed, measure, memory, sequence
+from convatlas.accounting import account
+from convatlas.accounting.memory import OPTIMIZERS, Affine, Memory, checkpointed, measure, memory, sequence
 from convatlas.catalogue import find
 from convatlas.cli import Parser
 from convatlas.cli import memory as verb

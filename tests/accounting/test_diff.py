@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from convatlas.account import account
-from convatlas.account.diff import align, diff
-from convatlas.account.rows import LEVELS
-from convatlas.account.weight_match import weight_match
+from convatlas.accounting import account
+from convatlas.accounting.diff import align, diff
+from convatlas.accounting.rows import LEVELS
+from convatlas.accounting.weight_match import weight_match
 from convatlas.catalogue import find
 from convatlas.cli import main
 from convatlas.layers import ConvNet, on_meta, stack

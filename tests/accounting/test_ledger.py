@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from convatlas import tables
-from convatlas.account import Account, account
-from convatlas.account.claims import counted, printed_value
+from convatlas.accounting import Account, account
+from convatlas.accounting.claims import counted, printed_value
 from convatlas.catalogue import Claim, find, names, plain
 from convatlas.nets import mobilenet_v1, mobilenet_v2
 

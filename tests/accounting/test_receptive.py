@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from convatlas.account import account
-from convatlas.account.count import meta_inputs
-from convatlas.account.receptive import Axis, Field, receptive_fields
-from convatlas.account.trace import Trace, trace
+from convatlas.accounting import account
+from convatlas.accounting.count import meta_inputs
+from convatlas.accounting.receptive import Axis, Field, receptive_fields
+from convatlas.accounting.trace import Trace, trace
 from convatlas.catalogue import find, names
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet, on_meta, stack

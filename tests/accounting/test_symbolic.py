@@ -6,10 +6,10 @@ from random import Random
 import pytest
 from torch import Tensor, nn
 
-from convatlas.account import account
-from convatlas.account.count import meta_inputs
-from convatlas.account.symbolic import Symbolic, largest_input, symbolic
-from convatlas.account.trace import trace
+from convatlas.accounting import account
+from convatlas.accounting.count import meta_inputs
+from convatlas.accounting.symbolic import Symbolic, largest_input, symbolic
+from convatlas.accounting.trace import trace
 from convatlas.catalogue import find, names
 from convatlas.cli import main
 from convatlas.cli.show import parse_macs

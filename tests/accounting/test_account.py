@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from convatlas.account import Account, account
+from convatlas.accounting import Account, account
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import on_meta

@@ -13,10 +13,10 @@ __version__ = "0.1.0"
 
 # name: the module it comes from, imported at first use (torch takes seconds)
 _LATER = {
-    "load_data": "data",
+    "load_data": "data.sources",
     "find_recipe": "recipes",
     "fit": "train.fit",
-    "open_run": "train.run",
+    "open_run": "runs.folder",
 }
 __all__ = [
     "Account",

@@ -112,9 +112,9 @@ def test_a_pack_of_every_schema_has_the_images_that_it_was_made_of(format: str) 
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (2, "pack.json has schema 2, this convatlas reads 1; update convatlas, or pack the set again"),
-        (0, "pack.json has schema 0, this convatlas reads 1; use the version that wrote it, or pack the set again"),
-        (None, "pack.json has schema None, this convatlas reads 1; use the version that wrote it, or pack"),
+        (2, "pack.json has schema 2, this convatlas reads 1; update convatlas"),
+        (0, "pack.json has schema 0, this convatlas reads 1; use the version that wrote it"),
+        (None, "pack.json has schema None, this convatlas reads 1; use the version that wrote it"),
     ],
 )
 def test_another_schema_of_a_pack_is_refused_with_the_way_forward(tmp_path: Path, schema: object, message: str) -> None:
@@ -140,9 +140,9 @@ def test_an_index_of_every_schema_is_read() -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ("2", "index.json has schema 2, this convatlas reads 1; update convatlas, or write it anew: `make tables`"),
-        ("0", "index.json has schema 0, this convatlas reads 1; use the version that wrote it, or write it anew"),
-        ("null", "index.json has schema None, this convatlas reads 1; use the version that wrote it, or write it"),
+        ("2", "index.json has schema 2, this convatlas reads 1; update convatlas"),
+        ("0", "index.json has schema 0, this convatlas reads 1; use the version that wrote it"),
+        ("null", "index.json has schema None, this convatlas reads 1; use the version that wrote it"),
     ],
 )
 def test_another_schema_of_the_index_is_refused_with_the_way_forward(tmp_path: Path, schema: str, message: str) -> None:

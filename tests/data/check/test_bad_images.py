@@ -354,7 +354,7 @@ def test_each_kind_has_its_right_answer(tmp_path: Path, kind: str) -> None:
     outcome = outcome_of(path)
     assert any(answer_holds(answer, outcome) for answer in answers), outcome
     bad = find_bad([path], decode=True)
-    assert [it.reason for it in bad] == ([outcome] if isinstance(outcome, str) else [])
+    assert [f"{it.reason}; {it.remedy}" for it in bad] == ([outcome] if isinstance(outcome, str) else [])
     if isinstance(outcome, str):
         assert outcome.startswith(f"{path} ")
         assert "\n" not in outcome

@@ -146,7 +146,7 @@ def test_of_several_bad_files_the_first_is_named_and_the_others_counted(tmp_path
     for name in ("b.png", "a.png", "c.png"):
         (tmp_path / "train/ants" / name).write_bytes(b"no image")
     (tmp_path / "val/ants/gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(UserError, match=r"ants/a\.png is not .*; and 3 more files are wrong"):
+    with pytest.raises(UserError, match=r"ants/a\.png is not .* \(3 more files are bad\); "):
         load_data(str(tmp_path))
 
 

@@ -205,7 +205,7 @@ def test_one_process_at_a_time_packs(photos: Path, tmp_path: Path) -> None:
 
 def test_a_killed_pack_goes_on(photos: Path, tmp_path: Path) -> None:
     program = (
-        "import os, sys; from convatlas.data import load_data, pack; count = []\n"
+        "import os, sys; from convatlas.data.sources import load_data, pack; count = []\n"
         "write = pack.write_shard; pack.PER_SHARD = 12\n"
         "def dying(*a):\n    count.append(1)\n    if len(count) == 3: os._exit(9)\n    write(*a)\n"
         "pack.write_shard = dying; pack.pack(load_data(sys.argv[1]), sys.argv[2], size=32)"
@@ -263,7 +263,7 @@ def test_damage_is_found(photos: Path, tmp_path: Path) -> None:
     (out / "train-00001.npz").write_bytes(index)
     record = json.loads((out / "pack.json").read_text())
     (out / "pack.json").write_text(json.dumps({**record, "schema": 99}))
-    with pytest.raises(UserError, match="has schema 99, this convatlas reads 1; update convatlas, or pack"):
+    with pytest.raises(UserError, match="has schema 99, this convatlas reads 1; update convatlas"):
         load(out)
     for wrong in ({"splits": 3}, {"splits": {}}, {"classes": None}, {"mean": 1}, {"source": []}):
         (out / "pack.json").write_text(json.dumps({**record, **wrong}))

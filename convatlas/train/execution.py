@@ -1,4 +1,4 @@
-"""The engine: how this machine does what a recipe asks for. Decided once, at the start, and kept in run.json."""
+"""Execution: how this machine does what a recipe asks for. Decided once, at the start, and kept in run.json."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Execution:
             raise UserError(f"workers={self.workers} is below 0", "give 0 or more")
 
     def but(self, other: Execution) -> Execution:
-        """This engine with what `other` gives otherwise than by default."""
+        """This execution with what `other` gives otherwise than by default."""
         given = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) != f.default}
         return replace(self, **given)
 
@@ -74,16 +74,16 @@ class Execution:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Execution:
-        """The engine that `to_json` made the record of. Raises UserError for a field that is unknown."""
+        """The execution that `to_json` made the record of. Raises UserError for a field that is unknown."""
         known = [f.name for f in fields(cls)]
         for name in record:
             if name not in known:
-                raise unknown("engine field", name, known)
+                raise unknown("execution field", name, known)
         return cls(**record)
 
 
 def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.device, world: World) -> Execution:
-    """The engine with everything settled that it left open. `net` may be on the meta device.
+    """The execution with everything settled that it left open. `net` may be on the meta device.
 
     Raises UserError for bfloat16 on a device that does not compute with it, for SyncBatchNorm on a CPU, and for a
     network of which, as it is foretold, not even one image can be trained on in the memory that is free.

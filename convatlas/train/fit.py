@@ -83,7 +83,7 @@ def fit(
     `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
     uninterrupted run. `say` is told what happens (see progress.py).
 
-    `engine` says how this machine does it (see engine.py); a resumed run keeps the engine that it was begun with, but
+    `execution` says how this machine does it (see execution.py); a resumed run keeps the one that it was begun with, but
     for what is given otherwise. Under torchrun each process calls this alike, and takes its share of every batch.
 
     Raises UserError for what does not fit together, Diverged when a loss, a gradient or a weight is not finite, and

@@ -146,7 +146,7 @@ def test_segments_that_cannot_be_leave_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_a_resumed_run_keeps_its_engine(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_execution(tmp_path: Path) -> None:
     """And says what is now asked for otherwise."""
     first = replace(RECIPE, epochs=1)
     fit(NET, digits(), first, out=tmp_path, device="cpu", execution=Execution(micro_batch=5))
@@ -164,4 +164,4 @@ def test_a_resumed_run_keeps_its_engine(tmp_path: Path) -> None:
         on_event=events.append,
     )
     (note,) = (e["text"] for e in events if e["kind"] == "note")
-    assert note == "resumed on other terms, so the last bits may differ: engine.micro_batch is 5 there and 4 here"
+    assert note == "resumed on other terms, so the last bits may differ: execution.micro_batch is 5 there and 4 here"

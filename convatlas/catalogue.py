@@ -140,17 +140,17 @@ def find(name: str) -> Variant:
     Raises UserError with the near names.
     """
     found = variants()
-    return found[resolve(name, {n: v.aliases for n, v in found.items()})]
+    return found[name_of(name, {n: v.aliases for n, v in found.items()})]
 
 
-def resolve(name: str, known: Mapping[str, Iterable[str]]) -> str:
-    """The catalogue name that `name` spells, given the known names and the aliases of each."""
-    if name in known:
-        return name
+def name_of(spelling: str, known: Mapping[str, Iterable[str]]) -> str:
+    """The name among the known ones that `spelling` means, given the aliases of each. Raises UserError for none."""
+    if spelling in known:
+        return spelling
     spelled = {plain(s): n for n, aliases in known.items() for s in (*aliases, n)}
-    if plain(name) in spelled:
-        return spelled[plain(name)]
-    raise unknown("network", name, known)
+    if plain(spelling) in spelled:
+        return spelled[plain(spelling)]
+    raise unknown("network", spelling, known)
 
 
 def plain(name: str) -> str:

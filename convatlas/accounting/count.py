@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..catalogue import Variant, find
+from ..catalogue import Variant
 from ..errors import UserError
-from ..layers import ConvNet, on_meta
 from .graph import depth, training_nodes
 from .operators import INERT, POINTWISE, names_of
 from .receptive import Field, node_fields, of_image
+from .resolve import resolve
 from .rows import Account, Row
 from .trace import Trace, trace, uncollected
 
@@ -30,26 +30,13 @@ def count(
 ) -> Account:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch!r} is not a count", "give a whole number of at least 1")
-    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        network = network.module
-    if isinstance(network, nn.Module):
-        if options:
-            raise UserError(f"a built network takes no options such as {next(iter(options))!r}", "build it with them")
-        net, name = network, getattr(network, "variant", "") or type(network).__name__
-        input = getattr(network, "input", None) if input is None else input
-    else:
-        variant = find(network) if isinstance(network, str) else network
-        with on_meta():
-            net = variant.build(input=input, **options)
-        assert isinstance(net, ConvNet)
-        name, input, strict = variant.name, net.input, True
-    if input is None:
-        raise UserError(f"{name} does not say what images it takes", "give input=(channels, height, width)")
+    net, name, input, variant = resolve(network, input, **options)
     args, kwargs = meta_inputs(net, input, batch)
     traced = trace(net, args, kwargs, training)
-    if strict and traced.uncounted:
+    if (strict or variant) and traced.uncounted:
         raise UserError(
-            f"{name} is counted in part only, no rule for {', '.join(traced.uncounted)}", "strict=False does"
+            f"{name} cannot be counted in full, no rule for {', '.join(traced.uncounted)}",
+            "give strict=False to count the rest",
         )
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     shapes = tuple(tuple(t.shape[1:]) for t in tensors)
@@ -90,7 +77,7 @@ def meta_inputs(net: nn.Module, input: Any, batch: int) -> tuple[tuple[Any, ...]
     if isinstance(input, tuple | list):
         return tuple(map(one, input)), {}
     raise UserError(
-        f"input {input!r} is no image size", "give (channels, height, width), tensors, a list or a dict of them"
+        f"input {input!r} is not an image size", "give (channels, height, width), tensors, a list or a dict of them"
     )
 
 

@@ -31,11 +31,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.checkpoint import checkpoint_sequential
 
-from ..catalogue import Variant, find
+from ..catalogue import Variant
 from ..errors import UserError, unknown
-from ..layers import ConvNet, on_meta
+from ..layers import ConvNet
 from .count import meta_inputs
 from .operators import MACS, SHORTCUTS
+from .resolve import resolve
+from .rows import stage_of
 from .trace import unchanged, uncollected, why
 
 aten = torch.ops.aten
@@ -139,8 +141,7 @@ class Memory:
         """What is saved, by stage: the stem, each stage, the head, the loss."""
         found: dict[str, Affine] = {}
         for s in self.saved:
-            parts = s.path.split(".")
-            stage = ".".join(parts[:2]) if parts[0] == "stages" else parts[0]
+            stage = stage_of(s.path)
             found[stage] = found.get(stage, Affine(0, 0)) + s.bytes
         return found
 
@@ -175,7 +176,7 @@ def memory(
 
     Raises UserError for what `account` refuses, an unknown optimizer, and a network that has nothing to train.
     """
-    net, name, input = _built(network, input, options)
+    net, name, input, _ = resolve(network, input, **options)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch!r} is not a count", "give a whole number of at least 1")
     n = max(batch, 2)  # batch norm refuses a single value per channel
@@ -215,7 +216,7 @@ def measure(
 
     Arguments and errors are those of `memory`.
     """
-    net, name, input = _built(network, input, options)
+    net, name, input, _ = resolve(network, input, **options)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -240,7 +241,7 @@ def checkpointed(
     overwrites its input belongs to the one before. The last segment is not computed again. None for a network that is
     no such sequence. What is computed again updates batch norm's running statistics twice.
     """
-    net, name, input = _built(network, input, options)
+    net, name, input, _ = resolve(network, input, **options)
     units = sequence(net)
     if len(units) < 4:
         return None
@@ -275,22 +276,6 @@ def sequence(net: nn.Module) -> list[nn.Module]:
         else:
             units.append(unit)
     return units
-
-
-def _built(network: nn.Module | Variant | str, input: Any, options: dict[str, Any]) -> tuple[nn.Module, str, Any]:
-    """The network, its name, and what it is to be run on."""
-    if isinstance(network, nn.Module):
-        if options:
-            raise UserError(f"a built network takes no options such as {next(iter(options))!r}", "build it with them")
-        name = getattr(network, "variant", "") or type(network).__name__
-        input = getattr(network, "input", None) if input is None else input
-        if input is None:
-            raise UserError(f"{name} does not say what images it takes", "give input=(channels, height, width)")
-        return network, name, input
-    variant = find(network) if isinstance(network, str) else network
-    with on_meta():
-        net = variant.build(input=input, **options)
-    return net, variant.name, net.input
 
 
 def _affine(at_n: int, at_next: int, n: int) -> Affine:

@@ -161,15 +161,16 @@ def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
-def _stage(row: Row) -> str:
-    parts = row.path.split(".")
+def stage_of(path: str) -> str:
+    """The stage that a module or parameter belongs to: "stages.conv4.block2" -> "stages.conv4"; "stem.bn" -> "stem"."""
+    parts = path.split(".")
     return ".".join(parts[:2]) if parts[0] == "stages" else parts[0]
 
 
 def _joins(group: Sequence[Row], row: Row, level: str) -> bool:
     last = group[-1]
     if level == "stage":
-        return _stage(last) == _stage(row)
+        return stage_of(last.path) == stage_of(row.path)
     if level == "block" and (row.block or last.block):
         return last.block == row.block
     follows = row.pointwise and not row.macs and prod(last.shape) == prod(row.shape)
@@ -186,7 +187,7 @@ def _merged(group: Sequence[Row], level: str) -> Row:
     field = {name: getattr(made, name) for name in ("receptive_field", "jump", "start", "exact")}
     activations = sum(r.activations for r in stored)
     if level == "stage":
-        return Row(_stage(first), "", made.shape, **sums, **field, activations=activations)
+        return Row(stage_of(first.path), "", made.shape, **sums, **field, activations=activations)
     if level == "block" and first.block:
         return Row(first.block, first.block_op, made.shape, **sums, **field, activations=activations, block=first.block)
     ops = "+".join(r.op for r in group if r.activations or r is first)

@@ -13,12 +13,16 @@ from functools import cache
 from math import prod
 from typing import Any
 
-from ..catalogue import Variant, find
+from torch import nn
+
+from ..catalogue import Shape, Variant, find
 from ..errors import UserError
 from ..layers import on_meta
 from .count import IN_PLACE, NO_VALUES, meta_inputs
+from .resolve import is_file, resolve
 from .trace import Node, Trace, trace
 
+GROWN = ((0, 31), (1, 15))  # pixels added to height and width in two passes: even and odd sides at every depth
 POOLS = ("max_pool2d_with_indices", "avg_pool2d")
 
 
@@ -89,9 +93,9 @@ class _Map:
 class Symbolic:
     """`symbolic(height, width, batch=1, classes=None)`: what the network costs on such images.
 
-    `traces` are two passes of one image each, by networks built for it, with as many classes as `classes` says: of
-    other images and other numbers of classes. The image's channels stay as traced. Raises UserError for a network whose
-    sizes follow no rule known here.
+    `traces` are two passes of one image each, of different sizes, by networks built for them with as many classes as
+    `classes` says; where both have as many, that number is fixed. The image's channels stay as traced. Raises UserError
+    for a network whose sizes follow no rule known here.
     """
 
     def __init__(self, name: str, traces: Sequence[Trace], images: Sequence[tuple[int, ...]], classes: Sequence[int]):
@@ -119,6 +123,8 @@ class Symbolic:
         for name, n in (("height", height), ("width", width), ("batch", batch), ("classes", classes)):
             if isinstance(n, bool) or not isinstance(n, int) or n < 1:
                 raise UserError(f"{name}={n!r} is not a count", "give a whole number of at least 1")
+        if self.classes[0] == self.classes[1] != classes:
+            raise UserError(f"{self.name} is already built, with {self.classes[0]} classes", "leave classes out")
         hs, ws = self.heights.sizes(height), self.widths.sizes(width)
         if min(hs) < 1 or min(ws) < 1:
             raise UserError(
@@ -213,6 +219,10 @@ class Symbolic:
     def _linear(self, values: Sequence[int]) -> _Linear:
         """The function of the classes that has these values in the two passes."""
         (one, two), (few, many) = values, self.classes
+        if few == many:
+            if one != two:
+                raise self._unknown("changes its channels with the image's size")
+            return _Linear(one)
         slope, rest = divmod(two - one, many - few)
         if rest:
             raise self._unknown("grows with the classes by no whole number")
@@ -326,20 +336,40 @@ def _add(terms: dict[tuple[int, int], _Linear], at: _Map, values: _Linear) -> No
     terms[key] = terms.get(key, _Linear(0)) + values
 
 
+def symbolic(network: nn.Module | Variant | str, input: Shape | None = None, **options: Any) -> Symbolic:
+    """The costs of a network as a function of the image's size; `network`, `input` and `options` as for `account`.
+
+    A catalogue network is also a function of the number of classes; a module is what it was built as. Raises UserError
+    as `account` does, and for a network whose sizes follow no rule known here.
+    """
+    if isinstance(network, str) and not is_file(network):
+        if input is None and not options:
+            return _of_name(find(network).name)
+        network = find(network)
+    if isinstance(network, Variant):
+        return of_variant(network, input, **options)
+    net, name, (channels, *sides), _ = resolve(network, input, **options)
+    images = [(channels, sides[0] + tall, sides[1] + wide) for tall, wide in GROWN]
+    traces = [trace(net, *meta_inputs(net, image, 1)) for image in images]
+    classes = prod(traces[0].outputs[0][1:])
+    return Symbolic(name, traces, images, (classes, classes))
+
+
 @cache
-def symbolic(name: str) -> Symbolic:
-    """The costs of a catalogue network, with its own channels; traced once a process."""
+def _of_name(name: str) -> Symbolic:
+    """Traced once a process."""
     return of_variant(find(name))
 
 
-def of_variant(variant: Variant, **options: Any) -> Symbolic:
-    assert variant.input is not None
-    channels, *sides = variant.input
+def of_variant(variant: Variant, input: Shape | None = None, **options: Any) -> Symbolic:
+    input = input or variant.input
+    assert input is not None
+    channels, *sides = input
     few = options.pop("classes", None) or variant.options["classes"]
     if "aux" in variant.options:
-        options["aux"] = False  # sized by the image, and no part of the pass
+        options["aux"] = False  # sized by the image, and not part of the pass
     images, classes, traces = [], [], []
-    for (tall, wide), n in (((0, 31), few), ((1, 15), few + 1)):  # even and odd sides at every depth
+    for (tall, wide), n in zip(GROWN, (few, few + 1), strict=True):
         image = (channels, sides[0] + tall, sides[1] + wide)
         with on_meta():
             net = variant.build(input=image, classes=n, **options)
@@ -359,12 +389,18 @@ class Fit:
     next_macs: int
 
 
-def largest_input(name: str, macs: int, batch: int = 1, classes: int | None = None) -> Fit:
-    """The largest square image of which a catalogue network takes at most `macs` multiply-adds.
+def largest_input(
+    network: nn.Module | Variant | str,
+    macs: int,
+    batch: int = 1,
+    classes: int | None = None,
+    input: Shape | None = None,
+) -> Fit:
+    """The largest square image on which a network takes at most `macs` multiply-adds; arguments as for `symbolic`.
 
-    Raises UserError when it takes more of its smallest.
+    Raises UserError where its smallest image already takes more.
     """
-    costs = symbolic(name)
+    costs = symbolic(network, input)
 
     def cost(side: int) -> int | None:
         try:

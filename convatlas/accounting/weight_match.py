@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..catalogue import Variant
 from .count import meta_inputs
 from .diff import align
+from .resolve import resolve
 from .trace import Trace, trace
 
 Shape = tuple[int, ...]
@@ -33,9 +35,15 @@ class WeightMatch:
         return not (self.renamed or self.reshaped or self.misfits or self.left_over or self.missing)
 
 
-def weight_match(a: nn.Module, b: nn.Module, input: Shape | None = None) -> WeightMatch:
-    """Compares state dicts. `input` (C x H x W; a catalogue network's own when None) is what wiring is compared on."""
-    ours, theirs = a.state_dict(), b.state_dict()
+def weight_match(
+    a: nn.Module | Variant | str, b: nn.Module | Variant | str, input: Shape | None = None, **options: Any
+) -> WeightMatch:
+    """Compares the state dicts of two networks, each a name, a Variant, a module or "file.py:callable".
+
+    The wiring is compared on one image of `input`, (C, H, W), by default a's own. Raises UserError as `account` does.
+    """
+    net_a, net_b = (resolve(network, input, needs_input=False, **options).net for network in (a, b))
+    ours, theirs = net_a.state_dict(), net_b.state_dict()
     common = [name for name in ours if name in theirs]
     same = [name for name in common if ours[name].shape == theirs[name].shape]
     misfits = {name: (_shape(ours[name]), _shape(theirs[name])) for name in common if name not in set(same)}
@@ -68,7 +76,7 @@ def weight_match(a: nn.Module, b: nn.Module, input: Shape | None = None) -> Weig
         tuple((name, x, y) for name, (x, y) in misfits.items()),
         tuple(name for name in rest_a if name not in used_a),
         tuple(name for name in rest_b if name not in used_b),
-        _same_wiring(a, b, input) if equal else None,
+        _same_wiring(net_a, net_b, input) if equal else None,
     )
 
 
@@ -103,13 +111,11 @@ def _holds_as_much(x: Tensor, y: Tensor) -> bool:
 
 
 def _same_wiring(a: nn.Module, b: nn.Module, input: Shape | None) -> bool:
-    shape = input or getattr(a, "input", None)
-    if shape is None:
-        raise UserError(f"{type(a).__name__} does not say what images it takes", "give input=(channels, height, width)")
+    shape = resolve(a, input).input
     return _wiring(a, shape) == _wiring(b, shape)
 
 
-def _wiring(net: nn.Module, shape: Shape) -> list[tuple[object, ...]]:
+def _wiring(net: nn.Module, shape: Any) -> list[tuple[object, ...]]:
     args, kwargs = meta_inputs(net, shape, 1)
     found: Trace = trace(net, args, kwargs)
     return [(n.op, n.inputs, n.parameters, n.args, n.shape) for n in found.nodes]

@@ -64,10 +64,6 @@ def count(name: str, args: argparse.Namespace) -> Account:
 
 def compare_weights(names: tuple[str, str], args: argparse.Namespace) -> WeightMatch:
     from ..accounting.weight_match import weight_match
-    from ..catalogue import find
-    from ..layers import on_meta
 
     options = {} if args.classes is None else {"classes": args.classes}
-    with on_meta():
-        a, b = (find(name).build(input=args.input and parse_input(args.input), **options) for name in names)
-    return weight_match(a, b)
+    return weight_match(*names, input=args.input and parse_input(args.input), **options)

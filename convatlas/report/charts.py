@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..accounting.layer_graph import LayerGraph
+from ..accounting.rows import stage_of
 from ..errors import UserError
 from ..files.figure import DPI, write
 
@@ -196,7 +197,7 @@ def _name_layers(top: Axes, below: Axes, paths: Sequence[str], title: str) -> No
         below.set_xticks(range(1, len(paths) + 1), paths, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
     else:
         below.set_xlabel("layer")
-    stages = [".".join(p.split(".")[: 2 if p.startswith("stages.") else 1]).removeprefix("stages.") for p in paths]
+    stages = [stage_of(p).removeprefix("stages.") for p in paths]
     starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
     ends = [*starts[1:], len(stages)]
     letter = 0.065 / (top.bbox.width / DPI) * len(paths)  # of a name, in layers

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..accounting.rows import Account
-from ..catalogue import Claim, Variant, resolve
+from ..catalogue import Claim, Variant, name_of
 from ..files.atomic import other_version
 
 FOLDER = Path(__file__).parent
@@ -34,7 +34,7 @@ def read_index(path: Path) -> dict[str, dict[str, Any]]:
 
 def entry(name: str) -> dict[str, Any]:
     """The index entry of a variant, its name spelled in any way `find` takes. Raises UserError with the near names."""
-    return index()[resolve(name, {n: record["aliases"] for n, record in index().items()})]
+    return index()[name_of(name, {n: record["aliases"] for n, record in index().items()})]
 
 
 def claims(name: str) -> list[Claim]:

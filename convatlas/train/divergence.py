@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..accounting.rows import stage_of
 from ..data.types import Split
 from ..machine.processes import World
 
@@ -41,8 +42,7 @@ def gradient_norms(net: nn.Module) -> dict[str, float]:
     squares: dict[str, Tensor] = {}
     for name, p in net.named_parameters():
         if p.grad is not None:
-            first, second, *_ = name.split(".")
-            stage = f"{first}.{second}" if first == "stages" else first
+            stage = stage_of(name)
             squares[stage] = squares.get(stage, torch.zeros((), device=p.device)) + p.grad.float().square().sum()
     return dict(zip(squares, torch.stack([*squares.values()]).sqrt().tolist(), strict=True))
 

@@ -447,7 +447,7 @@ def test_refusals(capfd: pytest.CaptureFixture[str]) -> None:
     assert not capfd.readouterr().err  # torch's log of what did not run
     with pytest.raises(UserError, match="it decides by values, which nothing has here; try without amp"):
         memory("stochastic_depth_resnet110", amp=True)
-    with pytest.raises(UserError, match="a built network takes no options such as 'classes'"):
+    with pytest.raises(UserError, match="option 'classes' is for building a network, and this one is already built"):
         memory(small(), (1, 8, 8), classes=3)
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...catalogue import Variant, find
+from ...catalogue import Variant
 from ...errors import UserError, unknown
-from ...layers import on_meta
 from ..count import NO_VALUES, meta_inputs
+from ..resolve import resolve
 from ..trace import Trace, _Tracer, trace
 from .conventions import TOOLS, Event, Level, Tool
 
@@ -54,17 +54,7 @@ def reconcile(
     for tool in tools or ():
         if tool not in TOOLS:
             raise unknown("convention", tool, TOOLS)
-    if isinstance(network, nn.Module):
-        net = network
-    else:
-        with on_meta():
-            net = (find(network) if isinstance(network, str) else network).build(input=input, **options)
-        input = None
-    input = getattr(net, "input", None) if input is None else input
-    if input is None:
-        raise UserError(
-            f"{type(net).__name__} does not say what images it takes", "give input=(channels, height, width)"
-        )
+    net, _, input, _ = resolve(network, input, **options)
     args, kwargs = meta_inputs(net, input, 1)
     with _Watch() as watch:
         traced = trace(net, args, kwargs)

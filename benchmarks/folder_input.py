@@ -44,7 +44,7 @@ from torch.utils.data import DataLoader, Dataset
 from convatlas.data.augment import augment, order, view_of
 from convatlas.data.decode.fast import decoder
 from convatlas.data.loading import fetched
-from convatlas.data.normalise import normalise, preprocess_for
+from convatlas.data.normalise import Normalizer, normalise, preprocess_for
 from convatlas.data.sources import load_data
 from convatlas.data.sources.folder import FolderSplit
 from convatlas.data.sources.pack import pack
@@ -118,7 +118,7 @@ def ours(
         view = view_of(ops, preprocess.input[1:], seed=0, epoch=epoch)
         for at, images in zip(batches(epoch), fetched(split, batches(epoch), preprocess, view, workers=workers)):
             if finish:
-                images = normalise(augment(images, at, ops=ops, seed=0, epoch=epoch), preprocess)
+                images = normalise(augment(images, at, ops=ops, seed=0, epoch=epoch), Normalizer(preprocess))
             yield images
         epoch += 1
 

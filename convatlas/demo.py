@@ -64,7 +64,7 @@ def demo(
 
     tell(f"Evaluating the last epoch's weights on the {len(data.test)} digits that were held out.")
     net = run.load("last", device)
-    scores = evaluate_split(net, data.test, run.preprocess, device=device)
+    scores = evaluate_split(net, data.test, run.normalizer, device=device)
 
     indices = chosen(scores)
     tell(f"Writing {len(indices)} of them as PNG files, and predicting the files.")

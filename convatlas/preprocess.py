@@ -10,7 +10,7 @@ from .errors import UserError, unknown
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 WHITENINGS = ("channel", "mean", "pixel", "gcn_zca")
-FITTED = ("pixel", "gcn_zca")  # these need tensors that are measured on the training images (whitening.py)
+MEASURED = ("pixel", "gcn_zca")  # these need tensors measured on the training images (data/normalise.py)
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Preprocess:
     """Geometry first (on uint8 pixels), then `(pixels / scale - mean) / std` for each channel.
 
     `whiten` "mean" is that with a `scale` and `std` of 1: levels, of which only the channels' mean is taken out.
-    "pixel" takes out the mean of each pixel instead, "gcn_zca" normalises contrast and decorrelates (whitening.py).
+    "pixel" takes out the mean of each pixel instead, "gcn_zca" normalises contrast and decorrelates.
 
     `fit` says how an image of another size reaches height x width: `stretch` scales both sides;
     `crop` scales the short side to `resize` pixels and takes the centre; `pad` centres it on `background`

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convatlas.data.decode.reference import read_image
-from convatlas.data.normalise import normalise
+from convatlas.data.normalise import Normalizer, normalise
 from convatlas.data.pixels import LONGEST, geometry, recolour
 from convatlas.data.sources.folder import FolderSplit
 from convatlas.data.statistics import statistics
@@ -155,18 +155,18 @@ def test_order_bgr_swaps_red_and_blue() -> None:
 def test_normalise_is_the_formula_by_hand_and_channels_last() -> None:
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(2, 3, 4, 4)
     record = Preprocess((3, 4, 4), mean=(0.1, 0.2, 0.5), std=(0.5, 0.25, 2.0))
-    out = normalise(images, record)
+    out = normalise(images, Normalizer(record))
     assert out.dtype == torch.float32
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert out[1, :, 2, 3].tolist() == pytest.approx([-0.2, 0.0, 0.25], abs=1e-7)  # float32
-    caffe = normalise(images, replace(record, scale=1.0, mean=(104.0, 117.0, 123.0), std=(1.0,) * 3))
+    caffe = normalise(images, Normalizer(replace(record, scale=1.0, mean=(104.0, 117.0, 123.0), std=(1.0,) * 3)))
     assert caffe[0, :, 0, 0].tolist() == [-104.0, 51.0 - 117.0, 255.0 - 123.0]
 
 
 def test_normalise_leaves_its_input_alone() -> None:
     images = noise(2, 3, 24, 20)
     before = images.clone()
-    normalise(images, PLAIN)
+    normalise(images, Normalizer(PLAIN))
     assert torch.equal(images, before)
 
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         predict_files(
             trained.load(args.which, device),
             trained.classes,
-            trained.preprocess,
+            trained.normalizer,
             image_files(args.paths),
             top=args.top,
             batch=args.batch,

@@ -1,21 +1,20 @@
-"""From pixels to a network's input: `normalise`, and what of it is measured on the training images first (`fit`)."""
+"""From pixels to a network's input: normalisation, and what it measures on the training images first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..preprocess import FITTED, Preprocess
+from ..preprocess import MEASURED, Preprocess
 from .loading import fetched
 from .statistics import sample_statistics
 from .types import Data, MemorySplit, Split
 
-FIT_IMAGES = 10_000  # that fitting looks at, evenly spaced, where the set is not in memory
+MOST_IMAGES = 10_000  # measured, evenly spaced, where the set is not in memory
 ZCA_VALUES = 4096  # of an image, at most: the matrix has their square
 GCN_SCALE = 55.0  # of pylearn2's make_cifar10_gcn_whitened.py, which maxout, NiN and Wide ResNet used
 ZCA_BIAS = 0.1  # added to the variances: pylearn2's ZCA(filter_bias=0.1)
@@ -23,43 +22,35 @@ CHUNK = 500  # images that are measured at a time
 IN_CACHE = 1 << 18  # values that a processor normalises at a time
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted(Preprocess):
-    """A Preprocess with what was measured for it on the training images, as float32 tensors on the CPU.
+class Normalizer:
+    """A Preprocess with the tensors that were measured for it on the training images: what `normalise` needs.
 
-    "mean" (C, H, W) of `whiten` "pixel"; "mean" (d,) and "zca" (d, d) of "gcn_zca", d = C H W. Raises UserError where
-    they are missing or of another shape.
+    `tensors`, float32 on the CPU: "mean" (C, H, W) for `whiten` "pixel"; "mean" (d,) and "zca" (d, d) for "gcn_zca",
+    d = C H W; none otherwise. Raises UserError where they are missing or have another shape.
     """
 
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    _placed: dict[torch.device, dict[str, Tensor]] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expected = shapes(self)
+    def __init__(self, preprocess: Preprocess, tensors: Mapping[str, Tensor] | None = None):
+        self.preprocess = preprocess
+        self.tensors = {name: tensor.float().cpu() for name, tensor in (tensors or {}).items()}
+        self._on: dict[torch.device, dict[str, Tensor]] = {}
+        expected = measured_shapes(preprocess)
         found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
         if found != expected:
             raise UserError(
-                f"preprocessing by whiten={self.whiten!r} needs the tensors {expected} measured on the "
-                f"training images, and there are {found or 'none'}",
+                f"whiten={preprocess.whiten} needs the tensors {expected} measured on the training images, "
+                f"and there are {found or 'none'}",
                 "take them from the run that trained the network",
             )
 
     def on(self, device: torch.device) -> dict[str, Tensor]:
         """The tensors on that device."""
-        if device not in self._placed:
-            self._placed[device] = {name: tensor.to(device) for name, tensor in self.tensors.items()}
-        return self._placed[device]
+        if device not in self._on:
+            self._on[device] = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        return self._on[device]
 
 
-def fitted(preprocess: Preprocess, tensors: Mapping[str, Tensor]) -> Fitted:
-    """The Preprocess with its tensors."""
-    values = {f.name: getattr(preprocess, f.name) for f in fields(Preprocess)}
-    return Fitted(**values, tensors={name: tensor.float().cpu() for name, tensor in tensors.items()})
-
-
-def shapes(preprocess: Preprocess) -> dict[str, tuple[int, ...]]:
-    """Of the tensors that are to be fitted. Raises UserError for images too large for the matrix of "gcn_zca"."""
+def measured_shapes(preprocess: Preprocess) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors to be measured. Raises UserError for images too large for the matrix of "gcn_zca"."""
     c, h, w = preprocess.input
     if preprocess.whiten == "pixel":
         return {"mean": (c, h, w)}
@@ -73,12 +64,10 @@ def shapes(preprocess: Preprocess) -> dict[str, tuple[int, ...]]:
     return {}
 
 
-def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
-    """uint8 (n, C, H, W), on any device, as the network's float32 input, in channels_last memory.
-
-    Raises UserError for a preprocessing that is to be fitted and is not (see `Fitted`).
-    """
-    if preprocess.whiten not in FITTED:
+def normalise(images: Tensor, normalizer: Normalizer) -> Tensor:
+    """uint8 (n, C, H, W), on any device, as the network's float32 input, in channels_last memory."""
+    preprocess = normalizer.preprocess
+    if preprocess.whiten not in MEASURED:
         n, c, h, w = images.shape
         factor, shift = factor_and_shift(preprocess, w, images.device)
         rows = images.permute(0, 2, 3, 1).reshape(-1, w * c)  # long rows: several times as fast as by channel
@@ -87,9 +76,7 @@ def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
         for levels, values in zip(rows.split(some), out.split(some)):
             torch.addcmul(shift, values.copy_(levels), factor, out=values)
         return out.view(n, h, w, c).permute(0, 3, 1, 2)
-    if not isinstance(preprocess, Fitted):
-        preprocess = fitted(preprocess, {})  # raises, with what is missing
-    tensors = preprocess.on(images.device)
+    tensors = normalizer.on(images.device)
     pixels = images.to(torch.float32, memory_format=torch.channels_last).div_(preprocess.scale)
     if preprocess.whiten == "pixel":
         return pixels.sub_(tensors["mean"])
@@ -114,22 +101,22 @@ def contrast_normalised(pixels: Tensor) -> Tensor:
     return flat / torch.where(length < 1e-8, 1.0, length)
 
 
-def fit(preprocess: Preprocess, split: Split) -> Fitted:
-    """The preprocessing, measured on the training images (all of a split in memory, else at most FIT_IMAGES).
+def measure_normalizer(preprocess: Preprocess, split: Split) -> Normalizer:
+    """The preprocessing, measured on the training images (all of a split in memory, else at most MOST_IMAGES).
 
     "pixel": the mean of each pixel and channel, in units of `scale` (Krizhevsky et al., 2012, section 2; He et al.,
     2015, section 4.2). "gcn_zca": the mean of the contrast-normalised images and the matrix that makes their values
     uncorrelated, V (D + ZCA_BIAS)^(-1/2) V', for their covariance V D V' (Goodfellow et al., 2013, section 5.1).
-    Raises UserError as `shapes` does.
+    Raises UserError as `measured_shapes` does.
     """
     c, h, w = preprocess.input
     if preprocess.whiten == "pixel":
         total = torch.zeros(c, h, w, dtype=torch.float64)
         for images in parts(preprocess, split):
             total += images.sum(0, dtype=torch.int64)
-        return fitted(preprocess, {"mean": total / preprocess.scale / seen(split)})
+        return Normalizer(preprocess, {"mean": total / preprocess.scale / seen(split)})
     assert preprocess.whiten == "gcn_zca", preprocess.whiten
-    (d,) = shapes(preprocess)["mean"]
+    (d,) = measured_shapes(preprocess)["mean"]
     mean, products = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
     for images in parts(preprocess, split):
         values = contrast_normalised(images.float() / preprocess.scale)
@@ -137,15 +124,15 @@ def fit(preprocess: Preprocess, split: Split) -> Fitted:
         products += values.T @ values
     covariance = products / seen(split) - mean[:, None] * mean
     variances, axes = torch.linalg.eigh(covariance + ZCA_BIAS * torch.eye(d, dtype=torch.float64))
-    return fitted(preprocess, {"mean": mean, "zca": (axes / variances.sqrt()) @ axes.T})
+    return Normalizer(preprocess, {"mean": mean, "zca": (axes / variances.sqrt()) @ axes.T})
 
 
 def seen(split: Split) -> int:
-    return len(split) if isinstance(split, MemorySplit) else min(len(split), FIT_IMAGES)
+    return len(split) if isinstance(split, MemorySplit) else min(len(split), MOST_IMAGES)
 
 
 def parts(preprocess: Preprocess, split: Split) -> Iterator[Tensor]:
-    """The images that fitting looks at, uint8, some at a time."""
+    """The images measured, uint8, some at a time."""
     at = torch.linspace(0, len(split) - 1, seen(split)).round().long()
     yield from fetched(split, at.split(CHUNK), preprocess)
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from ..data.check.bad import THREADS
 from ..data.decode.reference import MAX_PIXELS, SUFFIXES, read_image
+from ..data.normalise import Normalizer
 from ..data.pixels import geometry
 from ..data.sources.folder import files_of
 from ..errors import UserError
 from ..layers import eval_mode
-from ..preprocess import Preprocess
 from ..runs.folder import Run
 from .scores import ranking
 from .scoring import logits_of
@@ -57,7 +57,7 @@ def predict(
     files = image_files(paths)
     return list(
         predict_files(
-            net, run.classes, run.preprocess, files, top=top, batch=batch, device=device, max_pixels=max_pixels
+            net, run.classes, run.normalizer, files, top=top, batch=batch, device=device, max_pixels=max_pixels
         )
     )
 
@@ -80,7 +80,7 @@ def images_below(folder: Path) -> list[Path]:
 def predict_files(
     net: nn.Module,
     classes: Sequence[str],
-    preprocess: Preprocess,
+    normalizer: Normalizer,
     files: Iterable[str | Path],
     *,
     top: int = 5,
@@ -97,13 +97,13 @@ def predict_files(
         raise UserError(f"top {top} asks for no class", "give at least 1")
     if batch < 1:
         raise UserError(f"batch {batch} is no number of images", "give at least 1")
-    return _predict_files(net, classes, preprocess, files, top, batch, device, max_pixels)
+    return _predict_files(net, classes, normalizer, files, top, batch, device, max_pixels)
 
 
 def _predict_files(
     net: nn.Module,
     classes: Sequence[str],
-    preprocess: Preprocess,
+    normalizer: Normalizer,
     files: Iterable[str | Path],
     top: int,
     batch: int,
@@ -112,6 +112,7 @@ def _predict_files(
 ) -> Iterator[Prediction]:
     net.to(device)
     remaining = iter(files)
+    preprocess = normalizer.preprocess
 
     def read(file: str | Path) -> Tensor | str:
         try:
@@ -125,7 +126,7 @@ def _predict_files(
         while these := list(islice(remaining, batch)):
             images = list(pool.map(read, these))
             good = [image for image in images if isinstance(image, Tensor)]
-            ranked = iter(rank(net, classes, preprocess, torch.stack(good), top, device) if good else ())
+            ranked = iter(rank(net, classes, normalizer, torch.stack(good), top, device) if good else ())
             for file, image in zip(these, images, strict=True):
                 if isinstance(image, str):
                     yield Prediction(str(file), error=image)
@@ -136,13 +137,13 @@ def _predict_files(
 def rank(
     net: nn.Module,
     classes: Sequence[str],
-    preprocess: Preprocess,
+    normalizer: Normalizer,
     images: Tensor,
     top: int,
     device: str | torch.device,
 ) -> list[tuple[tuple[str, float], ...]]:
     """For each uint8 image (n, C, H, W) its likeliest classes with their probabilities."""
-    logits = logits_of(net, images, preprocess, device)
+    logits = logits_of(net, images, normalizer, device)
     if logits.shape[1] != len(classes):
         raise UserError(
             f"the network has {logits.shape[1]} outputs for {len(classes)} classes", "name as many as it has"

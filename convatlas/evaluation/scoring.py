@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.loading import fetched
-from ..data.normalise import normalise
+from ..data.normalise import Normalizer, normalise
 from ..data.types import Data, Split
 from ..errors import UserError, unknown
 from ..layers import eval_mode
-from ..preprocess import Preprocess
 from .scores import Scores, rank_of, ranking
 
 if TYPE_CHECKING:
@@ -53,14 +52,14 @@ def evaluate(
     match_classes(images, run.classes)
     net = run.load(which, device=device)
     return evaluate_split(
-        net, images, run.preprocess, views=views, batch=batch, device=device, workers=workers, progress=progress
+        net, images, run.normalizer, views=views, batch=batch, device=device, workers=workers, progress=progress
     )
 
 
 def evaluate_split(
     net: nn.Module,
     split: Split,
-    preprocess: Preprocess,
+    normalizer: Normalizer,
     *,
     views: int = 1,
     batch: int = 256,
@@ -96,10 +95,11 @@ def evaluate_split(
     net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with eval_mode(net):
         starts = range(rank * batch, n, size * batch)
-        loaded = fetched(split, (torch.arange(n)[s : s + batch] for s in starts), preprocess, workers=workers)
+        batches = (torch.arange(n)[s : s + batch] for s in starts)
+        loaded = fetched(split, batches, normalizer.preprocess, workers=workers)
         for start, images in zip(progress(starts), loaded):
             here = slice(start, min(start + batch, n))
-            logits = logits_of(net, images, preprocess, device, views)
+            logits = logits_of(net, images, normalizer, device, views)
             assert len(logits) == len(labels[here]), "as many rows of logits as images"
             if logits.shape[1] != len(split.classes):
                 raise UserError(
@@ -125,7 +125,7 @@ def evaluate_split(
 
 @torch.inference_mode()
 def logits_of(
-    net: nn.Module, images: Tensor, preprocess: Preprocess, device: str | torch.device = "cpu", views: int = 1
+    net: nn.Module, images: Tensor, normalizer: Normalizer, device: str | torch.device = "cpu", views: int = 1
 ) -> Tensor:
     """float32 logits (n, classes), on the CPU, of uint8 images (n, C, H, W) whose geometry is already right.
 
@@ -133,7 +133,7 @@ def logits_of(
     half the same of the image moved by one pixel to the lower right and to the upper left, what is left free mirrored
     (Jordan, 2024, section 3.5).
     """
-    x = normalise(images.to(device), preprocess)
+    x = normalise(images.to(device), normalizer)
     logits = [weight * net(view(x, by, mirrored)).float() for by, mirrored, weight in VIEWS[views]]
     return torch.stack(logits).sum(0).cpu()
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ import torch
 from torch import Tensor
 
 from ..catalogue import find
-from ..data.normalise import Fitted, fitted
+from ..data.normalise import Normalizer
 from ..errors import UserError, unknown
 from ..files.atomic import other_version
 from ..layers import ConvNet
-from ..preprocess import FITTED, Preprocess
+from ..preprocess import MEASURED, Preprocess
 from ..recipe import Recipe
 from . import checkpoint
 from .checkpoint import averaged
@@ -36,7 +37,7 @@ SCHEMA = 2
 READS = (1, SCHEMA)  # 1 has no engine: such a run is read, but not gone on with
 WHICH = ("best", "last")
 PARTS = {"network": str, "build": dict, "recipe": dict, "data": dict, "preprocess": dict, "classes": list, "seed": int}
-MEASURED = "preprocess/"  # before the names of such tensors in checkpoints
+NORMALIZER = "preprocess/"  # before the names of its tensors in checkpoints
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,17 @@ class Run:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How images become the network's input; a Fitted one where something was measured on the training images."""
-        plain = Preprocess.from_json(self.record["preprocess"])
-        if plain.whiten not in FITTED:
-            return plain
+        """How images become the network's input."""
+        return Preprocess.from_json(self.record["preprocess"])
+
+    @cached_property
+    def normalizer(self) -> Normalizer:
+        """The preprocessing with what was measured for it on the training images; read once."""
+        if self.preprocess.whiten not in MEASURED:
+            return Normalizer(self.preprocess)
         paths = [self.folder / f"{name}.safetensors" for name in ("preprocess", *WHICH)]
         there = next((path for path in paths if path.exists()), paths[0])
-        return fitted(plain, measured(checkpoint.load(there)[0]))
+        return Normalizer(self.preprocess, measured(checkpoint.load(there)[0]))
 
     @property
     def recipe(self) -> Recipe:
@@ -101,18 +106,17 @@ class Run:
             raise unknown("checkpoint", which, WHICH)
         path = self.folder / f"{which}.safetensors"
         tensors = checkpoint.load(path)[0]
-        preprocess = self.preprocess
-        if isinstance(preprocess, Fitted) and not same(measured(tensors), preprocess.tensors):
+        if not same(measured(tensors), self.normalizer.tensors):
             raise UserError(
-                f"{path} was trained on images normalised otherwise than preprocess.safetensors beside it says",
+                f"{path} was trained on images that were normalised by other tensors than preprocess.safetensors has",
                 "put back the one that belongs to it",
             )
         return averaged(tensors)
 
 
 def measured(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a checkpoint's tensors those of the preprocessing, by the names that Fitted has them under."""
-    return {name.removeprefix(MEASURED): t for name, t in tensors.items() if name.startswith(MEASURED)}
+    """The normalizer's tensors among a checkpoint's, by the normalizer's names."""
+    return {name.removeprefix(NORMALIZER): t for name, t in tensors.items() if name.startswith(NORMALIZER)}
 
 
 def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:

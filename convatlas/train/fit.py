@@ -38,7 +38,7 @@ from .execution import Execution
 from .passes import Passes
 from .progress import OnEvent, note, quiet
 from .schedule import rate
-from .setup import describe, goes_on, measure, open_or_start, prepare, sized, tell_skipped, try_build
+from .setup import describe, goes_on, measure_images, open_or_start, prepare, sized, tell_skipped, try_build
 from .state import Meter, State
 from .train_state import TrainState
 from .warm_start import plan_start
@@ -83,8 +83,8 @@ def fit(
     `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
     uninterrupted run. `say` is told what happens (see progress.py).
 
-    `execution` says how this machine does it (see execution.py); a resumed run keeps the one that it was begun with, but
-    for what is given otherwise. Under torchrun each process calls this alike, and takes its share of every batch.
+    `execution` says how this machine does it (see execution.py); a resumed run keeps the one that it was started with,
+    but for what is given differently. Under torchrun each process calls this alike, and takes its share of every batch.
 
     Raises UserError for what does not fit together, Diverged when a loss, a gradient or a weight is not finite, and
     Stopped, once all is saved, on SIGINT, SIGTERM and SIGHUP (in the main thread, which alone gets them).
@@ -113,7 +113,7 @@ def fit(
             clean(folder)
             open_or_start(folder, record, execution, data.train, recipe, place, world, resume, on_event)
             tell_skipped(folder, data, on_event)
-            measure(open_run(folder), data.train, on_event)
+            measure_images(open_run(folder), data.train, on_event)
 
         world.lead(begin)
         run = open_run(out)
@@ -134,7 +134,7 @@ def train(
     on_event: OnEvent,
 ) -> Run:
     """The loop."""
-    preprocess, labels = run.preprocess, data.train.labels.to(place)
+    normalizer, labels = run.normalizer, data.train.labels.to(place)
     colours = Colours.from_json(run.record["colours"])
     mixed = any(operation(op)[0] in MIXES for op in recipe.augment)
 
@@ -157,11 +157,11 @@ def train(
         for epoch in range(state.epoch, recipe.epochs):
             net.train()
             shuffled = order(len(data.train), seed=seed, epoch=epoch)
-            view = view_of(recipe.augment, preprocess.input[1:], seed=seed, epoch=epoch)
+            view = view_of(recipe.augment, run.preprocess.input[1:], seed=seed, epoch=epoch)
             meter = Meter(state, world)
             batches = shuffled.split(recipe.batch)[state.step : steps]
             own = batches if mixed else [world.share(batch) for batch in batches]  # mixed with any of the whole batch
-            loaded = fetched(data.train, own, preprocess, view, workers=execution.workers)
+            loaded = fetched(data.train, own, run.preprocess, view, workers=execution.workers)
             for step, (batch, indices) in enumerate(zip(batches, own), state.step):
                 state.lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps, state.warm)
                 for group in optimizer.param_groups:
@@ -174,7 +174,7 @@ def train(
                     with at_once():
                         images = next(loaded).to(place)
                         images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
-                        x, y = normalise(images, preprocess), labels[indices]
+                        x, y = normalise(images, normalizer), labels[indices]
                         x, target = mix(
                             x, y, indices, ops=recipe.augment, classes=len(data.classes), seed=seed, epoch=epoch
                         )
@@ -220,7 +220,7 @@ def train(
                     scores = evaluate_split(
                         train_state.judged,
                         data.test,
-                        preprocess,
+                        normalizer,
                         batch=max(recipe.batch, 64),
                         device=place,
                         workers=execution.workers,

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from ..catalogue import Shape, Variant, find
-from ..data import normalise as whitening
 from ..data.augment import Colours, view_of
 from ..data.decode.fast import decoder
 from ..data.loading import usual_workers
-from ..data.normalise import preprocess_for
+from ..data.normalise import measure_normalizer, measured_shapes, preprocess_for
 from ..data.types import Data, MemorySplit, Split
 from ..errors import UserError
 from ..files.atomic import beside, write_text
@@ -22,11 +21,11 @@ from ..files.lock import NAME as LOCK
 from ..layers import ConvNet, on_meta
 from ..machine.device import describe_machine
 from ..machine.processes import World
-from ..preprocess import FITTED, Preprocess
+from ..preprocess import MEASURED
 from ..recipe import Recipe, with_side
 from ..recipes import recipes
 from ..runs import checkpoint
-from ..runs.folder import MEASURED, SCHEMA, Run, build, open_run
+from ..runs.folder import NORMALIZER, SCHEMA, Run, build, open_run
 from .execution import Execution, decide
 from .progress import OnEvent, note
 
@@ -63,7 +62,7 @@ def describe(
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
     shape = input or (len(data.mean), *variant.input[1:])
     preprocess = preprocess_for(data, shape, recipe.whiten)
-    whitening.shapes(preprocess)  # refuses images that are too large for it,
+    measured_shapes(preprocess)  # refuses images that are too large for it,
     view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # and this a view that does not fit them
     decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
     record = {
@@ -163,14 +162,14 @@ def tell_skipped(out: Path, data: Data, on_event: OnEvent) -> None:
         on_event(note(f"{len(data.skipped)} files are left out; all are in {out / SKIPPED}"))
 
 
-def measure(run: Run, split: Split, on_event: OnEvent) -> None:
-    """Measures the training images for the preprocessing, where it needs that and has not had it yet."""
-    path = run.folder / "preprocess.safetensors"
-    plain = Preprocess.from_json(run.record["preprocess"])
-    if plain.whiten in FITTED and not path.exists():
-        on_event(note(f"measuring the training images for whiten={plain.whiten}"))
-        tensors = whitening.fit(plain, split).tensors
-        checkpoint.save(path, {f"{MEASURED}{name}": t for name, t in tensors.items()}, {"preprocess": plain.to_json()})
+def measure_images(run: Run, split: Split, on_event: OnEvent) -> None:
+    """Measures the training images for the preprocessing, where it needs that and it has not been done yet."""
+    path, preprocess = run.folder / "preprocess.safetensors", run.preprocess
+    if preprocess.whiten in MEASURED and not path.exists():
+        on_event(note(f"measuring the training images for whiten={preprocess.whiten}"))
+        tensors = measure_normalizer(preprocess, split).tensors
+        named = {f"{NORMALIZER}{name}": tensor for name, tensor in tensors.items()}
+        checkpoint.save(path, named, {"preprocess": preprocess.to_json()})
 
 
 def try_build(record: dict[str, Any]) -> ConvNet:

@@ -8,14 +8,14 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from ..data.normalise import Fitted, normalise
+from ..data.normalise import normalise
 from ..data.types import Split
 from ..errors import UserError
 from ..layers import ConvNet
 from ..machine.processes import World
 from ..recipe import Recipe
 from ..runs import checkpoint
-from ..runs.folder import MEASURED, Run, build
+from ..runs.folder import NORMALIZER, Run, build
 from . import optimizers
 from .average import Average, Lookahead
 from .execution import Execution
@@ -43,7 +43,7 @@ class TrainState:
         net = build(run.record)
         if hasattr(net, "init_from_data"):
             first = split.fetch(torch.arange(min(MEASURED_IMAGES, len(split))), run.preprocess)
-            net.init_from_data(normalise(first, run.preprocess))  # type: ignore[operator]
+            net.init_from_data(normalise(first, run.normalizer))  # type: ignore[operator]
         net.to(device=device, memory_format=execution.strides)  # type: ignore[call-overload]
         saved = any((run.folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
         if "init" in run.record and not saved:
@@ -112,8 +112,7 @@ class TrainState:
         """One checkpoint: the tensors, where training stands, and what the weights are for."""
         if self.world.leads:
             about = {k: self.run.record[k] for k in ABOUT}
-            if isinstance(preprocess := self.run.preprocess, Fitted):
-                tensors = tensors | {f"{MEASURED}{key}": t for key, t in preprocess.tensors.items()}
+            tensors = tensors | {f"{NORMALIZER}{key}": t for key, t in self.run.normalizer.tensors.items()}
             keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
             checkpoint.save(self.run.folder / name, tensors, {**about, "state": asdict(state)}, keep)
 

@@ -21,6 +21,7 @@ from convatlas.data import loading
 from convatlas.data.augment import view_of
 from convatlas.data.decode.reference import Content
 from convatlas.data.loading import PART, Stuck, Workers, fetched, usual_workers
+from convatlas.data.normalise import Normalizer
 from convatlas.data.sources import load_data
 from convatlas.data.streamed import EncodedSplit
 from convatlas.errors import UserError
@@ -214,7 +215,7 @@ class Counts(ConvNet):
 
 def test_evaluation_is_the_same_with_any_workers(folder: Path) -> None:
     split = load_data(str(folder)).test
-    scores = [evaluate_split(Counts(), split, INPUT, batch=3, workers=workers) for workers in (0, 1, 3)]
+    scores = [evaluate_split(Counts(), split, Normalizer(INPUT), batch=3, workers=workers) for workers in (0, 1, 3)]
     assert all(torch.equal(s.losses, scores[0].losses) for s in scores)
 
 

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from convatlas.data.normalise import Fitted, fitted, normalise, preprocess_for
-from convatlas.data.normalise import fit as measure
+from convatlas.data.normalise import Normalizer, measure_normalizer, normalise, preprocess_for
 from convatlas.data.sources.memory import memory_data
 from convatlas.data.types import Data, MemorySplit
 from convatlas.errors import UserError
@@ -66,7 +65,7 @@ def zca_by_numpy(train: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 def test_gcn_zca_is_pylearn2s(data: Data) -> None:
     record = preprocess_for(data, (3, 6, 6), "gcn_zca")
-    out = normalise(data.test.fetch(range(9), record), measure(record, data.train))
+    out = normalise(data.test.fetch(range(9), record), measure_normalizer(record, data.train))
     train, test = (pixels(s).reshape(len(s), -1) for s in (data.train, data.test))
     expected = zca_by_numpy(train, test)
     assert np.abs(out.numpy().reshape(9, -1) - expected).max() < 2e-3 * np.abs(expected).max()
@@ -76,7 +75,7 @@ def test_gcn_zca_is_pylearn2s(data: Data) -> None:
 def test_zca_takes_the_correlation_out(data: Data) -> None:
     record = preprocess_for(data, (3, 6, 6), "gcn_zca")
     images = data.train.fetch(range(700), record)
-    white = normalise(images, measure(record, data.train)).reshape(700, -1)
+    white = normalise(images, measure_normalizer(record, data.train)).reshape(700, -1)
     correlations = torch.corrcoef(white.T) - torch.eye(108)
     before = torch.corrcoef(images.reshape(700, -1).double().T) - torch.eye(108)
     assert before.abs().max() > 0.3
@@ -87,7 +86,7 @@ def test_zca_takes_the_correlation_out(data: Data) -> None:
 def test_the_mean_of_each_pixel_is_taken_out_in_levels(data: Data) -> None:
     record = preprocess_for(data, (3, 6, 6), "pixel")
     assert (record.scale, record.std) == (1.0, (1.0, 1.0, 1.0))
-    preprocess = measure(record, data.train)
+    preprocess = measure_normalizer(record, data.train)
     mean = pixels(data.train).mean(0)
     assert np.allclose(preprocess.tensors["mean"].numpy(), mean, atol=1e-4)
     out = normalise(data.test.fetch(range(9), record), preprocess)
@@ -97,7 +96,7 @@ def test_the_mean_of_each_pixel_is_taken_out_in_levels(data: Data) -> None:
 
 def test_the_mean_of_each_channel_is_taken_out_in_levels(data: Data) -> None:
     record = preprocess_for(data, (3, 6, 6), "mean")
-    out = normalise(data.test.fetch(range(9), record), record)
+    out = normalise(data.test.fetch(range(9), record), Normalizer(record))
     expected = pixels(data.test) - pixels(data.train).mean((0, 2, 3))[:, None, None]
     assert np.allclose(out.numpy(), expected, atol=1e-3)
 
@@ -112,8 +111,8 @@ def test_of_a_split_that_is_not_in_memory_a_part_is_measured(data: Data, monkeyp
 
     assert isinstance(data.train, MemorySplit)
     record = preprocess_for(data, (3, 6, 6), "pixel")
-    monkeypatch.setattr("convatlas.data.normalise.FIT_IMAGES", 70)
-    mean = measure(record, Elsewhere(data.train)).tensors["mean"]  # type: ignore[arg-type]
+    monkeypatch.setattr("convatlas.data.normalise.MOST_IMAGES", 70)
+    mean = measure_normalizer(record, Elsewhere(data.train)).tensors["mean"]  # type: ignore[arg-type]
     at = np.linspace(0, 699, 70).round().astype(int)
     assert np.allclose(mean.numpy(), pixels(data.train)[at].mean(0), atol=1e-4)
 
@@ -121,15 +120,13 @@ def test_of_a_split_that_is_not_in_memory_a_part_is_measured(data: Data, monkeyp
 def test_what_was_measured_does_not_get_lost() -> None:
     plain = Preprocess((3, 2, 2), (1.0,) * 3, (1.0,) * 3, whiten="pixel", scale=1.0)
     images = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    with pytest.raises(
-        UserError, match=r"whiten='pixel' needs the tensors .*and there are none; take them from the run"
-    ):
-        normalise(images, plain)
+    with pytest.raises(UserError, match=r"whiten=pixel needs the tensors .*and there are none; take them from the run"):
+        Normalizer(plain)
     with pytest.raises(UserError, match=r"and there are \{'mean': \(3, 1, 2\)\}"):
-        fitted(plain, {"mean": torch.zeros(3, 1, 2)})
-    whole = fitted(plain, {"mean": torch.ones(3, 2, 2)})
+        Normalizer(plain, {"mean": torch.zeros(3, 1, 2)})
+    whole = Normalizer(plain, {"mean": torch.ones(3, 2, 2)})
     assert normalise(images, whole).tolist() == (-torch.ones(1, 3, 2, 2)).tolist()
-    assert Preprocess.from_json(json.loads(json.dumps(whole.to_json()))) == plain
+    assert Preprocess.from_json(json.loads(json.dumps(whole.preprocess.to_json()))) == plain
     with pytest.raises(UserError, match="no whitening named 'pixels'; did you mean pixel"):
         replace(plain, whiten="pixels")
 
@@ -156,13 +153,13 @@ def test_training_evaluation_and_prediction_normalise_alike(tmp_path: Path, data
     notes = []
     run = train(tmp_path / "run", data, whiten, on_event=lambda event: notes.append(event.get("text", "")))
     assert f"measuring the training images for whiten={whiten}" in notes
-    expected = measure(Preprocess.from_json(run.record["preprocess"]), data.train)
+    expected = measure_normalizer(Preprocess.from_json(run.record["preprocess"]), data.train)
     for name in ("preprocess", "best", "last"):
         tensors = load_file(tmp_path / "run" / f"{name}.safetensors")
         for key, value in expected.tensors.items():
             assert torch.equal(tensors[f"preprocess/{key}"], value)
     again = open_run(tmp_path / "run")
-    assert isinstance(again.preprocess, Fitted)
+    assert again.normalizer.tensors
     scores = evaluate_split(again.load(), data.test, expected)
     assert scores.top1 == evaluate(again, data).top1 == run.epochs()[-1]["test"]["top1"]
     assert scores.loss == pytest.approx(run.epochs()[-1]["test"]["loss"])
@@ -174,11 +171,9 @@ def test_training_evaluation_and_prediction_normalise_alike(tmp_path: Path, data
 
 def test_the_tensors_come_from_a_checkpoint_where_their_own_file_is_lost(tmp_path: Path, data: Data) -> None:
     run = train(tmp_path / "run", data, "pixel")
-    before = run.preprocess
+    before = open_run(tmp_path / "run").normalizer
     (tmp_path / "run/preprocess.safetensors").unlink()
-    after = run.preprocess
-    assert isinstance(before, Fitted)
-    assert isinstance(after, Fitted)
+    after = open_run(tmp_path / "run").normalizer
     assert torch.equal(before.tensors["mean"], after.tensors["mean"])
     run.load()
 
@@ -189,14 +184,15 @@ def test_weights_beside_other_tensors_are_refused(tmp_path: Path, data: Data) ->
     other = train(tmp_path / "other", noise(300), "pixel")
     path.write_bytes((other.folder / path.name).read_bytes())
     with pytest.raises(
-        UserError, match=r"best\.safetensors was trained on images normalised otherwise than preprocess"
+        UserError,
+        match=r"best\.safetensors was trained on images that were normalised by other tensors",
     ):
         run.load()
 
 
 def test_a_resumed_run_does_not_measure_again(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path / "run", data, "pixel")
-    monkeypatch.setattr("convatlas.data.normalise.fit", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("convatlas.train.setup.measure_normalizer", lambda *_: pytest.fail("measured again"))
     train(tmp_path / "run", data, "pixel", resume=True)
 
 
@@ -204,7 +200,7 @@ def test_a_resumed_run_does_not_measure_again(tmp_path: Path, data: Data, monkey
 @pytest.mark.parametrize("whiten", ["channel", "pixel", "gcn_zca"])
 def test_a_gpu_normalises_as_the_cpu_does(data: Data, whiten: str) -> None:
     record = preprocess_for(data, (3, 6, 6), whiten)
-    preprocess = measure(record, data.train) if whiten in ("pixel", "gcn_zca") else record
+    preprocess = measure_normalizer(record, data.train) if whiten in ("pixel", "gcn_zca") else Normalizer(record)
     images = data.test.fetch(range(9), record)
     assert torch.allclose(normalise(images.cuda(), preprocess).cpu(), normalise(images, preprocess), atol=1e-3)
 
@@ -216,7 +212,7 @@ def test_cifar_10_whitens_as_expected(real_data: Path) -> None:
 
     cifar = load_data(f"cifar10:{real_data}")
     record = preprocess_for(cifar, (3, 32, 32), "gcn_zca")
-    preprocess = measure(record, cifar.train)
+    preprocess = measure_normalizer(record, cifar.train)
     white = normalise(cifar.train.fetch(range(5000), record), preprocess).reshape(5000, -1)
     zca = preprocess.tensors["zca"].double()  # a variance v becomes v / (v + 0.1), and the matrix is of 1 / (v + 0.1)
     assert white.std().item() == pytest.approx((1 - 0.1 * (zca**2).sum().item() / 3072) ** 0.5, rel=0.01)

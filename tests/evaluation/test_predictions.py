@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convatlas.cli import main
+from convatlas.data.normalise import Normalizer
 from convatlas.data.sources import load_data
 from convatlas.data.types import MemorySplit
 from convatlas.errors import UserError
@@ -19,7 +20,7 @@ from convatlas.preprocess import Preprocess
 from convatlas.runs.folder import Run
 from tests.trained import train
 
-GREY = Preprocess((1, 4, 4), (0.0,), (1.0,), scale=1.0)
+NORMALIZER = Normalizer(Preprocess((1, 4, 4), (0.0,), (1.0,), scale=1.0))
 CLASSES = ("none", "one", "two", "three")
 
 
@@ -44,12 +45,12 @@ def picture(path: Path, brightness: int) -> Path:
 
 def test_ranked_by_hand(tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png", 2)
-    (found,) = predict_files(Counts(), CLASSES, GREY, [file], top=3)
+    (found,) = predict_files(Counts(), CLASSES, NORMALIZER, [file], top=3)
     total = 1 + 2 * np.exp(-1) + np.exp(-2)
     assert found.file == str(file)
     assert [name for name, _ in found.ranked] == ["two", "one", "three"]  # one and three tie: the lower index first
     assert [p for _, p in found.ranked] == pytest.approx([1 / total, np.exp(-1) / total, np.exp(-1) / total], rel=1e-6)
-    (every,) = predict_files(Counts(), CLASSES, GREY, [file], top=99)
+    (every,) = predict_files(Counts(), CLASSES, NORMALIZER, [file], top=99)
     assert len(every.ranked) == 4
     assert sum(p for _, p in every.ranked) == pytest.approx(1, abs=1e-12)
 
@@ -62,7 +63,9 @@ def test_folders_are_searched(tmp_path: Path) -> None:
     below = ["a.png", "b/1.jpg", "b/2.PNG", "b/deep/er/3.webp", "c/6.bmp"]
     assert [str(f.relative_to(tmp_path)) for f in image_files(tmp_path)] == below
     assert image_files([tmp_path / "c", odd, str(tmp_path / "c")]) == [tmp_path / "c/6.bmp", odd, tmp_path / "c/6.bmp"]
-    assert [p.error for p in predict_files(Counts(), CLASSES, GREY, [odd])] == [None]  # it is its content that counts
+    assert [p.error for p in predict_files(Counts(), CLASSES, NORMALIZER, [odd])] == [
+        None
+    ]  # it is its content that counts
 
 
 def test_bad_files_are_told_and_the_others_predicted(tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_bad_files_are_told_and_the_others_predicted(tmp_path: Path) -> None:
     cut.write_bytes(good[1].read_bytes()[:50])
     empty.mkdir()
     files = [good[3], text, empty, good[0], gone, cut, good[2]]
-    found = list(predict_files(Counts(), CLASSES, GREY, image_files(files), batch=3))
+    found = list(predict_files(Counts(), CLASSES, NORMALIZER, image_files(files), batch=3))
     assert [p.file for p in found] == [str(f) for f in files]
     assert [p.ranked[0][0] if p.ranked else None for p in found] == ["three", None, None, "none", None, None, "two"]
     for p, says in zip(found, (None, "is not a", "holds no image", None, "gone.png", "is a broken image", None)):
@@ -92,7 +95,7 @@ def test_batches_are_read_when_they_are_wanted(tmp_path: Path) -> None:
             asked += 1
             yield file
 
-    predictions = predict_files(net, CLASSES, GREY, endless(), batch=5)  # type: ignore[arg-type]
+    predictions = predict_files(net, CLASSES, NORMALIZER, endless(), batch=5)  # type: ignore[arg-type]
     for _ in range(11):
         assert next(predictions).ranked[0][0] == "one"
     assert (asked, net.batches) == (15, [5, 5, 5])
@@ -100,32 +103,32 @@ def test_batches_are_read_when_they_are_wanted(tmp_path: Path) -> None:
 
 def test_a_batch_of_bad_files_does_not_reach_the_network(tmp_path: Path) -> None:
     net, good = Counts(), picture(tmp_path / "a.png", 1)
-    found = list(predict_files(net, CLASSES, GREY, [tmp_path / "x", tmp_path / "y", good], batch=2))
+    found = list(predict_files(net, CLASSES, NORMALIZER, [tmp_path / "x", tmp_path / "y", good], batch=2))
     assert [p.error is None for p in found] == [False, False, True]
     assert net.batches == [1]
 
 
 def test_colour_and_size_are_brought_to_the_networks(tmp_path: Path) -> None:
     Image.new("RGB", (40, 10), (3, 3, 3)).save(tmp_path / "colour.png")
-    (found,) = predict_files(Counts(), CLASSES, GREY, [tmp_path / "colour.png"])
+    (found,) = predict_files(Counts(), CLASSES, NORMALIZER, [tmp_path / "colour.png"])
     assert found.ranked[0][0] == "three"
 
 
 def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png", 1)
     with pytest.raises(UserError, match="top 0 asks for no class; give at least 1"):
-        predict_files(Counts(), CLASSES, GREY, [file], top=0)
+        predict_files(Counts(), CLASSES, NORMALIZER, [file], top=0)
     with pytest.raises(UserError, match="batch 0 is no number of images"):
-        predict_files(Counts(), CLASSES, GREY, [file], batch=0)
+        predict_files(Counts(), CLASSES, NORMALIZER, [file], batch=0)
     with pytest.raises(UserError, match="the network has 4 outputs for 3 classes"):
-        list(predict_files(Counts(), CLASSES[:3], GREY, [file]))
+        list(predict_files(Counts(), CLASSES[:3], NORMALIZER, [file]))
 
     class Diverged(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.full((len(x), 4), torch.nan)
 
     with pytest.raises(UserError, match="output is not finite"):
-        list(predict_files(Diverged(), CLASSES, GREY, [file]))
+        list(predict_files(Diverged(), CLASSES, NORMALIZER, [file]))
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convatlas.cli import evaluate as verb
 from convatlas.cli import main
+from convatlas.data.normalise import Normalizer
 from convatlas.data.sources import load_data
 from convatlas.data.types import MemorySplit
 from convatlas.errors import UserError
@@ -22,7 +23,7 @@ from convatlas.preprocess import Preprocess
 from convatlas.runs.folder import Run
 from tests.trained import digits, train
 
-PLAIN = Preprocess((1, 2, 2), (0.0,), (1.0,), scale=1.0)
+NORMALIZER = Normalizer(Preprocess((1, 2, 2), (0.0,), (1.0,), scale=1.0))
 
 
 class Prescribed(nn.Module):
@@ -48,7 +49,7 @@ def split_of(labels: Sequence[int], classes: int) -> MemorySplit:
 
 def scores_of(logits: Sequence[Sequence[float]] | Tensor, labels: Sequence[int], batch: int = 256) -> Scores:
     table = torch.as_tensor(logits, dtype=torch.float32)
-    return evaluate_split(Prescribed(table), split_of(labels, table.shape[1]), PLAIN, batch=batch)
+    return evaluate_split(Prescribed(table), split_of(labels, table.shape[1]), NORMALIZER, batch=batch)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50, 256])
@@ -87,7 +88,7 @@ def test_every_image_counts_once(n: int, batch: int, batches: list[int]) -> None
 
     net, split = Prescribed(torch.eye(n)), split_of(range(n), n)
     scores = evaluate_split(
-        net, Spied(**{k: getattr(split, k) for k in ("name", "images", "labels", "classes")}), PLAIN, batch=batch
+        net, Spied(**{k: getattr(split, k) for k in ("name", "images", "labels", "classes")}), NORMALIZER, batch=batch
     )
     assert fetched == list(range(n))
     assert net.calls == batches
@@ -133,11 +134,11 @@ def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
 
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(UserError, match="the test split has no image"):
-        evaluate_split(Prescribed(torch.zeros(1, 3)), split_of([], 3), PLAIN)
+        evaluate_split(Prescribed(torch.zeros(1, 3)), split_of([], 3), NORMALIZER)
     with pytest.raises(UserError, match="the network has 3 classes and the data have 4"):
-        evaluate_split(Prescribed(torch.zeros(2, 3)), split_of([0, 1], 4), PLAIN)
+        evaluate_split(Prescribed(torch.zeros(2, 3)), split_of([0, 1], 4), NORMALIZER)
     with pytest.raises(UserError, match="batch 0 is no number of images; give at least 1"):
-        evaluate_split(Prescribed(torch.zeros(2, 3)), split_of([0, 1], 3), PLAIN, batch=0)
+        evaluate_split(Prescribed(torch.zeros(2, 3)), split_of([0, 1], 3), NORMALIZER, batch=0)
 
 
 def test_each_module_is_left_in_its_mode() -> None:
@@ -146,10 +147,10 @@ def test_each_module_is_left_in_its_mode() -> None:
     net.add_module("frozen", frozen)
     net.train()
     frozen.eval()
-    assert evaluate_split(net, split_of([0, 1, 2], 3), PLAIN).top1 == 1.0  # the dropout was off
+    assert evaluate_split(net, split_of([0, 1, 2], 3), NORMALIZER).top1 == 1.0  # the dropout was off
     assert (net.training, net.drop.training, frozen.training) == (True, True, False)
     with pytest.raises(RuntimeError, match="boom"):
-        evaluate_split(net, split_of([0, 1, 2], 3), PLAIN, progress=boom)
+        evaluate_split(net, split_of([0, 1, 2], 3), NORMALIZER, progress=boom)
     assert (net.training, frozen.training) == (True, False)
 
 

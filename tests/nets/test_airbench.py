@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from convatlas.catalogue import find
 from convatlas.data.augment import augment
 from convatlas.data.augment.geometry import alternate_flip
+from convatlas.data.normalise import Normalizer
 from convatlas.data.types import Data
 from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate_split, logits_of
@@ -191,10 +192,10 @@ def test_a_resumed_run_is_the_same(tmp_path: Path, data: Data) -> None:
 
 def test_views_are_the_programs(data: Data) -> None:
     with pytest.raises(UserError, match="3 views of each image are none of the choices; give 1, 2, 6"):
-        evaluate_split(nn.Flatten(), data.test, Preprocess((1, 8, 8), (0.0,), (1.0,)), views=3)
+        evaluate_split(nn.Flatten(), data.test, Normalizer(Preprocess((1, 8, 8), (0.0,), (1.0,))), views=3)
     torch.manual_seed(0)
     net, images = nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), torch.randint(256, (6, 3, 4, 4), dtype=torch.uint8)
-    plain = Preprocess((3, 4, 4), (0.0,) * 3, (1.0,) * 3, scale=1.0)
+    plain = Normalizer(Preprocess((3, 4, 4), (0.0,) * 3, (1.0,) * 3, scale=1.0))
     x = images.float()
     padded = F.pad(x, (1, 1, 1, 1), "reflect")
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from convatlas.catalogue import Variant, find
 from convatlas.data.augment import augment, order
-from convatlas.data.normalise import normalise
+from convatlas.data.normalise import Normalizer, normalise
 from convatlas.data.sources.folder import FolderSplit
 from convatlas.data.sources.memory import memory_data
 from convatlas.data.types import Data, MemorySplit
@@ -111,7 +111,7 @@ def test_the_loop_is_a_plain_one(tmp_path: Path, data: Data) -> None:
             data.train.fetch(indices, preprocess), indices, ops=("pad_crop:1", "flip"), seed=3, epoch=epoch
         )
         optimizer.param_groups[0]["lr"] = lr
-        loss = criterion(net(normalise(images, preprocess)), data.train.labels[indices])
+        loss = criterion(net(normalise(images, Normalizer(preprocess))), data.train.labels[indices])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -162,7 +162,7 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, data: Data) -> None:
     assert (state["best_top1"], state["best_epoch"], state["epoch"], state["step"]) == (best, at, 12, 0)
     for which, top1 in (("best", best), ("last", epochs[-1]["test"]["top1"])):
         net = run.load(which)
-        x = normalise(data.test.fetch(range(32), run.preprocess), run.preprocess)
+        x = normalise(data.test.fetch(range(32), run.preprocess), run.normalizer)
         assert (net(x).argmax(1) == data.test.labels).double().mean().item() == top1
 
     kinds = [event["kind"] for event in events]

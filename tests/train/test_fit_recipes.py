@@ -97,7 +97,7 @@ def test_the_loop_is_a_plain_one_by_every_recipe(tmp_path: Path, data: Data) -> 
         lr = 0.02 * step / 3 if step < 3 else 0.001 + 0.019 * (1 - (step - 3) / 7) ** 2
         assert rate(recipe, step / 5, steps=5) == pytest.approx(lr)
         indices = order(72, seed=5, epoch=epoch)[16 * i : 16 * i + 16]
-        x = normalise(data.train.fetch(indices, run.preprocess), run.preprocess)
+        x = normalise(data.train.fetch(indices, run.preprocess), run.normalizer)
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.zero_grad()
@@ -121,7 +121,7 @@ def test_averaged_weights_are_judged_chosen_and_loaded(tmp_path: Path, data: Dat
         kept, loaded = weights(run, which), run.load(which).state_dict()
         assert all(torch.equal(kept[f"average/{name}"], t) for name, t in loaded.items())
         assert not torch.equal(kept["stem.conv1.weight"], loaded["stem.conv1.weight"])  # the file has both
-    scores = evaluate_split(run.load("last"), data.test, run.preprocess)
+    scores = evaluate_split(run.load("last"), data.test, run.normalizer)
     assert scores.top1 == run.epochs()[-1]["test"]["top1"]
     assert scores.loss == pytest.approx(run.epochs()[-1]["test"]["loss"])
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from convatlas.data.normalise import normalise, preprocess_for
+from convatlas.data.normalise import Normalizer, normalise, preprocess_for
 from convatlas.data.pixels import recolour
 from convatlas.data.sources import SOURCES, load_data
 from convatlas.data.types import Data, MemorySplit
@@ -40,7 +40,7 @@ def test_digits_are_scikit_learns_split_once_for_all() -> None:
 def test_statistics_normalise_the_training_images() -> None:
     data = load_data("digits")
     record = preprocess_for(data, (1, 8, 8))
-    pixels = normalise(data.train.fetch(range(len(data.train)), record), record)
+    pixels = normalise(data.train.fetch(range(len(data.train)), record), Normalizer(record))
     assert pixels.mean().item() == pytest.approx(0, abs=1e-5)
     assert pixels.std(correction=0).item() == pytest.approx(1, abs=1e-5)
 

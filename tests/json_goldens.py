@@ -1,6 +1,6 @@
 """What `--json` prints, kept as goldens: `python -m tests.json_goldens` writes them anew, to be read as a diff.
 
-A key that goes, or changes its meaning, raises `convatlas.report.forms.SCHEMA`; a new key does not.
+A key that goes, or changes its meaning, raises `convatlas.report.tables.SCHEMA`; a new key does not.
 """
 
 from __future__ import annotations

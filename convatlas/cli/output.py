@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,10 +11,43 @@ from typing import Any
 
 from ..errors import UserError
 from ..report.columns import size
-from ..report.forms import json_text
-from ..report.tables import WIDE, rich_table
+from ..report.tables import Report, json_text
 
-__all__ = ["parse_input", "print_json", "print_table", "size", "write_file"]
+__all__ = ["add_formats", "parse_input", "print_json", "print_report", "size", "write_file"]
+
+
+def add_formats(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """The forms that every table has; the group that they exclude each other in, for a verb's own."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--wide", action="store_true", help="every column and every digit, however wide the terminal")
+    form = group.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print the table as CSV")
+    form.add_argument("--md", action="store_true", help="print Markdown")
+    return form
+
+
+def print_report(report: Report, args: argparse.Namespace) -> None:
+    """In the form that the user asked for (`add_formats`), by default as text that fits the terminal."""
+    if args.json:
+        print(report.json())
+    elif args.csv:
+        print(report.csv())
+    elif args.md:
+        print(report.markdown())
+    else:
+        print(report.text(None if args.wide else terminal_width()))
+
+
+def terminal_width() -> int | None:
+    """Characters in a line: COLUMNS where it is set, else the terminal's; None where the output is a file or a pipe."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+    except OSError:
+        return None
 
 
 def parse_input(text: str) -> tuple[int, int, int]:
@@ -29,8 +64,10 @@ def print_json(record: dict[str, Any]) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
-    """A rich table; the first `left` columns are text, the others numbers. Unlimited width when not on a terminal."""
+    """The old form of print_report, for verbs that do not have a Report yet."""
     from rich.console import Console
+
+    from ..report.tables import WIDE, rich_table
 
     width = None if sys.stdout.isatty() else WIDE
     Console(width=width, highlight=False, markup=False).print(rich_table(headers, rows, left))

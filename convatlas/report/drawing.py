@@ -10,6 +10,7 @@ from ..accounting.layer_graph import INPUT, Edge, LayerGraph, layer_graph
 from ..accounting.rows import Account, Row
 from ..errors import UserError
 from .columns import geometry, input_size, size
+from .tables import compact
 from .templates import render
 
 CHARACTER, BOLD = 7.3, 8.1  # pixels, of the widest fonts that a browser may take at 12 pixels; boxes are sized by them
@@ -161,16 +162,6 @@ def _cost(row: Row) -> str:
 
 def _kind(row: Row) -> str:
     return next((kind for kind, fits in KINDS.items() if fits(row)), "other")
-
-
-def compact(n: int) -> str:
-    """Three digits: 163,696 is "164k", 6,998,552 "7.00M"; exact thousands are "1k"."""
-    for unit, power in (("G", 9), ("M", 6), ("k", 3)):
-        if n >= 0.9995 * 10**power:
-            whole, rest = divmod(n, 10**power)
-            digits = 0 if not rest else max(0, 3 - len(str(round(n / 10**power, 2 - (whole > 9))).split(".")[0]))
-            return f"{n / 10**power:,.{digits}f}{unit}"
-    return str(n)
 
 
 def lay_out(boxes: dict[int, Box], edges: Sequence[Edge]) -> list[list[tuple[float, float]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as encoding
 from typing import Any
 
 from ..accounting.claims import counted, holds
@@ -10,9 +9,7 @@ from ..accounting.rows import Account, Row
 from ..catalogue import Claim
 from ..tables import claims, index, load
 from .columns import CLAIMS, COSTS, Columns, claim_cells, input_row, input_size
-from .tables import csv_table, markdown_table, text_table
-
-SCHEMA = 1  # of every JSON record that is printed: raised when a key changes its meaning or goes
+from .tables import csv_table, json_text, markdown_table, text_table
 
 
 def text(counts: Account, level: str = "layer", columns: Columns = COSTS) -> str:
@@ -40,11 +37,6 @@ def csv(counts: Account, level: str = "layer", columns: Columns = COSTS) -> str:
 
 def json(counts: Account, level: str = "layer") -> str:
     return json_text(record(counts, level))
-
-
-def json_text(of: dict[str, Any]) -> str:
-    """A record as it is printed: its schema first."""
-    return encoding.dumps({"schema": SCHEMA, **of}, indent=2, ensure_ascii=False)
 
 
 def record(counts: Account, level: str = "layer") -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 from ..accounting.layer_graph import layer_graph
 from ..accounting.rows import LEVELS, Account, Row
 from .columns import CLAIMS, COSTS, FIELDS_NOTE, RECEPTIVE, Columns, claim_cells, input_row, input_size
-from .drawing import compact, svg
+from .drawing import svg
 from .forms import claims_of, entry_of
+from .tables import compact
 from .templates import render
 
 MANY = 200  # layers from which on the pictures show blocks

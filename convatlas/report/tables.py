@@ -1,19 +1,264 @@
-"""Headers and rows as text for the terminal, as Markdown and as CSV."""
+"""Tables, and the reports made around them: as text that fits a width, as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+import json
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.table import Table
+SCHEMA = 1  # of every JSON record that is printed: raised when a key goes or changes its meaning
+GAP = "   "  # between columns
+NARROW = 24  # characters that a column of prose keeps before numbers are shortened and columns dropped
 
-WIDE = 10_000  # a file or a pipe gets every line whole
+
+def written(value: Any) -> str:
+    """A cell's value as people read it: 1,234; 3x224x224; yes."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def rich_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
+def signed(n: int) -> str:
+    return f"{n:+,}" if n else "0"
+
+
+def compact(n: float) -> str:
+    """Three digits: 163,696 is "164k", 6,998,552 "7.00M"; exact thousands are "1k"."""
+    if n < 0:
+        return f"-{compact(-n)}"
+    for unit, power in (("G", 9), ("M", 6), ("k", 3)):
+        if n >= 0.9995 * 10**power:
+            whole, rest = divmod(n, 10**power)
+            digits = 0 if not rest else max(0, 3 - len(str(round(n / 10**power, 2 - (whole > 9))).split(".")[0]))
+            return f"{n / 10**power:,.{digits}f}{unit}"
+    return str(n)
+
+
+def compact_signed(n: int) -> str:
+    return ("+" if n > 0 else "") + compact(n)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a table says in one column. The cells below it are plain values; each form writes them in its own way."""
+
+    header: str
+    key: str = ""  # what it is called in CSV and JSON; the header where it is empty
+    right: bool = False  # flush right, as numbers are
+    wraps: bool = False  # prose, which may take several lines; names and numbers never do
+    drop: int = 0  # where the table is too wide, columns go from the highest number down; 0 stays
+    show: Callable[[Any], str] = written
+    short: Callable[[Any], str] | None = None  # a shorter form of a number
+
+    @property
+    def name(self) -> str:
+        return self.key or self.header
+
+
+def label(header: str, key: str = "", *, drop: int = 0, show: Callable[[Any], str] = written) -> Column:
+    """A column of names, paths, sizes: flush left, never broken."""
+    return Column(header, key, drop=drop, show=show)
+
+
+def prose(header: str, key: str = "", *, drop: int = 0) -> Column:
+    """A column of sentences, broken between words where the table is too wide."""
+    return Column(header, key, wraps=True, drop=drop)
+
+
+def number(
+    header: str,
+    key: str = "",
+    *,
+    drop: int = 0,
+    show: Callable[[Any], str] = written,
+    short: Callable[[Any], str] | None = compact,
+) -> Column:
+    """A column of numbers: flush right, with a short form (724,000,000 is 724M) where the table is too wide."""
+    return Column(header, key, right=True, drop=drop, show=show, short=short)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain values below their columns. `name` is the key of the rows in JSON."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Sequence[Any]]
+
+    def text(self, width: int | None = None) -> str:
+        """For the terminal. No line is longer than `width`, as far as names and numbers allow without being broken.
+
+        Where the table is too wide, prose is broken between words first, then numbers are shortened, then columns are
+        dropped, the highest `Column.drop` first; a line below says so. None: every column, every digit.
+        """
+        if width is None or self._least() <= width:
+            return self._lines(width)
+        short = replace(self, columns=tuple(replace(c, show=c.short) if c.short else c for c in self.columns))
+        numbers, dropped = short._cells() != self._cells(), []
+        while short._least() > width and any(column.drop for column in short.columns):
+            last = max(short.columns, key=lambda column: column.drop)
+            dropped.append(last.header or last.name)
+            short = short._without(last)
+        done = ["numbers are shortened"] if numbers else []
+        done += [f"not shown: {', '.join(dropped)}"] if dropped else []
+        if not done:
+            return short._lines(width)
+        note = f"To fit {width} columns, {'; '.join(done)}. --wide shows everything."
+        return "\n".join((short._lines(width), *_wrap(note, width)))
+
+    def markdown(self) -> str:
+        rule = ["---:" if column.right else "---" for column in self.columns]
+        rows = ([column.header for column in self.columns], rule, *self._cells())
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+    def csv(self) -> str:
+        """Numbers without separators, sizes as 3x224x224, nothing where there is no value."""
+        out = io.StringIO()
+        plain = ([written(value) if isinstance(value, tuple | bool) else value for value in row] for row in self.rows)
+        csv.writer(out, lineterminator="\n").writerows(([column.name for column in self.columns], *plain))
+        return out.getvalue().rstrip("\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """A dict a row, by the columns' keys."""
+        return [dict(zip((column.name for column in self.columns), row, strict=True)) for row in self.rows]
+
+    def _cells(self) -> list[list[str]]:
+        return [
+            ["" if value is None else column.show(value) for column, value in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
+
+    def _widths(self, wrapped: bool) -> list[int]:
+        """Characters that each column takes; of prose that is wrapped, the least."""
+        cells = self._cells()
+        return [
+            max(
+                _length(column.header),
+                *(_least(row[i]) if wrapped and column.wraps else _length(row[i]) for row in cells),
+                0,
+            )
+            for i, column in enumerate(self.columns)
+        ]
+
+    def _least(self) -> int:
+        return _sum(self._widths(wrapped=True))
+
+    def _lines(self, width: int | None) -> str:
+        """The header, a rule and the rows; what is left of the width goes to the prose."""
+        widths, least = self._widths(wrapped=False), self._widths(wrapped=True)
+        excess = 0 if width is None else _sum(widths) - width
+        for i in sorted(range(len(widths)), key=lambda i: least[i] - widths[i]):
+            taken = max(0, min(excess, widths[i] - least[i]))
+            widths[i], excess = widths[i] - taken, excess - taken
+        lines = []
+        for cells in ([column.header for column in self.columns], *self._cells()):
+            parts = [_wrap(cell, w) if column.wraps else [cell] for cell, w, column in zip(cells, widths, self.columns)]
+            for line in zip_longest(*parts, fillvalue=""):
+                padded = (_pad(cell, w, column.right) for cell, w, column in zip(line, widths, self.columns))
+                lines.append(GAP.join(padded).rstrip())
+        return "\n".join((lines[0], "─" * _sum(widths), *lines[1:]))
+
+    def _without(self, column: Column) -> Table:
+        i = self.columns.index(column)
+        return replace(
+            self, columns=(*self.columns[:i], *self.columns[i + 1 :]), rows=[(*r[:i], *r[i + 1 :]) for r in self.rows]
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table and what is said before and after it: lines of text, and further tables.
+
+    `record` is what JSON has (by default the table's records), `data` the table that CSV has (by default the same).
+    """
+
+    table: Table
+    before: tuple[str | Table, ...] = ()
+    after: tuple[str | Table, ...] = ()
+    record: dict[str, Any] | None = None
+    data: Table | None = None
+
+    @property
+    def parts(self) -> tuple[str | Table, ...]:
+        return (*self.before, self.table, *self.after)
+
+    def text(self, width: int | None = None) -> str:
+        lines = (part.text(width) if isinstance(part, Table) else _fold(part, width) for part in self.parts)
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """The first line is the title."""
+        parts = [part.markdown() if isinstance(part, Table) else part.strip("\n") for part in self.parts]
+        title = "# " if isinstance(self.parts[0], str) else ""
+        return title + "\n\n".join(part for part in parts if part)
+
+    def csv(self) -> str:
+        return (self.data or self.table).csv()
+
+    def json(self) -> str:
+        return json_text({self.table.name: self.table.records()} if self.record is None else self.record)
+
+
+def json_text(record: dict[str, Any]) -> str:
+    """A record as it is printed: its schema first."""
+    return json.dumps({"schema": SCHEMA, **record}, indent=2, ensure_ascii=False)
+
+
+def _length(cell: str) -> int:
+    """Characters on the terminal, where Chinese ones take two."""
+    from rich.cells import cell_len
+
+    return cell_len(cell)
+
+
+def _pad(cell: str, width: int, right: bool) -> str:
+    blanks = " " * (width - _length(cell))
+    return blanks + cell if right else cell + blanks
+
+
+def _least(cell: str) -> int:
+    """Characters that a sentence needs: its longest word, and NARROW if it has so many."""
+    return max(min(NARROW, _length(cell)), *map(_length, cell.split()), 0)
+
+
+def _sum(widths: Iterable[int]) -> int:
+    widths = list(widths)
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _wrap(sentence: str, width: int) -> list[str]:
+    return textwrap.wrap(sentence, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _fold(lines: str, width: int | None) -> str:
+    """Lines of text, none longer than the width; what is carried over keeps the line's indentation."""
+    if width is None:
+        return lines
+    folded = []
+    for line in lines.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()))
+        wrapped = textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+        folded += wrapped or [""]
+    return "\n".join(folded)
+
+
+# --- the old forms, until every verb prints a Report
+
+WIDE = 10_000
+
+
+def rich_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Any:
     """The first `left` columns are text, the others numbers."""
     from rich import box
     from rich.table import Table

@@ -16,7 +16,7 @@ from convatlas.accounting.layer_graph import INPUT, layer_graph
 from convatlas.accounting.rows import Account
 from convatlas.cli import main
 from convatlas.errors import UserError
-from convatlas.report.drawing import compact, drawing
+from convatlas.report.drawing import drawing
 from convatlas.tables import load
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -172,21 +172,6 @@ def test_without_igraph(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match=r"drawing a network needs igraph; install it with: pip install 'convatlas\[draw\]'"
     ):
         report.svg(account("lenet5"))
-
-
-def test_compact() -> None:
-    numbers = {
-        0: "0",
-        999: "999",
-        1000: "1k",
-        163_696: "164k",
-        999_600: "1.00M",
-        6_998_552: "7.00M",
-        12_345_678: "12.3M",
-    }
-    assert {n: compact(n) for n in numbers} == numbers
-    assert [compact(n) for n in (9_996_000, 999_400_000, 15_470_264_320)] == ["10.0M", "999M", "15.5G"]
-    assert compact(1_234_567_890_123) == "1,235G"
 
 
 def test_only_svg_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from convatlas.errors import UserError
 from convatlas.layers import stack
 from convatlas.report.charts import receptive_figure
 from convatlas.report.columns import RECEPTIVE
-from convatlas.report.forms import SCHEMA
+from convatlas.report.tables import SCHEMA
 from convatlas.tables import index, load
 from tests import json_goldens
 

@@ -51,11 +51,12 @@ def run(args: argparse.Namespace) -> None:
     if args.plot:
         charts.rates(found.to_json(), Path(args.plot))
     if args.json:
-        print_json({"network": variant.name, "recipe": recipe.name, "recipe_lr": recipe.lr, **found.to_json()})
+        about = {"network": variant.name, "recipe": recipe.name, "recipe_lr": recipe.optimizer.lr}
+        print_json(about | found.to_json())
         return
     print(
         f"the loss of {variant.name} falls fastest at a rate of {found.best:.3g} "
-        f"(recipe {recipe.name}: {recipe.lr:g}); tried {found.rates[0]:.3g} to {found.rates[-1]:.3g} in "
+        f"(recipe {recipe.name}: {recipe.optimizer.lr:g}); tried {found.rates[0]:.3g} to {found.rates[-1]:.3g} in "
         f"{len(found.rates)} steps" + (f"; drawn in {args.plot}" if args.plot else "") + "; to train with it, or with "
         f"less: convatlas train {variant.name} --set lr={found.best:.3g} ..."
     )

@@ -1,25 +1,27 @@
-"""`convatlas recipes`: how each network is trained, and what its paper says comes of it."""
+"""`convatlas recipes`: how each network is trained, and the result that its paper prints."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
-from typing import Any
 
 from ..recipe import LADDERS, Recipe
+from ..recipe.components import KINDS
+from ..recipe.settings import OWN, settings, shown
 from ..recipes import find_recipe, recipes
 from ..tables import index
 from .output import print_json, print_table
 
-ALWAYS = ("optimizer", "momentum", "weight_decay", "schedule")  # told even where they are what most have
+ALWAYS = ("epochs", "batch", "optimizer", "lr", "momentum", "weight_decay", "schedule")  # even at their defaults
 HELP = "the training recipes: source, schedule, published result, departures from the paper"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", nargs="?", metavar="RECIPE", help="one recipe, every field of it (default: all, a line each)"
+        "name", nargs="?", metavar="RECIPE", help="one recipe with its settings (default: all, one a line)"
     )
-    parser.add_argument("--ladder", choices=LADDERS, help="only those of this ladder")
+    parser.add_argument("--ladder", choices=LADDERS, help="only the recipes of this ladder")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -35,46 +37,43 @@ def run(args: argparse.Namespace) -> None:
         print_one(chosen[0], users[args.name])
     else:
         print_table(
-            ("recipe", "ladder", "optimizer", "schedule", "published", "epochs", "batch", "rate", "networks"),
-            ((*words(r), str(r.epochs), f"{r.batch:,}", f"{r.lr:g}", str(len(users[r.name]))) for r in chosen),
+            ("recipe", "ladder", "optimizer", "schedule", "published", "epochs", "batch", "lr", "networks"),
+            ((*words(r), *numbers(r), str(len(users[r.name]))) for r in chosen),
             left=5,
         )
-        print(
-            f"{len(chosen)} recipes. `convatlas recipes NAME` prints one, with its paper's result and the departures."
-        )
+        print(f"{len(chosen)} recipes. `convatlas recipes NAME` prints one, with its paper's result and departures.")
 
 
 def words(recipe: Recipe) -> tuple[str, ...]:
-    return recipe.name, recipe.ladder, recipe.optimizer, recipe.schedule, short(recipe.published)
+    return recipe.name, recipe.ladder, recipe.optimizer.kind, recipe.schedule.kind, short(recipe.published)
+
+
+def numbers(recipe: Recipe) -> tuple[str, ...]:
+    return str(recipe.epochs), f"{recipe.batch:,}", f"{recipe.optimizer.lr:g}"
 
 
 def print_one(recipe: Recipe, networks: list[str]) -> None:
-    """What the recipe says, field by field, but for what every recipe says unless told otherwise."""
+    """What the recipe says, setting by setting, leaving out most defaults."""
     print(f"{recipe.name}: {recipe.source}")
     print(f"published: {recipe.published or 'nothing'}")
     for departure in recipe.departures or ("none",):
         print(f"departure: {departure}")
-    shown = ", ".join(networks[:6]) + (f" and {len(networks) - 6} more" if len(networks) > 6 else "")
-    print(f"networks: {shown or 'none by default; --recipe takes it'}")
-    said = ("name", "source", "published", "departures")
-    print_table(
-        ("field", "value"),
-        ((f.name, text(getattr(recipe, f.name))) for f in fields(recipe) if f.name not in said and tells(recipe, f)),
-        left=2,
-    )
+    first = ", ".join(networks[:6]) + (f" and {len(networks) - 6} more" if len(networks) > 6 else "")
+    print(f"networks: {first or f'none by default; train with --recipe {recipe.name}'}")
+    print_table(("setting", "value"), rows(recipe), left=2)
 
 
-def tells(recipe: Recipe, field: Any) -> bool:
-    return field.name in ALWAYS or field.default is MISSING or getattr(recipe, field.name) != field.default
+def rows(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Each setting by the name that `--set` takes and its value, but for defaults; "ema.decay" implies "ema"."""
+    usual = {f.name: f.default for f in fields(Recipe) if f.name in OWN} | dict.fromkeys(KINDS, "none")
+    for part in KINDS:
+        if (own := getattr(recipe, part)) is not None:
+            usual |= {own.PREFIX + f.name: f.default for f in fields(own)}
+    for name, value in settings(recipe).items():
+        if (name in ALWAYS or usual.get(name, MISSING) != value) and name != value:
+            yield name, shown(value)
 
 
 def short(words: str, limit: int = 60) -> str:
-    """So much of the text, cut between words."""
+    """As much of the text as fits, cut between words."""
     return words if len(words) <= limit else words[:limit].rpartition(" ")[0].rstrip(",;") + " ..."
-
-
-def text(value: Any) -> str:
-    """As `--set` takes it."""
-    if isinstance(value, tuple):
-        return ",".join("=".join(map(str, v)) if isinstance(v, tuple) else text(v) for v in value) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import SGD, LinearWarmup, Lookahead, Poly, Recipe
 
 EPOCHS = 10
 WARMUP = 0.23  # of the training
@@ -26,17 +26,10 @@ AIRBENCH94 = Recipe(
     ladder="speed",
     epochs=EPOCHS,
     batch=1024,
-    lr=11.5 / SCALE,
-    momentum=0.85,
-    nesterov=True,
-    weight_decay=0.0153 / 11.5,
-    bias_rate=64.0,
-    lookahead=0.95**5,
-    schedule="poly",
-    lr_end=0.07 * 11.5 / SCALE,
-    warmup="linear",
-    warmup_epochs=WARMUP * EPOCHS,
-    warmup_lr=0.2 * 11.5 / SCALE,
+    optimizer=SGD(lr=11.5 / SCALE, momentum=0.85, nesterov=True, weight_decay=0.0153 / 11.5, bias_rate=64.0),
+    schedule=Poly(lr_end=0.07 * 11.5 / SCALE),
+    warmup=LinearWarmup(lr=0.2 * 11.5 / SCALE, epochs=WARMUP * EPOCHS),
+    lookahead=Lookahead(0.95**5),
     augment=("reflect_crop:2", "alternate_flip"),
     label_smoothing=0.2,
     published="94.01% top-1 (mean of 1,000 runs), 6 views of each image",
@@ -53,11 +46,9 @@ RECIPES = (
         name="airbench95",
         source="Jordan (2024), section 3, and airbench95.py",
         epochs=15,
-        lr=10 / SCALE,
-        weight_decay=0.0153 / 10,
-        lr_end=0.07 * 10 / SCALE,
-        warmup_epochs=WARMUP * 15,
-        warmup_lr=0.2 * 10 / SCALE,
+        optimizer=replace(AIRBENCH94.optimizer, lr=10 / SCALE, weight_decay=0.0153 / 10),
+        schedule=Poly(lr_end=0.07 * 10 / SCALE),
+        warmup=LinearWarmup(lr=0.2 * 10 / SCALE, epochs=WARMUP * 15),
         published="95.01% top-1 (mean of 200 runs), 6 views of each image",
         departures=(
             "the last, smaller batch of each epoch is not left out",

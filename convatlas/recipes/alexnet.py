@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import SGD, Plateau, Recipe, Step
 
 STEPS = 1_281_167 / 256  # an epoch of ImageNet in Caffe's batches
 
@@ -20,9 +20,8 @@ ALEXNET = Recipe(
     source="Krizhevsky et al. (2012), sections 4 and 5",
     epochs=90,
     batch=128,
-    lr=0.01,
-    weight_decay=5e-4,
-    schedule="plateau",
+    optimizer=SGD(lr=0.01, weight_decay=5e-4),
+    schedule=Plateau(),
     augment=("scale_crop:256", "flip", "lighting:0.1"),
     whiten="pixel",
     published="top-1 / top-5 error 40.7 / 18.2% by ten crops, one network",
@@ -39,10 +38,8 @@ RECIPES = (
         name="alexnet_caffe",
         source="Krizhevsky et al. (2012), section 5, as in Caffe's bvlc_alexnet and bvlc_reference_caffenet (solver)",
         batch=256,
-        decay_scope="weights",
-        bias_rate=2.0,
-        schedule="step",
-        milestones=tuple(n * 100_000 / STEPS for n in (1, 2, 3, 4)),
+        optimizer=SGD(lr=0.01, weight_decay=5e-4, decay_scope="weights", bias_rate=2.0),
+        schedule=Step(milestones=tuple(n * 100_000 / STEPS for n in (1, 2, 3, 4))),
         augment=("scale_crop:256", "flip"),
         published="top-1 accuracy 57.1% (bvlc_alexnet), 57.4% (bvlc_reference_caffenet), centre crop",
         departures=(

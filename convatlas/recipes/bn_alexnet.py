@@ -7,7 +7,7 @@ To expect: about 57% top-1 accuracy at the centre crop.
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Recipe, Step
 
 RECIPES = (
     Recipe(
@@ -15,11 +15,8 @@ RECIPES = (
         source="Canziani et al. (2016), section 3; figures from imagenet-multiGPU.torch (train.lua, opts.lua)",
         epochs=55,
         batch=128,
-        lr=0.01,
-        weight_decay=5e-4,
-        schedule="step",
-        milestones=(18, 29, 43, 52),
-        gamma=0.1**0.5,
+        optimizer=SGD(lr=0.01, weight_decay=5e-4),
+        schedule=Step(milestones=(18, 29, 43, 52), gamma=0.1**0.5),
         augment=("scale_crop:256", "flip"),
         published="top-1 accuracy 57%, centre crop (alexnetowtbn)",
         departures=(

@@ -7,7 +7,7 @@ To expect: 25.2% top-1 and 7.82% top-5 error at one crop (Figure 4, BN-x30).
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import EMA, SGD, Exponential, Recipe
 
 RECIPES = (
     Recipe(
@@ -15,13 +15,9 @@ RECIPES = (
         source="Ioffe and Szegedy (2015), section 4.2 (BN-x30)",
         epochs=150,  # 6,000,000 iterations
         batch=32,
-        lr=0.045,
-        weight_decay=4e-5,
-        ema=0.9999,
-        schedule="exponential",
-        gamma=0.96,
-        every=8 / 6,
-        staircase=True,
+        optimizer=SGD(lr=0.045, weight_decay=4e-5),
+        schedule=Exponential(gamma=0.96, every=8 / 6, staircase=True),
+        ema=EMA(0.9999),
         augment=("area_crop:0.08:1", "flip"),
         published="top-1 / top-5 error 25.2 / 7.82% at one crop, 21.99 / 5.82% at 144 (BN-x30, Figure 4)",
         departures=(

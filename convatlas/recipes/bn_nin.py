@@ -7,7 +7,7 @@ To expect: 62.6% top-1 accuracy at the centre crop.
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Recipe, Step
 
 RECIPES = (
     Recipe(
@@ -15,10 +15,8 @@ RECIPES = (
         source="Canziani et al. (2016), section 3; figures from imagenet-multiGPU.torch (models/ninbn.lua, opts.lua)",
         epochs=30,
         batch=128,
-        lr=0.1,
-        weight_decay=5e-4,
-        schedule="step",
-        milestones=(9, 19, 25),
+        optimizer=SGD(lr=0.1, weight_decay=5e-4),
+        schedule=Step(milestones=(9, 19, 25)),
         augment=("scale_crop:256", "flip"),
         published="top-1 accuracy 62.6%, centre crop (ninbn.lua)",
         departures=(

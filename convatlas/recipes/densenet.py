@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import SGD, Recipe, Step
 
 CIFAR = Recipe(
     name="densenet_cifar",
     source="Huang et al. (2016), section 4.2",
     epochs=300,
     batch=64,
-    lr=0.1,
-    nesterov=True,
-    weight_decay=1e-4,
-    schedule="step",
-    milestones=(150, 225),
+    optimizer=SGD(lr=0.1, nesterov=True, weight_decay=1e-4),
+    schedule=Step(milestones=(150, 225)),
     augment=("pad_crop", "flip"),
     published="CIFAR-10 / 100 test error 4.51 / 22.27% (BC, L=100, k=12), 3.62 / 17.60% (BC, L=250, k=24), Table 2",
     departures=(
@@ -38,11 +35,8 @@ RECIPES = (
         source="Huang et al. (2016), section 4.2, with the augmentation of fb.resnet.torch",
         epochs=90,
         batch=256,
-        lr=0.1,
-        nesterov=True,
-        weight_decay=1e-4,
-        schedule="step",
-        milestones=(30, 60),
+        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=1e-4),
+        schedule=Step(milestones=(30, 60)),
         augment=("area_crop:0.08:1", "photometric:0.4", "lighting:0.1", "flip"),
         published="top-1 / top-5 error at the centre crop 25.02 / 7.71% (121 layers), 23.80 / 6.85% (169), "
         "22.58 / 6.34% (201), 22.15 / 6.12% (264), Table 3",

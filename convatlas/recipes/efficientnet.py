@@ -8,7 +8,7 @@ To expect: 77.1% top-1 and 93.3% top-5 accuracy for B0 (Table 2, with AutoAugmen
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import EMA, Exponential, LinearWarmup, Recipe, RMSProp
 
 RECIPES = (
     Recipe(
@@ -16,20 +16,11 @@ RECIPES = (
         source="Tan and Le (2019), section 5.2, and the authors' tensorflow/tpu (efficientnet/main.py, utils.py)",
         epochs=350,
         batch=2048,
-        lr=0.128,  # 0.016 for each 256 images; the paper prints 0.256
-        optimizer="rmsprop",
-        momentum=0.9,
-        rho=0.9,
-        eps=0.001,
-        weight_decay=1e-5,
-        decay_scope="not_norm",
-        ema=0.9999,
-        schedule="exponential",
-        gamma=0.97,
-        every=2.4,
-        staircase=True,
-        warmup="linear",
-        warmup_epochs=5,
+        # 0.016 for each 256 images; the paper prints 0.256
+        optimizer=RMSProp(lr=0.128, rho=0.9, eps=0.001, momentum=0.9, weight_decay=1e-5, decay_scope="not_norm"),
+        schedule=Exponential(gamma=0.97, every=2.4, staircase=True),
+        warmup=LinearWarmup(epochs=5),
+        ema=EMA(0.9999),
         augment=("area_crop:0.08:1", "flip", "autoaugment"),
         label_smoothing=0.1,
         published="top-1 / top-5 accuracy 77.1 / 93.3% (B0), 79.1 / 94.4% (B1), 80.1 / 94.9% (B2), 81.6 / 95.7% (B3), "

@@ -9,7 +9,7 @@ ImageNet (Table 2).
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Recipe, Step
 
 
 def halving(epochs: int, times: int) -> tuple[float, ...]:
@@ -23,9 +23,8 @@ RECIPES = (
         source="Larsson et al. (2016), section 4",
         epochs=400,
         batch=100,
-        lr=0.02,
-        schedule="step",
-        milestones=halving(400, 4),
+        optimizer=SGD(lr=0.02),
+        schedule=Step(milestones=halving(400, 4)),
         augment=("pad_crop", "flip"),
         published="CIFAR-10 / 100 test error, augmented, 5.22 / 23.30% (20 layers, Table 1)",
         departures=(
@@ -38,9 +37,8 @@ RECIPES = (
         source="Larsson et al. (2016), section 4",
         epochs=70,
         batch=32,
-        lr=0.001,
-        schedule="step",
-        milestones=halving(70, 4),
+        optimizer=SGD(lr=0.001),
+        schedule=Step(milestones=halving(70, 4)),
         augment=("scale_crop:256", "flip"),
         published="top-1 / top-5 error by ten crops 24.12 / 7.39% (34 layers, Table 2)",
         departures=(

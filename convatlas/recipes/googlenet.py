@@ -8,7 +8,7 @@ To expect: 10.07% top-5 error at one crop (Table 3); Caffe's, 68.7% top-1 and 88
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import EMA, SGD, Exponential, Poly, Recipe
 
 RECIPES = (
     Recipe(
@@ -16,13 +16,9 @@ RECIPES = (
         source="Szegedy et al. (2014), sections 5 and 6; rate, batch and weight decay from Caffe's bvlc_googlenet",
         epochs=250,
         batch=32,
-        lr=0.01,
-        weight_decay=2e-4,
-        ema=0.9999,
-        schedule="exponential",
-        gamma=0.96,
-        every=8,
-        staircase=True,
+        optimizer=SGD(lr=0.01, weight_decay=2e-4),
+        schedule=Exponential(gamma=0.96, every=8, staircase=True),
+        ema=EMA(0.9999),
         augment=("area_crop:0.08:1", "flip", "photometric:0.4"),
         whiten="mean",
         aux_weight=0.3,
@@ -39,12 +35,8 @@ RECIPES = (
         source="Szegedy et al. (2014), section 6, as in Caffe's bvlc_googlenet (quick_solver)",
         epochs=60,  # 2,400,000 iterations
         batch=32,
-        lr=0.01,
-        weight_decay=2e-4,
-        decay_scope="weights",
-        bias_rate=2.0,
-        schedule="poly",
-        power=0.5,
+        optimizer=SGD(lr=0.01, weight_decay=2e-4, decay_scope="weights", bias_rate=2.0),
+        schedule=Poly(power=0.5),
         augment=("scale_crop:256", "flip"),
         whiten="mean",
         aux_weight=0.3,

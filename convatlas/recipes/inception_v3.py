@@ -10,26 +10,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import EMA, Exponential, Recipe, RMSProp
 
 V3 = Recipe(
     name="inception_v3",
     source="Szegedy et al. (2015), sections 7 and 8; what they leave open from the authors' tensorflow/models",
     epochs=100,
     batch=32,
-    lr=0.045,
-    optimizer="rmsprop",
-    momentum=0.9,
-    rho=0.9,
-    eps=1.0,
-    weight_decay=4e-5,
-    decay_scope="weights",
-    clip=2.0,
-    ema=0.9999,
-    schedule="exponential",
-    gamma=0.94,
-    every=2,
-    staircase=True,
+    optimizer=RMSProp(lr=0.045, rho=0.9, eps=1.0, momentum=0.9, weight_decay=4e-5, decay_scope="weights", clip=2.0),
+    schedule=Exponential(gamma=0.94, every=2, staircase=True),
+    ema=EMA(0.9999),
     augment=("area_crop:0.05:1", "flip", "photometric:0.4"),
     label_smoothing=0.1,
     aux_weight=0.4,

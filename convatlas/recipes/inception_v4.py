@@ -9,7 +9,7 @@ To expect: 20.0% top-1 and 5.0% top-5 error at one crop for Inception-v4, 19.9% 
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import EMA, Exponential, Recipe, RMSProp
 
 RECIPES = (
     Recipe(
@@ -17,18 +17,9 @@ RECIPES = (
         source="Szegedy et al. (2016), section 4; what it leaves open as for Inception-v3",
         epochs=100,
         batch=32,
-        lr=0.045,
-        optimizer="rmsprop",
-        momentum=0.9,
-        rho=0.9,
-        eps=1.0,
-        weight_decay=4e-5,
-        decay_scope="weights",
-        ema=0.9999,
-        schedule="exponential",
-        gamma=0.94,
-        every=2,
-        staircase=True,
+        optimizer=RMSProp(lr=0.045, rho=0.9, eps=1.0, momentum=0.9, weight_decay=4e-5, decay_scope="weights"),
+        schedule=Exponential(gamma=0.94, every=2, staircase=True),
+        ema=EMA(0.9999),
         augment=("area_crop:0.05:1", "flip", "photometric:0.4"),
         label_smoothing=0.1,
         published="top-1 / top-5 error at one crop 20.0 / 5.0% (Inception-v4), 21.3 / 5.5% (Inception-ResNet-v1), "

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import SGD, Cosine, Recipe
 
 LENET = Recipe(
     name="lenet",
     source="LeCun et al. (1998), section III",
     epochs=20,
     batch=32,
-    lr=0.005,
-    momentum=0.9,
-    schedule="cosine",
+    optimizer=SGD(lr=0.005),
+    schedule=Cosine(),
     published="MNIST test error 0.95%, without distortions of the training images",
     departures=(
         "stochastic gradient descent with momentum in batches of 32, its rate falling as a cosine (paper: stochastic "
@@ -36,7 +35,7 @@ RECIPES = (
         name="digits",
         ladder="demo",
         epochs=60,
-        lr=0.002,
+        optimizer=SGD(lr=0.002),
         augment=("pad_crop:2",),
         published="",
         departures=(

@@ -7,7 +7,7 @@ To expect: 70.6% top-1 accuracy at width 1 and 224 pixels (Table 8).
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import EMA, Exponential, Recipe, RMSProp
 
 RECIPES = (
     Recipe(
@@ -15,18 +15,9 @@ RECIPES = (
         source="Howard et al. (2017), section 3.2; figures from Inception-v3, which it refers to, and tf-slim",
         epochs=100,
         batch=96,
-        lr=0.045,
-        optimizer="rmsprop",
-        momentum=0.9,
-        rho=0.9,
-        eps=1.0,
-        weight_decay=4e-5,
-        decay_scope="not_depthwise",
-        ema=0.9999,
-        schedule="exponential",
-        gamma=0.94,
-        every=2,
-        staircase=True,
+        optimizer=RMSProp(lr=0.045, rho=0.9, eps=1.0, momentum=0.9, weight_decay=4e-5, decay_scope="not_depthwise"),
+        schedule=Exponential(gamma=0.94, every=2, staircase=True),
+        ema=EMA(0.9999),
         augment=("area_crop:0.25:1", "flip"),
         published="top-1 accuracy 70.6% (width 1, 224 pixels), Table 8",
         departures=(

@@ -7,7 +7,7 @@ To expect: 5.50% test error (Table 1), by the paper's own schedule.
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Recipe, Step
 
 RECIPES = (
     Recipe(
@@ -15,11 +15,8 @@ RECIPES = (
         source="Zoph and Le (2016), section 4.1",
         epochs=300,
         batch=128,
-        lr=0.1,
-        nesterov=True,
-        weight_decay=1e-4,
-        schedule="step",
-        milestones=(150, 225),
+        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=1e-4),
+        schedule=Step(milestones=(150, 225)),
         augment=("pad_crop", "flip"),
         published="test error 5.50% (Table 1)",
         departures=(

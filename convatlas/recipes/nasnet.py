@@ -13,26 +13,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import EMA, SGD, Cosine, Exponential, Recipe, RMSProp
 
 MOBILE = Recipe(
     name="nasnet_mobile",
     source="Zoph et al. (2017), appendix A.2; figures from the released nasnet.py",
     epochs=312,  # 250,000 iterations
     batch=1600,  # of 50 replicas with 32 each, in step
-    lr=2.0,  # 50 x 0.04
-    optimizer="rmsprop",
-    momentum=0.9,
-    rho=0.9,
-    eps=1.0,
-    weight_decay=4e-5,
-    decay_scope="weights",
-    clip=10.0,
-    ema=0.9999,
-    schedule="exponential",
-    gamma=0.97,
-    every=2.4,
-    staircase=True,
+    # 50 x 0.04
+    optimizer=RMSProp(lr=2.0, rho=0.9, eps=1.0, momentum=0.9, weight_decay=4e-5, decay_scope="weights", clip=10.0),
+    schedule=Exponential(gamma=0.97, every=2.4, staircase=True),
+    ema=EMA(0.9999),
     augment=("area_crop:0.05:1", "flip", "photometric:0.4"),
     label_smoothing=0.1,
     aux_weight=0.4,
@@ -48,10 +39,8 @@ CIFAR = Recipe(
     source="Zoph et al. (2017), appendix A.7; figures from the released nasnet.py",
     epochs=600,
     batch=32,
-    lr=0.025,
-    weight_decay=5e-4,
-    clip=5.0,
-    schedule="cosine",
+    optimizer=SGD(lr=0.025, weight_decay=5e-4, clip=5.0),
+    schedule=Cosine(),
     augment=("pad_crop", "flip"),
     aux_weight=0.4,
     published="test error 3.41% (6 @ 768), 2.97% (7 @ 2304), Table 1",
@@ -64,8 +53,7 @@ RECIPES = (
         MOBILE,
         name="nasnet_large",
         batch=1600,  # of 100 replicas with 16 each
-        lr=1.5,  # 100 x 0.015
-        weight_decay=5e-5,
+        optimizer=replace(MOBILE.optimizer, lr=1.5, weight_decay=5e-5),  # 100 x 0.015
         published="top-1 / top-5 accuracy 82.7 / 96.2% (6 @ 4032), 80.8 / 95.3% (7 @ 1920), 78.6 / 94.2% (5 @ 1538), "
         "Table 2",
         departures=(

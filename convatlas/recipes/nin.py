@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import SGD, Plateau, Recipe, Step
 
 STEPS = 391  # an epoch of all 50,000 training images at batch 128
 
@@ -20,14 +20,8 @@ CIFAR = Recipe(
     source="Lin et al. (2013), section 4.1; rate and weight decay from the author's release for Caffe",
     epochs=307,  # 120,000 iterations
     batch=128,
-    lr=0.1,
-    weight_decay=1e-4,
-    decay_scope="weights",
-    bias_rate=2.0,
-    schedule="plateau",
-    watch="train",
-    patience=10,
-    drops=2,
+    optimizer=SGD(lr=0.1, weight_decay=1e-4, decay_scope="weights", bias_rate=2.0),
+    schedule=Plateau(patience=10, drops=2, watch="train"),
     whiten="gcn_zca",
     published="CIFAR-10 test error 10.41% (Table 1), CIFAR-100 35.68% (Table 2)",
     departures=(
@@ -51,12 +45,8 @@ RECIPES = (
         source="Lin et al. (2013), section 4, and the Caffe model zoo's NIN-ImageNet (solver)",
         epochs=22,  # 450,000 iterations
         batch=64,
-        lr=0.01,
-        weight_decay=5e-4,
-        decay_scope="weights",
-        bias_rate=2.0,
-        schedule="step",
-        milestones=tuple(n * 200_000 * 64 / 1_281_167 for n in (1, 2)),
+        optimizer=SGD(lr=0.01, weight_decay=5e-4, decay_scope="weights", bias_rate=2.0),
+        schedule=Step(milestones=tuple(n * 200_000 * 64 / 1_281_167 for n in (1, 2))),
         augment=("scale_crop:256", "flip"),
         whiten="pixel",
         published="top-1 accuracy 59.36%, centre crop (Caffe model zoo)",

@@ -9,7 +9,7 @@ at the centre crop.
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Plateau, Recipe, Step
 
 RECIPES = (
     Recipe(
@@ -17,9 +17,8 @@ RECIPES = (
         source="He et al. (2015), section 3.4",
         epochs=120,  # 600,000 iterations of 256 images
         batch=256,
-        lr=0.1,
-        weight_decay=1e-4,
-        schedule="plateau",
+        optimizer=SGD(lr=0.1, weight_decay=1e-4),
+        schedule=Plateau(),
         augment=("scale_crop:256:480", "flip", "lighting:0.1"),
         whiten="pixel",
         published="top-1 / top-5 error (10-crop) 22.85 / 6.71% (ResNet-50), 21.75 / 6.05% (101), 21.43 / 5.71% (152), "
@@ -34,11 +33,8 @@ RECIPES = (
         source="Gross and Wilber (2016), fb.resnet.torch (opts.lua, datasets/imagenet.lua); section 3.4 of He et al.",
         epochs=90,
         batch=256,
-        lr=0.1,
-        nesterov=True,
-        weight_decay=1e-4,
-        schedule="step",
-        milestones=(30, 60),
+        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=1e-4),
+        schedule=Step(milestones=(30, 60)),
         augment=("area_crop:0.08:1", "photometric:0.4", "lighting:0.1", "flip"),
         published="top-1 / top-5 error at the centre crop 24.01 / 7.02% (ResNet-50), 22.44 / 6.21% (101), "
         "22.16 / 6.16% (152)",

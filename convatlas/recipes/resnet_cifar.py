@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import SGD, ConstantWarmup, Recipe, Step
 
 STEPS = 391  # an epoch of all 50,000 training images at batch 128
 
@@ -18,10 +18,8 @@ CIFAR = Recipe(
     source="He et al. (2015), section 4.2",
     epochs=164,  # 64,000 iterations
     batch=128,
-    lr=0.1,
-    weight_decay=1e-4,
-    schedule="step",
-    milestones=(32_000 / STEPS, 48_000 / STEPS),
+    optimizer=SGD(lr=0.1, weight_decay=1e-4),
+    schedule=Step(milestones=(32_000 / STEPS, 48_000 / STEPS)),
     augment=("pad_crop", "flip"),
     whiten="pixel",
     published="test error 8.75% (ResNet-20), 7.51% (32), 7.17% (44), 6.97% (56): Table 6",
@@ -36,8 +34,7 @@ RECIPES = (
     replace(
         CIFAR,
         name="resnet_cifar_110",
-        warmup_error=0.8,
-        warmup_lr=0.01,
+        warmup=ConstantWarmup(lr=0.01, error=0.8),
         departures=(
             *CIFAR.departures,
             "the training error that ends the warm-up is that of each 48 iterations (paper: of how many is not told)",

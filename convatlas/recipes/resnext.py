@@ -9,7 +9,7 @@ To expect: 22.2% top-1 error at one crop (Table 3); 3.65% test error on CIFAR-10
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Recipe, Step
 
 RECIPES = (
     Recipe(
@@ -17,11 +17,8 @@ RECIPES = (
         source="Xie et al. (2016), section 4, and the authors' released code",
         epochs=100,
         batch=256,
-        lr=0.1,
-        nesterov=True,
-        weight_decay=1e-4,
-        schedule="step",
-        milestones=(30, 60, 90),
+        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=1e-4),
+        schedule=Step(milestones=(30, 60, 90)),
         augment=("area_crop:0.08:1", "photometric:0.4", "lighting:0.1", "flip"),
         published="top-1 error at one crop 22.2% (ResNeXt-50, 32x4d), 21.2% (101, 32x4d), 20.4% (101, 64x4d), "
         "Tables 3 and 4",
@@ -32,11 +29,8 @@ RECIPES = (
         source="Xie et al. (2016), section 5.3, and the authors' released code",
         epochs=300,
         batch=128,
-        lr=0.1,
-        nesterov=True,
-        weight_decay=5e-4,
-        schedule="step",
-        milestones=(150, 225),
+        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=5e-4),
+        schedule=Step(milestones=(150, 225)),
         augment=("pad_crop", "flip"),
         published="CIFAR-10 / 100 test error, mean of 10: 3.65 / 17.77% (8x64d), 3.58 / 17.31% (16x64d), Table 7",
         departures=(

@@ -7,7 +7,7 @@ To expect: 23.29% top-1 and 6.62% top-5 error at one crop (Table 2).
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Recipe, Step
 
 RECIPES = (
     Recipe(
@@ -15,10 +15,8 @@ RECIPES = (
         source="Hu et al. (2017), section 5.1",
         epochs=100,
         batch=1024,
-        lr=0.6,
-        weight_decay=1e-4,
-        schedule="step",
-        milestones=(30, 60, 90),
+        optimizer=SGD(lr=0.6, weight_decay=1e-4),
+        schedule=Step(milestones=(30, 60, 90)),
         augment=("area_crop:0.08:1", "flip"),
         whiten="mean",
         published="top-1 / top-5 error at one crop 23.29 / 6.62% (SE-ResNet-50), 22.38 / 6.07% (101), "

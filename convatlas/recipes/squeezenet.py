@@ -7,7 +7,7 @@ To expect: 57.5% top-1 and 80.3% top-5 accuracy at the centre crop (Table 2).
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Poly, Recipe
 
 RECIPES = (
     Recipe(
@@ -15,9 +15,8 @@ RECIPES = (
         source="Iandola et al. (2016), section 4, and the authors' solver.prototxt and train_val.prototxt (v1.0)",
         epochs=68,  # 170,000 iterations
         batch=512,
-        lr=0.04,
-        weight_decay=2e-4,
-        schedule="poly",
+        optimizer=SGD(lr=0.04, weight_decay=2e-4),
+        schedule=Poly(),
         augment=("scale_crop:256",),
         whiten="mean",
         published="top-1 / top-5 accuracy 57.5 / 80.3% (1.0), 60.4 / 82.5% (simple bypass), 58.8 / 82.0% (complex "

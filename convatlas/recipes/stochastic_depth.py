@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..recipe import Recipe
+from ..recipe import SGD, ConstantWarmup, Recipe, Step
 
 CIFAR = Recipe(
     name="stochastic_depth",
     source="Huang et al. (2016), section 4, and the authors' main.lua",
     epochs=500,
     batch=128,
-    lr=0.1,
-    nesterov=True,
-    weight_decay=1e-4,
-    schedule="step",
-    milestones=(250, 375),
+    optimizer=SGD(lr=0.1, nesterov=True, weight_decay=1e-4),
+    schedule=Step(milestones=(250, 375)),
     augment=("pad_crop", "flip"),
     published="CIFAR-10 / 100 test error 5.23 / 24.58% (110 layers, Table 1)",
     departures=(
@@ -36,15 +33,14 @@ RECIPES = (
     replace(
         CIFAR,
         name="stochastic_depth_1202",
-        warmup_epochs=10,
-        warmup_lr=0.01,
+        warmup=ConstantWarmup(lr=0.01, epochs=10),
         published="CIFAR-10 test error 4.91% (1202 layers)",
     ),
     replace(
         CIFAR,
         name="stochastic_depth_svhn",
         epochs=50,
-        milestones=(30, 35),
+        schedule=Step(milestones=(30, 35)),
         augment=(),
         published="SVHN test error 1.75% (152 layers, Table 1)",
         departures=(

@@ -11,7 +11,7 @@ To expect: 25.6% top-1 and 8.1% top-5 error for D (vgg16) at one test scale (Tab
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Plateau, Recipe
 
 RECIPES = (
     Recipe(
@@ -19,9 +19,8 @@ RECIPES = (
         source="Simonyan and Zisserman (2014), section 3",
         epochs=74,  # 370,000 iterations
         batch=256,
-        lr=0.01,
-        weight_decay=5e-4,
-        schedule="plateau",
+        optimizer=SGD(lr=0.01, weight_decay=5e-4),
+        schedule=Plateau(),
         augment=("scale_crop:256:512", "flip", "lighting:0.1"),
         whiten="mean",
         init=(*(f"stages.block{block}.conv{i}.*" for block, i in ((1, 1), (2, 1), (3, 1), (3, 2))), "head.fc*"),

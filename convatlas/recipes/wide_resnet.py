@@ -8,7 +8,7 @@ To expect: 4.00% test error on CIFAR-10, 19.25% on CIFAR-100 (Table 5); 1.54% on
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Recipe, Step
 
 RECIPES = (
     Recipe(
@@ -16,12 +16,8 @@ RECIPES = (
         source="Zagoruyko and Komodakis (2016), section 3, and the authors' scripts/train_cifar.sh",
         epochs=200,
         batch=128,
-        lr=0.1,
-        nesterov=True,
-        weight_decay=5e-4,
-        schedule="step",
-        milestones=(60, 120, 160),
-        gamma=0.2,
+        optimizer=SGD(lr=0.1, nesterov=True, weight_decay=5e-4),
+        schedule=Step(milestones=(60, 120, 160), gamma=0.2),
         augment=("reflect_crop:4", "flip"),
         published="CIFAR-10 / 100 test error 4.00 / 19.25% (WRN-28-10, Table 5), "
         "3.89 / 18.85% with dropout 0.3 (Table 6)",
@@ -31,11 +27,8 @@ RECIPES = (
         source="Zagoruyko and Komodakis (2016), section 3, and the authors' scripts/train_svhn.sh",
         epochs=160,
         batch=128,
-        lr=0.01,
-        nesterov=True,
-        weight_decay=5e-4,
-        schedule="step",
-        milestones=(80, 120),
+        optimizer=SGD(lr=0.01, nesterov=True, weight_decay=5e-4),
+        schedule=Step(milestones=(80, 120)),
         net=(("dropout", 0.4),),
         published="SVHN test error 1.54% (WRN-16-8, dropout 0.4), 1.64% (WRN-16-4, Table 6)",
         departures=(

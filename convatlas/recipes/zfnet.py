@@ -7,7 +7,7 @@ To expect: 38.4% top-1 and 16.5% top-5 error by ten crops, one network (Table 2)
 
 from __future__ import annotations
 
-from ..recipe import Recipe
+from ..recipe import SGD, Plateau, Recipe
 
 RECIPES = (
     Recipe(
@@ -15,8 +15,8 @@ RECIPES = (
         source="Zeiler and Fergus (2013), section 3.1",
         epochs=70,
         batch=128,
-        lr=0.01,
-        schedule="plateau",
+        optimizer=SGD(lr=0.01),
+        schedule=Plateau(),
         augment=("scale_crop:256", "flip"),
         whiten="pixel",
         published="top-1 / top-5 error 38.4 / 16.5% (one network, a), 37.5 / 16.0% (one network, b), Table 2",

@@ -118,7 +118,7 @@ def computes_bfloat16(device: torch.device) -> bool:
 def foretold(net: ConvNet, recipe: Recipe, batch: int, free: int) -> int:
     """How many images of a batch fit in `free` bytes at once, by `memory`: the system kills who takes more."""
     auxiliary = bool(recipe.aux_weight) and hasattr(net, "forward_aux")
-    need = memory(net, optimizer=recipe.optimizer.removesuffix("w"), auxiliary=auxiliary).training
+    need = memory(net, optimizer=recipe.optimizer.kind.removesuffix("w"), auxiliary=auxiliary).training
     fits = min(batch, need.largest_batch(int(SHARE_OF_MEMORY * free)))
     if fits == 0:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The learning-rate finder: a short training whose rate grows from step to step, and the losses that it meets.
+"""The learning-rate finder: a short training whose rate grows from step to step, and the losses along the way.
 
 Smith (2015), Cyclical Learning Rates for Training Neural Networks, https://arxiv.org/abs/1506.01186, section 3.3.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from ..catalogue import Shape, Variant
 from ..data.types import Data
 from ..errors import UserError
-from ..recipe import Recipe
+from ..recipe import Exponential, Recipe
 from .execution import Execution
 from .fit import Diverged, fit, steps_in_epoch
 from .progress import Event, OnEvent, quiet
@@ -92,14 +92,9 @@ def find_rate(
     epochs = steps / steps_in_epoch(len(data.train), recipe.batch)
     rising = replace(
         recipe,
-        lr=lowest,
-        schedule="exponential",
-        gamma=highest / lowest,
-        every=epochs,
-        staircase=False,
-        warmup_epochs=0.0,
-        warmup_steps=0,
-        warmup_error=0.0,
+        optimizer=replace(recipe.optimizer, lr=lowest),
+        schedule=Exponential(gamma=highest / lowest, every=epochs),
+        warmup=None,
         epochs=ceil(epochs),
     )
     losses: list[float] = []

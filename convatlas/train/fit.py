@@ -192,8 +192,8 @@ def train(
                     which = culprits(data.train, world, indices, x, logits)
                     log.write("diverged", step=epoch * steps + step + 1, epoch=epoch + 1, what=bad, **which)
                     raise diverged(bad, run, epoch, step + 1, state.lr, which)
-                if recipe.clip:
-                    optimizers.clip_(optimizer, recipe.clip)
+                if recipe.optimizer.clip:
+                    optimizers.clip_(optimizer, recipe.optimizer.clip)
                 optimizer.step()
                 train_state.follow(epoch * steps + step + 1, recipe.epochs * steps)
                 state.step = step + 1

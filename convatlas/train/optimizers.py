@@ -1,4 +1,4 @@
-"""The optimizers as the papers' programs have them: which weights they decay, how they step, what they remember."""
+"""The optimizers as the papers' programs have them: which weights they decay, how they step, what they store."""
 
 from __future__ import annotations
 
@@ -8,49 +8,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..recipe import OPTIMIZERS, Recipe
+from ..recipe import SGD, Adam, AdamW, Optimizer, Recipe, RMSProp
 
-PREFIX = "optimizer/"  # of what an optimizer remembers, in a checkpoint: "optimizer/momentum_buffer/stem.conv1.weight"
+PREFIX = "optimizer/"  # of an optimizer's state in a checkpoint: "optimizer/momentum_buffer/stem.conv1.weight"
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer of all parameters of the network; a step is at the rate times its group's "rate".
+    """The recipe's optimizer over all parameters of the network; each group's learning rate is lr times its "rate".
 
-    Weight decay is L2's, as in the papers; adamw's is not.
-
-    With `clip` it is `clip_` that adds it to the gradients, since it is part of what is clipped.
+    Weight decay is an L2 penalty, as in the papers, except AdamW's. With `clip` it is `clip_` that adds the penalty to
+    the gradients, since it is part of what is clipped.
     """
-    groups = parameter_groups(net, recipe)
-    if recipe.clip and recipe.optimizer != "adamw":
+    config = recipe.optimizer
+    groups = parameter_groups(net, config)
+    if config.clip and not isinstance(config, AdamW):
         groups = [{**group, "weight_decay": 0.0, "l2": group["weight_decay"]} for group in groups]
-    match recipe.optimizer:
-        case "sgd":
-            return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.nesterov, fused=True)
-        case "rmsprop":
-            rho, eps = own(recipe, "rho"), own(recipe, "eps")
-            return RMSProp(groups, recipe.lr, rho=rho, momentum=recipe.momentum, eps=eps)
-        case name:
-            adam = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-            betas = recipe.momentum, own(recipe, "rho")
-            return adam(groups, recipe.lr, betas, own(recipe, "eps"), fused=True)
+    match config:
+        case SGD(lr, momentum, nesterov):
+            return torch.optim.SGD(groups, lr, momentum, nesterov=nesterov, fused=True)
+        case RMSProp(lr, rho, eps, momentum):
+            return TensorFlowRMSProp(groups, lr, rho=rho, momentum=momentum, eps=eps)
+        case AdamW(lr, beta1, beta2, eps):
+            return torch.optim.AdamW(groups, lr, (beta1, beta2), eps, fused=True)
+        case Adam(lr, beta1, beta2, eps):
+            return torch.optim.Adam(groups, lr, (beta1, beta2), eps, fused=True)
+    raise AssertionError(f"an optimizer without a rule: {config}")
 
 
-def own(recipe: Recipe, field: str) -> float:
-    """The recipe's value of a field that not all optimizers have: by default the optimizer's."""
-    value = getattr(recipe, field)
-    return OPTIMIZERS[recipe.optimizer][field] if value is None else value
+def parameter_groups(net: nn.Module, config: Optimizer) -> list[dict[str, Any]]:
+    """The parameters grouped by weight decay (`decay_scope`) and by learning rate (`bias_rate`).
 
-
-def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """The parameters by what they have of weight decay (the recipe's `decay_scope`) and of the rate (`bias_rate`).
-
-    What a step decays a bias by is not multiplied with its rate.
+    How much a step decays a bias by does not depend on its rate.
     """
     norms = {id(p) for m in net.modules() if isinstance(m, _NormBase) for p in m.parameters(recurse=False)}
     depthwise = {id(m.weight) for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels}
 
     def decays(name: str, parameter: nn.Parameter) -> bool:
-        match recipe.decay_scope:
+        match config.decay_scope:
             case "all":
                 return True
             case "not_norm":
@@ -61,18 +55,19 @@ def parameter_groups(net: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        rate = recipe.bias_rate if name.endswith("bias") else 1.0
-        decay = recipe.weight_decay / rate if rate and decays(name, parameter) else 0.0
+        rate = config.bias_rate if name.endswith("bias") else 1.0
+        decay = config.weight_decay / rate if rate and decays(name, parameter) else 0.0
         groups.setdefault((decay, rate), []).append(parameter)
     return [{"params": of, "weight_decay": decay, "rate": rate} for (decay, rate), of in groups.items()]
 
 
-class RMSProp(torch.optim.Optimizer):
+class TensorFlowRMSProp(torch.optim.Optimizer):
     """RMSProp as TensorFlow computes it (tf.train.RMSPropOptimizer, training_ops.cc ApplyRMSProp).
 
-    Unlike torch's, the mean of the squared gradients starts at 1, epsilon is added to it under the root, and the
-    momentum is of the steps, the rate in them: m <- rho m + (1 - rho) g^2; v <- momentum v + lr g / sqrt(m + eps);
-    w <- w - v. With an epsilon of 1 (Inception, NASNet) the first two make a wholly different optimizer.
+    Unlike torch's, the mean of the squared gradients starts at 1, epsilon is added to it under the root, and momentum
+    accumulates steps that include the learning rate:
+        m <- rho m + (1 - rho) g^2;  v <- momentum v + lr g / sqrt(m + eps);  w <- w - v.
+    With an epsilon of 1 (Inception, NASNet) the first two make it an entirely different optimizer.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, *, rho: float, momentum: float, eps: float):
@@ -103,9 +98,9 @@ class RMSProp(torch.optim.Optimizer):
 
 @torch.no_grad()
 def clip_(optimizer: torch.optim.Optimizer, norm: float) -> Tensor:
-    """Scales the gradients of all parameters together down to `norm`, if theirs is above it; returns what it was.
+    """Scales the gradients so that their norm, over all parameters, is at most `norm`; returns the norm before.
 
-    The gradients are of the whole loss, so the L2 penalty's are first added to them (see `make_optimizer`).
+    The L2 penalty's gradients are added first, since they are part of the loss's (see `make_optimizer`).
     """
     for group in optimizer.param_groups:
         if group.get("l2"):
@@ -116,7 +111,7 @@ def clip_(optimizer: torch.optim.Optimizer, norm: float) -> Tensor:
 
 
 def memory(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All that the optimizer remembers of each parameter, under the parameter's name."""
+    """The optimizer's state, under its parameters' names."""
     return {
         f"{PREFIX}{key}/{name}": value
         for name, parameter in net.named_parameters()
@@ -126,7 +121,7 @@ def memory(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor
 
 
 def remember(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `memory` took, each tensor beside its parameter and with its strides."""
+    """Restores what `memory` returned, each tensor on its parameter's device and with its strides."""
     parameters = dict(net.named_parameters())
     for name, tensor in tensors.items():
         if name.startswith(PREFIX):

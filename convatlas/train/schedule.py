@@ -1,4 +1,4 @@
-"""Learning rates: pure functions of the recipe and of the time, in epochs (a fraction within an epoch)."""
+"""Learning rates: pure functions of the recipe and of the time, in epochs (fractional within an epoch)."""
 
 from __future__ import annotations
 
@@ -6,52 +6,81 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from math import cos, floor, pi
 
-from ..recipe import Recipe
+from ..recipe import (
+    ConstantWarmup,
+    Cosine,
+    Exponential,
+    LinearWarmup,
+    Plateau,
+    Poly,
+    Recipe,
+    Schedule,
+    Step,
+)
 
 
 def rate(recipe: Recipe, epoch: float, drops: int = 0, steps: int = 1, warm: bool = True) -> float:
-    """The rate of the step that begins `epoch` epochs of `steps` steps after the start; `drops` is what Plateau counts.
-    `warm` is whether the training error has been below `warmup_error`.
+    """The learning rate of the step that begins `epoch` epochs, of `steps` steps each, after the start.
 
-    Warm-up takes the place of the first epochs of the schedule, whose times are counted from the start; those that
-    fall all the way (cosine, poly) do so over what is left after it.
+    `drops` is what PlateauState counts; `warm` is whether the training error has been below the warm-up's `error`.
+    Warm-up replaces the beginning of the schedule, whose times are counted from the start of training; cosine and poly
+    fall over what is left after it.
     """
-    over = recipe.warmup_epochs + recipe.warmup_steps / steps
-    if recipe.warmup_error and not warm:
-        return recipe.warmup_lr
-    if epoch < over:
-        if recipe.warmup == "constant":
-            return recipe.warmup_lr
-        return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * epoch / over
+    lr = recipe.optimizer.lr
+    over = warmup_epochs(recipe, steps)
+    match recipe.warmup:
+        case LinearWarmup(lr=first) if epoch < over:
+            return first + (lr - first) * epoch / over
+        case ConstantWarmup(lr=first, error=error) if epoch < over or (error and not warm):
+            return first
     match recipe.schedule:
-        case "step":
-            return recipe.lr * recipe.gamma ** bisect_right(recipe.milestones, epoch)
-        case "plateau":
-            return recipe.lr * recipe.gamma**drops
-        case "exponential":
-            times = epoch / recipe.every
-            return recipe.lr * recipe.gamma ** (floor(times + 1e-9) if recipe.staircase else times)
-        case "cosine" | "poly":
+        case Step(milestones, gamma):
+            return lr * gamma ** bisect_right(milestones, epoch)
+        case Plateau(gamma=gamma):
+            return lr * gamma**drops
+        case Exponential(gamma, every, staircase):
+            times = epoch / every
+            return lr * gamma ** (floor(times + 1e-9) if staircase else times)
+        case Cosine(end):
             done = (epoch - over) / (recipe.epochs - over)
-            half_period = (1 + cos(pi * done)) / 2  # Loshchilov and Hutter (2016), once
-            left = half_period if recipe.schedule == "cosine" else (1 - done) ** recipe.power
-            return recipe.lr_end + (recipe.lr - recipe.lr_end) * left
+            return end + (lr - end) * (1 + cos(pi * done)) / 2
+        case Poly(power, end):
+            done = (epoch - over) / (recipe.epochs - over)
+            return end + (lr - end) * (1 - done) ** power
         case _:
-            return recipe.lr
+            return lr
+
+
+def warmup_epochs(recipe: Recipe, steps: int) -> float:
+    """How long the warm-up lasts, at `steps` steps an epoch; 0 without one, or if a training error ends it."""
+    if recipe.warmup is None:
+        return 0.0
+    return recipe.warmup.epochs or (recipe.warmup.steps or 0) / steps
+
+
+def warmed_up(recipe: Recipe, error: float) -> bool:
+    """Whether this training error, in [0, 1], ends a warm-up that waits for it."""
+    match recipe.warmup:
+        case ConstantWarmup(error=float(bound)):
+            return error < bound
+    return False
 
 
 @dataclass(frozen=True)
-class Plateau:
-    """How often the rate has dropped so far, and how many epochs have passed without a better top-1."""
+class PlateauState:
+    """How often the rate has dropped, and how many epochs have passed without a better top-1."""
 
     best: float = -1.0
     stale: int = 0
     drops: int = 0
 
-    def after(self, top1: float, recipe: Recipe) -> Plateau:
-        """The state after one more epoch, which ended with that top-1."""
-        if top1 > self.best + recipe.threshold:
+    def after(self, schedule: Schedule, *, held_out: float, train: float) -> PlateauState:
+        """The state after one more epoch, which ended with these top-1 accuracies."""
+        if not isinstance(schedule, Plateau):
+            return self
+        top1 = train if schedule.watch == "train" else held_out
+        if top1 > self.best + schedule.threshold:
             return replace(self, best=top1, stale=0)
-        if self.stale + 1 < recipe.patience or self.drops == recipe.drops:
+        if self.stale + 1 < schedule.patience or self.drops == schedule.drops:
             return replace(self, stale=self.stale + 1)
         return replace(self, stale=0, drops=self.drops + 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..machine.processes import World
 from ..recipe import Recipe
-from .schedule import Plateau
+from .schedule import PlateauState, warmed_up
 
 
 @dataclass
@@ -39,28 +39,27 @@ class State:
     sums: Sums = field(default_factory=Sums)  # of those steps
     lately: Sums = field(default_factory=Sums)  # since the last line of the log
     lr: float = 0.0  # of the last step
-    warm: bool = False  # whether the training error has been below recipe.warmup_error
+    warm: bool = False  # whether the training error has ended a warm-up that waits for it
     best_top1: float = -1.0  # on the test images
     best_epoch: int = 0
-    plateau: Plateau = field(default_factory=Plateau)
+    plateau: PlateauState = field(default_factory=PlateauState)
 
     def end_epoch(self, top1: float, recipe: Recipe) -> None:
         """`top1` is the test's."""
-        watched = self.sums.means()["top1"] if recipe.watch == "train" else top1
+        self.plateau = self.plateau.after(recipe.schedule, held_out=top1, train=self.sums.means()["top1"])
         self.epoch, self.step, self.seconds, self.sums, self.lately = self.epoch + 1, 0, 0.0, Sums(), Sums()
-        self.plateau = self.plateau.after(watched, recipe)
 
     def take_lately(self, recipe: Recipe) -> dict[str, float]:
         """The means since the last time, which may end the warm-up."""
         means, self.lately = self.lately.means(), Sums()
-        self.warm = self.warm or 1 - means["top1"] < recipe.warmup_error
+        self.warm = self.warm or warmed_up(recipe, error=1 - means["top1"])
         return means
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> State:
         """The state that `dataclasses.asdict` made the record of."""
         parts = {name: Sums(**record[name]) for name in ("sums", "lately")}
-        return cls(**{**record, **parts, "plateau": Plateau(**record["plateau"])})
+        return cls(**{**record, **parts, "plateau": PlateauState(**record["plateau"])})
 
 
 class Meter:

@@ -50,8 +50,8 @@ class TrainState:
             on_event(note(start_from(net, run.record["init"])))
         self.net: ConvNet = net
         self.optimizer = optimizers.make_optimizer(net, recipe)
-        self.average = Average(net, recipe.ema) if recipe.ema else None
-        self.lookahead = Lookahead(net, recipe.lookahead) if recipe.lookahead else None
+        self.average = Average(net, recipe.ema.decay) if recipe.ema else None
+        self.lookahead = Lookahead(net, recipe.lookahead.decay) if recipe.lookahead else None
         self.run, self.device, self.world = run, device, world
         buffers = list(net.buffers())
         alike = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]  # copied at once

@@ -1,0 +1,59 @@
+"""How a paper trained its network, as plain data: a Recipe of components, and the ways to change one.
+
+`recipe.py` has Recipe, `components.py` its optimizers, schedules, warm-ups and averages of the weights,
+`augmentation.py` the grammar of its augmentations, `settings.py` the names that `--set` takes; `checked.py` is what
+checks their values.
+"""
+
+from .augmentation import AUGMENTATIONS, MIXES, VIEWS, operation
+from .components import (
+    EMA,
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    ConstantWarmup,
+    Cosine,
+    Exponential,
+    LinearWarmup,
+    Lookahead,
+    Optimizer,
+    Plateau,
+    Poly,
+    RMSProp,
+    Schedule,
+    Step,
+    Warmup,
+)
+from .recipe import LADDERS, Recipe, with_batch, with_epochs, with_side
+from .settings import with_settings
+
+__all__ = [
+    "AUGMENTATIONS",
+    "EMA",
+    "LADDERS",
+    "MIXES",
+    "SGD",
+    "VIEWS",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "ConstantWarmup",
+    "Cosine",
+    "Exponential",
+    "LinearWarmup",
+    "Lookahead",
+    "Optimizer",
+    "Plateau",
+    "Poly",
+    "RMSProp",
+    "Recipe",
+    "Schedule",
+    "Step",
+    "Warmup",
+    "operation",
+    "with_batch",
+    "with_epochs",
+    "with_settings",
+    "with_side",
+]

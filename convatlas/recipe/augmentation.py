@@ -1,0 +1,67 @@
+"""The grammar of `Recipe.augment`: entries "name" or "name:1st:2nd", such as "flip", "scale_crop:256:480"."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from math import inf, isfinite
+
+from ..errors import UserError, unknown
+
+AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, highest)
+    # views: which window of the stored image is taken, at the network's size; at most one, and first
+    "area_crop": (("lowest share of the area", 0.08, 0.001, 1), ("highest share", 1, 0.001, 1)),  # aspect 3/4 to 4/3
+    "scale_crop": (("lowest short side", 256, 1, inf), ("highest short side", 256, 1, inf)),
+    # operations on the pixels of a batch
+    "pad_crop": (("pixels added on each side", 4, 0, inf),),
+    "reflect_crop": (("pixels added on each side", 4, 0, inf),),
+    "flip": (),
+    "alternate_flip": (),
+    "photometric": (("strength", 0.4, 0, 1),),
+    "lighting": (("standard deviation", 0.1, 0, inf),),
+    "autoaugment": (),
+    "autoaugment_cifar10": (),
+    "cutout": (("side of the square", 16, 1, inf),),
+    # mixes of images with one another, and of their labels; at most one, and last
+    "mixup": (("alpha", 0.2, 0, inf),),
+    "cutmix": (("alpha", 1, 0, inf),),
+}
+VIEWS = ("area_crop", "scale_crop")
+MIXES = ("mixup", "cutmix")
+
+
+def operation(op: str) -> tuple[str, tuple[float, ...]]:
+    """An entry as its name and arguments, defaults filled in: "cutout:8" -> ("cutout", (8.0,)).
+
+    Raises UserError for a name that is not in AUGMENTATIONS, and for arguments that are too many or out of range.
+    """
+    name, *texts = op.split(":")
+    if name not in AUGMENTATIONS:
+        raise unknown("augmentation", name, AUGMENTATIONS)
+    expected = AUGMENTATIONS[name]
+    form = ":".join((name, *(f"<{what}>" for what, *_ in expected)))
+    if len(texts) > len(expected):
+        raise UserError(f"augmentation {op!r} has too many arguments", f"write {form}")
+    values = []
+    for (what, default, lowest, highest), text in zip_longest(expected, texts):
+        try:
+            value = default if not text else float(text)
+        except ValueError as error:
+            raise UserError(f"augmentation {op!r} has an argument that is not a number", f"write {form}") from error
+        if not (isfinite(value) and lowest <= value <= highest):
+            top = "" if highest == inf else f" and at most {highest}"
+            raise UserError(f"augmentation {op!r}: the {what} is out of range", f"give at least {lowest}{top}")
+        values.append(float(value))
+    if len(values) == 2 and values[0] > values[1]:
+        raise UserError(f"augmentation {op!r}: the {expected[0][0]} is above the {expected[1][0]}", f"write {form}")
+    return name, tuple(values)
+
+
+def check_order(ops: tuple[str, ...]) -> None:
+    """Raises UserError for an entry that is not legal, a view that does not come first, or a mix that is not last."""
+    names = [operation(op)[0] for op in ops]
+    for kind, those, place in (("view", VIEWS, 0), ("mix", MIXES, len(names) - 1)):
+        if at := [i for i, name in enumerate(names) if name in those and i != place]:
+            raise UserError(
+                f"augment={','.join(ops)} has {names[at[0]]} in the wrong place",
+                f"a {kind} ({', '.join(those)}) comes {('first' if place == 0 else 'last')}, and only once",
+            )

@@ -1,0 +1,154 @@
+"""Plain data that checks itself: a field's annotation gives its type, its range, and how it is read from text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from math import inf, isfinite
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from ..errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Range:
+    """Finite numbers from `lowest` (with `above`: above it) to `highest` (with `below`: below it)."""
+
+    lowest: float
+    highest: float = inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        high_enough = value > self.lowest if self.above else value >= self.lowest
+        low_enough = value < self.highest if self.below else value <= self.highest
+        return isfinite(value) and high_enough and low_enough
+
+    def __str__(self) -> str:
+        top = f" and {'less than' if self.below else 'at most'} {self.highest:g}"
+        return f"{'more than' if self.above else 'at least'} {self.lowest:g}" + (top if self.highest < inf else "")
+
+
+NonNegative = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, above=True)]
+Share = Annotated[float, Range(0, 1)]
+BelowOne = Annotated[float, Range(0, 1, below=True)]
+Count = Annotated[int, Range(1)]
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A frozen dataclass that refuses, with a UserError, a value of the wrong type or out of its range."""
+
+    PREFIX: ClassVar[str] = ""  # before a field's name in messages and in --set: "warmup."
+
+    def __post_init__(self) -> None:
+        for name, hint in hints(type(self)).items():
+            value = getattr(self, name)
+            if not accepts(value, hint):
+                raise UserError(
+                    f"{self.PREFIX}{name}={value!r} is not {words(hint)}", f"see {type(self).__name__}.{name}"
+                )
+            check_range(f"{self.PREFIX}{name}", value, plain(hint))
+
+    @classmethod
+    def from_values(cls, what: str, values: Mapping[str, Any]) -> Self:
+        """An object with these fields, lists as tuples. Raises UserError for a field that is unknown or missing."""
+        for name in values:
+            if name not in hints(cls):
+                raise unknown(f"{what} field", name, hints(cls))
+        for name in required(cls):
+            if name not in values:
+                raise UserError(f"the {what} has no {name!r}", "it is required")
+        return cls(**{name: frozen(value) for name, value in values.items()})
+
+
+def hints(cls: type[Checked]) -> dict[str, Any]:
+    """Each field's annotation, keyword-only fields last."""
+    found = get_type_hints(cls, include_extras=True)
+    return {f.name: found[f.name] for f in sorted(fields(cls), key=lambda f: bool(f.kw_only))}
+
+
+def required(cls: type[Checked]) -> list[str]:
+    return [f.name for f in fields(cls) if f.default is MISSING]
+
+
+def check_range(name: str, value: Any, hint: Any) -> None:
+    """Raises UserError for a value that is of the right type but not legal."""
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        raise unknown(name.replace("_", " "), value, get_args(hint))
+    legal = range_of(hint)
+    for number in value if isinstance(value, tuple) else [value]:
+        if legal and number is not None and number not in legal:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise UserError(f"{name}={shown} is out of range", f"give {legal}")
+
+
+def accepts(value: Any, hint: Any) -> bool:
+    """Whether the value is of that type; its range is another question."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Annotated:
+        return accepts(value, args[0])
+    if origin in (Union, UnionType):
+        return any(accepts(value, arg) for arg in args)
+    if origin is Literal:
+        return isinstance(value, str)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        each = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        return len(value) == len(each) and all(map(accepts, value, each))
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def parse(text: str, hint: Any) -> Any:
+    """The value that `text` writes, as in --set. Raises ValueError."""
+    inner = plain(hint)
+    origin, args = get_origin(inner), get_args(inner)
+    if origin is Annotated:
+        return parse(text, args[0])
+    if origin is tuple:
+        return tuple(parse(part.strip(), args[0]) for part in text.split(",") if part.strip())
+    if inner is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return inner(text) if inner in (int, float) else text
+
+
+def plain(hint: Any) -> Any:
+    """The annotation without its `| None`."""
+    if get_origin(hint) in (Union, UnionType):
+        return next(arg for arg in get_args(hint) if arg is not NoneType)
+    return hint
+
+
+def range_of(hint: Any) -> Range | None:
+    if get_origin(hint) is tuple:
+        return range_of(get_args(hint)[0])
+    return get_args(hint)[1] if get_origin(hint) is Annotated else None
+
+
+def words(hint: Any) -> str:
+    """What a value of that type is called in messages."""
+    inner = plain(hint)
+    if get_origin(inner) is Annotated:
+        return words(get_args(inner)[0])
+    if get_origin(inner) is Literal:
+        return f"one of {', '.join(get_args(inner))}"
+    if get_origin(inner) is tuple:
+        of = plain(get_args(inner)[0])
+        return {str: "names"}.get(of, "numbers" if range_of(of) else "(name, value) pairs")
+    return WORDS.get(inner) or f"a component such as {inner.EXAMPLE}"
+
+
+def frozen(value: Any) -> Any:
+    """JSON's lists as tuples."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value

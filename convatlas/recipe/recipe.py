@@ -1,0 +1,105 @@
+"""Recipe, and the same recipe for another number of epochs, batch size or image size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..errors import UserError, unknown
+from ..preprocess import WHITENINGS
+from .augmentation import check_order, operation
+from .checked import Checked, Count, NonNegative, Share
+from .components import EMA, KINDS, Component, Constant, Lookahead, Optimizer, Schedule, Warmup, component
+
+LADDERS = ("paper", "speed", "demo")  # as published; the same accuracy soonest; a quick check that all is well
+
+
+@dataclass(frozen=True)
+class Recipe(Checked):
+    """What the training loop does; `departures` says where that is not what the paper did.
+
+    Raises UserError for a value of the wrong type or out of its range, and for names that are unknown.
+    """
+
+    name: str
+    source: str  # paper, section
+    epochs: Count
+    batch: Count  # global batch size
+    optimizer: Optimizer
+    schedule: Schedule = Constant()  # noqa: RUF009 (frozen)
+    warmup: Warmup | None = None
+    ema: EMA | None = None
+    lookahead: Lookahead | None = None
+    augment: tuple[str, ...] = ()  # see augmentation.py; in this order: ("scale_crop:256:512", "flip", "mixup:0.4")
+    whiten: str = "channel"  # how pixels are normalised; see Preprocess
+    label_smoothing: Share = 0.0
+    aux_weight: NonNegative = 0.0  # weight of each auxiliary classifier's loss
+    net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides: (("dropout", 0.3),)
+    init: tuple[str, ...] = ("*",)  # patterns of the tensors that a start from another run takes from it
+    ladder: str = "paper"
+    published: str = ""  # the result that the paper prints for this recipe
+    departures: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for kind, value, legal in (("ladder", self.ladder, LADDERS), ("whitening", self.whiten, WHITENINGS)):
+            if value not in legal:
+                raise unknown(kind, value, legal)
+        check_order(self.augment)
+
+    def to_json(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: v.to_json() if isinstance(v, Component) else v for name, v in values.items()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_json` made the record of. Raises UserError for a field that is unknown or missing."""
+        parts = {part: component(part, record[part]) for part in KINDS if part in record}
+        return cls.from_values("recipe", {**record, **parts})
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe for another number of epochs, its schedule and warm-up scaled to match; recorded as a departure."""
+    if epochs == recipe.epochs:
+        return recipe
+    if epochs < 1:
+        raise UserError(f"epochs={epochs} is out of range", "give at least 1")
+    times = epochs / recipe.epochs
+    return replace(
+        recipe,
+        epochs=epochs,
+        schedule=recipe.schedule.scaled(times=times),
+        warmup=recipe.warmup and recipe.warmup.scaled(times=times),
+        departures=(*recipe.departures, f"{epochs} epochs, not {recipe.epochs}; schedule scaled to match"),
+    )
+
+
+def with_batch(recipe: Recipe, batch: int) -> Recipe:
+    """The recipe for another global batch size, its learning rates scaled linearly; recorded as a departure.
+
+    The linear scaling rule of Goyal et al. (2017), section 2.1, https://arxiv.org/abs/1706.02677.
+    """
+    if batch == recipe.batch:
+        return recipe
+    rates = batch / recipe.batch
+    return replace(
+        recipe,
+        batch=batch,
+        optimizer=recipe.optimizer.scaled(rates=rates),
+        schedule=recipe.schedule.scaled(rates=rates),
+        warmup=recipe.warmup and recipe.warmup.scaled(rates=rates),
+        departures=(*recipe.departures, f"batch size {batch}, not {recipe.batch}; learning rates scaled linearly"),
+    )
+
+
+def with_side(recipe: Recipe, was: int, now: int) -> Recipe:
+    """The recipe for an input of another side (pixels): images are resized in proportion; recorded as a departure."""
+    if was == now or not recipe.augment or operation(recipe.augment[0])[0] != "scale_crop":
+        return recipe
+    low, high = (max(now, round(side * now / was)) for side in operation(recipe.augment[0])[1])
+    return replace(
+        recipe,
+        augment=(f"scale_crop:{low}:{high}", *recipe.augment[1:]),
+        departures=(*recipe.departures, f"{now} pixels, not {was}; images resized in proportion before cropping"),
+    )

@@ -1,0 +1,163 @@
+"""The names that `--set` takes, what they are now, and recipes with some of them changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import MISSING, fields, replace
+from typing import Any
+
+from ..errors import UserError, unknown
+from .checked import frozen, hints, parse, required, words
+from .components import KINDS, Component, Warmup, ends_of
+from .recipe import Recipe
+
+OWN = ("epochs", "batch", "augment", "whiten", "label_smoothing", "aux_weight", "init")  # the recipe's own fields
+ABSENT = object()
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe says, by the names that `--set` takes: {"lr": 0.1, "schedule": "step", "warmup.epochs": 5, ...}.
+
+    A component's name gives its kind ("none" for one that is absent), followed by its fields: the optimizer's and the
+    schedule's by their own names, others dotted. "net.dropout" is an option of the network's constructor.
+    """
+    found: dict[str, Any] = {name: getattr(recipe, name) for name in ("epochs", "batch")}
+    for part in KINDS:
+        own: Component | None = getattr(recipe, part)
+        found[part] = own.kind if own else "none"
+        if own:
+            fields_of = {own.PREFIX + name: getattr(own, name) for name in hints(type(own))}
+            found |= {name: value for name, value in fields_of.items() if value is not None}
+    found |= {name: getattr(recipe, name) for name in OWN if name not in found}
+    return found | {f"net.{name}": value for name, value in recipe.net}
+
+
+def with_settings(recipe: Recipe, changes: Iterable[str]) -> Recipe:
+    """The recipe with settings changed, as `--set` gives them; each is recorded as a departure.
+
+    "lr=0.05", "milestones=30,60", "augment=pad_crop,flip", "augment=" (none), "nesterov=true", "net.dropout=0.3".
+    "schedule=cosine" swaps a component: the new one keeps what the two have in common. Swaps come first, whatever the
+    order; of two values for one name the last holds. Raises UserError for what is not a setting, with near names.
+    """
+    given: dict[str, str] = {}
+    for change in changes:
+        name, equals, text = (part.strip() for part in change.partition("="))
+        if not equals:
+            raise UserError(f"--set {change} gives no value", f"write --set {change}=VALUE")
+        given[name] = text
+    parts = {part: changed(part, getattr(recipe, part), given) for part in KINDS}
+    legal = [*OWN, *KINDS, *(n for part, own in parts.items() if own or part not in given for n in names(part, own))]
+    values: dict[str, Any] = dict(parts)
+    net = dict(recipe.net)
+    for name, text in given.items():
+        if name.startswith("net."):
+            net[name.removeprefix("net.")] = literal(text)
+        elif name in OWN:
+            values[name] = read(name, text, hints(Recipe)[name], getattr(recipe, name))
+        elif name not in legal:
+            raise no_setting(name, parts, legal)
+    made = replace(recipe, **values, net=tuple(net.items()))
+    return replace(made, departures=(*recipe.departures, *departures(settings(recipe), settings(made), given)))
+
+
+def changed(part: str, now: Component | None, given: dict[str, str]) -> Component | None:
+    """A part of the recipe with the settings that are meant for it; another component, where one is named."""
+    kind = given.get(part, now.kind if now else "none")
+    if part not in given and any(name in given for name in names(part, now)):
+        kind = now.kind if now else part  # ema.decay=0.999 alone is enough
+    optional = part not in ("optimizer", "schedule")
+    if kind == "none" and optional:
+        return None
+    if kind not in KINDS[part]:
+        raise unknown(part, kind, [*KINDS[part], *(["none"] if optional else [])])
+    cls = KINDS[part][kind]
+    values = kept(cls, now)
+    texts = {name: given[cls.PREFIX + name] for name in hints(cls) if cls.PREFIX + name in given}
+    if issubclass(cls, Warmup) and (ends := set(ends_of(cls))) & texts.keys():
+        values = {name: value for name, value in values.items() if name not in ends}  # the new end takes its place
+    for name, text in texts.items():
+        values[name] = read(cls.PREFIX + name, text, hints(cls)[name], getattr(now, name, None))
+    if missing := [f"--set {cls.PREFIX}{name}=..." for name in required(cls) if name not in values]:
+        raise UserError(f"{part}={kind} needs more settings", f"add {' '.join(missing)}")
+    return cls(**values)
+
+
+def names(part: str, own: Component | None) -> list[str]:
+    """The settings of a part of the recipe, as they stand: of its component, or the only one that there is."""
+    cls = type(own) if own else KINDS[part].get(part)  # "ema" and "lookahead" are fields and kinds
+    return [cls.PREFIX + name for name in hints(cls)] if cls else []
+
+
+def kept(cls: type[Component], now: Component | None) -> dict[str, Any]:
+    """What the present component and one of that class have in common: the learning rate, and fields with a default.
+
+    A field without one (milestones, an exponential schedule's gamma) means something that another component's does not.
+    """
+    if type(now) is cls:
+        return {name: getattr(now, name) for name in hints(cls)}
+    common = {f.name for f in fields(cls) if f.default is not MISSING} | {"lr"}
+    return {name: getattr(now, name) for name in hints(cls) if name in common and hasattr(now, name)}
+
+
+def read(name: str, text: str, hint: Any, now: Any) -> Any:
+    try:
+        return parse(text, hint)
+    except ValueError as error:
+        remedy = f"{name} is now {shown(now)}" if now is not None else f"give {words(hint)}"
+        raise UserError(f"{name}={text!r} is not {words(hint)}", remedy) from error
+
+
+def no_setting(name: str, parts: dict[str, Component | None], legal: Iterable[str]) -> UserError:
+    """The error for a name that this recipe does not have: of another component, or of none."""
+    for part, kinds in KINDS.items():
+        if having := [kind for kind, cls in kinds.items() if name in {cls.PREFIX + field for field in hints(cls)}]:
+            now = parts[part]
+            what = f"{name} belongs to {' or '.join(f'{part}={kind}' for kind in having)}"
+            return UserError(f"{what}, but {part} is {now.kind if now else 'none'}", f"add --set {part}={having[0]}")
+    return unknown("setting", name, legal)
+
+
+def departures(was: dict[str, Any], now: dict[str, Any], given: dict[str, str]) -> list[str]:
+    """What has changed, in words: "lr 0.05, not 0.1"; "cosine schedule, not step"."""
+    found = []
+    for name, value in now.items():
+        before = was.get(name, ABSENT)
+        if value == before:
+            continue
+        if name in KINDS:
+            found.append(f"{part_in_words(name, value)}, not {before}")
+        elif before is not ABSENT:
+            found.append(f"{spelt(name)} {shown(value)}, not {shown(before)}")
+        elif name.startswith("net."):
+            found.append(f"{name} {shown(value)}, not the network's own")
+        elif name in given:
+            found.append(f"{spelt(name)} {shown(value)}")
+    return found
+
+
+def part_in_words(part: str, kind: str) -> str:
+    word = "warm-up" if part == "warmup" else part
+    return f"no {word}" if kind == "none" else word if kind == part else f"{kind} {word}"
+
+
+def spelt(name: str) -> str:
+    """A setting's name in words."""
+    return name if name.startswith("net.") else name.replace("warmup", "warm-up").replace("_", " ").replace(".", " ")
+
+
+def shown(value: Any) -> str:
+    """A value as `--set` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(shown, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def literal(text: str) -> Any:
+    """What JSON makes of the text; the text itself where it is not JSON."""
+    try:
+        return frozen(json.loads(text))
+    except json.JSONDecodeError:
+        return text

@@ -39,7 +39,7 @@ from torch.utils.data import DataLoader, Dataset
 from convatlas.catalogue import find
 from convatlas.data.sources import load_data
 from convatlas.data.types import Data, MemorySplit
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, Recipe
 from convatlas.recipes import find_recipe
 from convatlas.train.execution import Execution
 from convatlas.train.fit import fit
@@ -122,7 +122,9 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 def ordinary(name: str, data: Data, recipe: Recipe) -> Turn:
     def turn(steps: int) -> float:
         net = network(name).train()
-        optimizer = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+        sgd = recipe.optimizer
+        assert isinstance(sgd, SGD)
+        optimizer = torch.optim.SGD(net.parameters(), sgd.lr, sgd.momentum, weight_decay=sgd.weight_decay)
         began = 0.0
         for step, (x, y) in enumerate(DataLoader(Pictures(data), recipe.batch, shuffle=True, num_workers=2), 1):
             optimizer.zero_grad()
@@ -147,7 +149,9 @@ def tuned(name: str, data: Data, recipe: Recipe) -> Turn:
 
     def turn(steps: int) -> float:
         net = network(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+        sgd = recipe.optimizer
+        assert isinstance(sgd, SGD)
+        optimizer = torch.optim.SGD(net.parameters(), sgd.lr, sgd.momentum, weight_decay=sgd.weight_decay)
         net.train()
         shuffled, began = torch.randperm(len(labels)), 0.0
         for step in range(WARM_UP + steps):
@@ -205,7 +209,7 @@ TURNS: dict[str, Callable[[str, Data, Recipe], Turn]] = {
 def worker(which: str, name: str, source: str, threads: int, pipe: Connection) -> None:
     """Answers each number of steps with the images per second of such a turn."""
     torch.set_num_threads(threads)
-    data, recipe = load_data(source), replace(find_recipe(RECIPE[name]), epochs=1, milestones=())
+    data, recipe = load_data(source), replace(find_recipe(RECIPE[name]), epochs=1)
     turn = TURNS[which](name, data, recipe)
     while steps := pipe.recv():
         pipe.send(turn(steps))

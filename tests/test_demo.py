@@ -23,7 +23,7 @@ from convatlas.runs.folder import open_run
 
 
 def brief(name: str) -> Recipe:
-    return replace(find_recipe(name), epochs=1, milestones=())
+    return replace(find_recipe(name), epochs=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
-"""Recipes: legal values, --set, --epochs; and the ones that ship."""
+"""Recipes: components, --set, --epochs; and the ones that ship."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -15,40 +16,102 @@ from convatlas import recipes as package
 from convatlas.catalogue import Variant, variants
 from convatlas.data.augment import view_of
 from convatlas.errors import UserError
-from convatlas.recipe import LADDERS, Recipe, operation, with_batch, with_epochs, with_settings, with_side
+from convatlas.recipe import (
+    EMA,
+    LADDERS,
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    ConstantWarmup,
+    Cosine,
+    Exponential,
+    LinearWarmup,
+    Lookahead,
+    Plateau,
+    Poly,
+    Recipe,
+    RMSProp,
+    Step,
+    operation,
+    with_batch,
+    with_epochs,
+    with_settings,
+    with_side,
+)
+from convatlas.recipe.settings import settings
 from convatlas.recipes import WITHOUT, find_recipe, recipes
 
 FILES = [import_module(f"convatlas.recipes.{f.stem}") for f in Path(package.__path__[0]).glob("[a-z]*.py")]
-BASE = Recipe(name="base", source="a test", epochs=100, batch=128, lr=0.1, milestones=(50, 75))
+BASE = Recipe(name="base", source="a test", epochs=100, batch=128, optimizer=SGD(0.1), schedule=Step((50, 75)))
 
 
-# --set
+# components
 
 
 @pytest.mark.parametrize(
-    ("setting", "field", "value"),
+    ("make", "message"),
     [
-        ("lr=0.05", "lr", 0.05),
-        ("lr=1e-3", "lr", 0.001),
-        (" batch = 64 ", "batch", 64),
-        ("nesterov=true", "nesterov", True),
-        ("nesterov=True", "nesterov", True),
-        ("schedule=cosine", "schedule", "cosine"),
-        ("augment=pad_crop,flip", "augment", ("pad_crop", "flip")),
-        ("augment=scale_crop:256:512,mixup:0.4", "augment", ("scale_crop:256:512", "mixup:0.4")),
-        ("milestones=10, 20.5", "milestones", (10.0, 20.5)),
-        ("milestones=", "milestones", ()),
-        ("net.dropout=0.3", "net", (("dropout", 0.3),)),
-        ("net.widths=[4,8]", "net", (("widths", (4, 8)),)),
-        ("net.shortcut=B", "net", (("shortcut", "B"),)),
-        ("net.pool=false", "net", (("pool", False),)),
+        (lambda: SGD("0.1"), "lr='0.1' is not a number; see SGD.lr"),
+        (lambda: SGD(0.1, nesterov=1), "nesterov=1 is not true or false; see SGD.nesterov"),
+        (lambda: SGD(float("nan")), "lr=nan is out of range; give at least 0"),
+        (lambda: SGD(float("inf")), "lr=inf is out of range; give at least 0"),
+        (lambda: SGD(0.1, momentum=1.5), "momentum=1.5 is out of range; give at least 0 and at most 1"),
+        (lambda: SGD(0.1, momentum=0, nesterov=True), "nesterov=True needs momentum; give momentum above 0"),
+        (lambda: SGD(0.1, clip=-1), "clip=-1 is out of range; give at least 0"),
+        (lambda: SGD(0.1, decay_scope="bias"), "no decay scope named 'bias'; there is all, weights, not_norm"),
+        (lambda: Adam(0.1, beta1=1.0), "beta1=1.0 is out of range; give at least 0 and less than 1"),
+        (lambda: AdamW(0.1, beta2=1.0), "beta2=1.0 is out of range; give at least 0 and less than 1"),
+        (lambda: RMSProp(0.1, rho=-0.1), "rho=-0.1 is out of range"),
+        (lambda: Step(()), "a step schedule without milestones never drops; give milestones, or schedule=constant"),
+        (lambda: Step((20, 10)), "milestones=20,10 are not in order"),
+        (lambda: Step((0, 10)), "milestones=0,10 is out of range; give more than 0"),
+        (lambda: Step([10]), r"milestones=\[10\] is not numbers; see Step.milestones"),
+        (lambda: Plateau(patience=0), "patience=0 is out of range; give at least 1"),
+        (lambda: Plateau(patience=2.5), "patience=2.5 is not a whole number"),
+        (lambda: Plateau(watch="test"), "no watch named 'test'; there is held_out, train"),
+        (lambda: Exponential(0.9, every=0), "every=0 is out of range; give at least 0.001"),
+        (lambda: LinearWarmup(), "the warm-up never ends; give exactly one of warmup.epochs, warmup.steps$"),
+        (
+            lambda: LinearWarmup(epochs=1, steps=5),
+            "warmup.epochs and warmup.steps each say when the warm-up ends; give ",
+        ),
+        (lambda: LinearWarmup(epochs=0), "warmup.epochs=0 is out of range; give more than 0"),
+        (
+            lambda: ConstantWarmup(0.1, steps=5, error=0.8),
+            "warmup.steps and warmup.error each say when the warm-up ends",
+        ),
+        (lambda: EMA(1.1), "ema.decay=1.1 is out of range; give at least 0 and at most 1"),
+        (lambda: Lookahead(-1), "lookahead.decay=-1 is out of range"),
+        (lambda: replace(BASE, optimizer=0.1), "optimizer=0.1 is not a component such as SGD"),
+        (lambda: replace(BASE, schedule=None), "schedule=None is not a component such as Step"),
+        (lambda: replace(BASE, ema=0.9), "ema=0.9 is not a component such as EMA"),
+        (lambda: replace(BASE, epochs=2.5), "epochs=2.5 is not a whole number; see Recipe.epochs"),
+        (lambda: replace(BASE, batch=True), "batch=True is not a whole number"),
+        (lambda: replace(BASE, augment=["flip"]), "augment=.* is not names"),
+        (lambda: replace(BASE, net=(("dropout", 0.3, 1),)), r"net=.* is not \(name, value\) pairs"),
+        (lambda: replace(BASE, ladder="fast"), "no ladder named 'fast'; there is paper, speed, demo"),
+        (lambda: replace(BASE, whiten="pixels"), "no whitening named 'pixels'; did you mean pixel"),
     ],
 )
-def test_set_reads_a_value_of_the_fields_type(setting: str, field: str, value: Any) -> None:
-    changed = with_settings(BASE, [setting])
-    assert getattr(changed, field) == value
-    assert type(getattr(changed, field)) is type(value)
-    assert replace(changed, **{field: getattr(BASE, field)}, departures=()) == BASE  # nothing else
+def test_a_value_of_another_type_or_out_of_range_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD(0.1, rho=0.9), "rho"),
+        (lambda: RMSProp(0.1, nesterov=True), "nesterov"),
+        (lambda: Cosine(milestones=(30,)), "milestones"),
+        (lambda: LinearWarmup(error=0.8), "error"),
+        (lambda: Exponential(), "gamma"),
+    ],
+)
+def test_a_mixture_without_meaning_cannot_be_written(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(
@@ -65,42 +128,119 @@ def test_an_augmentation_is_a_name_and_arguments(op: str, expected: tuple[str, t
     assert operation(op) == expected
 
 
-def test_set_is_recorded_as_a_departure() -> None:
-    changed = with_settings(replace(BASE, departures=("one",)), ["lr=0.05", "augment=flip", "net.dropout=0.3"])
-    assert changed.departures == (
-        "one",
-        "lr=0.05, not 0.1",
-        "augment=flip, not none",
-        "net.dropout=0.3, not the network's own",
-    )
-
-
-def test_set_to_what_it_is_changes_nothing() -> None:
-    assert with_settings(BASE, ["lr=0.1", "batch=128"]) == BASE
-
-
-def test_the_last_setting_of_a_field_holds() -> None:
-    changed = with_settings(BASE, ["net.a=1", "net.b=2", "net.a=3", "lr=1", "lr=2"])
-    assert changed.lr == 2
-    assert dict(changed.net) == {"a": 3, "b": 2}
+# --set
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("changes", "expected"),
     [
-        ("momentun=0.9", r"no recipe field named 'momentun'; did you mean momentum\?"),
+        (["lr=0.05"], {"optimizer": SGD(0.05)}),
+        (["lr=1e-3", "nesterov=True"], {"optimizer": SGD(0.001, nesterov=True)}),
+        ([" batch = 64 "], {"batch": 64}),
+        (["schedule=cosine"], {"schedule": Cosine()}),
+        (["schedule=constant"], {"schedule": Constant()}),
+        (["milestones=10, 20.5"], {"schedule": Step((10.0, 20.5))}),
+        (["schedule=plateau", "watch=train"], {"schedule": Plateau(watch="train")}),
+        (["power=2", "schedule=poly"], {"schedule": Poly(2.0)}),
+        (["every=2.4", "schedule=exponential", "gamma=0.97"], {"schedule": Exponential(0.97, every=2.4)}),
+        (["eps=1", "lr=0.2", "optimizer=rmsprop"], {"optimizer": RMSProp(0.2, eps=1.0)}),
+        (["warmup=linear", "warmup.epochs=5"], {"warmup": LinearWarmup(epochs=5.0)}),
+        (["warmup.lr=0.01", "warmup.error=0.8", "warmup=constant"], {"warmup": ConstantWarmup(0.01, error=0.8)}),
+        (["warmup=none", "ema=none"], {}),
+        (["ema.decay=0.999"], {"ema": EMA(0.999)}),
+        (["lookahead.decay=0.8"], {"lookahead": Lookahead(0.8)}),
+        (["augment=pad_crop,flip"], {"augment": ("pad_crop", "flip")}),
+        (["augment=scale_crop:256:512,mixup:0.4"], {"augment": ("scale_crop:256:512", "mixup:0.4")}),
+        (["net.dropout=0.3"], {"net": (("dropout", 0.3),)}),
+        (["net.widths=[4,8]"], {"net": (("widths", (4, 8)),)}),
+        (["net.shortcut=B"], {"net": (("shortcut", "B"),)}),
+        (["net.pool=false"], {"net": (("pool", False),)}),
+    ],
+)
+def test_set_changes_what_it_names_and_nothing_else(changes: list[str], expected: dict[str, Any]) -> None:
+    changed = with_settings(BASE, changes)
+    assert replace(changed, departures=()) == replace(BASE, **expected)
+    assert bool(changed.departures) == bool(expected)
+
+
+def test_another_component_keeps_what_the_two_have_in_common() -> None:
+    sgd = SGD(0.2, momentum=0.8, nesterov=True, weight_decay=1e-4, decay_scope="weights", clip=2.0)
+    base = replace(BASE, optimizer=sgd, schedule=Plateau(gamma=0.5))
+    changed = with_settings(base, ["optimizer=rmsprop", "schedule=step", "milestones=30"])
+    assert changed.optimizer == RMSProp(0.2, momentum=0.8, weight_decay=1e-4, decay_scope="weights", clip=2.0)
+    assert changed.schedule == Step((30.0,), gamma=0.5)
+    assert with_settings(base, ["optimizer=adamw"]).optimizer == AdamW(
+        0.2, weight_decay=1e-4, decay_scope="weights", clip=2.0
+    )
+    with pytest.raises(UserError, match=r"schedule=exponential needs more settings; add --set gamma=\.\.\."):
+        with_settings(base, ["schedule=exponential"])  # a plateau's gamma is not that of an epoch
+
+
+def test_another_end_takes_the_place_of_the_warm_ups() -> None:
+    base = replace(BASE, warmup=ConstantWarmup(0.01, steps=400))
+    assert with_settings(base, ["warmup.epochs=5"]).warmup == ConstantWarmup(0.01, epochs=5.0)
+    assert with_settings(base, ["warmup.lr=0.02"]).warmup == ConstantWarmup(0.02, steps=400)
+    assert with_settings(base, ["warmup=linear"]).warmup == LinearWarmup(0.01, steps=400)
+    assert with_settings(base, ["warmup=none"]).warmup is None
+    with pytest.raises(UserError, match=r"warmup\.epochs and warmup\.steps each say when the warm-up ends"):
+        with_settings(base, ["warmup.epochs=5", "warmup.steps=3"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["lr=0.05"], ["lr 0.05, not 0.1"]),
+        (["milestones=30,60"], ["milestones 30,60, not 50,75"]),
+        (["nesterov=true"], ["nesterov true, not false"]),
+        (["label_smoothing=0.1"], ["label smoothing 0.1, not 0"]),
+        (["schedule=cosine"], ["cosine schedule, not step"]),
+        (["schedule=poly", "power=2", "lr_end=0"], ["poly schedule, not step", "power 2", "lr end 0"]),
+        (["optimizer=adamw", "lr=1e-3"], ["adamw optimizer, not sgd", "lr 0.001, not 0.1"]),
+        (["warmup=linear", "warmup.epochs=5"], ["linear warm-up, not none", "warm-up epochs 5"]),
+        (["ema.decay=0.999"], ["ema decay 0.999"]),
+        (["augment=flip", "net.dropout=0.3"], ["augment flip, not none", "net.dropout 0.3, not the network's own"]),
+        (["lr=0.1", "batch=128", "schedule=step", "augment=", "warmup=none"], []),
+    ],
+)
+def test_set_is_recorded_as_departures_in_words(changes: list[str], expected: list[str]) -> None:
+    assert with_settings(replace(BASE, departures=("one",)), changes).departures == ("one", *expected)
+
+
+def test_the_end_of_a_warm_up_and_of_an_average_are_departures() -> None:
+    base = replace(BASE, warmup=LinearWarmup(epochs=5), ema=EMA(0.9))
+    assert with_settings(base, ["warmup=none", "ema=none"]).departures == ("no warm-up, not linear", "no ema")
+    assert with_settings(base, ["warmup.steps=9"]).departures == ("warm-up steps 9",)
+
+
+def test_the_last_setting_of_a_name_holds() -> None:
+    changed = with_settings(BASE, ["net.a=1", "net.b=2", "net.a=3", "lr=1", "lr=2"])
+    assert changed.optimizer.lr == 2
+    assert dict(changed.net) == {"a": 3, "b": 2}
+    assert with_settings(BASE, ["lr=0.3", "lr=0.1"]) == BASE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("momentun=0.9", r"no setting named 'momentun'; did you mean momentum\?"),
         ("weightdecay=1", "did you mean weight_decay"),
-        ("zzz=1", "no recipe field named 'zzz'; there is epochs, batch, lr, optimizer, "),
-        ("name=x", "no recipe field named 'name'"),
-        ("departures=", "no recipe field named 'departures'"),
+        ("zzz=1", "no setting named 'zzz'; there is epochs, batch, augment, "),
+        ("ema.deca=1", "no setting named 'ema.deca'; did you mean ema.decay"),
+        ("name=x", "no setting named 'name'"),
+        ("departures=", "no setting named 'departures'"),
+        ("ladder=speed", "no setting named 'ladder'"),
         ("lr", "--set lr gives no value; write --set lr=VALUE"),
         ("lr=fast", "lr='fast' is not a number; lr is now 0.1"),
         ("lr=", "lr='' is not a number"),
+        ("lr=-1", "lr=-1.0 is out of range; give at least 0"),
         ("batch=12.5", "batch='12.5' is not a whole number; batch is now 128"),
-        ("nesterov=1", "nesterov='1' is not true or false"),
-        ("milestones=a,b", "milestones='a,b' is not numbers"),
+        ("batch=0", "batch=0 is out of range; give at least 1"),
+        ("nesterov=1", "nesterov='1' is not true or false; nesterov is now false"),
+        ("milestones=a,b", "milestones='a,b' is not numbers; milestones is now 50,75"),
+        ("milestones=", "a step schedule without milestones never drops"),
+        ("milestones=nan", "milestones=nan is out of range; give more than 0"),
         ("augment=flop", r"no augmentation named 'flop'; did you mean flip\?"),
-        ("augment=cutout:a", "augmentation 'cutout:a' has an argument that is no number; write cutout:<side of the"),
+        ("augment=cutout:a", "augmentation 'cutout:a' has an argument that is not a number; write cutout:<side of the"),
         ("augment=flip:1", "augmentation 'flip:1' has too many arguments; write flip"),
         ("augment=cutout:0", "augmentation 'cutout:0': the side of the square is out of range; give at least 1"),
         ("augment=area_crop:2", "the lowest share of the area is out of range; give at least 0.001 and at most 1"),
@@ -108,92 +248,76 @@ def test_the_last_setting_of_a_field_holds() -> None:
         ("augment=flip,area_crop", "augment=flip,area_crop has area_crop in the wrong place; a view .* comes first"),
         ("augment=mixup,cutmix", r"has mixup in the wrong place; a mix \(mixup, cutmix\) comes last, and only once"),
         ("schedule=cos", r"no schedule named 'cos'; did you mean cosine\?"),
+        ("schedule=none", "no schedule named 'none'"),
         ("optimizer=adan", "no optimizer named .adan.; did you mean adam"),
-        ("decay_scope=bias", "no decay scope named 'bias'; there is all, weights"),
-        ("warmup=linea", r"no warm-up named 'linea'; did you mean linear\?"),
-        ("ladder=speed", "no recipe field named 'ladder'"),
-        ("rho=0.9", "rho=0.9 means nothing to sgd; it is for rmsprop, adam, adamw"),
-        ("eps=1", "eps=1.0 means nothing to sgd; it is for rmsprop, adam, adamw"),
-        ("eps=small", "eps='small' is not a number or none; eps is now None"),
-        ("watch=val", "no watched split named 'val'; there is test, train"),
-        ("every=0", "every=0.0 is out of range; give at least 0.001"),
-        ("ema=1.1", "ema=1.1 is out of range; give at least 0 and at most 1"),
-        ("clip=-1", "clip=-1.0 is out of range; give at least 0"),
-        ("lr=nan", "lr=nan is out of range; give at least 0"),
-        ("lr=inf", "lr=inf is out of range"),
-        ("momentum=1.5", "momentum=1.5 is out of range; give at least 0 and at most 1"),
-        ("batch=0", "batch=0 is out of range; give at least 1"),
+        ("warmup=linea", r"no warmup named 'linea'; did you mean linear\?"),
+        ("warmup=linear", "the warm-up never ends; give exactly one of warmup.epochs, warmup.steps"),
+        ("warmup=constant", r"warmup=constant needs more settings; add --set warmup.lr=\.\.\."),
+        ("warmup.epochs=5", "warmup.epochs belongs to warmup=linear or constant, but warmup is none; add --set"),
+        ("ema=0.9", "no ema named '0.9'; there is ema, none"),
+        ("ema=ema", r"ema=ema needs more settings; add --set ema.decay=\.\.\."),
+        ("rho=0.9", "rho belongs to optimizer=rmsprop, but optimizer is sgd; add --set optimizer=rmsprop"),
+        ("power=2", "power belongs to schedule=poly, but schedule is step; add --set schedule=poly"),
         ("label_smoothing=-0.1", "label_smoothing=-0.1 is out of range"),
-        ("milestones=20,10", r"milestones=\(20.0, 10.0\) do not rise"),
-        ("milestones=0,10", r"milestones=\(0.0, 10.0\) do not rise"),
-        ("milestones=nan", r"milestones=\(nan,\) do not rise"),
     ],
 )
-def test_set_refuses(setting: str, message: str) -> None:
+def test_set_refuses(change: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        with_settings(BASE, [setting])
+        with_settings(BASE, [change])
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("changes", "message"),
     [
-        (["optimizer=rmsprop", "nesterov=true"], "nesterov=True means nothing to rmsprop; it is for sgd"),
-        (["optimizer=adam", "rho=1"], "adam never forgets with momentum or rho at 1; give less"),
-        (["optimizer=adamw", "momentum=1"], "adamw never forgets with momentum or rho at 1"),
-        (["warmup_epochs=1", "warmup_steps=5"], "warmup_epochs and warmup_steps each say when the warm-up ends"),
-        (["warmup_error=0.8", "warmup_steps=5"], "warmup_steps and warmup_error each say when the warm-up ends"),
-        (["warmup_error=0.8", "warmup=linear"], "warmup_error=0.8 does not say how fast to rise; give warmup=constant"),
+        (
+            ["schedule=cosine", "gamma=0.5"],
+            "gamma belongs to schedule=step or plateau or exponential, but",
+        ),
+        (["optimizer=rmsprop", "nesterov=true"], "nesterov belongs to optimizer=sgd, but optimizer is rmsprop"),
+        (
+            ["warmup=linear", "warmup.epochs=2", "warmup.error=0.8"],
+            "warmup.error belongs to warmup=constant, but",
+        ),
+        (["ema=none", "ema.decay=0.9"], "ema.decay belongs to ema=ema, but ema is none"),
     ],
 )
-def test_fields_that_do_not_go_together(settings: list[str], message: str) -> None:
+def test_settings_that_do_not_go_together(changes: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        with_settings(BASE, settings)
+        with_settings(BASE, changes)
 
 
-def test_fields_of_an_optimizer_come_in_any_order() -> None:
-    """Several settings are one change: what they make together is what must hold."""
-    changed = with_settings(BASE, ["rho=0.95", "eps=1", "optimizer=rmsprop"])
-    assert (changed.optimizer, changed.rho, changed.eps) == ("rmsprop", 0.95, 1.0)
-    assert with_settings(changed, ["eps=none", "rho=none", "optimizer=sgd"]).eps is None
+def test_settings_are_named_as_set_takes_them() -> None:
+    recipe = replace(BASE, warmup=LinearWarmup(epochs=5), ema=EMA(0.9), net=(("dropout", 0.3),))
+    found = settings(recipe)
+    assert found["lr"] == 0.1
+    assert found["schedule"] == "step"
+    assert found["milestones"] == (50, 75)
+    assert found["warmup"] == "linear"
+    assert found["warmup.epochs"] == 5
+    assert "warmup.steps" not in found
+    assert found["lookahead"] == "none"
+    assert found["net.dropout"] == 0.3
 
 
-def test_another_batch_scales_the_rates() -> None:
-    base = replace(BASE, lr_end=0.001, warmup_lr=0.02)
-    changed = with_batch(base, base.batch * 4)
-    assert (changed.lr, changed.lr_end, changed.warmup_lr) == pytest.approx((4 * base.lr, 0.004, 0.08))
-    assert changed.departures[-1] == f"batches of {base.batch * 4}, not {base.batch}; the rate is scaled alike"
-    assert with_batch(base, base.batch) == base
-    with pytest.raises(UserError, match="batch=0 is out of range; give at least 1"):
-        with_batch(base, 0)
+# --epochs and --batch
 
 
-def test_nesterov_needs_momentum() -> None:
-    with pytest.raises(UserError, match="nesterov=True has no momentum to look ahead by"):
-        with_settings(BASE, ["momentum=0", "nesterov=true"])
-
-
-@pytest.mark.parametrize("fields", [{"lr": "0.1"}, {"epochs": 2.5}, {"batch": True}, {"augment": ["flip"]}])
-def test_a_value_of_another_type_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=f"{next(iter(fields))}=.* is not .*; see Recipe.{next(iter(fields))}"):
-        replace(BASE, **fields)
-
-
-# --epochs
-
-
-def test_epochs_scale_the_schedule() -> None:
-    long = replace(BASE, epochs=120, milestones=(60, 90), warmup_epochs=6.0, patience=5, every=2.4)
+def test_epochs_scale_the_times() -> None:
+    long = replace(BASE, epochs=120, schedule=Step((60, 90)), warmup=LinearWarmup(epochs=6.0))
     short = with_epochs(long, 30)
-    assert (short.epochs, short.milestones, short.warmup_epochs, short.patience) == (30, (15, 22.5), 1.5, 2)
-    assert short.every == pytest.approx(0.6)
-    assert with_epochs(replace(BASE, warmup_steps=10), 75).warmup_steps == 8
-    assert short.departures == ("30 epochs, not 120; the schedule is scaled alike",)
-    assert with_epochs(short, 240).milestones == (120, 180)
+    assert (short.epochs, short.schedule, short.warmup) == (30, Step((15, 22.5)), LinearWarmup(epochs=1.5))
+    assert short.departures == ("30 epochs, not 120; schedule scaled to match",)
+    assert with_epochs(short, 240).schedule == Step((120, 180))
+    assert with_epochs(replace(BASE, warmup=ConstantWarmup(0.01, steps=10)), 75).warmup == ConstantWarmup(0.01, steps=8)
+    assert with_epochs(replace(BASE, schedule=Plateau(patience=5)), 30).schedule == Plateau(patience=2)
+    assert with_epochs(replace(BASE, schedule=Exponential(0.9, every=2.4)), 25).schedule == Exponential(0.9, every=0.6)
 
 
 def test_epochs_keep_what_they_do_not_change() -> None:
     assert with_epochs(BASE, 100) is BASE
-    assert with_epochs(replace(BASE, patience=1), 1).patience == 1
+    assert with_epochs(replace(BASE, schedule=Plateau(patience=1)), 1).schedule == Plateau(patience=1)
+    until = ConstantWarmup(0.01, error=0.8)
+    assert with_epochs(replace(BASE, schedule=Cosine(), warmup=until), 3).warmup == until
 
 
 @pytest.mark.parametrize("epochs", [0, -3])
@@ -203,8 +327,23 @@ def test_epochs_below_one_are_refused(epochs: int) -> None:
 
 
 def test_resnet20_in_three_epochs_drops_where_the_paper_does_in_proportion() -> None:
-    recipe = with_epochs(find_recipe("resnet_cifar"), 3)
-    assert recipe.milestones == pytest.approx((3 * 32 / 64.124, 3 * 48 / 64.124), rel=1e-6)  # 164 epochs: 64,124 steps
+    schedule = with_epochs(find_recipe("resnet_cifar"), 3).schedule
+    assert isinstance(schedule, Step)
+    expected = (3 * 32 / 64.124, 3 * 48 / 64.124)  # 164 epochs: 64,124 steps
+    assert schedule.milestones == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("schedule", "scaled"), [(Cosine(0.001), Cosine(0.004)), (Poly(2, 0.001), Poly(2, 0.004))])
+def test_another_batch_size_scales_the_learning_rates(schedule: Any, scaled: Any) -> None:
+    base = replace(BASE, schedule=schedule, warmup=LinearWarmup(0.02, steps=5))
+    changed = with_batch(base, base.batch * 4)
+    assert changed.optimizer == SGD(0.4)
+    assert changed.schedule == scaled
+    assert changed.warmup == LinearWarmup(0.08, steps=5)
+    assert changed.departures[-1] == "batch size 512, not 128; learning rates scaled linearly"
+    assert with_batch(base, base.batch) is base
+    with pytest.raises(UserError, match="batch=0 is out of range; give at least 1"):
+        with_batch(base, 0)
 
 
 # as JSON
@@ -217,13 +356,31 @@ def test_json_and_back(recipe: Recipe) -> None:
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
-def test_json_of_another_version_is_refused() -> None:
+def test_a_component_in_json_has_its_kind() -> None:
+    record = replace(BASE, ema=EMA(0.9)).to_json()
+    assert record["optimizer"]["kind"] == "sgd"
+    assert record["schedule"] == {"kind": "step", "milestones": (50, 75), "gamma": 0.1}
+    assert record["ema"] == {"kind": "ema", "decay": 0.9}
+    assert record["warmup"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": 1}, r"no recipe field named 'epoch'; did you mean epochs"),
+        ({"epochs": ...}, "the recipe has no 'epochs'; it is required"),
+        ({"optimizer": {"kind": "sgd", "lr": 1, "lrr": 1}}, "no sgd optimizer field named 'lrr'; did you mean lr"),
+        ({"optimizer": {"kind": "sgd"}}, "the sgd optimizer has no 'lr'; it is required"),
+        ({"optimizer": {"kind": "sgdd", "lr": 1}}, "no optimizer named 'sgdd'; did you mean sgd"),
+        ({"optimizer": {"lr": 1}}, "the recipe's optimizer is not an object with a kind; one of sgd, rmsprop, adam"),
+        ({"optimizer": "sgd"}, "the recipe's optimizer is not an object with a kind"),
+        ({"optimizer": None}, "optimizer=None is not a component"),
+    ],
+)
+def test_json_that_is_not_a_recipe_is_refused(changes: dict[str, Any], message: str) -> None:
     record = BASE.to_json()
-    with pytest.raises(UserError, match=r"no recipe field named 'lrr'; did you mean lr"):
-        Recipe.from_json({**record, "lrr": 1})
-    del record["lr"]
-    with pytest.raises(UserError, match="the recipe has no 'lr'"):
-        Recipe.from_json(record)
+    with pytest.raises(UserError, match=message):
+        Recipe.from_json({name: value for name, value in {**record, **changes}.items() if value is not ...})
 
 
 # the recipes that ship
@@ -277,7 +434,7 @@ def test_images_are_scaled_with_the_networks_side() -> None:
     vgg = find_recipe("vgg")
     half = with_side(vgg, 224, 112)
     assert half.augment == ("scale_crop:128:256", "flip", "lighting:0.1")
-    assert half.departures[-1] == "112 pixels, not 224; images are scaled alike before they are cropped"
+    assert half.departures[-1] == "112 pixels, not 224; images resized in proportion before cropping"
     assert with_side(vgg, 224, 448).augment[0] == "scale_crop:512:1024"
     assert with_side(replace(BASE, augment=("scale_crop:100",)), 100, 7).augment == ("scale_crop:7:18",)
     assert with_side(vgg, 224, 224) is vgg
@@ -304,8 +461,10 @@ def test_a_recipe_says_where_it_is_from_and_what_to_expect(name: str) -> None:
     assert "section" in recipe.source or "appendix" in recipe.source
     assert "convatlas train " in text
     assert "To expect: " in text
-    assert all(m < recipe.epochs for m in recipe.milestones)
-    assert recipe.warmup_epochs < recipe.epochs
+    if isinstance(recipe.schedule, Step):
+        assert all(m < recipe.epochs for m in recipe.schedule.milestones)
+    if recipe.warmup and recipe.warmup.epochs:
+        assert recipe.warmup.epochs < recipe.epochs
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convatlas.data.sources import load_data
 from convatlas.data.types import Data, MemorySplit
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, Recipe
 from convatlas.runs.folder import Run
 from convatlas.train.fit import fit
 
@@ -24,5 +24,5 @@ def digits(train: int = 256, test: int = 64) -> Data:
 
 def train(out: Path) -> Run:
     """ResNet-20 after one epoch on 256 digits: better than chance, and far from right."""
-    recipe = Recipe(name="brief", source="a test", epochs=1, batch=32, lr=0.1, schedule="constant")
+    recipe = Recipe(name="brief", source="a test", epochs=1, batch=32, optimizer=SGD(0.1))
     return fit("resnet20", digits(), recipe, out=out, input=(1, 8, 8), device="cpu")

@@ -113,7 +113,7 @@ def no_setting(name: str, parts: dict[str, Component | None], legal: Iterable[st
     for part, kinds in KINDS.items():
         if having := [kind for kind, cls in kinds.items() if name in {cls.PREFIX + field for field in hints(cls)}]:
             now = parts[part]
-            what = f"{name} belongs to {' or '.join(f'{part}={kind}' for kind in having)}"
+            what = f"{name} belongs to {part}={' or '.join(having)}"
             return UserError(f"{what}, but {part} is {now.kind if now else 'none'}", f"add --set {part}={having[0]}")
     return unknown("setting", name, legal)
 
@@ -126,7 +126,7 @@ def departures(was: dict[str, Any], now: dict[str, Any], given: dict[str, str]) 
         if value == before:
             continue
         if name in KINDS:
-            found.append(f"{part_in_words(name, value)}, not {before}")
+            found += swapped(name, before, value)
         elif before is not ABSENT:
             found.append(f"{spelt(name)} {shown(value)}, not {shown(before)}")
         elif name.startswith("net."):
@@ -136,9 +136,10 @@ def departures(was: dict[str, Any], now: dict[str, Any], given: dict[str, str]) 
     return found
 
 
-def part_in_words(part: str, kind: str) -> str:
-    word = "warm-up" if part == "warmup" else part
-    return f"no {word}" if kind == "none" else word if kind == part else f"{kind} {word}"
+def swapped(part: str, was: str, now: str) -> list[str]:
+    if part in KINDS[part]:  # an average of the weights, of which there is one kind
+        return [f"no {part}"] if now == "none" else []
+    return [f"{'no' if now == 'none' else now} {spelt(part)}, not {was}"]
 
 
 def spelt(name: str) -> str:

@@ -8,18 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..recipe import SGD, Adam, AdamW, Optimizer, Recipe, RMSProp
+from ..recipe import SGD, Adam, AdamW, Optimizer, RMSProp
 
 PREFIX = "optimizer/"  # of an optimizer's state in a checkpoint: "optimizer/momentum_buffer/stem.conv1.weight"
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all parameters of the network; each group's learning rate is lr times its "rate".
+def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+    """The optimizer over all parameters of the network; each group's learning rate is lr times its "rate".
 
     Weight decay is an L2 penalty, as in the papers, except AdamW's. With `clip` it is `clip_` that adds the penalty to
     the gradients, since it is part of what is clipped.
     """
-    config = recipe.optimizer
     groups = parameter_groups(net, config)
     if config.clip and not isinstance(config, AdamW):
         groups = [{**group, "weight_decay": 0.0, "l2": group["weight_decay"]} for group in groups]

@@ -49,7 +49,7 @@ class TrainState:
         if "init" in run.record and not saved:
             on_event(note(start_from(net, run.record["init"])))
         self.net: ConvNet = net
-        self.optimizer = optimizers.make_optimizer(net, recipe)
+        self.optimizer = optimizers.make_optimizer(net, recipe.optimizer)
         self.average = Average(net, recipe.ema.decay) if recipe.ema else None
         self.lookahead = Lookahead(net, recipe.lookahead.decay) if recipe.lookahead else None
         self.run, self.device, self.world = run, device, world

@@ -53,11 +53,11 @@ def test_it_trains_and_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) 
     assert main([*TINY, *FAST, "--seed", "5", "--set", "lr=0.01"]) == 0
     out, err = capsys.readouterr()
     run = open_run("runs/chain_n1_m1_k0-digits-seed5")
-    assert (run.record["seed"], run.recipe.epochs, run.recipe.lr, run.recipe.name) == (5, 2, 0.01, "digits")
+    assert (run.record["seed"], run.recipe.epochs, run.recipe.optimizer.lr, run.recipe.name) == (5, 2, 0.01, "digits")
     assert run.recipe.departures[-3:] == (
-        "net.widths=2, not the network's own",
-        "batch=512, not 32",
-        "lr=0.01, not 0.002",
+        "batch 512, not 32",
+        "lr 0.01, not 0.002",
+        "net.widths 2, not the network's own",
     )
     lines = out.splitlines()
     assert lines[0].startswith("chain_n1_m1_k0 (350 parameters) on digits (1,442 images to train on, 355 for the test)")
@@ -76,7 +76,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     epochs = open_run("here").epochs()
     assert (record["run"], record["network"], record["last"]) == ("here", "chain_n1_m1_k0", epochs[-1])
     assert record["best"]["test"]["top1"] == max(line["test"]["top1"] for line in epochs)
-    assert "batch=512, not 32" in record["departures"]
+    assert "batch 512, not 32" in record["departures"]
     assert "epoch 2/2" in err
 
 
@@ -251,7 +251,7 @@ def test_a_run_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> 
     assert main([*TINY, *FAST]) == 2
     assert "already holds a run; give --resume to go on with it, or another --out" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--set", "lr=0.5", "--resume"]) == 2
-    assert "is another one: recipe.lr is 0.002 there and 0.5 here" in capsys.readouterr().err
+    assert "is another one: recipe.optimizer.lr is 0.002 there and 0.5 here" in capsys.readouterr().err
 
 
 def test_a_run_begins_with_another(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,7 +29,7 @@ from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate_split
 from convatlas.layers import ConvNet
 from convatlas.preprocess import Preprocess
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, Recipe
 from convatlas.runs import checkpoint
 from convatlas.train.fit import fit
 
@@ -222,10 +223,8 @@ def test_evaluation_is_the_same_with_any_workers(folder: Path) -> None:
 def test_training_from_files_is_the_same_with_any_workers_and_resumes(folder: Path, tmp_path: Path) -> None:
     from convatlas.train.execution import Execution
 
-    recipe = Recipe(
-        name="tiny", source="a test", epochs=2, batch=20, lr=0.01, schedule="constant", net=(("widths", (4,)),)
-    )
-    recipe = Recipe(**{**recipe.__dict__, "augment": ("area_crop", "flip", "photometric")})
+    recipe = Recipe(name="tiny", source="a test", epochs=2, batch=20, optimizer=SGD(0.01), net=(("widths", (4,)),))
+    recipe = replace(recipe, augment=("area_crop", "flip", "photometric"))
     data = load_data(str(folder))
 
     def train(name: str, **more):

@@ -19,11 +19,11 @@ from convatlas.errors import UserError
 from convatlas.evaluation.predictions import predict
 from convatlas.evaluation.scoring import evaluate, evaluate_split
 from convatlas.preprocess import Preprocess
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, Recipe
 from convatlas.runs.folder import Run, open_run
 from convatlas.train.fit import fit
 
-RECIPE = Recipe(name="tiny", source="a test", epochs=1, batch=8, lr=0.01, schedule="constant", net=(("widths", (4,)),))
+RECIPE = Recipe(name="tiny", source="a test", epochs=1, batch=8, optimizer=SGD(0.01), net=(("widths", (4,)),))
 
 
 def noise(train: int = 700, side: int = 6) -> Data:

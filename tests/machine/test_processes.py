@@ -69,7 +69,7 @@ def test_two_processes_train_as_one_and_count_each_image_once(tmp_path: Path) ->
 def test_stopped_and_resumed_to_the_last_bit(tmp_path: Path, signum: signal.Signals) -> None:
     """With batch norm, dropout and averaged weights; torchrun passes the signal on to both."""
     args = ["train", "wrn16_4_dropout", *NET[1:5], "--set", "net.depth=10", "--set", "net.width=1", "--input", "1x8x8"]
-    args += ["--set", "batch=64", "--set", "ema=0.9", "--epochs", "3", "--device", "cpu"]
+    args += ["--set", "batch=64", "--set", "ema.decay=0.9", "--epochs", "3", "--device", "cpu"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     done(torchrun(*args, "--out", str(whole)))
     process = torchrun(*args, "--out", str(cut))

@@ -19,6 +19,7 @@ from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate_split, logits_of
 from convatlas.nets.airbench import Airbench
 from convatlas.preprocess import Preprocess
+from convatlas.recipe import LinearWarmup, Poly
 from convatlas.recipes import find_recipe
 from convatlas.train.average import Lookahead
 from convatlas.train.fit import Stopped
@@ -105,17 +106,17 @@ def test_rates_and_steps_are_the_programs() -> None:
     others = {"params": [theirs[0].weight, theirs[1].weight], "lr": lr, "weight_decay": wd / lr}
     program = torch.optim.SGD([biases, others], momentum=0.85, nesterov=True)
     initial = [group["lr"] for group in program.param_groups]
-    optimizer = make_optimizer(ours, RECIPE)
+    optimizer = make_optimizer(ours, RECIPE.optimizer)
     for step in (0, 1, 50, 112, 113, 300, 489):
         x, y = torch.randn(1024, 5), torch.randint(4, (1024,))
-        share = rate(RECIPE, step / 49, steps=49) / RECIPE.lr
+        share = rate(RECIPE, step / 49, steps=49) / RECIPE.optimizer.lr
         for group, first in zip(program.param_groups, initial, strict=True):
             group["lr"] = first * share
         program.zero_grad()
         F.cross_entropy(theirs(x), y, label_smoothing=0.2, reduction="sum").backward()
         program.step()
         for group in optimizer.param_groups:
-            group["lr"] = share * RECIPE.lr * group["rate"]
+            group["lr"] = share * RECIPE.optimizer.lr * group["rate"]
         optimizer.zero_grad()
         F.cross_entropy(ours(x), y, label_smoothing=0.2).backward()
         optimizer.step()
@@ -128,13 +129,13 @@ def test_the_rate_rises_and_falls_as_the_programs() -> None:
     warm = int(0.23 * total)  # 112, and here 112.7
     for step in range(total):
         share = 0.2 + 0.8 * step / warm if step < warm else 1 - 0.93 * (step - warm) / (total - warm)
-        assert rate(RECIPE, step / 49, steps=49) / RECIPE.lr == pytest.approx(share, abs=0.006)
+        assert rate(RECIPE, step / 49, steps=49) / RECIPE.optimizer.lr == pytest.approx(share, abs=0.006)
 
 
 def test_biases_can_stay() -> None:
-    optimizer = make_optimizer(nn.Linear(2, 2), replace(RECIPE, bias_rate=0.0))
+    optimizer = make_optimizer(nn.Linear(2, 2), replace(RECIPE.optimizer, bias_rate=0.0))
     assert sorted((group["rate"], group["weight_decay"]) for group in optimizer.param_groups) == [
-        (0.0, 0.0), (1.0, RECIPE.weight_decay)
+        (0.0, 0.0), (1.0, RECIPE.optimizer.weight_decay)
     ]  # fmt: skip
 
 
@@ -171,7 +172,14 @@ def data() -> Data:
 
 def test_a_resumed_run_is_the_same(tmp_path: Path, data: Data) -> None:
     """Through the steps that slow weights and the first layer's biases come from, and after them."""
-    recipe = replace(RECIPE, epochs=3, batch=16, lr=0.05, lr_end=0.01, warmup_lr=0.01, warmup_epochs=0.5)
+    recipe = replace(
+        RECIPE,
+        epochs=3,
+        batch=16,
+        optimizer=replace(RECIPE.optimizer, lr=0.05),
+        schedule=Poly(lr_end=0.01),
+        warmup=LinearWarmup(lr=0.01, epochs=0.5),
+    )
     whole = train(tmp_path / "whole", data, recipe, SMALL, input=(1, 32, 32))
     for i, (epoch, step) in enumerate([(1, 3), (2, 2), (3, 1)]):
         on_event = interrupting(at_step(epoch, step))

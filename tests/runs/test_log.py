@@ -11,14 +11,14 @@ from torch import nn
 
 from convatlas.errors import UserError
 from convatlas.layers import stack
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, Recipe
 from convatlas.runs.folder import Run
 from convatlas.train.divergence import gradient_norms
 from convatlas.train.execution import Execution
 from convatlas.train.fit import fit
 from tests.trained import digits
 
-RECIPE = Recipe(name="brief", source="a test", epochs=2, batch=4, lr=0.01, net=(("widths", (4,)),))
+RECIPE = Recipe(name="brief", source="a test", epochs=2, batch=4, optimizer=SGD(0.01), net=(("widths", (4,)),))
 
 
 @pytest.fixture(scope="module")

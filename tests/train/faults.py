@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convatlas.recipe import Recipe
+from convatlas.recipe import EMA, SGD, Cosine, Recipe, RMSProp
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
 from convatlas.train import fit as module
@@ -37,19 +37,17 @@ from tests.trained import digits
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.train.faults_warm"])
 
-SGD = Recipe(
+MOMENTUM = Recipe(
     name="sgd",
     source="a test",
     epochs=3,
     batch=16,
-    lr=0.1,
-    nesterov=True,
-    weight_decay=1e-3,
-    schedule="cosine",
+    optimizer=SGD(0.1, nesterov=True, weight_decay=1e-3),
+    schedule=Cosine(),
     augment=("pad_crop:1", "flip"),
     net=(("depth", 10), ("width", 1)),
 )  # of a network with batch norm and dropout
-RMSPROP = replace(SGD, name="rmsprop", optimizer="rmsprop", nesterov=False, lr=0.01, ema=0.9)
+RMSPROP = replace(MOMENTUM, name="rmsprop", optimizer=RMSProp(0.01, weight_decay=1e-3), ema=EMA(0.9))
 NETWORK = "wrn16_4_dropout"
 
 
@@ -65,7 +63,7 @@ class Cell:
 
     @property
     def recipe(self) -> Recipe:
-        recipe = {"sgd": SGD, "rmsprop": RMSPROP}[self.optimizer]
+        recipe = {"sgd": MOMENTUM, "rmsprop": RMSPROP}[self.optimizer]
         return replace(recipe, augment=(*recipe.augment, "mixup:0.4")) if self.mixup else recipe
 
     @property

@@ -10,11 +10,11 @@ import pytest
 
 from convatlas.cli import main
 from convatlas.errors import UserError
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, LinearWarmup, Recipe
 from convatlas.train.finder import Search, averaged, find_rate
 from tests.trained import digits
 
-RECIPE = Recipe(name="brief", source="a test", epochs=1, batch=16, lr=0.1, net=(("widths", (4,)),))
+RECIPE = Recipe(name="brief", source="a test", epochs=1, batch=16, optimizer=SGD(0.1), net=(("widths", (4,)),))
 NET = "chain_n1_m1_k0"
 
 
@@ -63,7 +63,7 @@ def test_the_rate_of_each_step_is_the_one_told(monkeypatch: pytest.MonkeyPatch) 
     used: list[float] = []
     rate = module.rate
     monkeypatch.setattr(module, "rate", lambda *a: used.append(rate(*a)) or used[-1])  # type: ignore[func-returns-value]
-    found = find_rate(NET, digits(), replace(RECIPE, warmup="linear", warmup_epochs=1.0), steps=30, highest=1e-3)
+    found = find_rate(NET, digits(), replace(RECIPE, warmup=LinearWarmup(epochs=1)), steps=30, highest=1e-3)
     assert [r for r in used if r in used[: len(found.rates)]][:16] == pytest.approx(found.rates[:16])
 
 

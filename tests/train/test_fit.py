@@ -30,7 +30,7 @@ from convatlas.files.atomic import Unwritable
 from convatlas.layers import on_meta
 from convatlas.machine.processes import World
 from convatlas.preprocess import Preprocess
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, ConstantWarmup, LinearWarmup, Plateau, Recipe, Step
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import Run, open_run
 from convatlas.train import fit as module
@@ -44,13 +44,11 @@ from convatlas.train.progress import Event, OnEvent, quiet
 from tests.trained import digits
 
 CHAIN = Recipe(
-    name="tiny", source="a test", epochs=2, batch=16, lr=0.02, schedule="constant", net=(("widths", (4,)),)
+    name="tiny", source="a test", epochs=2, batch=16, optimizer=SGD(0.02), net=(("widths", (4,)),)
 )  # of a network without batch norm or dropout
 DROPPED = replace(
     CHAIN,
-    lr=0.1,
-    nesterov=True,
-    weight_decay=1e-3,
+    optimizer=SGD(0.1, nesterov=True, weight_decay=1e-3),
     augment=("pad_crop:1", "flip"),
     net=(("depth", 10), ("width", 1)),
 )  # of one with both
@@ -93,9 +91,7 @@ def untimed(run: Run) -> list[dict[str, Any]]:
 
 def test_the_loop_is_a_plain_one(tmp_path: Path, data: Data) -> None:
     """The same training written out: torch's SGD, its smoothed loss, the rates by hand."""
-    recipe = replace(
-        DROPPED, schedule="step", milestones=(1.2,), warmup="linear", warmup_epochs=0.4, label_smoothing=0.1
-    )
+    recipe = replace(DROPPED, schedule=Step(milestones=(1.2,)), warmup=LinearWarmup(epochs=0.4), label_smoothing=0.1)
     run = train(tmp_path / "run", data, recipe, WRN, seed=3)
     rates = [0, 0.05, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01]  # 5 steps an epoch: warm-up 2, the drop before 6
 
@@ -196,7 +192,7 @@ def test_the_seed_decides_everything(tmp_path: Path, data: Data) -> None:
 
 def test_the_plateau_schedule_follows_the_test(tmp_path: Path, data: Data) -> None:
     """A rate too small to change any prediction: the first epoch is the best, each later one a drop, three at most."""
-    recipe = replace(CHAIN, epochs=7, schedule="plateau", patience=1, lr=1e-9)
+    recipe = replace(CHAIN, epochs=7, optimizer=SGD(1e-9), schedule=Plateau(patience=1))
     rates = [line["lr"] for line in train(tmp_path / "run", data, recipe).epochs()]
     assert rates == pytest.approx([1e-9, 1e-9, 1e-10, 1e-11, 1e-12, 1e-12, 1e-12])
 
@@ -277,9 +273,9 @@ def test_weight_decay_spares_biases_and_batch_norm(network: str, spared: int) ->
     with on_meta():
         net = find(network).build()
     names = {id(p): name for name, p in net.named_parameters()}
-    every = parameter_groups(net, replace(CHAIN, weight_decay=0.1))
+    every = parameter_groups(net, SGD(0.1, weight_decay=0.1))
     assert [(len(g["params"]), g["weight_decay"]) for g in every] == [(len(names), 0.1)]
-    some, none = parameter_groups(net, replace(CHAIN, weight_decay=0.1, decay_scope="weights"))
+    some, none = parameter_groups(net, SGD(0.1, weight_decay=0.1, decay_scope="weights"))
     assert (some["weight_decay"], none["weight_decay"]) == (0.1, 0.0)
     bare = {names[id(p)] for p in none["params"]}
     assert bare == {name for name in names.values() if name.endswith("bias") or ".bn" in name}
@@ -288,9 +284,10 @@ def test_weight_decay_spares_biases_and_batch_norm(network: str, spared: int) ->
 
 def test_weight_decay_pulls_to_zero(tmp_path: Path, data: Data) -> None:
     """A first step from the same weights: with decay d, w moves by lr d w more; the spared biases do not."""
-    one = replace(CHAIN, epochs=1, batch=72, lr=0.1, momentum=0.0, decay_scope="weights")
+    sgd = SGD(0.1, momentum=0.0, decay_scope="weights")
+    one = replace(CHAIN, epochs=1, batch=72, optimizer=sgd)
     free = weights(train(tmp_path / "free", data, one))
-    decayed = weights(train(tmp_path / "decayed", data, replace(one, weight_decay=0.5)))
+    decayed = weights(train(tmp_path / "decayed", data, replace(one, optimizer=replace(sgd, weight_decay=0.5))))
     torch.manual_seed(0)
     start = find(TINY).build(input=(1, 8, 8), classes=10, widths=(4,)).state_dict()
     for name, before in start.items():
@@ -458,7 +455,10 @@ def test_there_must_be_something_to_resume(tmp_path: Path, data: Data) -> None:
             {"network": "chain_n1_m2_k1", "recipe": replace(CHAIN, net=())},
             f'network is "{TINY}" there and "chain_n1_m2',
         ),
-        ({"recipe": replace(CHAIN, lr=0.5)}, r"another one: recipe\.lr is 0\.02 there and 0\.5 here; resume it as it"),
+        (
+            {"recipe": replace(CHAIN, optimizer=SGD(0.5))},
+            r"another one: recipe\.optimizer\.lr is 0\.02 there and 0\.5 here; resume it as it",
+        ),
         ({"recipe": replace(CHAIN, epochs=3)}, r"recipe\.epochs is 2 there and 3 here"),
         ({"recipe": replace(CHAIN, net=(("widths", (8,)),))}, r"build\.widths is \[4\] there and \[8\] here"),
         ({"seed": 7}, "seed is 0 there and 7 here"),
@@ -641,7 +641,7 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path, data: Data) ->
     with pytest.raises(
         Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 1 \(lr 1e\+30\), .*; nothing was saved before; try"
     ):
-        train(tmp_path, data, replace(CHAIN, lr=1e30))
+        train(tmp_path, data, replace(CHAIN, optimizer=SGD(1e30)))
     assert not (tmp_path / "last.safetensors").exists()
 
 
@@ -730,22 +730,22 @@ def test_checkpoints_within_an_epoch_lose_nothing(tmp_path: Path, data: Data, wh
 
 
 def test_the_last_good_checkpoint_is_kept(tmp_path: Path, data: Data) -> None:
-    recipe = replace(CHAIN, lr=1e30, warmup_epochs=1, warmup_lr=0.01)
+    recipe = replace(CHAIN, optimizer=SGD(1e30), warmup=ConstantWarmup(0.01, epochs=1))
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 2 .*last.safetensors is from before"):
         train(tmp_path, data, recipe)
-    good = train(tmp_path.with_name("good"), data, replace(CHAIN, epochs=1, lr=0.01))
+    good = train(tmp_path.with_name("good"), data, replace(CHAIN, epochs=1, optimizer=SGD(0.01)))
     assert same(weights(open_run(tmp_path)), weights(good))
     assert len(open_run(tmp_path).epochs()) == 1
 
 
 def test_weights_that_are_not_finite_are_found_after_the_epochs_last_step(tmp_path: Path, data: Data) -> None:
     with pytest.raises(Diverged, match=r"stem.conv1.weight is not finite at step 1 of epoch 1 \(lr 1e\+39\)"):
-        train(tmp_path, data, replace(CHAIN, batch=128, lr=1e39))
+        train(tmp_path, data, replace(CHAIN, batch=128, optimizer=SGD(1e39)))
     assert not (tmp_path / "last.safetensors").exists()
 
 
 def test_a_signal_does_not_save_weights_that_are_not_finite(tmp_path: Path, data: Data) -> None:
-    recipe = replace(CHAIN, lr=1e39, warmup_epochs=1, warmup_lr=0.01)
+    recipe = replace(CHAIN, optimizer=SGD(1e39), warmup=ConstantWarmup(0.01, epochs=1))
     with pytest.raises(Diverged, match=r"is not finite at step 1 of epoch 2 .*last.safetensors is from before"):
         train(tmp_path, data, recipe, on_event=interrupting(at_step(2, 1)))
     assert all(t.isfinite().all() for t in weights(open_run(tmp_path)).values())

@@ -17,13 +17,13 @@ from convatlas.data.statistics import principal_axes
 from convatlas.data.types import Data, MemorySplit
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
-from convatlas.recipe import Recipe, with_epochs, with_settings
+from convatlas.recipe import SGD, Recipe, with_epochs, with_settings
 from convatlas.recipes import find_recipe
 from convatlas.runs import checkpoint
 from convatlas.train.fit import Stopped, fit
 from convatlas.train.setup import sized
 
-RECIPE = Recipe(name="tiny", source="a test", epochs=2, batch=8, lr=0.02, schedule="constant", net=(("widths", (4,)),))
+RECIPE = Recipe(name="tiny", source="a test", epochs=2, batch=8, optimizer=SGD(0.02), net=(("widths", (4,)),))
 EVERYTHING = (
     ("area_crop:0.2:1", "flip", "photometric", "lighting", "cutout:3", "mixup:0.4"),
     ("scale_crop:8:16", "autoaugment_cifar10", "cutmix"),
@@ -116,7 +116,7 @@ def test_what_a_recipe_scales_images_to_goes_with_the_input(tmp_path: Path, data
     recipe = with_epochs(find_recipe("squeezenet"), 1)
     run = fit("squeezenet", data, recipe, input=(3, 56, 56), out=tmp_path / "run", device="cpu")
     assert run.record["recipe"]["augment"][0] == "scale_crop:63:63"
-    assert run.record["recipe"]["departures"][-1].startswith("56 pixels, not 227; images are scaled alike")
+    assert run.record["recipe"]["departures"][-1].startswith("56 pixels, not 227; images resized in proportion")
     again = fit("squeezenet", data, recipe, input=(3, 56, 56), out=tmp_path / "run", device="cpu", resume=True)
     assert again.record == run.record
 

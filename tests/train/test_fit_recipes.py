@@ -17,7 +17,21 @@ from convatlas.data.types import Data, MemorySplit
 from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate_split
 from convatlas.layers import on_meta
-from convatlas.recipe import Recipe, with_epochs
+from convatlas.recipe import (
+    EMA,
+    SGD,
+    Adam,
+    AdamW,
+    ConstantWarmup,
+    Exponential,
+    LinearWarmup,
+    Lookahead,
+    Plateau,
+    Poly,
+    Recipe,
+    RMSProp,
+    with_epochs,
+)
 from convatlas.recipes import find_recipe, recipes
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import Run, open_run
@@ -43,19 +57,12 @@ from tests.train.test_fit import (
 
 KINDS: dict[str, dict[str, Any]] = {
     "momentum": {},
-    "rmsprop": {"optimizer": "rmsprop", "eps": 1.0, "clip": 0.5, "nesterov": False},
-    "adam": {"optimizer": "adam", "lr": 1e-3, "nesterov": False, "schedule": "poly"},
-    "adamw": {
-        "optimizer": "adamw",
-        "lr": 1e-3,
-        "nesterov": False,
-        "schedule": "exponential",
-        "gamma": 0.5,
-        "every": 0.5,
-    },
-    "slow weights": {"lookahead": 0.9, "bias_rate": 2.0},
-    "warm-up": {"warmup_error": 0.88, "warmup_lr": 0.001},
-    "average": {"ema": 0.99, "warmup": "linear", "warmup_steps": 3},
+    "rmsprop": {"optimizer": RMSProp(0.1, eps=1.0, weight_decay=1e-3, clip=0.5)},
+    "adam": {"optimizer": Adam(1e-3, weight_decay=1e-3), "schedule": Poly()},
+    "adamw": {"optimizer": AdamW(1e-3, weight_decay=1e-3), "schedule": Exponential(0.5, every=0.5)},
+    "slow weights": {"lookahead": Lookahead(0.9), "optimizer": replace(DROPPED.optimizer, bias_rate=2.0)},
+    "warm-up": {"warmup": ConstantWarmup(0.001, error=0.88)},
+    "average": {"ema": EMA(0.99), "warmup": LinearWarmup(steps=3)},
 }
 
 
@@ -82,14 +89,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, d
 def test_the_loop_is_a_plain_one_by_every_recipe(tmp_path: Path, data: Data) -> None:
     """RMSProp, clipped, by a polynomial rate after a warm-up in steps, the weights averaged: written out."""
     recipe = replace(
-        CHAIN, optimizer="rmsprop", eps=0.01, weight_decay=0.01, clip=0.5, schedule="poly", power=2.0, lr_end=0.001,
-        warmup="linear", warmup_steps=3, ema=0.9,
+        CHAIN, optimizer=RMSProp(0.02, eps=0.01, weight_decay=0.01, clip=0.5), schedule=Poly(2.0, lr_end=0.001),
+        warmup=LinearWarmup(steps=3), ema=EMA(0.9),
     )  # fmt: skip
     run = train(tmp_path, data, recipe, seed=5)
 
     torch.manual_seed(5)
     net = find(TINY).build(input=(1, 8, 8), classes=10, widths=(4,))
-    optimizer = make_optimizer(net, recipe)
+    optimizer = make_optimizer(net, recipe.optimizer)
     means = {name: t.clone() for name, t in net.state_dict().items()}
     norms = []
     for step in range(10):
@@ -116,7 +123,7 @@ def test_the_loop_is_a_plain_one_by_every_recipe(tmp_path: Path, data: Data) -> 
 
 
 def test_averaged_weights_are_judged_chosen_and_loaded(tmp_path: Path, data: Data) -> None:
-    run = train(tmp_path, data, replace(CHAIN, ema=0.9, epochs=3, lr=0.1))
+    run = train(tmp_path, data, replace(CHAIN, ema=EMA(0.9), epochs=3, optimizer=SGD(0.1)))
     for which in ("last", "best"):
         kept, loaded = weights(run, which), run.load(which).state_dict()
         assert all(torch.equal(kept[f"average/{name}"], t) for name, t in loaded.items())
@@ -129,17 +136,18 @@ def test_averaged_weights_are_judged_chosen_and_loaded(tmp_path: Path, data: Dat
 def test_clipping_to_almost_nothing_moves_almost_nothing(tmp_path: Path, data: Data) -> None:
     torch.manual_seed(0)
     start = find(TINY).build(input=(1, 8, 8), classes=10, widths=(4,)).state_dict()
-    run = train(tmp_path, data, replace(CHAIN, clip=1e-6, momentum=0.0, epochs=1))
+    run = train(tmp_path, data, replace(CHAIN, optimizer=SGD(0.02, momentum=0.0, clip=1e-6), epochs=1))
     moved = torch.cat([(weights(run)[name] - t).flatten() for name, t in start.items()]).norm()
     assert moved <= 5 * 0.02 * 1e-6 * 1.1
 
 
 def test_a_plateau_of_the_training_top1(tmp_path: Path, data: Data) -> None:
     """The test images are of one class that is never predicted: its top-1 stays at zero while training's rises."""
-    recipe = replace(CHAIN, epochs=6, schedule="plateau", patience=1, lr=0.05)
+    recipe = replace(CHAIN, epochs=6, optimizer=SGD(0.05), schedule=Plateau(patience=1))
+    watching = replace(recipe, schedule=Plateau(patience=1, watch="train"))
     stale = replace(data, test=replace(data.test, labels=torch.zeros_like(data.test.labels)))  # type: ignore[type-var]
     by_test = [line["lr"] for line in train(tmp_path / "test", stale, recipe).epochs()]
-    by_train = [line["lr"] for line in train(tmp_path / "train", stale, replace(recipe, watch="train")).epochs()]
+    by_train = [line["lr"] for line in train(tmp_path / "train", stale, watching).epochs()]
     assert by_test[-1] < 0.05
     tops = [line["train"]["top1"] for line in open_run(tmp_path / "train").epochs()]
     drops, best, expected = 0, -1.0, []
@@ -150,13 +158,13 @@ def test_a_plateau_of_the_training_top1(tmp_path: Path, data: Data) -> None:
     assert by_train != by_test
 
 
-@pytest.mark.parametrize("bound", [0.0, 1e-6, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize("bound", [1e-6, 0.6, 0.8, 1.0])
 def test_a_warm_up_ends_with_the_training_error(tmp_path: Path, data: Data, bound: float) -> None:
     """At a line of the log, of which these epochs have one each, at their end."""
-    recipe = replace(CHAIN, epochs=6, lr=0.05, warmup_lr=0.02, warmup_error=bound)
+    recipe = replace(CHAIN, epochs=6, optimizer=SGD(0.05), warmup=ConstantWarmup(0.02, error=bound))
     lines = train(tmp_path, data, recipe).epochs()
     errors = [1 - line["train"]["top1"] for line in lines]
-    warm = [bound == 0 or any(error < bound for error in errors[:n]) for n in range(6)]
+    warm = [any(error < bound for error in errors[:n]) for n in range(6)]
     assert [line["lr"] for line in lines] == [0.05 if it else 0.02 for it in warm]
     if bound == 0.8:
         assert len(set(warm)) == 2  # it ends on the way
@@ -202,7 +210,7 @@ def test_every_recipe_that_ships_trains(tmp_path: Path, data: Data, name: str) -
     recipe = replace(find_recipe(name), batch=8, net=(("widths", (4,)),))
     few = replace(data, train=first(data.train, 16), test=first(data.test, 8))
     notes: list[str] = []
-    short = replace(with_epochs(recipe, 1), lr=min(recipe.lr, 0.01))
+    short = replace(with_epochs(recipe, 1), optimizer=replace(recipe.optimizer, lr=min(recipe.optimizer.lr, 0.01)))
     run = train(tmp_path, few, short, input=(3, 12, 12), on_event=lambda e: notes.append(e["kind"]))
     assert notes.count("step") == 2
     found = weights(run)
@@ -216,13 +224,13 @@ def test_every_recipe_that_ships_trains(tmp_path: Path, data: Data, name: str) -
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Run:
-    return train(tmp_path_factory.mktemp("source") / "run", data, replace(CHAIN, ema=0.5))
+    return train(tmp_path_factory.mktemp("source") / "run", data, replace(CHAIN, ema=EMA(0.5)))
 
 
 def started(out: Path, data: Data, recipe: Recipe, **more: Any) -> tuple[Run, list[str]]:
     """A run whose steps change nothing, and the notes that it gave."""
     notes: list[str] = []
-    still = replace(recipe, lr=0.0, epochs=1, weight_decay=0.0)
+    still = replace(recipe, optimizer=SGD(0.0), epochs=1)
     run = train(out, data, still, on_event=lambda e: notes.append(e["text"]) if e["kind"] == "note" else None, **more)
     return run, notes
 

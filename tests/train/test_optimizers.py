@@ -13,19 +13,18 @@ from torch import Tensor, nn
 
 from convatlas.catalogue import find
 from convatlas.layers import on_meta
-from convatlas.recipe import Recipe
-from convatlas.train.optimizers import RMSProp, clip_, make_optimizer, memory, parameter_groups, remember
+from convatlas.recipe import SGD, Adam, AdamW, Optimizer, RMSProp
+from convatlas.train.optimizers import TensorFlowRMSProp, clip_, make_optimizer, memory, parameter_groups, remember
 from tests import oracles
 
-BASE = Recipe(name="base", source="a test", epochs=1, batch=1, lr=0.045, weight_decay=4e-5)
-RMSPROP = replace(BASE, optimizer="rmsprop", eps=1.0)
-RECIPES = {
-    "sgd": BASE,
-    "nesterov": replace(BASE, nesterov=True),
-    "no momentum": replace(BASE, momentum=0.0),
+RMSPROP = RMSProp(0.045, eps=1.0, weight_decay=4e-5)
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": SGD(0.045, weight_decay=4e-5),
+    "nesterov": SGD(0.045, nesterov=True, weight_decay=4e-5),
+    "no momentum": SGD(0.045, momentum=0.0, weight_decay=4e-5),
     "rmsprop": RMSPROP,
-    "adam": replace(BASE, optimizer="adam", lr=1e-3),
-    "adamw": replace(BASE, optimizer="adamw", lr=1e-3),
+    "adam": Adam(1e-3, weight_decay=4e-5),
+    "adamw": AdamW(1e-3, weight_decay=4e-5),
 }
 
 
@@ -67,8 +66,7 @@ def test_rmsprop_is_tensorflows(eps: float, rho: float, momentum: float, decay: 
     w = [p.detach().double().numpy().copy() for p in net.parameters()]
     ms = [np.ones_like(a) for a in w]
     mom = [np.zeros_like(a) for a in w]
-    recipe = replace(RMSPROP, eps=eps, rho=rho, momentum=momentum, weight_decay=decay)
-    optimizer = make_optimizer(net, recipe)
+    optimizer = make_optimizer(net, RMSProp(0.045, rho, eps, momentum, weight_decay=decay))
     for step, _ in enumerate(gradients(net, 12)):
         lr = 0.045 * 0.94**step
         for group in optimizer.param_groups:
@@ -113,7 +111,9 @@ def test_a_parameter_without_a_gradient_stays() -> None:
         optimizer.step()
     assert torch.equal(net[3].weight, before)
     assert net[3].weight not in optimizer.state
-    RMSProp([{"params": [nn.Parameter(torch.ones(1))]}], 0.1, rho=0.9, momentum=0.9, eps=1.0).step()  # nor fails
+    TensorFlowRMSProp(
+        [{"params": [nn.Parameter(torch.ones(1))]}], 0.1, rho=0.9, momentum=0.9, eps=1.0
+    ).step()  # nor fails
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_a_parameter_without_a_gradient_stays() -> None:
 def test_the_others_are_torchs(name: str, make: Any) -> None:
     """The plain implementations of the same, with torch's own defaults."""
     net, other = small(), small()
-    ours = trained(make_optimizer(net, RECIPES[name]), net)
+    ours = trained(make_optimizer(net, OPTIMIZERS[name]), net)
     torch.testing.assert_close(ours, trained(make(other.parameters()), other), rtol=1e-5, atol=1e-6)
 
 
-def test_the_recipe_gives_rho_and_eps() -> None:
-    adam = make_optimizer(small(), replace(BASE, optimizer="adam", momentum=0.8, rho=0.95, eps=1e-3))
+def test_the_recipe_gives_decay_rates_and_epsilon() -> None:
+    adam = make_optimizer(small(), Adam(0.045, beta1=0.8, beta2=0.95, eps=1e-3))
     assert (adam.defaults["betas"], adam.defaults["eps"]) == ((0.8, 0.95), 1e-3)
-    rmsprop = make_optimizer(small(), replace(BASE, optimizer="rmsprop"))
+    rmsprop = make_optimizer(small(), RMSProp(0.045))
     assert (rmsprop.defaults["rho"], rmsprop.defaults["eps"]) == (0.9, 1e-10)  # TensorFlow's
 
 
@@ -157,11 +157,11 @@ def test_the_recipe_gives_rho_and_eps() -> None:
         ("not_norm", "lenet5", lambda name: False),
     ],
 )
-def test_the_scope_of_weight_decay(scope: str, network: str, spared: Any) -> None:
+def test_the_scope_of_weight_decay(scope: Any, network: str, spared: Any) -> None:
     with on_meta():
         net = find(network).build()
     names = {id(p): name for name, p in net.named_parameters()}
-    groups = parameter_groups(net, replace(BASE, decay_scope=scope))
+    groups = parameter_groups(net, SGD(0.045, weight_decay=4e-5, decay_scope=scope))
     found = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
     assert found == {name: 0.0 if spared(name) else 4e-5 for name in names.values()}
     assert len(set(found.values())) == (1 if not any(map(spared, found)) else 2)
@@ -174,8 +174,8 @@ def test_the_scope_of_weight_decay(scope: str, network: str, spared: Any) -> Non
 @pytest.mark.parametrize("norm", [0.5, 1e9])
 def test_the_gradient_of_the_whole_loss_is_clipped(name: str, norm: float) -> None:
     """Against the L2 penalty written into the loss: its gradient is part of what is clipped."""
-    net, other, recipe = small(), small(), replace(RECIPES[name], weight_decay=0.3, clip=norm)
-    ours, theirs = make_optimizer(net, recipe), make_optimizer(other, replace(recipe, weight_decay=0.0, clip=0.0))
+    net, other, config = small(), small(), replace(OPTIMIZERS[name], weight_decay=0.3, clip=norm)
+    ours, theirs = make_optimizer(net, config), make_optimizer(other, replace(config, weight_decay=0.0, clip=0.0))
     for _ in zip(gradients(net, 4), gradients(other, 4), strict=True):
         every = [p for p in other.parameters() if p.grad is not None]
         for p in every:
@@ -190,23 +190,23 @@ def test_the_gradient_of_the_whole_loss_is_clipped(name: str, norm: float) -> No
 
 
 def test_adamw_decays_beside_the_clipping() -> None:
-    optimizer = make_optimizer(small(), replace(RECIPES["adamw"], clip=1.0, weight_decay=0.3))
+    optimizer = make_optimizer(small(), replace(OPTIMIZERS["adamw"], clip=1.0, weight_decay=0.3))
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3]
 
 
 # memory
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_with_its_memory_back_goes_on_as_if_it_had_never_stopped(name: str) -> None:
-    net, recipe = small(), RECIPES[name]
-    optimizer = make_optimizer(net, recipe)
+    net, config = small(), OPTIMIZERS[name]
+    optimizer = make_optimizer(net, config)
     trained(optimizer, net, 3)
     kept = {key: tensor.clone().contiguous() for key, tensor in memory(net, optimizer).items()}  # as a file keeps it
     assert all(key.startswith("optimizer/") for key in kept)
     again = small()
     again.load_state_dict(net.state_dict())
-    another = make_optimizer(again, recipe)
+    another = make_optimizer(again, config)
     remember(again, another, kept)
     assert memory(again, another).keys() == kept.keys()
     for (key, ours), theirs in zip(memory(again, another).items(), memory(net, optimizer).values(), strict=True):
@@ -227,7 +227,7 @@ def test_what_they_remember_of_each_parameter() -> None:
     }
     for name, keys in expected.items():
         net = small()
-        optimizer = make_optimizer(net, RECIPES[name])
+        optimizer = make_optimizer(net, OPTIMIZERS[name])
         trained(optimizer, net, 1)
         names = {n for n, _ in net.named_parameters()}
         assert set(memory(net, optimizer)) == {f"optimizer/{key}/{n}" for key in keys for n in names}

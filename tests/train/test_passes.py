@@ -15,7 +15,7 @@ from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.machine.processes import World
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, Recipe
 from convatlas.train.execution import Execution, decide
 from convatlas.train.fit import fit
 from convatlas.train.passes import Passes
@@ -23,7 +23,7 @@ from convatlas.train.progress import Event, quiet
 from tests.trained import digits
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(name="brief", source="a test", epochs=2, batch=16, lr=0.05, net=(("widths", (4,)),))
+RECIPE = Recipe(name="brief", source="a test", epochs=2, batch=16, optimizer=SGD(0.05), net=(("widths", (4,)),))
 NET = "chain_n1_m1_k0"
 
 

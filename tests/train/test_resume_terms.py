@@ -14,6 +14,7 @@ import pytest
 
 from convatlas.data.types import Data
 from convatlas.errors import UserError
+from convatlas.recipe import SGD
 from convatlas.runs.folder import open_run
 from convatlas.train.execution import Execution
 from convatlas.train.fit import fit
@@ -54,7 +55,7 @@ THERE: dict[str, Change] = {  # what is changed in the run that is there
 HERE: dict[str, dict[str, Any]] = {  # what is asked for otherwise
     "network": {"network": "chain_n1_m2_k1", "recipe": replace(CHAIN, net=())},
     "an option of the network": {"recipe": replace(CHAIN, net=(("widths", (8,)),))},
-    "recipe": {"recipe": replace(CHAIN, lr=0.5)},
+    "recipe": {"recipe": replace(CHAIN, optimizer=SGD(0.5))},
     "data": {"data": some(flip=True)},
     "seed": {"seed": 7},
     "input": {"input": (1, 16, 16)},

@@ -26,7 +26,7 @@ from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate
 from convatlas.files.lock import locked
 from convatlas.preprocess import Preprocess
-from convatlas.recipe import Recipe
+from convatlas.recipe import SGD, Recipe
 from convatlas.train.fit import fit
 from tests.runs.test_checkpoint import killed_before_call
 
@@ -293,8 +293,7 @@ def test_training_and_evaluation_read_it(photos: Path, tmp_path: Path, format: s
         source="a test",
         epochs=1,
         batch=10,
-        lr=0.01,
-        schedule="constant",
+        optimizer=SGD(0.01),
         augment=("area_crop", "flip"),
         net=(("widths", (4,)),),
     )

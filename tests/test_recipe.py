@@ -39,7 +39,7 @@ from convatlas.recipe import (
     with_settings,
     with_side,
 )
-from convatlas.recipe.settings import settings
+from convatlas.recipe.settings import settings_of
 from convatlas.recipes import WITHOUT, find_recipe, recipes
 
 FILES = [import_module(f"convatlas.recipes.{f.stem}") for f in Path(package.__path__[0]).glob("[a-z]*.py")]
@@ -288,7 +288,7 @@ def test_settings_that_do_not_go_together(changes: list[str], message: str) -> N
 
 def test_settings_are_named_as_set_takes_them() -> None:
     recipe = replace(BASE, warmup=LinearWarmup(epochs=5), ema=EMA(0.9), net=(("dropout", 0.3),))
-    found = settings(recipe)
+    found = settings_of(recipe)
     assert found["lr"] == 0.1
     assert found["schedule"] == "step"
     assert found["milestones"] == (50, 75)

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 
 from ..recipe import LADDERS, Recipe
 from ..recipe.components import KINDS
-from ..recipe.settings import OWN, settings, shown
+from ..recipe.settings import OWN, settings_of, shown
 from ..recipes import find_recipe, recipes
 from ..tables import index
 from .output import print_json, print_table
@@ -69,7 +69,7 @@ def rows(recipe: Recipe) -> Iterator[tuple[str, str]]:
     for part in KINDS:
         if (own := getattr(recipe, part)) is not None:
             usual |= {own.PREFIX + f.name: f.default for f in fields(own)}
-    for name, value in settings(recipe).items():
+    for name, value in settings_of(recipe).items():
         if (name in ALWAYS or usual.get(name, MISSING) != value) and name != value:
             yield name, shown(value)
 

@@ -16,7 +16,7 @@ OWN = ("epochs", "batch", "augment", "whiten", "label_smoothing", "aux_weight", 
 ABSENT = object()
 
 
-def settings(recipe: Recipe) -> dict[str, Any]:
+def settings_of(recipe: Recipe) -> dict[str, Any]:
     """What the recipe says, by the names that `--set` takes: {"lr": 0.1, "schedule": "step", "warmup.epochs": 5, ...}.
 
     A component's name gives its kind ("none" for one that is absent), followed by its fields: the optimizer's and the
@@ -58,7 +58,7 @@ def with_settings(recipe: Recipe, changes: Iterable[str]) -> Recipe:
         elif name not in legal:
             raise no_setting(name, parts, legal)
     made = replace(recipe, **values, net=tuple(net.items()))
-    return replace(made, departures=(*recipe.departures, *departures(settings(recipe), settings(made), given)))
+    return replace(made, departures=(*recipe.departures, *departures(settings_of(recipe), settings_of(made), given)))
 
 
 def changed(part: str, now: Component | None, given: dict[str, str]) -> Component | None:

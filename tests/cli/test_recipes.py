@@ -12,7 +12,7 @@ import pytest
 from convatlas.cli import main
 from convatlas.cli.recipes import short
 from convatlas.recipe import SGD, Recipe, with_settings
-from convatlas.recipe.settings import settings
+from convatlas.recipe.settings import settings_of
 from convatlas.recipes import find_recipe, recipes
 
 
@@ -54,7 +54,7 @@ def test_one_recipe_in_full(name: str, capsys: pytest.CaptureFixture[str]) -> No
 def flat(recipe: Recipe) -> dict[str, Any]:
     """Every setting, numbers of a tuple one by one: printed ones have six digits."""
     found = {}
-    for name, value in settings(recipe).items():
+    for name, value in settings_of(recipe).items():
         numbers = isinstance(value, tuple) and value and not isinstance(value[0], str)
         found |= {f"{name} {i}": float(v) for i, v in enumerate(value)} if numbers else {name: value}
     return found

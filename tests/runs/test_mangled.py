@@ -30,6 +30,7 @@ from convatlas.doctor import examine
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import Recipe, with_settings
+from convatlas.recipe.settings import settings_of
 from convatlas.runs import checkpoint
 from convatlas.runs.curves import curves
 from convatlas.runs.folder import Run, open_run
@@ -247,13 +248,18 @@ def test_recipes_with_a_change(where: int, new: Any, delete: bool) -> None:
     assert recipe is None or Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
-@given(text=st.text(max_size=30), field=st.sampled_from(["", *(f"{name}=" for name in RUN["recipe"])]))
+RECIPE = Recipe.from_json(RUN["recipe"])
+
+
+@given(
+    text=st.text(max_size=30),
+    field=st.sampled_from(["", "warmup.epochs=", *(f"{name}=" for name in settings_of(RECIPE))]),
+)
 @EXAMPLES
 def test_settings_of_any_text(text: str, field: str) -> None:
-    recipe = Recipe.from_json(RUN["recipe"])
     message = None
     try:
-        assert isinstance(with_settings(recipe, [field + text]), Recipe)
+        assert isinstance(with_settings(RECIPE, [field + text]), Recipe)
     except UserError as error:
         message = str(error)
     assert message is None or message

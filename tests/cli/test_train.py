@@ -227,7 +227,7 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
             "enet_encoder has no recipe of its own (its paper trains it to ",
         ),
         ([*TINY, "--recipe", "resnet_cifer"], "no recipe named 'resnet_cifer'; did you mean resnet_cifar"),
-        ([*TINY, "--set", "momentun=0.9"], "no recipe field named 'momentun'; did you mean momentum?"),
+        ([*TINY, "--set", "momentun=0.9"], "no setting named 'momentun'; did you mean momentum?"),
         ([*TINY, "--set", "lr=fast"], "lr='fast' is not a number; lr is now 0.002"),
         ([*TINY, "--set", "net.widhts=[4]"], "chain_n1_m1_k0 has no option 'widhts'; its options are "),
         ([*TINY, "--epochs", "0"], "epochs=0 is out of range; give at least 1"),

@@ -460,11 +460,18 @@ def test_a_recipe_says_where_it_is_from_and_what_to_expect(name: str) -> None:
     assert "(19" in recipe.source or "(20" in recipe.source  # author (year)
     assert "section" in recipe.source or "appendix" in recipe.source
     assert "convatlas train " in text
-    assert "To expect: " in text
+    assert "Expected: " in text
     if isinstance(recipe.schedule, Step):
         assert all(m < recipe.epochs for m in recipe.schedule.milestones)
     if recipe.warmup and recipe.warmup.epochs:
         assert recipe.warmup.epochs < recipe.epochs
+
+
+def test_a_plateau_on_the_images_that_results_are_measured_on_is_a_departure() -> None:
+    watching = [r for r in recipes().values() if isinstance(r.schedule, Plateau) and r.schedule.watch == "held_out"]
+    assert watching
+    for recipe in watching:
+        assert any("on ImageNet's validation set, on which the results" in d for d in recipe.departures), recipe.name
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -3,11 +3,11 @@
     convatlas train airbench94 --data cifar10:DIR
     convatlas evaluate RUN --data cifar10:DIR --which last --views 6
 
-To expect: 94% top-1 (airbench94) and 95% (airbench95) with 6 views of each image, a point less with one. airbench94
-takes 35 minutes of one core that computes with bfloat16 (benchmarks/results/cifar10_airbench94.json).
+Expected: 94% top-1 (airbench94) and 95% (airbench95) averaged over 6 views of each image, a point less with one view.
+airbench94 takes 35 minutes on one core with bfloat16 (benchmarks/results/cifar10_airbench94.json).
 
-Rates are of the mean loss; the paper's, of the summed loss in batches of 1,024 and free of the momentum's effect, are
-11.5 and 10 here divided by 1 + 1 / (1 - momentum).
+Learning rates are for the mean loss. The paper's, 11.5 and 10, are for the sum over a batch of 1,024 with the effect of
+momentum taken out: here they are divided by 1 + 1 / (1 - momentum).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import replace
 from ..recipe import SGD, LinearWarmup, Lookahead, Poly, Recipe
 
 EPOCHS = 10
-WARMUP = 0.23  # of the training
-SCALE = 1 + 1 / (1 - 0.85)  # what Nesterov's momentum makes of a rate
+WARMUP = 0.23  # share of training
+SCALE = 1 + 1 / (1 - 0.85)  # by how much Nesterov momentum multiplies a learning rate
 
 AIRBENCH94 = Recipe(
     name="airbench94",
@@ -34,8 +34,8 @@ AIRBENCH94 = Recipe(
     label_smoothing=0.2,
     published="94.01% top-1 (mean of 1,000 runs), 6 views of each image",
     departures=(
-        "10 epochs (paper: 9.9), and the last, smaller batch of each is not left out",
-        "the biases of the first layer have the rate of batch norm's (paper: that of the weights)",
+        "10 epochs (paper: 9.9), and the last, smaller batch of each epoch is kept (paper: dropped)",
+        "the first layer's biases use the learning rate of batch norm's biases (paper: that of the weights)",
     ),
 )
 
@@ -51,8 +51,8 @@ RECIPES = (
         warmup=LinearWarmup(lr=0.2 * 10 / SCALE, epochs=WARMUP * 15),
         published="95.01% top-1 (mean of 200 runs), 6 views of each image",
         departures=(
-            "the last, smaller batch of each epoch is not left out",
-            "the biases of the first layer have the rate of batch norm's (paper: that of the weights)",
+            "the last, smaller batch of each epoch is kept (paper: dropped)",
+            "the first layer's biases use the learning rate of batch norm's biases (paper: that of the weights)",
         ),
     ),
 )

@@ -3,7 +3,7 @@
     convatlas train alexnet --data folder:IMAGENET
     convatlas train caffenet --data folder:IMAGENET
 
-To expect: 40.7% top-1 and 18.2% top-5 error by ten crops (Table 2); Caffe's networks, 57.1 to 57.4% top-1 accuracy at
+Expected: 40.7% top-1 and 18.2% top-5 error by ten crops (Table 2); Caffe's networks, 57.1 to 57.4% top-1 accuracy at
 the centre crop.
 """
 
@@ -26,8 +26,9 @@ ALEXNET = Recipe(
     whiten="pixel",
     published="top-1 / top-5 error 40.7 / 18.2% by ten crops, one network",
     departures=(
-        "the mean of each pixel is of the images' middles (paper: of the whole images, cropped with them)",
-        "the rate drops after 5 epochs without a better top-1 (paper: by hand, when the error stops improving)",
+        "the mean image is taken over centre crops (paper: over whole images, and cropped with each)",
+        "the rate drops after 5 epochs without a better top-1 on ImageNet's validation set, on which the "
+        "results are measured (paper: by hand, when the validation error stops improving)",
     ),
 )
 
@@ -42,8 +43,6 @@ RECIPES = (
         schedule=Step(milestones=tuple(n * 100_000 / STEPS for n in (1, 2, 3, 4))),
         augment=("scale_crop:256", "flip"),
         published="top-1 accuracy 57.1% (bvlc_alexnet), 57.4% (bvlc_reference_caffenet), centre crop",
-        departures=(
-            "the mean of each pixel is of the images' middles (paper: of the whole images, cropped with them)",
-        ),
+        departures=("the mean image is taken over centre crops (paper: over whole images, and cropped with each)",),
     ),
 )

@@ -1,8 +1,8 @@
-"""AlexNet with batch norm on ImageNet, as Canziani et al. (2016), section 3, have it from soumith's trainer.
+"""AlexNet with batch norm on ImageNet, as trained for Canziani et al. (2016), section 3, with soumith's trainer.
 
     convatlas train bn_alexnet --data folder:IMAGENET
 
-To expect: about 57% top-1 accuracy at the centre crop.
+Expected: about 57% top-1 accuracy at the centre crop.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ RECIPES = (
         augment=("scale_crop:256", "flip"),
         published="top-1 accuracy 57%, centre crop (alexnetowtbn)",
         departures=(
-            "the rate falls by the root of ten at each drop: 0.01, 0.0032, 0.001, 0.00032, 0.0001 (release: 0.01, "
-            "0.005, 0.001, 0.0005, 0.0001)",
-            "weight decay to the end (release: none from epoch 30)",
+            "each drop divides the rate by the square root of ten: 0.01, 0.0032, 0.001, 0.00032, 0.0001 (release: "
+            "0.01, 0.005, 0.001, 0.0005, 0.0001)",
+            "weight decay throughout (release: none from epoch 30 on)",
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
     convatlas train bn_inception --data folder:IMAGENET
 
-To expect: 25.2% top-1 and 7.82% top-5 error at one crop (Figure 4, BN-x30).
+Expected: 25.2% top-1 and 7.82% top-5 error at one crop (Figure 4, BN-x30).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ RECIPES = (
         published="top-1 / top-5 error 25.2 / 7.82% at one crop, 21.99 / 5.82% at 144 (BN-x30, Figure 4)",
         departures=(
             "one machine (paper: asynchronous SGD on many)",
-            "the weight decay, a fifth of Inception's, is a fifth of Caffe's for GoogLeNet, and so the average of the "
-            "weights and the rate's fall are GoogLeNet's, the latter six times as fast",
-            "no photometric distortion (paper: less than GoogLeNet's)",
-            "images are drawn over the whole set (paper: shuffled within shards)",
+            "weight decay is a fifth of Caffe's for GoogLeNet (paper: a fifth of Inception's, which is not given); the "
+            "average of the weights and the learning-rate decay are GoogLeNet's, the latter six times as fast",
+            "no photometric distortions (paper: weaker than GoogLeNet's)",
+            "images are shuffled over the whole training set (paper: within shards)",
         ),
     ),
 )

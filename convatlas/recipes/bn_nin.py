@@ -1,8 +1,8 @@
-"""NiN with batch norm on ImageNet, as Canziani et al. (2016), section 3, have it from soumith's trainer.
+"""NiN with batch norm on ImageNet, as trained for Canziani et al. (2016), section 3, with soumith's trainer.
 
     convatlas train bn_nin --data folder:IMAGENET
 
-To expect: 62.6% top-1 accuracy at the centre crop.
+Expected: 62.6% top-1 accuracy at the centre crop.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ RECIPES = (
         augment=("scale_crop:256", "flip"),
         published="top-1 accuracy 62.6%, centre crop (ninbn.lua)",
         departures=(
-            "30 epochs, for which the release gives the rates (its accuracy is told for 35)",
-            "weight decay to the end (release: none from epoch 20)",
+            "30 epochs, which the release gives learning rates for (its accuracy is reported after 35)",
+            "weight decay throughout (release: none from epoch 20 on)",
         ),
     ),
 )

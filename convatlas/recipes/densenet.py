@@ -4,7 +4,7 @@
     convatlas train densenet_bc_100_12 --data cifar10:DIR
     convatlas train densenet_bc_100_12 --data cifar10:DIR --recipe densenet_cifar_plain
 
-To expect: 25.02% top-1 and 7.71% top-5 error at the centre crop for DenseNet-121 (Table 3); on CIFAR-10, 4.51% for
+Expected: 25.02% top-1 and 7.71% top-5 error at the centre crop for DenseNet-121 (Table 3); on CIFAR-10, 4.51% for
 DenseNet-BC (L=100, k=12) and 5.92% without augmentation (Table 2).
 """
 
@@ -24,8 +24,8 @@ CIFAR = Recipe(
     augment=("pad_crop", "flip"),
     published="CIFAR-10 / 100 test error 4.51 / 22.27% (BC, L=100, k=12), 3.62 / 17.60% (BC, L=250, k=24), Table 2",
     departures=(
-        "trained on all training images, judged on the test images after each epoch (paper: the last epoch's error is "
-        "reported)",
+        "trained on all training images and evaluated on the test images after each epoch (paper: reports the last "
+        "epoch's error)",
     ),
 )
 
@@ -40,7 +40,7 @@ RECIPES = (
         augment=("area_crop:0.08:1", "photometric:0.4", "lighting:0.1", "flip"),
         published="top-1 / top-5 error at the centre crop 25.02 / 7.71% (121 layers), 23.80 / 6.85% (169), "
         "22.58 / 6.34% (201), 22.15 / 6.12% (264), Table 3",
-        departures=("batch norm sees all 256 images on one device (paper: those of each GPU)",),
+        departures=("batch norm statistics are over all 256 images (paper: per GPU)",),
     ),
     CIFAR,
     replace(

@@ -3,7 +3,7 @@
     convatlas train fractalnet_20 --data cifar10:DIR
     convatlas train fractalnet_34 --data folder:IMAGENET
 
-To expect: 5.22% test error on CIFAR-10 and 23.30% on CIFAR-100, augmented (Table 1); 24.12% top-1 error by ten crops on
+Expected: 5.22% test error on CIFAR-10 and 23.30% on CIFAR-100, augmented (Table 1); 24.12% top-1 error by ten crops on
 ImageNet (Table 2).
 """
 
@@ -13,7 +13,7 @@ from ..recipe import SGD, Recipe, Step
 
 
 def halving(epochs: int, times: int) -> tuple[float, ...]:
-    """When half of the epochs is left, a quarter, and so on."""
+    """The epochs at which a half of training is left, a quarter, and so on."""
     return tuple(epochs * (1 - 0.5**n) for n in range(1, times + 1))
 
 
@@ -28,8 +28,8 @@ RECIPES = (
         augment=("pad_crop", "flip"),
         published="CIFAR-10 / 100 test error, augmented, 5.22 / 23.30% (20 layers, Table 1)",
         departures=(
-            "the rate falls four times (paper: each time the remaining epochs halve, without saying when that ends)",
-            "drop-path is drawn for a batch as the network has it: half of them local, half global",
+            "the rate drops four times (paper: whenever the remaining epochs halve, without saying how often)",
+            "drop-path is drawn once for each batch: local for half of the batches, global for the other half",
         ),
     ),
     Recipe(
@@ -42,8 +42,8 @@ RECIPES = (
         augment=("scale_crop:256", "flip"),
         published="top-1 / top-5 error by ten crops 24.12 / 7.39% (34 layers, Table 2)",
         departures=(
-            "the rate falls four times (paper: each time the remaining epochs halve, without saying when that ends)",
-            "the augmentation, which the paper does not tell, is random crops of 256 pixels and flips",
+            "the rate drops four times (paper: whenever the remaining epochs halve, without saying how often)",
+            "augmentation, which the paper does not give, is random crops from images resized to 256 pixels, and flips",
         ),
     ),
 )

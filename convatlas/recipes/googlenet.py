@@ -3,7 +3,7 @@
     convatlas train googlenet --data folder:IMAGENET
     convatlas train googlenet_caffe --data folder:IMAGENET
 
-To expect: 10.07% top-5 error at one crop (Table 3); Caffe's, 68.7% top-1 and 88.9% top-5 accuracy.
+Expected: 10.07% top-5 error at one crop (Table 3); Caffe's, 68.7% top-1 and 88.9% top-5 accuracy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..recipe import EMA, SGD, Exponential, Poly, Recipe
 RECIPES = (
     Recipe(
         name="googlenet",
-        source="Szegedy et al. (2014), sections 5 and 6; rate, batch and weight decay from Caffe's bvlc_googlenet",
+        source="Szegedy et al. (2014), sections 5 and 6; learning rate, batch and weight decay from Caffe's bvlc_googlenet",
         epochs=250,
         batch=32,
         optimizer=SGD(lr=0.01, weight_decay=2e-4),
@@ -25,9 +25,9 @@ RECIPES = (
         published="top-5 error 10.07% at one crop, 9.15% at ten, 7.89% at 144 (one network, Table 3)",
         departures=(
             "one machine (paper: asynchronous SGD on many)",
-            "weights are averaged with a decay of 0.9999 (paper: Polyak averaging, over how many steps is not told)",
-            "rate, batch, weight decay and number of epochs, which the paper does not tell, are Caffe's",
-            "the strength of the photometric distortions, which the paper does not tell, is 0.4",
+            "an EMA of the weights with decay 0.9999 (paper: Polyak averaging, the number of steps not given)",
+            "learning rate, batch size, weight decay and number of epochs, which the paper does not give, are Caffe's",
+            "the strength of the photometric distortions, which the paper does not give, is 0.4",
         ),
     ),
     Recipe(

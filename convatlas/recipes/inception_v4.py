@@ -3,7 +3,7 @@
     convatlas train inception_v4 --data folder:IMAGENET
     convatlas train inception_resnet_v2 --data folder:IMAGENET
 
-To expect: 20.0% top-1 and 5.0% top-5 error at one crop for Inception-v4, 19.9% and 4.9% for Inception-ResNet-v2
+Expected: 20.0% top-1 and 5.0% top-5 error at one crop for Inception-v4, 19.9% and 4.9% for Inception-ResNet-v2
 (Table 2).
 """
 
@@ -14,7 +14,7 @@ from ..recipe import EMA, Exponential, Recipe, RMSProp
 RECIPES = (
     Recipe(
         name="inception_v4",
-        source="Szegedy et al. (2016), section 4; what it leaves open as for Inception-v3",
+        source="Szegedy et al. (2016), section 4; what it does not give as for Inception-v3",
         epochs=100,
         batch=32,
         optimizer=RMSProp(lr=0.045, rho=0.9, eps=1.0, momentum=0.9, weight_decay=4e-5, decay_scope="weights"),
@@ -26,8 +26,9 @@ RECIPES = (
         "19.9 / 4.9% (Inception-ResNet-v2), Table 2",
         departures=(
             "one machine (paper: 20 replicas)",
-            "batch, epochs, weight decay, label smoothing and augmentation, which the paper does not tell, are v3's",
-            "the mean and standard deviation of each channel are taken out (release: pixels lie in -1 ... 1)",
+            "batch size, epochs, weight decay, label smoothing and augmentation, which the paper does not give, are "
+            "Inception-v3's",
+            "channels normalised by the training set's mean and standard deviation (release: pixels scaled to [-1, 1])",
             "no auxiliary classifier",
         ),
     ),

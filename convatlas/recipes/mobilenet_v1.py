@@ -2,7 +2,7 @@
 
     convatlas train mobilenet_v1 --data folder:IMAGENET
 
-To expect: 70.6% top-1 accuracy at width 1 and 224 pixels (Table 8).
+Expected: 70.6% top-1 accuracy at width 1 and 224 pixels (Table 8).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ RECIPES = (
         published="top-1 accuracy 70.6% (width 1, 224 pixels), Table 8",
         departures=(
             "one machine (paper: asynchronous)",
-            "rate, its fall, the average of the weights and the number of epochs, which the paper does not tell, are "
-            "Inception-v3's; the batch is MobileNetV2's",
-            "the smallest crop, which the paper limits without saying how far, is a quarter of the area",
-            "the mean and standard deviation of each channel are taken out (release: pixels lie in -1 ... 1)",
+            "learning rate, its decay, the average of the weights and the number of epochs, which the paper does not "
+            "give, are Inception-v3's; the batch size is MobileNetV2's",
+            "the smallest crop is a quarter of the area (paper: limited, without saying to what)",
+            "channels normalised by the training set's mean and standard deviation (release: pixels scaled to [-1, 1])",
         ),
     ),
 )

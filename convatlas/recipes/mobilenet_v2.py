@@ -2,7 +2,7 @@
 
     convatlas train mobilenet_v2 --data folder:IMAGENET
 
-To expect: 72.0% top-1 accuracy at width 1 and 224 pixels (Table 4).
+Expected: 72.0% top-1 accuracy at width 1 and 224 pixels (Table 4).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ RECIPES = (
         augment=("area_crop:0.25:1", "flip"),
         published="top-1 accuracy 72.0% (width 1, 224 pixels), 74.7% (width 1.4), Table 4",
         departures=(
-            "one machine (paper: 16 asynchronous workers, each with batches of 96)",
-            "300 epochs, the average of the weights and the augmentation, which the paper does not tell, are ours and "
-            "MobileNet's",
-            "the mean and standard deviation of each channel are taken out (release: pixels lie in -1 ... 1)",
+            "one machine (paper: 16 asynchronous workers with batches of 96 each)",
+            "300 epochs is our choice; the average of the weights and the augmentation, which the paper does not give, "
+            "are MobileNet's",
+            "channels normalised by the training set's mean and standard deviation (release: pixels scaled to [-1, 1])",
         ),
     ),
 )

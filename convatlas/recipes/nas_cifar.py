@@ -2,7 +2,7 @@
 
     convatlas train nas_v1 --data cifar10:DIR
 
-To expect: 5.50% test error (Table 1), by the paper's own schedule.
+Expected: 5.50% test error (Table 1), by the paper's schedule.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ RECIPES = (
         augment=("pad_crop", "flip"),
         published="test error 5.50% (Table 1)",
         departures=(
-            "300 epochs in batches of 128, the rate falling at half and three quarters, are ours (paper: not told; "
-            "rate, weight decay and the epoch of the drop searched on a grid)",
-            "crops of padded images, not of images scaled up",
-            "the mean and standard deviation of each channel are taken out (paper: whitening)",
+            "300 epochs, batches of 128 and drops at a half and three quarters of training are our choice (paper: not "
+            "given; learning rate, weight decay and the epoch of the drop from a grid search)",
+            "random crops of padded images (paper: of upsampled images)",
+            "channels normalised by the training set's mean and standard deviation (paper: whitening)",
         ),
     ),
 )

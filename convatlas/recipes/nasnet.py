@@ -5,7 +5,7 @@
     convatlas train nasnet_a_6_768 --data cifar10:DIR
     convatlas train nasnet_a_7_2304 --data cifar10:DIR --recipe nasnet_cifar_cutout
 
-To expect: 74.0% top-1 for the mobile network (Table 3), 82.7% for the large one (Table 2); on CIFAR-10, 3.41%
+Expected: 74.0% top-1 for the mobile network (Table 3), 82.7% for the large one (Table 2); on CIFAR-10, 3.41%
 test error, and 2.40% by the last (Table 1).
 """
 
@@ -19,7 +19,7 @@ MOBILE = Recipe(
     name="nasnet_mobile",
     source="Zoph et al. (2017), appendix A.2; figures from the released nasnet.py",
     epochs=312,  # 250,000 iterations
-    batch=1600,  # of 50 replicas with 32 each, in step
+    batch=1600,  # 50 synchronous replicas with 32 each
     # 50 x 0.04
     optimizer=RMSProp(lr=2.0, rho=0.9, eps=1.0, momentum=0.9, weight_decay=4e-5, decay_scope="weights", clip=10.0),
     schedule=Exponential(gamma=0.97, every=2.4, staircase=True),
@@ -29,9 +29,9 @@ MOBILE = Recipe(
     aux_weight=0.4,
     published="top-1 / top-5 accuracy 74.0 / 91.6% (4 @ 1056), Table 3",
     departures=(
-        "one machine (paper: 50 replicas in step, batch norm seeing 32 images on each)",
-        "the mean and standard deviation of each channel are taken out (release: pixels lie in -1 ... 1)",
-        "photometric distortions of brightness, contrast and saturation (Inception's: of the hue, too)",
+        "one machine (paper: 50 synchronous replicas, with batch norm statistics over the 32 images of each)",
+        "channels normalised by the training set's mean and standard deviation (release: pixels scaled to [-1, 1])",
+        "photometric distortions of brightness, contrast and saturation (Inception's: hue as well)",
     ),
 )
 CIFAR = Recipe(
@@ -44,7 +44,7 @@ CIFAR = Recipe(
     augment=("pad_crop", "flip"),
     aux_weight=0.4,
     published="test error 3.41% (6 @ 768), 2.97% (7 @ 2304), Table 1",
-    departures=("momentum 0.9, which neither tells",),
+    departures=("momentum 0.9 (given by neither paper nor release)",),
 )
 
 RECIPES = (
@@ -52,12 +52,12 @@ RECIPES = (
     replace(
         MOBILE,
         name="nasnet_large",
-        batch=1600,  # of 100 replicas with 16 each
+        batch=1600,  # 100 synchronous replicas with 16 each
         optimizer=replace(MOBILE.optimizer, lr=1.5, weight_decay=5e-5),  # 100 x 0.015
         published="top-1 / top-5 accuracy 82.7 / 96.2% (6 @ 4032), 80.8 / 95.3% (7 @ 1920), 78.6 / 94.2% (5 @ 1538), "
         "Table 2",
         departures=(
-            "one machine (paper: 100 replicas in step, batch norm seeing 16 images on each)",
+            "one machine (paper: 100 synchronous replicas, with batch norm statistics over the 16 images of each)",
             *MOBILE.departures[1:],
         ),
     ),

@@ -4,7 +4,7 @@
     convatlas train nin_cifar --data cifar10:DIR --recipe nin_cifar_augmented
     convatlas train nin --data folder:IMAGENET
 
-To expect: 10.41% test error on CIFAR-10, 8.81% with translation and flips (Table 1); 59.36% top-1 accuracy on ImageNet.
+Expected: 10.41% test error on CIFAR-10, 8.81% with translation and flips (Table 1); 59.36% top-1 accuracy on ImageNet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STEPS = 391  # an epoch of all 50,000 training images at batch 128
 
 CIFAR = Recipe(
     name="nin_cifar",
-    source="Lin et al. (2013), section 4.1; rate and weight decay from the author's release for Caffe",
+    source="Lin et al. (2013), section 4.1; learning rate and weight decay from the author's release for Caffe",
     epochs=307,  # 120,000 iterations
     batch=128,
     optimizer=SGD(lr=0.1, weight_decay=1e-4, decay_scope="weights", bias_rate=2.0),
@@ -26,8 +26,8 @@ CIFAR = Recipe(
     published="CIFAR-10 test error 10.41% (Table 1), CIFAR-100 35.68% (Table 2)",
     departures=(
         "the rate drops after 10 epochs without a better top-1 on the training images (paper: when it stops improving)",
-        "the last layer learns at the rate of the others (release: at a tenth of it)",
-        "trained on all training images from the start (paper: first without the last 10,000)",
+        "the last layer has the same learning rate as the others (release: a tenth of it)",
+        "trained on all training images from the start (paper: first without the last 10,000, to tune it)",
     ),
 )
 
@@ -38,7 +38,7 @@ RECIPES = (
         name="nin_cifar_augmented",
         augment=("pad_crop:4", "flip"),
         published="CIFAR-10 test error 8.81% (Table 1)",
-        departures=(*CIFAR.departures, "images move by up to 4 pixels (paper: how far is not told)"),
+        departures=(*CIFAR.departures, "images are shifted by up to 4 pixels (paper: not given)"),
     ),
     Recipe(
         name="nin",
@@ -51,8 +51,8 @@ RECIPES = (
         whiten="pixel",
         published="top-1 accuracy 59.36%, centre crop (Caffe model zoo)",
         departures=(
-            "the paper has no ImageNet: network and recipe are the zoo's",
-            "the mean of each pixel is of the images' middles (paper: of the whole images, cropped with them)",
+            "the paper does not train on ImageNet: network and recipe are the zoo's",
+            "the mean image is taken over centre crops (paper: over whole images, and cropped with each)",
         ),
     ),
 )

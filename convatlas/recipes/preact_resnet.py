@@ -2,7 +2,7 @@
 
     convatlas train preact_resnet200 --data folder:IMAGENET
 
-To expect: 20.7% top-1 and 5.3% top-5 error at one crop of 320 pixels (Table 5).
+Expected: 20.7% top-1 and 5.3% top-5 error at one crop of 320 pixels (Table 5).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ RECIPES = (
         whiten="pixel",
         published="top-1 / top-5 error at one crop of 320 pixels 21.1 / 5.5% (152 layers), 20.7 / 5.3% (200), Table 5",
         departures=(
-            "the number of epochs, which the paper does not tell, is 90",
-            "the mean of each pixel is of the images' middles (paper: of the whole images, cropped with them)",
-            "batch norm sees all 256 images on one device (paper: 32 on each of eight)",
+            "the number of epochs, which the paper does not give, is 90",
+            "the mean image is taken over centre crops (paper: over whole images, and cropped with each)",
+            "batch norm statistics are over all 256 images (paper: over 32 on each of eight GPUs)",
         ),
     ),
 )

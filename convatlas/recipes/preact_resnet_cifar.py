@@ -2,7 +2,7 @@
 
     convatlas train preact_resnet164 --data cifar10:DIR
 
-To expect: 5.46% test error (94.54% top-1), the median of five runs.
+Expected: 5.46% test error (94.54% top-1), the median of five runs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,6 @@ RECIPES = (
         whiten="pixel",
         published="CIFAR-10 / 100 test error, median of 5: 6.37% (110 layers), 5.46 / 24.33% (164), "
         "4.92 / 22.71% (1001), Table 3",
-        departures=("batch norm sees all 128 images on one device (paper: 64 on each of two)",),
+        departures=("batch norm statistics are over all 128 images (paper: over 64 on each of two GPUs)",),
     ),
 )

@@ -3,7 +3,7 @@
     convatlas train resnet50 --data folder:IMAGENET
     convatlas train resnet50_v1_5 --data folder:IMAGENET
 
-To expect: ResNet-50, 22.85% top-1 and 6.71% top-5 error by ten crops (Table 3); by the second recipe, 24.01% and 7.02%
+Expected: ResNet-50, 22.85% top-1 and 6.71% top-5 error by ten crops (Table 3); by the second recipe, 24.01% and 7.02%
 at the centre crop.
 """
 
@@ -24,8 +24,9 @@ RECIPES = (
         published="top-1 / top-5 error (10-crop) 22.85 / 6.71% (ResNet-50), 21.75 / 6.05% (101), 21.43 / 5.71% (152), "
         "Table 3",
         departures=(
-            "the mean of each pixel is of the images' middles (paper: of the whole images, cropped with them)",
-            "the rate drops after 5 epochs without a better top-1 (paper: when the error plateaus)",
+            "the mean image is taken over centre crops (paper: over whole images, and cropped with each)",
+            "the rate drops after 5 epochs without a better top-1 on ImageNet's validation set, on which the "
+            "results are measured (paper: when the error plateaus)",
         ),
     ),
     Recipe(
@@ -38,6 +39,6 @@ RECIPES = (
         augment=("area_crop:0.08:1", "photometric:0.4", "lighting:0.1", "flip"),
         published="top-1 / top-5 error at the centre crop 24.01 / 7.02% (ResNet-50), 22.44 / 6.21% (101), "
         "22.16 / 6.16% (152)",
-        departures=("batch norm sees all 256 images on one device (release: those of each GPU)",),
+        departures=("batch norm statistics are over all 256 images (release: per GPU)",),
     ),
 )

@@ -2,7 +2,7 @@
 
     convatlas train resnet20 --data cifar10:DIR
 
-To expect: 8.75% test error (91.25% top-1) after the whole schedule; with `--epochs 3`, 65% top-1 or more.
+Expected: 8.75% test error (91.25% top-1) after the full schedule; with `--epochs 3`, 65% top-1 or more.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ CIFAR = Recipe(
     whiten="pixel",
     published="test error 8.75% (ResNet-20), 7.51% (32), 7.17% (44), 6.97% (56): Table 6",
     departures=(
-        "trained on all training images, judged on the test images after each epoch (paper: 45,000 and 5,000 of the "
-        "training images)",
+        "trained on all training images and evaluated on the test images after each epoch (paper: 45,000 training "
+        "images, with 5,000 held out)",
     ),
 )
 
@@ -37,7 +37,7 @@ RECIPES = (
         warmup=ConstantWarmup(lr=0.01, error=0.8),
         departures=(
             *CIFAR.departures,
-            "the training error that ends the warm-up is that of each 48 iterations (paper: of how many is not told)",
+            "the training error that ends the warm-up is taken over 48 iterations (paper: not given)",
         ),
         published="test error 6.43% (best of 5; mean 6.61%) with 110 layers, 7.93% with 1202: Table 6",
     ),

@@ -3,8 +3,8 @@
     convatlas train resnext50_32x4d --data folder:IMAGENET
     convatlas train resnext29_8x64d --data cifar10:DIR
 
-To expect: 22.2% top-1 error at one crop (Table 3); 3.65% test error on CIFAR-10
-(Table 7, mean of ten runs).
+Expected: 22.2% top-1 error at one crop (Table 3); 3.65% test error on CIFAR-10 (Table 7,
+mean of ten runs).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RECIPES = (
         augment=("area_crop:0.08:1", "photometric:0.4", "lighting:0.1", "flip"),
         published="top-1 error at one crop 22.2% (ResNeXt-50, 32x4d), 21.2% (101, 32x4d), 20.4% (101, 64x4d), "
         "Tables 3 and 4",
-        departures=("batch norm sees all 256 images on one device (paper: 32 on each of eight)",),
+        departures=("batch norm statistics are over all 256 images (paper: over 32 on each of eight GPUs)",),
     ),
     Recipe(
         name="resnext_cifar",
@@ -34,8 +34,8 @@ RECIPES = (
         augment=("pad_crop", "flip"),
         published="CIFAR-10 / 100 test error, mean of 10: 3.65 / 17.77% (8x64d), 3.58 / 17.31% (16x64d), Table 7",
         departures=(
-            "batch norm sees all 128 images on one device (the released code: 16 on each of eight)",
-            "as the authors released it: batches of 128 (paper: 256, with pre-activated blocks)",
+            "batch norm statistics are over all 128 images (released code: over 16 on each of eight GPUs)",
+            "batches of 128, as in the authors' released code (paper: 256, with pre-activation blocks)",
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
     convatlas train se_resnet50 --data folder:IMAGENET
 
-To expect: 23.29% top-1 and 6.62% top-5 error at one crop (Table 2).
+Expected: 23.29% top-1 and 6.62% top-5 error at one crop (Table 2).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ RECIPES = (
         published="top-1 / top-5 error at one crop 23.29 / 6.62% (SE-ResNet-50), 22.38 / 6.07% (101), "
         "21.57 / 5.73% (152), Table 2",
         departures=(
-            "weight decay, which the paper does not tell, is ResNet's",
-            "no rotation, no pixel jitter (released code: by up to 10 degrees, by up to 20 levels)",
-            "images are drawn evenly, not balanced over the classes",
-            "batch norm sees all 1024 images on one device",
+            "weight decay, which the paper does not give, is ResNet's",
+            "no rotation or pixel jitter (released code: up to 10 degrees, up to 20 levels)",
+            "images are sampled uniformly (paper: balanced over the classes)",
+            "batch norm statistics are over all 1,024 images",
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
     convatlas train squeezenet1_0 --data folder:IMAGENET
 
-To expect: 57.5% top-1 and 80.3% top-5 accuracy at the centre crop (Table 2).
+Expected: 57.5% top-1 and 80.3% top-5 accuracy at the centre crop (Table 2).
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ RECIPES = (
         whiten="mean",
         published="top-1 / top-5 accuracy 57.5 / 80.3% (1.0), 60.4 / 82.5% (simple bypass), 58.8 / 82.0% (complex "
         "bypass), Tables 2 and 3",
-        departures=("the mean of each channel is the training set's (release: 104, 117 and 123, of BGR)",),
+        departures=("the channel means are the training set's (release: 104, 117 and 123 for blue, green and red)",),
     ),
 )

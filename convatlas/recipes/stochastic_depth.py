@@ -4,7 +4,7 @@
     convatlas train stochastic_depth_resnet1202 --data cifar10:DIR
     convatlas train stochastic_depth_resnet152_svhn --data folder:SVHN
 
-To expect: 5.23% test error on CIFAR-10 with 110 layers (Table 1), 4.91% with 1202; 1.75% on SVHN.
+Expected: 5.23% test error on CIFAR-10 with 110 layers (Table 1), 4.91% with 1202; 1.75% on SVHN.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CIFAR = Recipe(
     augment=("pad_crop", "flip"),
     published="CIFAR-10 / 100 test error 5.23 / 24.58% (110 layers, Table 1)",
     departures=(
-        "trained on all training images, judged on the test images after each epoch (paper: 45,000, and the epoch "
-        "chosen on the other 5,000)",
+        "trained on all training images and evaluated on the test images after each epoch (paper: 45,000, with the "
+        "epoch chosen on the other 5,000)",
     ),
 )
 
@@ -44,8 +44,8 @@ RECIPES = (
         augment=(),
         published="SVHN test error 1.75% (152 layers, Table 1)",
         departures=(
-            "trained on all training images, judged on the test images after each epoch (paper: the epoch chosen on "
-            "6,000 of the training images)",
+            "trained on all training images and evaluated on the test images after each epoch (paper: the epoch is "
+            "chosen on 6,000 training images that are held out)",
         ),
     ),
 )

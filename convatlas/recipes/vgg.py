@@ -3,10 +3,10 @@
     convatlas train vgg11 --data folder:IMAGENET --out runs/a
     convatlas train vgg16 --data folder:IMAGENET --init runs/a
 
-The second begins, as the paper's deeper networks do, with layers of the first (section 3.1): four convolutions
-and its three fully connected layers. Without --init it starts from its own initialisation.
+The second starts, as the paper's deeper networks do, from layers of the first (section 3.1): four convolutions and
+the three fully connected layers. Without --init it starts from a random initialisation.
 
-To expect: 25.6% top-1 and 8.1% top-5 error for D (vgg16) at one test scale (Table 3).
+Expected: 25.6% top-1 and 8.1% top-5 error for D (vgg16) at one test scale (Table 3).
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ RECIPES = (
         init=(*(f"stages.block{block}.conv{i}.*" for block, i in ((1, 1), (2, 1), (3, 1), (3, 2))), "head.fc*"),
         published="top-1 / top-5 error 25.6 / 8.1% (D, one test scale, Table 3)",
         departures=(
-            "the rate drops after 5 epochs without a better top-1 (paper: when the accuracy stops improving)",
-            "jittered scales from the start (paper: those networks go on from one trained at the scale 384)",
+            "the rate drops after 5 epochs without a better top-1 on ImageNet's validation set, on which the "
+            "results are measured (paper: when the accuracy on that set stops improving)",
+            "scale jittering from the start (paper: fine-tuned from a network trained at scale 384)",
         ),
     ),
 )

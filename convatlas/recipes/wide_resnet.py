@@ -3,7 +3,7 @@
     convatlas train wrn28_10 --data cifar10:DIR
     convatlas train wrn16_8_dropout --data folder:SVHN --recipe wide_resnet_svhn
 
-To expect: 4.00% test error on CIFAR-10, 19.25% on CIFAR-100 (Table 5); 1.54% on SVHN.
+Expected: 4.00% test error on CIFAR-10, 19.25% on CIFAR-100 (Table 5); 1.54% on SVHN.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RECIPES = (
         net=(("dropout", 0.4),),
         published="SVHN test error 1.54% (WRN-16-8, dropout 0.4), 1.64% (WRN-16-4, Table 6)",
         departures=(
-            "the mean and standard deviation of each channel are taken out (paper: pixels are divided by 255)",
+            "channels normalised by the training set's mean and standard deviation (paper: pixels are divided by 255)",
         ),
     ),
 )

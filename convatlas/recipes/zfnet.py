@@ -2,7 +2,7 @@
 
     convatlas train zfnet --data folder:IMAGENET
 
-To expect: 38.4% top-1 and 16.5% top-5 error by ten crops, one network (Table 2).
+Expected: 38.4% top-1 and 16.5% top-5 error by ten crops, one network (Table 2).
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ RECIPES = (
         whiten="pixel",
         published="top-1 / top-5 error 38.4 / 16.5% (one network, a), 37.5 / 16.0% (one network, b), Table 2",
         departures=(
-            "crops from anywhere in the image (paper: the four corners and the centre)",
-            "filters are not scaled back to a root mean square of 0.1 (paper: those of the convolutions are)",
-            "the mean of each pixel is of the images' middles (paper: of the whole images, cropped with them)",
-            "the rate drops after 5 epochs without a better top-1 (paper: by hand, when the error plateaus)",
+            "random crops (paper: the four corners and the centre)",
+            "filters are not renormalised (paper: convolution filters, to a root mean square of 0.1)",
+            "the mean image is taken over centre crops (paper: over whole images, and cropped with each)",
+            "the rate drops after 5 epochs without a better top-1 on ImageNet's validation set, on which the "
+            "results are measured (paper: by hand, when the validation error plateaus)",
         ),
     ),
 )

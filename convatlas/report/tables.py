@@ -57,7 +57,8 @@ class Column:
     wraps: bool = False  # prose, which may take several lines; names and numbers never do
     drop: int = 0  # where the table is too wide, columns go from the highest number down; 0 stays
     show: Callable[[Any], str] = written
-    short: Callable[[Any], str] | None = None  # a shorter form of a number
+    short: Callable[[Any], str] | None = None  # a shorter form of a cell
+    brief: str = ""  # and of the header
 
     @property
     def name(self) -> str:
@@ -81,9 +82,10 @@ def number(
     drop: int = 0,
     show: Callable[[Any], str] = written,
     short: Callable[[Any], str] | None = compact,
+    brief: str = "",
 ) -> Column:
     """A column of numbers: flush right, with a short form (724,000,000 is 724M) where the table is too wide."""
-    return Column(header, key, right=True, drop=drop, show=show, short=short)
+    return Column(header, key, right=True, drop=drop, show=show, short=short, brief=brief)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ class Table:
         """
         if width is None or self._least() <= width:
             return self._lines(width)
-        short = replace(self, columns=tuple(replace(c, show=c.short) if c.short else c for c in self.columns))
+        short = replace(
+            self, columns=tuple(replace(c, show=c.short or c.show, header=c.brief or c.header) for c in self.columns)
+        )
         numbers, dropped = short._cells() != self._cells(), []
         while short._least() > width and any(column.drop for column in short.columns):
             last = max(short.columns, key=lambda column: column.drop)

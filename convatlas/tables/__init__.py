@@ -20,7 +20,7 @@ SCHEMA = 1  # of index.json
 
 @cache
 def index() -> dict[str, dict[str, Any]]:
-    """What `list` prints, by name: family, file, paper, input, claims, note, recipe, aliases and totals."""
+    """What `list` prints, by name: family, file, paper, input, claims, note, recipe, aliases, totals and depth."""
     return read_index(FOLDER / "index.json")
 
 
@@ -58,6 +58,7 @@ def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
         "aliases": list(variant.aliases),
         "claims": [vars(claim) for claim in variant.claims],
         "totals": counted.to_json()["totals"],
+        "depth": counted.depth,
         "multiplied_activations": sum(r.activations for r in counted.rows if r.macs),
     }
 

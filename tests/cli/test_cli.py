@@ -17,14 +17,40 @@ def output(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     out = output(capsys, "list")
-    assert all(f" {name} " in out for name in index())
+    assert {line.split()[0] for line in out.splitlines() if "convatlas/nets/" in line} == set(index())
     assert f"{len(index())} networks." in out
     resnets = output(capsys, "list", "--family", "resnet")
     assert "convatlas/nets/resnet.py" in resnets
     assert "vgg16" not in resnets
     found = json.loads(output(capsys, "list", "vgg1*", "--json"))
     assert {"vgg11", "vgg16", "vgg19"} <= {r["name"] for r in found["networks"]}
-    assert "resnet50 " in output(capsys, "list", "ResNet-50")
+    assert "\nresnet50 " in output(capsys, "list", "ResNet-50")
+
+
+def test_list_says_how_accurate_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """As published: a single model and one crop where there is such a figure; else a mark and the protocol."""
+    lines = {line.split()[0]: line for line in output(capsys, "list").splitlines() if line}
+    assert "  75.3    " in lines["resnet50"], "24.7% top-1 error on a single crop, not the 10-crop figure"
+    assert "  57.4 " in lines["caffenet"], "printed as an accuracy"
+    assert "  69.78 " in lines["googlenet_bn_3x3"], "69.778 to two decimals"
+    assert "  71.46*   10-crop " in lines["plain34"]
+    assert "  70.6*    not stated " in lines["mobilenet_v1"]
+    record = json.loads(output(capsys, "list", "googlenet_bn_3x3", "--json"))["networks"][0]["published"]
+    assert (record["top1"], record["top5"], record["protocol"]) == (69.778, 89.53, "")
+
+
+def test_list_within_limits_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("list", "--limit", "params<=5M", "--limit", "year>=2017", "--sort", "top1", "--json")
+    found = json.loads(output(capsys, *args))["networks"]
+    assert all(r["totals"]["params"] <= 5e6 and r["paper"]["year"] >= 2017 for r in found)
+    assert {r["name"] for r in found} >= {"mobilenet_v2", "se_mobilenet_v1"}
+    known = [r["published"]["top1"] for r in found if r["published"]]
+    assert known == sorted(known, reverse=True)
+    assert known[0] == 74.7
+    last = json.loads(output(capsys, *args, "--reverse"))["networks"]
+    assert [r["published"]["top1"] for r in last[: len(known)]] == known[::-1], "networks without one stay last"
+    cifar = json.loads(output(capsys, "list", "--dataset", "cifar10", "--limit", "top1>97", "--json"))["networks"]
+    assert [r["name"] for r in cifar] == ["nasnet_a_6_768", "nasnet_a_7_2304"]
 
 
 def test_show_vgg16_is_the_lectures_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +113,10 @@ def test_show_with_another_input_and_classes(capsys: pytest.CaptureFixture[str])
         (["show", "vgg16", "--classes", "0"], "classes=0 is not a count"),
         (["show", "vgg16", "--level", "leafs"], "invalid choice: 'leafs'"),
         (["list", "--family", "vggs"], "no family named 'vggs'; did you mean vgg"),
+        (["list", "--limit", "parms<5M"], "no quantity named 'parms'; did you mean params?"),
+        (["list", "--limit", "top1>75M"], "limit 'top1>75M': '75M' is not a percentage; write it as in 75 or 75%"),
+        (["list", "--sort", "size"], "no quantity named 'size'"),
+        (["list", "--dataset", "cifar1O"], "no data set named 'cifar1O'; did you mean cifar10"),
         (["list", "zzz"], "no network matches 'zzz'; `convatlas list` shows them all"),
         (["shw"], "invalid choice: 'shw'"),
         ([], "required: VERB"),

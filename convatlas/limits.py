@@ -1,0 +1,138 @@
+"""What is asked of a network, in one grammar: 'params<=5M', 'macs<600M', 'top1>=75', 'year=2015'.
+
+Also amounts with units by themselves: bytes ("8GB", "8GiB"), times ("30m"), multiply-adds ("1GMAC").
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from .errors import UserError, unknown
+
+Number = int | float | Decimal
+
+OPERATORS: dict[str, Callable[[Number, Number], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+THOUSANDS: dict[str, Number] = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
+BYTES: dict[str, Number] = {"b": 1}
+BYTES |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)}
+BYTES |= {f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", 1)}
+SECONDS: dict[str, Number] = {"ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What an amount is counted in: the factors by suffix, in lower case, and how to write one."""
+
+    name: str
+    suffixes: Mapping[str, Number]
+    example: str
+
+
+COUNT = Unit("a count", THOUSANDS, "5M, 3.9G or 1e6")
+MAC_SUFFIXES = THOUSANDS | {f"{prefix}mac{plural}": n for prefix, n in THOUSANDS.items() for plural in ("", "s")}
+MACS = Unit("a number of multiply-adds", MAC_SUFFIXES, "1GMAC, 569M or 300000000")
+PIXELS = Unit("a number of pixels", {"": 1, "px": 1}, "224 or 224px")
+PLAIN = Unit("a number", {"": 1}, "18")
+PERCENT = Unit("a percentage", {"": 1, "%": 1}, "75 or 75%")
+SIZE = Unit("a number of bytes", BYTES, "8GB (8 x 1000^3 bytes), 8GiB (8 x 1024^3) or 500MB")
+TIME = Unit("a time", SECONDS, "90s, 30m or 2h")
+
+QUANTITIES: dict[str, Unit] = {
+    "params": COUNT,
+    "weights": COUNT,  # parameters that are not biases
+    "bytes": SIZE,  # of the parameters
+    "macs": MACS,  # forward, one image
+    "training_macs": MACS,  # forward and backward
+    "activations": COUNT,  # values
+    "depth": PLAIN,  # layers with weights on the longest path
+    "side": PIXELS,  # of the image, the longer one
+    "channels": PLAIN,  # of the image
+    "year": PLAIN,  # of the paper
+    "top1": PERCENT,  # accuracy
+    "top5": PERCENT,
+}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One thing that is asked: a quantity (bytes, seconds or single units), an operator, a value."""
+
+    quantity: str
+    op: str
+    value: Decimal
+
+    def holds(self, record: Mapping[str, Number | None]) -> bool:
+        """Whether a record with this quantity keeps the limit; one that has no value for it does not."""
+        value = record.get(self.quantity)
+        return value is not None and OPERATORS[self.op](Decimal(str(value)), self.value)
+
+    def __str__(self) -> str:
+        return f"{self.quantity}{self.op}{self.value:,f}"
+
+
+def parse_limit(text: str, quantities: Iterable[str] = QUANTITIES) -> Limit:
+    """ "params<=5M" -> Limit("params", "<=", 5000000), of one of the given quantities.
+
+    Raises UserError for a quantity that is not among them, and for a value that is not in its unit.
+    """
+    found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>|=)\s*([^<>=]+?)\s*", text)
+    if found is None:
+        raise UserError(
+            f"limit {text!r} is not a quantity, one of {', '.join(OPERATORS)}, and a value", "write it as 'params<=5M'"
+        )
+    quantity, op, value = found.groups()
+    quantities = list(quantities)
+    if quantity not in quantities:
+        raise unknown("quantity", quantity, quantities)
+    try:
+        return Limit(quantity, op, parse(value, QUANTITIES[quantity]))
+    except UserError as error:
+        raise UserError(f"limit {text!r}: {error.what}", error.remedy) from None
+
+
+def hold(limits: Iterable[Limit], record: Mapping[str, Number | None]) -> bool:
+    return all(limit.holds(record) for limit in limits)
+
+
+def parse(text: str, unit: Unit) -> Decimal:
+    """ "5M" -> 5000000, in the unit's own smallest terms. Raises UserError for anything else."""
+    number = re.fullmatch(r"\s*([\d,_]*\.?\d+(?:e[+-]?\d+)?)\s*([a-z%]*)\s*", text.lower())
+    factor = unit.suffixes.get(number[2]) if number else None
+    if number is None or factor is None:
+        raise UserError(f"{text!r} is not {unit.name}", f"write it as in {unit.example}")
+    return Decimal(number[1].replace(",", "").replace("_", "")) * Decimal(factor)
+
+
+def parse_bytes(text: str) -> int:
+    """ "8GB" -> 8,000,000,000; "8GiB" -> 8 * 2**30."""
+    return _positive(text, SIZE)
+
+
+def parse_macs(text: str) -> int:
+    """ "1GMAC", "569M", "300_000_000" -> multiply-adds."""
+    return _positive(text, MACS)
+
+
+def parse_seconds(text: str) -> float:
+    """ "30m" -> 1800.0."""
+    value = parse(text, TIME)
+    if value == 0:
+        raise UserError(f"{text!r} is no time at all", f"write it as in {TIME.example}")
+    return float(value)
+
+
+def _positive(text: str, unit: Unit) -> int:
+    value = int(parse(text, unit))
+    if value == 0:
+        raise UserError(f"{text!r} is not {unit.name}", f"write it as in {unit.example}")
+    return value

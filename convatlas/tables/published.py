@@ -1,0 +1,93 @@
+"""What each network's sources say of its accuracy, one figure a data set, with the protocol it was measured by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from ..errors import unknown
+
+DATASETS: dict[str, tuple[str, ...]] = {  # what claims call the top-1 figure
+    "imagenet": ("top1_err", "top1_acc"),
+    "cifar10": ("cifar10_err",),
+    "cifar100": ("cifar100_err",),
+    "svhn": ("svhn_err",),
+    "mnist": ("mnist_err", "mnist_test_err"),
+}
+SOURCE = re.compile(  # the parts of a claim's `where` that name its source, and the set that ImageNet is judged on
+    r"tables? |fig(ure|\.)|sections? |.*readme|.* \(.*\d{4}\)$|.*zoo$|torchvision |timm |tf-slim|ILSVRC-2012 val$"
+    r"|IMAGENET1K_V1|1 (model|network)(\(s\))?$|(\(a\)|1 network \(a\))$",
+    re.IGNORECASE,
+)
+ONE_CROP = re.compile(r"(?:single crop|centre crop|1 crop)(?:\(s\))?(?: (\d+))?")
+SEVERAL = re.compile(
+    r"\b([2-9]|\d\d+)[- ](crops?|models?|networks?|views)\b|multi-crop|dense|scale|pre-trained|2010|best "
+)
+
+
+class Published(NamedTuple):
+    """Accuracies in percent, as exact as they are printed. `protocol` is empty for the usual one: a single model, on
+    ImageNet one centre crop, elsewhere the whole image."""
+
+    top1: Decimal
+    top5: Decimal | None
+    protocol: str
+    where: str
+
+
+def published(record: Mapping[str, Any], dataset: str = "imagenet") -> Published | None:
+    """The figure that compares best with other networks', of an index entry: by the usual protocol if there is one.
+
+    Among several, ImageNet's is the first that the catalogue lists and another set's is the most accurate. None where
+    no source prints one. Raises UserError for an unknown data set.
+    """
+    if dataset not in DATASETS:
+        raise unknown("data set", dataset, DATASETS)
+    of_imagenet = dataset == "imagenet"
+    side = max(record["input"][1:])
+    found = []
+    for claim in record["claims"]:
+        value = accuracy(claim) if claim["what"] in DATASETS[dataset] else None
+        if value is not None:
+            protocol = crop_protocol(claim["where"], side) if of_imagenet else ", ".join(words(claim["where"]))
+            top5 = _top5(record["claims"], claim) if of_imagenet else None
+            found.append(Published(value, top5, protocol, claim["where"]))
+    if of_imagenet:
+        return min(found, key=lambda p: _distance(p.protocol), default=None)
+    return min(found, key=lambda p: (bool(SEVERAL.search(p.protocol)), -p.top1), default=None)
+
+
+def accuracy(claim: Mapping[str, str]) -> Decimal | None:
+    """In percent; None of a figure that is not printed as a number ("about 9")."""
+    if not re.fullmatch(r"\d+(\.\d+)?", claim["printed"]):
+        return None
+    value = Decimal(claim["printed"])
+    return value if claim["what"].endswith("_acc") else 100 - value
+
+
+def crop_protocol(where: str, side: int) -> str:
+    """Empty for a single model on one centre crop of the network's own size; else what the source says."""
+    said = words(where)
+    one = ONE_CROP.search(where)
+    if one and not SEVERAL.search(where):
+        return "" if int(one[1] or side) == side else f"single crop {one[1]}"
+    return ", ".join(said) if SEVERAL.search(where) else "not stated"
+
+
+def words(where: str) -> Iterable[str]:
+    """What a claim says besides its source: "Table 6, standard augmentation" says "standard augmentation"."""
+    parts = re.split(r", (?![^(]*\))", where)
+    return [part for part in parts if not SOURCE.match(part)]
+
+
+def _distance(protocol: str) -> int:
+    """From the usual protocol: that, one that is not stated, another."""
+    return ["", "not stated"].index(protocol) if protocol in ("", "not stated") else 2
+
+
+def _top5(claims: Iterable[Mapping[str, str]], top1: Mapping[str, str]) -> Decimal | None:
+    """The top-5 accuracy that is printed beside a top-1."""
+    beside = (c for c in claims if c["what"].startswith("top5") and c["where"] == top1["where"])
+    return next((accuracy(claim) for claim in beside), None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,14 @@ def stack(**modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(modules))
 
 
+class Feature(NamedTuple):
+    """What a stage makes of an image."""
+
+    name: str  # of the stage
+    channels: int
+    stride: int  # pixels of the image from one position of the map to the next
+
+
 class ConvNet(nn.Module):
     """Images (N, channels, H, W) in, logits (N, classes) out. Subclasses set `stem`, `stages` and `head`."""
 
@@ -32,12 +41,125 @@ class ConvNet(nn.Module):
     head: nn.Module
     variant: str = ""  # its catalogue name, where it has one
     input: Shape | None = None  # the C x H x W it was built for
-    has_unused_parameters: bool = (
-        False  # whether training leaves out whole parts at random, whose parameters then get no gradient
-    )
+    has_unused_parameters: bool = False  # training skips whole parts at random: their parameters then get no gradient
+    init_images: int = 0  # how many training images `init_from_data` looks at
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.stages(self.stem(x)))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The map (N, C, H, W) that each stage makes, in order; `feature_info` says what they are."""
+        maps: list[Tensor] = []
+        x = self.stem(x)
+        for stage in self.stages.children():
+            x = stage(x)
+            maps.append(x if isinstance(x, Tensor) else x[-1])  # a stage that passes earlier maps on puts its own last
+        return maps
+
+    @property
+    def feature_info(self) -> tuple[Feature, ...]:
+        """Each stage's name, channels and stride, found on the meta device for images of `input`."""
+        if self.input is None:
+            raise UserError(
+                f"{type(self).__name__} does not say what images it takes", "set its input, (channels, H, W)"
+            )
+        c, h, w = self.input
+        small, large = (_on_meta(_Features(self), (c, h + more, w + more)) for more in (0, GROWTH_PX))
+        names = [name for name, _ in self.stages.named_children()]
+        return tuple(
+            Feature(name, one.shape[1], GROWTH_PX // (two.shape[2] - one.shape[2]))
+            for name, one, two in zip(names, small, large, strict=True)
+        )
+
+    def trunk(self, last: str | None = None) -> nn.Sequential:
+        """The stem and the stages as one module; of the stages those up to and including `last`, when that is given."""
+        if last is None:
+            return nn.Sequential(self.stem, self.stages)
+        names = [name for name, _ in self.stages.named_children()]
+        return nn.Sequential(self.stem, *list(self.stages.children())[: names.index(last) + 1])
+
+    @property
+    def has_aux(self) -> bool:
+        """Whether there are auxiliary classifiers, which serve training alone: `forward_aux` runs them."""
+        return False
+
+    def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits, and those of each auxiliary classifier by the stage that it reads."""
+        return self(x), {}
+
+    def reset_head(self, classes: int) -> None:
+        """Replaces the layer that makes the logits (and each auxiliary classifier's) by a new one for `classes`.
+
+        The new layers are initialised as the paper does. With 0 classes the network gives what that layer read.
+        Raises UserError for a number that is not a count.
+        """
+        if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
+            raise UserError(f"classes={classes!r} is not a count", "give at least 1, or 0 for features")
+        for path in self.logits_layers:
+            self.set_submodule(path, self._new_logits_layer(self.get_submodule(path), classes))
+
+    @property
+    def logits_layers(self) -> list[str]:
+        """The paths of the layers that make the logits: the last linear one of the head, and of each auxiliary head."""
+        aux = [f"aux.{name}" for name, _ in self.get_submodule("aux").named_children()] if self.has_aux else []
+        return [last_linear(self, head) for head in ("head", *aux)]
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        """Initialises a layer that makes logits as the paper does. By default it stays as torch has it."""
+
+    def init_from_data(self, images: Tensor) -> None:
+        """Sets what depends on the data, from `init_images` normalised training images (n, channels, H, W)."""
+
+    def set_progress(self, progress: float) -> None:
+        """Takes note of the share of the training done, in [0, 1], before each step: what changes with it changes."""
+
+    def _new_logits_layer(self, old: nn.Module, classes: int) -> nn.Module:
+        make = _maker(old)
+        if classes == 0:
+            return NoLogits(make)
+        like = next(self.parameters())
+        new = make(classes, device=like.device, dtype=like.dtype).train(old.training)
+        self.init_classifier(new)
+        return new
+
+
+GROWTH_PX = 2**6 * 3**3 * 5 * 7  # a multiple of any stride: so many more pixels make so many / stride more positions
+
+
+class _Features(nn.Module):
+    def __init__(self, net: ConvNet):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.net.features(x)
+
+
+class NoLogits(nn.Identity):
+    """Stands where a layer made logits, and passes on what it would have read; `make` makes such a layer again."""
+
+    def __init__(self, make: Callable[..., nn.Module]):
+        super().__init__()
+        self.make = make
+
+
+def last_linear(net: nn.Module, head: str) -> str:
+    """The path of the last linear layer of the module at `head`."""
+    modules = net.get_submodule(head).named_modules(prefix=head)
+    return [path for path, m in modules if isinstance(m, nn.Linear | NoLogits)][-1]
+
+
+def _maker(layer: nn.Module) -> Callable[..., nn.Module]:
+    """Makes a layer like this one, given the number of its outputs, device and dtype."""
+    match layer:
+        case NoLogits():
+            return layer.make
+        case nn.Linear():
+            return partial(nn.Linear, layer.in_features, bias=layer.bias is not None)
+        case nn.Conv2d():
+            assert layer.kernel_size == (1, 1), "logits are made at each position"
+            return partial(nn.Conv2d, layer.in_channels, kernel_size=1, padding=layer.padding)  # type: ignore[arg-type]
+    raise TypeError(f"{type(layer).__name__} makes no logits")
 
 
 def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
@@ -58,15 +180,19 @@ def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
             remedy = f"the network was built for {'x'.join(map(str, module.input))}; build it with another input"
         else:
             remedy = str(error)
-        raise UserError(f"{refusal}", f"{remedy}") from error
+        raise UserError(refusal, remedy) from error
 
 
 def _shape_after(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(_on_meta(module, shape).shape[1:])
+
+
+def _on_meta(module: nn.Module, shape: tuple[int, ...]) -> Any:
+    """What `module` makes of one image of `shape`, on the meta device."""
     meta = {k: torch.empty_like(t, device="meta") for k, t in (*module.named_parameters(), *module.named_buffers())}
     dtype = next((t.dtype for t in meta.values() if t.is_floating_point()), None)
     with eval_mode(module), torch.no_grad():  # in training, batch norm refuses a single value per channel
-        out = torch.func.functional_call(module, meta, torch.empty(1, *shape, dtype=dtype, device="meta"))
-    return tuple(out.shape[1:])
+        return torch.func.functional_call(module, meta, torch.empty(1, *shape, dtype=dtype, device="meta"))
 
 
 def dense(net: ConvNet) -> ConvNet:
@@ -78,7 +204,7 @@ def dense(net: ConvNet) -> ConvNet:
     """
     net, shape = deepcopy(net), net.input
     assert shape is not None, "a network knows its input when the catalogue has built it"
-    _, h, w = shape_after(nn.Sequential(net.stem, net.stages), shape)
+    _, h, w = shape_after(net.trunk(), shape)
     head: dict[str, nn.Module] = {}
     for name, m in net.head.named_children():
         if isinstance(m, nn.Linear):

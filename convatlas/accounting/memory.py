@@ -180,9 +180,11 @@ def memory(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UserError(f"batch={batch!r} is not a count", "give a whole number of at least 1")
     n = max(batch, 2)  # batch norm refuses a single value per channel
-    if auxiliary and not hasattr(net, "forward_aux"):
-        raise UserError(f"{name} has no auxiliary classifiers to train")
-    train: Any = net.forward_aux if auxiliary else net
+    train: Any = net
+    if auxiliary:
+        if not isinstance(net, ConvNet) or not net.has_aux:
+            raise UserError(f"{name} has no auxiliary classifiers to train")
+        train = net.forward_aux
     one, two = (_Run(net, name, *meta_inputs(net, input, b), train, optimizer, amp) for b in (n, n + 1))
     return Memory(
         name=name,

@@ -29,6 +29,7 @@ class Airbench(ConvNet):
     """
 
     has_unused_parameters = True
+    init_images = 5000  # as released
 
     def __init__(self, *, widths: Sequence[int] = (64, 256, 256), classes: int = 10, channels: int = 3):
         super().__init__()
@@ -48,9 +49,8 @@ class Airbench(ConvNet):
 
     @torch.no_grad()
     def init_from_data(self, images: Tensor) -> None:
-        """Sets the first layer from normalised training images (n, channels, H, W), of which the paper takes 5,000:
-        the principal directions of their 2x2 patches, scaled to variance 1, and the same with the other sign.
-        """
+        """The first layer becomes the principal directions of the images' 2x2 patches, scaled to variance 1, and the
+        same with the other sign."""
         weight = self.whiten.weight
         patches = F.unfold(images.float(), 2).transpose(1, 2).flatten(0, 1)
         variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -72,8 +73,7 @@ class AlexNet(ConvNet):
         cin = input[0]
         for name, cout, kernel, stride, padding, split, bias, after in FIGURE_2:
             conv = nn.Conv2d(cin, cout, kernel, stride, padding, groups=min(split, towers))
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]
+            gaussian_(conv, bias)
             follows: dict[str, Callable[[], nn.Module]] = {"norm": lrn, "pool": partial(nn.MaxPool2d, 3, 2)}
             order = ("pool", "norm") if pool_first else ("norm", "pool")
             stages[name] = stack(
@@ -82,7 +82,7 @@ class AlexNet(ConvNet):
             cin = cout
         self.stem = stages.pop("conv1")
         self.stages = stack(**stages)
-        c, h, w = shape_after(nn.Sequential(self.stem, self.stages), input)
+        c, h, w = shape_after(self.trunk(), input)
         self.head = stack(
             flatten=nn.Flatten(),
             fc6=nn.Linear(c * h * w, 4096),
@@ -94,9 +94,16 @@ class AlexNet(ConvNet):
             fc8=nn.Linear(4096, classes),
         )
         for name, bias in (("fc6", 1.0), ("fc7", 1.0), ("fc8", 0.0)):
-            linear = self.head.get_submodule(name)
-            nn.init.normal_(linear.weight, std=0.01)  # type: ignore[arg-type]
-            nn.init.constant_(linear.bias, bias)  # type: ignore[arg-type]
+            gaussian_(self.head.get_submodule(name), bias)
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        gaussian_(layer, 0.0)
+
+
+def gaussian_(layer: Any, bias: float) -> None:
+    """Section 5: weights normal with deviation 0.01, biases constant."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.constant_(layer.bias, bias)
 
 
 class AlexNetOWT(ConvNet):

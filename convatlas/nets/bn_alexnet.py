@@ -39,7 +39,7 @@ class BNAlexNet(ConvNet):
             cin = cout
         self.stem = stages.pop("conv1")
         self.stages = stack(**stages)
-        c, h, w = shape_after(nn.Sequential(self.stem, self.stages), input)
+        c, h, w = shape_after(self.trunk(), input)
         self.head = stack(
             flatten=nn.Flatten(),
             dropout6=nn.Dropout(dropout),

@@ -64,7 +64,7 @@ class Chain(ConvNet):
             blocks[f"group{i}"] = stack(**block, **({"pool": nn.MaxPool2d(2)} if pool else {}))
         self.stem = blocks.pop("group1")
         self.stages = stack(**blocks)
-        c, h, w = shape_after(nn.Sequential(self.stem, self.stages), input)
+        c, h, w = shape_after(self.trunk(), input)
         head: dict[str, nn.Module] = {"flatten": nn.Flatten()}
         units = c * h * w
         for i, width in enumerate(hidden, start=1):

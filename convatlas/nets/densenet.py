@@ -65,6 +65,9 @@ class DenseNet(ConvNet):
         self.head = dense_head(cout, classes)
         init(self)
 
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
 
 def dense_stages(
     cin: int,

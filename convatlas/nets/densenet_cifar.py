@@ -45,6 +45,9 @@ class CIFARDenseNet(ConvNet):
         self.head = dense_head(cout, classes)
         init(self)
 
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
 
 def table_2(printed: str, *figures: str) -> list[Claim]:
     """Table 2: parameters, then error (%) on C10, C10+, C100, C100+ and SVHN; "" where it prints none.

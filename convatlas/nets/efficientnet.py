@@ -96,6 +96,9 @@ class EfficientNet(ConvNet):
         self.head = classifier(last, classes, dropout)
         init(self)
 
+    def init_classifier(self, layer: nn.Module) -> None:
+        init(layer)
+
 
 class MBConv(nn.Module):
     """(N, cin, H, W) -> (N, cout, H / stride, W / stride) through expand * cin maps; added to x if it fits.
@@ -137,7 +140,7 @@ class SqueezeExcite(nn.Module):
         return x * self.gate(x)
 
 
-def init(net: ConvNet) -> None:
+def init(net: nn.Module) -> None:
     """The authors' code: convolutions normal, variance 2 / fan-out; the classifier uniform, +-1 / sqrt(classes)."""
     for m in net.modules():
         if isinstance(m, nn.Conv2d):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import reduce
 from operator import add
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,11 +89,11 @@ class FractalNet(ConvNet):
         self.head = classifier(cin, classes)
         self.drop_path = PlannedDropPath(drop_path)
         for m in self.modules():
-            if isinstance(m, nn.Conv2d | nn.Linear):  # Caffe's "xavier": uniform, variance 1 / fan-in
-                bound = (3 / m.weight[0].numel()) ** 0.5
-                nn.init.uniform_(m.weight, -bound, bound)
-                if m.bias is not None:
-                    nn.init.zeros_(m.bias)
+            if isinstance(m, nn.Conv2d | nn.Linear):
+                xavier_(m)
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        xavier_(layer)
 
     @property
     def blocks(self) -> list[FractalBlock]:
@@ -101,11 +101,16 @@ class FractalNet(ConvNet):
 
     def forward(self, x: Tensor, plan: Plan | None = None) -> Tensor:
         """Logits; in training, without a plan, one is drawn from torch's generator."""
+        return self.head(self.features(x, plan)[-1])
+
+    def features(self, x: Tensor, plan: Plan | None = None) -> list[Tensor]:
         plan = plan or self.drop_path.draw(len(self.blocks), self.columns)
+        maps: list[Tensor] = []
         x = self.stem(x)
         for block, kept in zip(self.blocks, plan.kept, strict=True):
             x = block(x, kept)
-        return self.head(x)
+            maps.append(x)
+        return maps
 
     def column(self, column: int) -> ConvNet:
         """A copy of one column (1 the shallowest) as the plain network that it is."""
@@ -117,6 +122,14 @@ class FractalNet(ConvNet):
         plain.stages = stack(**{f"block{i}": block.column(column) for i, block in enumerate(self.blocks, 1)})
         plain.head = deepcopy(self.head)
         return plain
+
+
+def xavier_(layer: Any) -> None:
+    """Caffe's "xavier": uniform, variance 1 / fan-in; biases zero."""
+    bound = (3 / layer.weight[0].numel()) ** 0.5
+    nn.init.uniform_(layer.weight, -bound, bound)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class FractalBlock(nn.Module):

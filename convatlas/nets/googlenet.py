@@ -125,20 +125,17 @@ def aux_input(features: nn.Module, input: Shape) -> tuple[int, ...]:
 def aux_heads(net: ConvNet, pool: Callable[[], nn.Module], conv: Conv, input: Shape, classes: int) -> nn.ModuleDict:
     """The auxiliary classifiers of section 5, on top of (4a) and (4d)."""
     heads = nn.ModuleDict()
-    seen = nn.Sequential(net.stem)
-    for name, stage in net.stages.named_children():
-        seen.append(stage)
-        if name in ("inception4a", "inception4d"):
-            c, h, w = aux_input(nn.Sequential(seen, pool()), input)
-            heads[name.removeprefix("inception")] = stack(
-                pool=pool(),
-                conv=conv(c, 128, 1),
-                flatten=nn.Flatten(),
-                fc1=nn.Linear(128 * h * w, 1024),
-                relu=nn.ReLU(inplace=True),
-                dropout=nn.Dropout(0.7),
-                fc2=nn.Linear(1024, classes),
-            )
+    for name in ("4a", "4d"):
+        c, h, w = aux_input(nn.Sequential(net.trunk(f"inception{name}"), pool()), input)
+        heads[name] = stack(
+            pool=pool(),
+            conv=conv(c, 128, 1),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(128 * h * w, 1024),
+            relu=nn.ReLU(inplace=True),
+            dropout=nn.Dropout(0.7),
+            fc2=nn.Linear(1024, classes),
+        )
     return heads
 
 
@@ -180,6 +177,14 @@ class GoogLeNet(ConvNet):
                 nn.init.kaiming_uniform_(m.weight, nonlinearity="linear")
                 is_logits = name.endswith(("head.linear", "fc2"))
                 nn.init.constant_(m.bias, 0.0 if is_logits else 0.2)  # type: ignore[arg-type]
+
+    @property
+    def has_aux(self) -> bool:
+        return bool(self.aux)
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The logits, and those of each auxiliary classifier by the module that it reads: 4a, 4d."""

@@ -36,6 +36,9 @@ class GoogLeNetBN3x3(GoogLeNet):
             if isinstance(m, (nn.Conv2d, nn.Linear)):
                 nn.init.trunc_normal_(m.weight, std=0.01)
 
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.trunc_normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
+
 
 CLAIMS = [
     Claim("params", "6,624,904", "torchvision 0.28, without auxiliary heads"),

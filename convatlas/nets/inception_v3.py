@@ -117,19 +117,22 @@ class InceptionV3(ConvNet):
         self.head = classifier(cout, classes, dropout)
         self.aux = nn.ModuleDict()
         if aux:
-            reads = self.stages[:8]  # inception_b4 is the eighth
             head = stack(
                 pool=nn.AvgPool2d(5, 3),
                 conv1=conv(768, "1x1 128")[0],
                 conv2=conv(128, "5x5 V 768")[0],
                 logits=classifier(768, classes),
             )
-            aux_input(nn.Sequential(self.stem, reads, head), input)
+            aux_input(nn.Sequential(self.trunk("inception_b4"), head), input)
             self.aux["inception_b4"] = head
         for m in self.modules():
             if isinstance(m, nn.AvgPool2d) and m.padding:
                 m.count_include_pad = count_include_pad
         he_(self, "fan_in")
+
+    @property
+    def has_aux(self) -> bool:
+        return bool(self.aux)
 
     def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The logits, and those of the auxiliary classifier by the module that it reads."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError
-from ..layers import ConvNet, Shape, shape_after, stack
+from ..layers import ConvNet, NoLogits, Shape, shape_after, stack
 
 PAPER = Paper(
     "Gradient-Based Learning Applied to Document Recognition", "LeCun et al.", 1998, "https://doi.org/10.1109/5.726791"
@@ -143,7 +143,7 @@ class LeNet5(ConvNet):
             s4=stack(subsample=Subsample(16), squash=Squash()),
             c5=stack(conv=nn.Conv2d(16, 120, 5), squash=Squash()),
         )
-        c, h, w = shape_after(nn.Sequential(self.stem, self.stages), input)
+        c, h, w = shape_after(self.trunk(), input)
         self.head = stack(
             flatten=nn.Flatten(), f6=nn.Linear(c * h * w, UNITS), squash=Squash(), output=GaussianConnections(classes)
         )
@@ -152,6 +152,15 @@ class LeNet5(ConvNet):
                 fan = 4 if isinstance(m, Subsample) else m.weight[0].numel()
                 nn.init.uniform_(m.weight, -2.4 / fan, 2.4 / fan)
                 nn.init.zeros_(m.bias)  # type: ignore[arg-type]
+
+    @property
+    def logits_layers(self) -> list[str]:
+        return ["head.output"]
+
+    def _new_logits_layer(self, old: nn.Module, classes: int) -> nn.Module:
+        """Codes for other classes; there is nothing to learn in them."""
+        device = next(self.parameters()).device
+        return GaussianConnections(classes).to(device) if classes else NoLogits(GaussianConnections)
 
 
 class LeNetLike(ConvNet):
@@ -179,7 +188,7 @@ class LeNetLike(ConvNet):
 
         self.stem = convolved(input[0], maps[0])
         self.stages = stack(conv2=convolved(*maps))
-        c, h, w = shape_after(nn.Sequential(self.stem, self.stages), input)
+        c, h, w = shape_after(self.trunk(), input)
         head: dict[str, nn.Module] = {"flatten": nn.Flatten()}
         cin = c * h * w
         for i, width in enumerate(hidden, start=1):

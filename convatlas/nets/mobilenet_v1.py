@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -84,9 +85,17 @@ class MobileNetV1(ConvNet):
         self.head = classifier(cin, classes, dropout)
         for m in self.modules():
             if isinstance(m, nn.Conv2d | nn.Linear):
-                nn.init.trunc_normal_(m.weight, std=0.09, a=-0.18, b=0.18)
-                if m.bias is not None:
-                    nn.init.zeros_(m.bias)
+                truncated_normal_(m)
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        truncated_normal_(layer)
+
+
+def truncated_normal_(layer: Any) -> None:
+    """As tf-slim does: deviation 0.09, cut at two deviations; biases zero."""
+    nn.init.trunc_normal_(layer.weight, std=0.09, a=-0.18, b=0.18)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 COUNTED = {  # width: parameters, MACs at 224, 192, 160 and 128

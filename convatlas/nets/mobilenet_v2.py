@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -64,9 +65,17 @@ class MobileNetV2(ConvNet):
         self.head = classifier(last, classes, dropout)
         for m in self.modules():
             if isinstance(m, nn.Conv2d | nn.Linear):
-                nn.init.trunc_normal_(m.weight, std=0.09, a=-0.18, b=0.18)
-                if m.bias is not None:
-                    nn.init.zeros_(m.bias)
+                truncated_normal_(m)
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        truncated_normal_(layer)
+
+
+def truncated_normal_(layer: Any) -> None:
+    """As tf-slim does: deviation 0.09, cut at two deviations; biases zero."""
+    nn.init.trunc_normal_(layer.weight, std=0.09, a=-0.18, b=0.18)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class InvertedResidual(nn.Module):

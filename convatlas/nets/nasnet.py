@@ -120,7 +120,7 @@ class NASNet(ConvNet):
 
     def _auxiliary(self, input: Shape, classes: int, eps: float) -> nn.Module:
         pool = stack(relu=nn.ReLU(), pool=nn.AvgPool2d(5, 3))
-        c, h, w = aux_input(nn.Sequential(self.stem, *list(self.stages.children())[:3], Newest(), pool), input)
+        c, h, w = aux_input(nn.Sequential(self.trunk("normal2"), Newest(), pool), input)
         return stack(
             **dict(pool.named_children()),
             conv1=ConvBN(c, 128, 1, eps=eps),
@@ -128,6 +128,17 @@ class NASNet(ConvNet):
             flatten=nn.Flatten(),
             linear=nn.Linear(768, classes),
         )
+
+    @property
+    def has_aux(self) -> bool:
+        return self.aux is not None
+
+    @property
+    def logits_layers(self) -> list[str]:
+        return ["head.linear", "aux.linear"] if self.has_aux else ["head.linear"]
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        fan_out_(layer)
 
     def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The logits, and those of the auxiliary classifier two thirds of the way up (appendix A.7; weight 0.4)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 
@@ -58,6 +59,15 @@ class NiN(ConvNet):
         self.stages = stack(**stages)
         self.head = stack(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
 
+    @property
+    def logits_layers(self) -> list[str]:
+        """The last 1x1 convolution: its maps are the classes', and the head only averages them."""
+        return [path for path, _ in self.named_modules() if path.endswith(".conv")][-1:]
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        if isinstance(self.get_submodule(self.logits_layers[0].rpartition(".")[0]), ConvReLU):
+            gaussian_(layer)
+
 
 class MLPConv(nn.Sequential):
     """(N, cin, H, W) -> (N, widths[-1], ...): a convolution, then 1x1 convolutions, each with its ReLU."""
@@ -76,8 +86,12 @@ class ConvReLU(nn.Sequential):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, padding)
         self.relu = nn.ReLU(inplace=True)
-        nn.init.normal_(self.conv.weight, std=0.05)
-        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        gaussian_(self.conv)
+
+
+def gaussian_(layer: Any) -> None:
+    nn.init.normal_(layer.weight, std=0.05)
+    nn.init.zeros_(layer.bias)
 
 
 def errors(what: str, *rows: tuple[str, str]) -> list[Claim]:

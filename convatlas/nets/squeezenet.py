@@ -102,6 +102,14 @@ class SqueezeNet(ConvNet):
                 nn.init.zeros_(m.bias)  # type: ignore[arg-type]
         nn.init.normal_(conv10.weight, std=0.01)
 
+    @property
+    def logits_layers(self) -> list[str]:
+        return ["head.conv10"]
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
 
 class Fire(nn.Module):
     """(N, cin, H, W) -> (N, expand1x1 + expand3x3, H, W)."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -91,13 +92,21 @@ class VGG(ConvNet):
             fc8=nn.Linear(4096, classes),
         )
         for m in self.modules():
-            if isinstance(m, (nn.Conv2d, nn.Linear)):  # section 3.1
-                nn.init.normal_(m.weight, std=0.01)
-                nn.init.constant_(m.bias, 0)  # type: ignore[arg-type]
+            if isinstance(m, (nn.Conv2d, nn.Linear)):
+                gaussian_(m)
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        gaussian_(layer)
 
     def dense(self) -> ConvNet:
         """The network of section 3.2: the same weights, fully convolutional; a larger image gives a map of logits."""
         return dense(self)
+
+
+def gaussian_(layer: Any) -> None:
+    """Section 3.1: weights normal, biases zero."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
 
 
 # fmt: off

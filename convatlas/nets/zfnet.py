@@ -11,6 +11,7 @@ weights of "10^-2" are read as a deviation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -76,7 +77,7 @@ class ZFNet(ConvNet):
             cin = cout
         self.stem = stages.pop("conv1")
         self.stages = stack(**stages)
-        c, h, w = shape_after(nn.Sequential(self.stem, self.stages), input)
+        c, h, w = shape_after(self.trunk(), input)
         self.head = stack(
             flatten=nn.Flatten(),
             fc6=nn.Linear(c * h * w, hidden[0]),
@@ -89,8 +90,16 @@ class ZFNet(ConvNet):
         )
         for m in self.modules():
             if isinstance(m, nn.Conv2d | nn.Linear):
-                nn.init.normal_(m.weight, std=0.01)
-                nn.init.zeros_(m.bias)  # type: ignore[arg-type]
+                gaussian_(m)
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        gaussian_(layer)
+
+
+def gaussian_(layer: Any) -> None:
+    """Section 3.1: weights normal with deviation 0.01, biases zero."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
 
 
 ARITHMETIC = "layer arithmetic"

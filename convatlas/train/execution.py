@@ -94,7 +94,7 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
     if execution.precision == "bfloat16" and not has_bfloat16:
         raise UserError(f"this {device.type} does not compute with bfloat16", "give --precision float32")
     if execution.segments:
-        if recipe.aux_weight and hasattr(net, "forward_aux"):
+        if recipe.aux_weight and net.has_aux:
             raise UserError(f"{net.variant} has auxiliary classifiers, which segments leave out", "--set aux_weight=0")
         cut(net, execution.segments, net.variant)  # refuses what cannot be cut
     if execution.precision == "auto":
@@ -117,7 +117,7 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 def foretold(net: ConvNet, recipe: Recipe, batch: int, free: int) -> int:
     """How many images of a batch fit in `free` bytes at once, by `memory`: the system kills who takes more."""
-    auxiliary = bool(recipe.aux_weight) and hasattr(net, "forward_aux")
+    auxiliary = bool(recipe.aux_weight) and net.has_aux
     need = memory(net, optimizer=recipe.optimizer.kind.removesuffix("w"), auxiliary=auxiliary).training
     fits = min(batch, need.largest_batch(int(SHARE_OF_MEMORY * free)))
     if fits == 0:

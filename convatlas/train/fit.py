@@ -166,8 +166,7 @@ def train(
                 state.lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps, state.warm)
                 for group in optimizer.param_groups:
                     group["lr"] = state.lr * group["rate"]
-                if hasattr(net, "set_progress"):  # what changes with time: a drop-path that grows, a layer that rests
-                    net.set_progress((epoch * steps + step) / (recipe.epochs * steps))  # type: ignore[operator]
+                net.set_progress((epoch * steps + step) / (recipe.epochs * steps))
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
                 undo = train_state.undoing()
                 try:

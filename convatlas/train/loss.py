@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..layers import ConvNet
 from ..recipe import Recipe
 
 
@@ -15,7 +16,7 @@ def loss_of(net: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, recipe: 
 
     `target` is the classes, int64 (n,), or the share of each class, float (n, classes), as mixed images have it.
     """
-    if recipe.aux_weight and hasattr(net, "forward_aux"):
+    if recipe.aux_weight and isinstance(net, ConvNet):
         logits, others = net.forward_aux(x)
     else:
         logits, others = net(x), {}

@@ -44,7 +44,7 @@ class Passes:
                     p.register_post_accumulate_grad_hook(lambda _: None)  # Python sees signals in the backward pass too
         if world.size > 1:
             ids = [device] if device.type == "cuda" else None
-            unused = net.has_unused_parameters or (hasattr(net, "forward_aux") and not recipe.aux_weight)
+            unused = net.has_unused_parameters or (net.has_aux and not recipe.aux_weight)
             learner = DistributedDataParallel(learner, device_ids=ids, find_unused_parameters=unused)
         self.learner, self.strides = learner, execution.strides
 

@@ -23,7 +23,6 @@ from .progress import OnEvent, note
 from .state import State
 from .warm_start import start_from
 
-MEASURED_IMAGES = 5000  # the first training images, which a network that measures some is shown
 ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
 
 
@@ -41,9 +40,9 @@ class TrainState:
         on_event: OnEvent,
     ):
         net = build(run.record)
-        if hasattr(net, "init_from_data"):
-            first = split.fetch(torch.arange(min(MEASURED_IMAGES, len(split))), run.preprocess)
-            net.init_from_data(normalise(first, run.normalizer))  # type: ignore[operator]
+        if net.init_images:
+            first = split.fetch(torch.arange(min(net.init_images, len(split))), run.preprocess)
+            net.init_from_data(normalise(first, run.normalizer))
         net.to(device=device, memory_format=execution.strides)  # type: ignore[call-overload]
         saved = any((run.folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
         if "init" in run.record and not saved:

@@ -46,10 +46,46 @@ def test_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert other.input is not None
     assert other.input[0] == 4
     assert seen(other.train(), other).shape == (2, 7), "logits, in training too"
-    if hasattr(other, "forward_aux"):
-        logits, aux = other.forward_aux(torch.empty(2, *other.input, device="meta"))
-        assert aux
-        assert all(t.shape == (2, 7) for t in (logits, *aux.values()))
+    logits, aux = other.forward_aux(torch.empty(2, *other.input, device="meta"))
+    assert bool(aux) == other.has_aux
+    assert all(t.shape == (2, 7) for t in (logits, *aux.values()))
+    the_head_is_reset(net, features_are_as_declared(net, result))
+
+
+def features_are_as_declared(net: ConvNet, result: Account) -> list[Tensor]:
+    """Channels and stride of each stage are those of its last row in the account, which follows receptive fields."""
+    info = net.feature_info
+    assert [f.name for f in info] == [name for name, _ in net.stages.named_children()]
+    rows = {row.path: row for row in result.table("stage")}
+    with torch.no_grad():
+        maps = net.features(torch.empty(2, *net.input, device="meta"))
+    for feature, made in zip(info, maps, strict=True):
+        assert made.shape[:2] == (2, feature.channels)
+        row = rows.get(f"stages.{feature.name}")
+        if row is not None and row.shape and row.jump != (0, 0):
+            assert (row.shape[0], row.jump[0]) == (feature.channels, feature.stride)
+            assert row.shape == tuple(made.shape[1:])
+    return maps
+
+
+def the_head_is_reset(net: ConvNet, maps: list[Tensor]) -> None:
+    """Seven logits, none, and seven again; no other tensor is touched."""
+    in_head = maps and all(path.startswith(("head.", "aux.")) for path in net.logits_layers)
+    layers = net.logits_layers
+    before = {name: t for name, t in net.named_parameters() if name.rpartition(".")[0] not in layers}
+    for classes in (7, 0, 7):
+        net.reset_head(classes)
+        made = net.head(maps[-1]) if in_head else seen(net, net)
+        assert made.dim() == 2
+        assert classes in (0, made.shape[1])
+        assert net.logits_layers == layers
+        after = {name: t for name, t in net.named_parameters() if name.rpartition(".")[0] not in layers}
+        assert after.keys() == before.keys()
+        assert all(after[name] is before[name] for name in before)
+    if net.has_aux:
+        assert net.input is not None
+        _, aux = net.forward_aux(torch.empty(2, *net.input, device="meta"))
+        assert all(t.shape == (2, 7) for t in aux.values())
 
 
 def is_the_shipped_table(variant: Variant, result: Account) -> None:

@@ -61,10 +61,23 @@ def run(net: ConvNet, size: tuple[int, int]) -> Tensor:
     for m in net.modules():
         if isinstance(m, nn.Dropout):
             m.p = 0.0
-    if not hasattr(net, "forward_aux"):
-        return net.train()(x)
     logits, aux = net.train().forward_aux(x)
     return torch.stack([logits, *aux.values()]).sum(0)
+
+
+def features_are_what_the_head_reads(net: ConvNet, x: Tensor) -> None:
+    """And are not overwritten by the stages that read them."""
+    made: list[Tensor] = []
+    for stage in net.stages.children():
+        stage.register_forward_hook(lambda _, args, y: made.append((y if isinstance(y, Tensor) else y[-1]).clone()))
+    with torch.no_grad():
+        maps = net.features(x)
+    assert all(map(torch.equal, maps, made))
+    logits = net(x)
+    assert logits.shape == (1, 5)
+    if maps:
+        assert torch.equal(net.head(maps[-1]), logits)
+    assert torch.equal(net.head(net.trunk()(x)), logits)
 
 
 @pytest.mark.parametrize("name", networks())
@@ -80,7 +93,7 @@ def test_forward_and_backward(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
         out = run(net, size)
         assert out.shape == (3, 5)
         assert out.isfinite().all()
-        assert net.eval()(torch.zeros(1, channels, *size)).shape == (1, 5)
+        features_are_what_the_head_reads(net.eval(), torch.rand(1, channels, *size))
     out.square().sum().backward()
     silent = [k for k, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not silent, "a parameter that is learnt gets no gradient"

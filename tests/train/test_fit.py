@@ -27,7 +27,7 @@ from convatlas.data.sources.memory import memory_data
 from convatlas.data.types import Data, MemorySplit
 from convatlas.errors import UserError
 from convatlas.files.atomic import Unwritable
-from convatlas.layers import on_meta
+from convatlas.layers import ConvNet, on_meta
 from convatlas.machine.processes import World
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import SGD, ConstantWarmup, LinearWarmup, Plateau, Recipe, Step
@@ -213,7 +213,7 @@ def test_too_few_images_are_refused(images: int, batch: int) -> None:
 # losses and weight decay
 
 
-class Aux(nn.Module):
+class Aux(ConvNet):
     """Fixed logits of two images and two auxiliary classifiers."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The papers' training recipes, one file a family of networks; `find_recipe` finds one by name."""
+"""The papers' training recipes, one file per family of networks; `find_recipe` finds one by name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..errors import unknown
 from ..recipe import Recipe
 
 WITHOUT = {  # family: why its networks have no recipe of their own
-    "chain": "CS231n's notes give a grammar of networks, and train none",
-    "enet_encoder": "its paper trains it to segment, and Canziani et al. do not tell how they trained the classifier",
+    "chain": "CS231n's notes give a grammar of networks and train none of them",
+    "enet_encoder": "its paper trains it for segmentation; Canziani et al. do not say how they trained the classifier",
 }
 
 

@@ -13,7 +13,8 @@ from ..recipe import EMA, SGD, Exponential, Poly, Recipe
 RECIPES = (
     Recipe(
         name="googlenet",
-        source="Szegedy et al. (2014), sections 5 and 6; learning rate, batch and weight decay from Caffe's bvlc_googlenet",
+        source="Szegedy et al. (2014), sections 5 and 6; learning rate, batch size and weight decay from Caffe's "
+        "bvlc_googlenet",
         epochs=250,
         batch=32,
         optimizer=SGD(lr=0.01, weight_decay=2e-4),

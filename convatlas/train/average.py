@@ -1,5 +1,4 @@
-"""What follows the weights: their moving average, which papers that keep one publish the results of, and slow weights
-that they are put back to."""
+"""What follows the weights in training: their moving average, which is evaluated instead, and slow weights."""
 
 from __future__ import annotations
 
@@ -13,13 +12,13 @@ from ..runs.checkpoint import AVERAGE, averaged
 SLOW = "slow/"
 
 
-class Average:
-    """A second network, in eval mode: after each step its weights move towards those of the one that is trained.
+class MovingAverage:
+    """An exponential moving average (EMA) of a network's weights, as a second network in eval mode.
 
-    As in TensorFlow (ExponentialMovingAverage with num_updates, which the released programs of Inception, NASNet and
-    EfficientNet give it) the share kept grows with the number of steps, so that the first weights are soon forgotten.
-    Batch norm's running statistics are averaged as the weights are: those programs list them among the variables to
-    average. Whole numbers (batches counted) are copied.
+    As in TensorFlow (ExponentialMovingAverage with num_updates, which the released code of Inception, NASNet and
+    EfficientNet uses) the decay grows with the number of steps, up to `decay`, so that the first weights are soon
+    forgotten. Batch norm's running statistics are averaged like weights, as in that code; integers (counts of batches)
+    are copied.
     """
 
     def __init__(self, net: nn.Module, decay: float):
@@ -31,7 +30,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """After the step that makes it `steps` since training began."""
+        """After a step, the `steps`-th since training began."""
         keep = min(self.decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(self.mine, self.theirs, 1 - keep)
         for mine, theirs in self.copied:
@@ -44,27 +43,27 @@ class Average:
         self.net.load_state_dict(averaged(tensors))
 
 
-class Lookahead:
-    """Slow weights (Zhang et al., 2019, https://arxiv.org/abs/1907.08610), as Jordan (2024) has them.
+class SlowWeights:
+    """Lookahead (Zhang et al., 2019, https://arxiv.org/abs/1907.08610), in the variant of Jordan (2024).
 
-    After every fifth step the slow weights move towards those that are trained, which then begin again from there;
-    the share that they keep grows with the cube of the time, up to `keep`. After the last step the network has the
-    slow weights. Batch norm's running statistics go along.
+    After every fifth step the slow weights move towards the trained ones, which are then reset to them. The share that
+    the slow weights keep grows with the cube of time, up to `decay`. After the last step the network has the slow
+    weights. Batch norm's running statistics are treated like weights.
     """
 
     EVERY = 5  # steps
 
-    def __init__(self, net: nn.Module, keep: float):
-        self.keep = keep
+    def __init__(self, net: nn.Module, decay: float):
+        self.decay = decay
         self.fast = {name: t for name, t in net.state_dict().items() if t.is_floating_point()}
         self.slow = {name: t.clone() for name, t in self.fast.items()}
 
     @torch.no_grad()
     def update(self, steps: int, of: int) -> None:
-        """After the step that makes it `steps` of the `of` that there will be."""
+        """After a step, the `steps`-th of `of`."""
         fast, slow = list(self.fast.values()), list(self.slow.values())
         if steps % self.EVERY == 0:
-            torch._foreach_lerp_(slow, fast, 1 - self.keep * (steps / of) ** 3)
+            torch._foreach_lerp_(slow, fast, 1 - self.decay * (steps / of) ** 3)
         if steps % self.EVERY == 0 or steps == of:
             torch._foreach_copy_(fast, slow)
 

@@ -21,16 +21,16 @@ from .execution import Execution
 from .fit import Diverged, fit, steps_in_epoch
 from .progress import Event, OnEvent, quiet
 
-WORSE = 3.0  # times the lowest averaged loss: beyond it the search ends
-PAST = 0.9  # its share in that average
-SMOOTH = 0.8  # and in each direction of the smoothed loss
+WORSE = 3.0  # the search ends when the averaged loss is this many times its lowest
+PAST = 0.9  # decay of that average
+SMOOTH = 0.8  # decay in each direction of the smoothed loss
 
 
 @dataclass(frozen=True)
 class Search:
-    """The rates tried, in order, and the loss of the batch that met each: as it was, and smoothed.
+    """The learning rates tried, in order, and the loss of each one's batch, as it was and smoothed.
 
-    `best` is the rate where the smoothed loss falls fastest on its way to its lowest.
+    `best` is the rate at which the smoothed loss falls fastest on the way to its minimum.
     """
 
     rates: tuple[float, ...]
@@ -38,15 +38,15 @@ class Search:
 
     @property
     def smoothed(self) -> tuple[float, ...]:
-        """Averaged forwards and then backwards, since one way alone lags; what is worse than the first as the first."""
-        fall = [min(loss, self.losses[0]) for loss in self.losses]  # the explosion at the end is no part of it
+        """Averaged forwards, then backwards, since one direction alone lags; clamped to the first loss."""
+        fall = [min(loss, self.losses[0]) for loss in self.losses]  # leaves out the explosion at the end
         return averaged(averaged(fall, SMOOTH)[::-1], SMOOTH)[::-1]
 
     @property
     def best(self) -> float:
         smoothed = self.smoothed
-        lowest = max(1, smoothed.index(min(smoothed)))  # beyond it, a fall is only back from an explosion
-        falls = [a - b for a, b in pairwise(smoothed[: lowest + 1])]  # the rates grow by equal factors
+        lowest = max(1, smoothed.index(min(smoothed)))  # beyond it, falls only recover from an explosion
+        falls = [a - b for a, b in pairwise(smoothed[: lowest + 1])]  # rates grow by equal factors
         return self.rates[falls.index(max(falls))]
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Search:
 
 
 def averaged(losses: Sequence[float], past: float) -> tuple[float, ...]:
-    """Each averaged with those before it: exponentially, corrected for the beginning (as Adam's)."""
+    """Exponential moving averages with decay `past`, bias-corrected as in Adam."""
     mean, found = 0.0, []
     for n, loss in enumerate(losses, start=1):
         mean = past * mean + (1 - past) * loss
@@ -80,15 +80,15 @@ def find_rate(
     input: Shape | None = None,
     on_event: OnEvent = quiet,
 ) -> Search:
-    """Trains by the recipe for at most `steps` steps, the rate growing from `lowest` to `highest` by equal factors.
+    """Trains for at most `steps` steps while the learning rate grows from `lowest` to `highest` by equal factors.
 
-    It ends earlier when the averaged loss is WORSE times its lowest, or a loss is not finite. Nothing is kept but the
-    losses. The other arguments, and errors, are those of `fit`.
+    Ends earlier when the averaged loss is WORSE times its lowest, or a loss is not finite. Keeps only the losses.
+    The other arguments, and errors, are those of `fit`.
     """
     if not 0 < lowest < highest:
-        raise UserError(f"rates from {lowest} to {highest} do not rise", "give a lowest above 0 and below the highest")
+        raise UserError(f"learning rates from {lowest} to {highest} do not rise", "give 0 < lowest < highest")
     if steps < 10:
-        raise UserError(f"{steps} steps show no slope", "give at least 10")
+        raise UserError(f"{steps} steps are too few to see a slope", "give at least 10")
     epochs = steps / steps_in_epoch(len(data.train), recipe.batch)
     rising = replace(
         recipe,
@@ -126,7 +126,7 @@ def find_rate(
         except Diverged as error:
             if len(losses) < 3:
                 raise UserError(
-                    f"the loss is not finite at a rate of {lowest} already", "give a smaller one"
+                    f"the loss is not finite even at a learning rate of {lowest}", "give a smaller lowest rate"
                 ) from error
     rates = tuple(lowest * (highest / lowest) ** (i / steps) for i in range(len(losses)))
     return Search(rates, tuple(losses))

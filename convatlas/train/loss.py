@@ -12,9 +12,9 @@ from ..recipe import Recipe
 
 
 def loss_of(net: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """The mean cross-entropy of the batch by the recipe, auxiliary classifiers included, and the logits (n, classes).
+    """The mean cross-entropy over the batch, auxiliary classifiers included, and the logits (n, classes).
 
-    `target` is the classes, int64 (n,), or the share of each class, float (n, classes), as mixed images have it.
+    `target` is class indices, int64 (n,), or class probabilities, float (n, classes), as for mixed images.
     """
     if recipe.aux_weight and isinstance(net, ConvNet):
         logits, others = net.forward_aux(x)

@@ -17,7 +17,7 @@ from ..recipe import Recipe
 from ..runs import checkpoint
 from ..runs.folder import NORMALIZER, Run, build
 from . import optimizers
-from .average import Average, Lookahead
+from .average import MovingAverage, SlowWeights
 from .execution import Execution
 from .progress import OnEvent, note
 from .state import State
@@ -49,8 +49,8 @@ class TrainState:
             on_event(note(start_from(net, run.record["init"])))
         self.net: ConvNet = net
         self.optimizer = optimizers.make_optimizer(net, recipe.optimizer)
-        self.average = Average(net, recipe.ema.decay) if recipe.ema else None
-        self.lookahead = Lookahead(net, recipe.lookahead.decay) if recipe.lookahead else None
+        self.average = MovingAverage(net, recipe.ema.decay) if recipe.ema else None
+        self.lookahead = SlowWeights(net, recipe.lookahead.decay) if recipe.lookahead else None
         self.run, self.device, self.world = run, device, world
         buffers = list(net.buffers())
         alike = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]  # copied at once

@@ -21,7 +21,7 @@ from convatlas.nets.airbench import Airbench
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import LinearWarmup, Poly
 from convatlas.recipes import find_recipe
-from convatlas.train.average import Lookahead
+from convatlas.train.average import SlowWeights
 from convatlas.train.fit import Stopped
 from convatlas.train.optimizers import make_optimizer
 from convatlas.train.schedule import rate
@@ -142,7 +142,7 @@ def test_biases_can_stay() -> None:
 def test_slow_weights_are_the_programs() -> None:
     net = nn.Linear(1, 1, bias=False)
     slow = first = net.weight.item()
-    lookahead = Lookahead(net, 0.95**5)
+    lookahead = SlowWeights(net, 0.95**5)
     for step in range(1, 13):
         with torch.no_grad():
             net.weight += 1

@@ -8,7 +8,7 @@ from torch import nn
 
 from convatlas.catalogue import find
 from convatlas.runs.checkpoint import averaged
-from convatlas.train.average import Average
+from convatlas.train.average import MovingAverage
 
 
 def small() -> nn.Module:
@@ -20,7 +20,7 @@ def small() -> nn.Module:
 def test_it_is_tensorflows(decay: float) -> None:
     """variable -= (1 - min(decay, (1 + n) / (10 + n))) (variable - value); batch norm's statistics among them."""
     net = small()
-    average = Average(net, decay)
+    average = MovingAverage(net, decay)
     by_hand = {name: t.double().clone() for name, t in net.state_dict().items()}
     for n in range(1, 31):
         with torch.no_grad():
@@ -42,7 +42,7 @@ def test_it_is_tensorflows(decay: float) -> None:
 
 def test_the_averaged_network_is_judged_not_trained() -> None:
     net = small()
-    average = Average(net, 0.9)
+    average = MovingAverage(net, 0.9)
     assert not any(m.training for m in average.net.modules())
     assert net.training
     x = torch.randn(8, 3, 3, 3)
@@ -54,14 +54,14 @@ def test_the_averaged_network_is_judged_not_trained() -> None:
 
 def test_what_a_checkpoint_holds_comes_back() -> None:
     net = small()
-    average = Average(net, 0.9)
+    average = MovingAverage(net, 0.9)
     with torch.no_grad():
         net[0].weight.add_(1)
     average.update(100)
     kept = {
         name: t.clone() for name, t in {**net.state_dict(), **average.tensors(), "optimizer/a/b": net[0].bias}.items()
     }
-    again = Average(small(), 0.9)
+    again = MovingAverage(small(), 0.9)
     again.restore(kept)
     assert all(torch.equal(a, b) for a, b in zip(again.tensors().values(), average.tensors().values(), strict=True))
     assert torch.equal(averaged(kept)["0.weight"], average.net[0].weight)
@@ -72,7 +72,7 @@ def test_what_a_checkpoint_holds_comes_back() -> None:
 
 def test_it_keeps_the_layout_and_the_kind_of_every_tensor() -> None:
     net = find("wrn16_4").build(depth=10, width=1, classes=10, channels=1).to(memory_format=torch.channels_last)
-    average = Average(net, 0.9)
+    average = MovingAverage(net, 0.9)
     average.update(1)
     for mine, theirs in zip(average.net.state_dict().values(), net.state_dict().values(), strict=True):
         assert (mine.stride(), mine.dtype) == (theirs.stride(), theirs.dtype)

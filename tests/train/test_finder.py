@@ -70,9 +70,12 @@ def test_the_rate_of_each_step_is_the_one_told(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lowest": 1.0, "highest": 0.1}, "rates from 1.0 to 0.1 do not rise"),
-        ({"steps": 3}, "3 steps show no slope; give at least 10"),
-        ({"lowest": 1e30, "highest": 1e31}, r"the loss is not finite at a rate of 1e\+30 already; give a smaller one"),
+        ({"lowest": 1.0, "highest": 0.1}, "learning rates from 1.0 to 0.1 do not rise; give 0 < lowest < highest"),
+        ({"steps": 3}, "3 steps are too few to see a slope; give at least 10"),
+        (
+            {"lowest": 1e30, "highest": 1e31},
+            r"not finite even at a learning rate of 1e\+30; give a smaller lowest",
+        ),
     ],
 )
 def test_searches_that_make_no_sense(options: dict[str, float], message: str) -> None:

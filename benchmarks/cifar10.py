@@ -52,7 +52,7 @@ def main() -> None:
                 "processor minutes": processor / 60,
                 "minutes": clock / 60,
                 "threads": torch.get_num_threads(),
-                "precision": run.record["execution"]["precision"],
+                "precision": run.record.execution["precision"],
             }
         figures = {
             key: spread([of[key] for of in seeds.values()])

@@ -22,7 +22,7 @@ from .files.lock import holder
 from .layers import on_meta
 from .runs import checkpoint
 from .runs.checkpoint import averaged
-from .runs.folder import Run, build, open_run
+from .runs.folder import Run, open_run
 from .runs.log import lines_of
 from .train.divergence import first_not_finite
 from .weights import read_weights
@@ -95,7 +95,7 @@ def of_run(folder: Path) -> Iterator[Finding]:
         run = open_run(folder)
         preprocess, recipe = run.preprocess, run.recipe
         with on_meta():
-            expected = build(run.record).state_dict()
+            expected = run.record.build().state_dict()
     except UserError as error:
         yield fault(error)
         for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST):
@@ -108,7 +108,7 @@ def of_run(folder: Path) -> Iterator[Finding]:
         )
         return
     size = "x".join(map(str, preprocess.input))
-    yield Finding(FINE, f"run.json: {run.network} on {run.record['data'].get('name')}, {size}, recipe {recipe.name}")
+    yield Finding(FINE, f"run.json: {run.network} on {run.record.data.get('name')}, {size}, recipe {recipe.name}")
     whole: dict[str, dict[str, Any]] = {}
     for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST):
         if (folder / name).exists():
@@ -131,18 +131,17 @@ def of_checkpoint(path: Path, run: Run | None = None, expected: dict[str, Tensor
     where = (
         f"after {state.get('epoch')} epochs and {state.get('step')} steps" if path.name != checkpoint.BEST else "best"
     )
-    checked = "checksum right" if about["schema"] > 1 else "of a schema without checksum"
     if name := first_not_finite(tensors):
         yield Finding(WRONG, f"{path.name}: {name} is not finite", "use another checkpoint; the training diverged")
     if run and expected is not None:
-        if any(about.get(key) != run.record[key] for key in ("network", "build", "preprocess", "classes")):
+        if any(about.get(key) != value for key, value in run.record.identity.items()):
             yield Finding(WRONG, f"{path.name} is of another run ({about.get('network')})", "put its own back")
             return
         weights = averaged(tensors)
         if wrong := [name for name, t in expected.items() if name not in weights or weights[name].shape != t.shape]:
             yield Finding(WRONG, f"{path.name} lacks {wrong[0]} of {run.network}", "use another checkpoint")
             return
-    yield Finding(FINE, f"{path.name}: {about.get('network')}, {where}, {len(tensors)} tensors, {checked}")
+    yield Finding(FINE, f"{path.name}: {about.get('network')}, {where}, {len(tensors)} tensors, checksum right")
 
 
 def of_standing(run: Run, whole: dict[str, dict[str, Any]]) -> Iterator[Finding]:

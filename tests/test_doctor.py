@@ -25,7 +25,7 @@ from convatlas.runs import checkpoint
 from tests.files.test_lock import holding
 from tests.runs.test_checkpoint import DAMAGES
 
-GOLDEN = Path(__file__).parent / "goldens" / "run_2"
+GOLDEN = Path(__file__).parent / "goldens" / "run"
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "best deleted": (lambda f: (f / "best.safetensors").unlink(), r"best\.safetensors \(of epoch 2\) is missing"),
     "run.json deleted": (
         lambda f: (f / "run.json").unlink(),
-        r"is no run folder: it has no run\.json; give the folder",
+        r"is not a run folder: it has no run\.json; give the folder",
     ),
-    "run.json emptied": (lambda f: (f / "run.json").write_text(""), r"run\.json is not what `convatlas train` writes"),
-    "run.json truncated": (broken("run.json", "truncated"), r"run\.json is not what `convatlas train` writes"),
-    "run.json of the future": (record(schema=99), "has schema 99, this convatlas reads 1 and 2; update convatlas"),
-    "run.json without a network": (record(network=None), r"run\.json has something else as 'network'; restore it"),
+    "run.json emptied": (lambda f: (f / "run.json").write_text(""), r"run\.json was not written by `convatlas train`"),
+    "run.json truncated": (broken("run.json", "truncated"), r"run\.json was not written by `convatlas train`"),
+    "run.json of the future": (record(schema=99), "has schema 99, this convatlas reads 1; update convatlas"),
+    "run.json without a network": (record(network=None), r"run\.json has a malformed 'network'; restore it"),
     "run.json of no network": (record(network="resnet2O"), "no network named 'resnet2O'"),
     "run.json of another network": (
         record(network="chain_n1_m2_k1", build={"input": [1, 8, 8], "classes": 10}),

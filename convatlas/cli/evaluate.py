@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import source
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
-    from ..data.types import Split
     from ..evaluation.scores import Scores
 
 HELP = "score a run on labelled images: top-k accuracy, loss, confusion"
@@ -102,16 +101,8 @@ def run(args: argparse.Namespace) -> None:
     views = f", {args.views} views of each" if args.views > 1 else ""
     print(f"{checkpoint} on {args.data}, {args.split}: {scores.n:,} images{views}")
     print_scores(scores, top)
-    if args.which == "best" and args.split == "test" and judged_by(trained.record, data.test):
-        print("The best checkpoint was chosen by its top-1 on these images, which flatters it; --which last was not.")
     if drawing:
         print(f"The confusion matrix is drawn in {drawing}.")
-
-
-def judged_by(record: dict[str, Any], split: Split) -> bool:
-    """Whether a run was judged by these very images after each epoch, wherever they lay."""
-    then = record["data"].get(split.name)
-    return then is not None and {**then, "path": ""} == {**split.provenance, "path": ""}
 
 
 def print_scores(scores: Scores, top: Sequence[int]) -> None:

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     best = max(epochs, key=lambda line: line["test"]["top1"])
     if args.json:
         record: dict[str, Any] = {"run": str(out), "network": variant.name, "last": epochs[-1], "best": best}
-        print_json(record | {"departures": done.record["recipe"]["departures"]})
+        print_json(record | {"departures": done.recipe.departures})
     else:
         print(summary(out, epochs[-1], best, args.data))
     return 0

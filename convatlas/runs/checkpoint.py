@@ -26,8 +26,7 @@ from ..files.atomic import other_version, replacing
 
 KEY = "convatlas"  # of the JSON in the header
 DIGEST = "convatlas_sha256"  # of the checksum in the header
-SCHEMA = 2
-READS = (1, SCHEMA)  # 1 has no checksum
+SCHEMA = 1
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 BROKEN = ".broken"  # added to the name of a `last` that is set aside
 AVERAGE = "average/"  # before the names of averaged weights
@@ -65,9 +64,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except Exception as error:  # what is damaged makes the readers raise anything
         reason = "it is not from convatlas" if isinstance(error, KeyError | TypeError) else str(error)
         raise UserError(f"{path} is no whole checkpoint ({reason})", "use another, or train again") from error
-    if schema not in READS:
-        raise other_version(path, schema, READS)
-    if schema > 1 and metadata.get(DIGEST) != digest(metadata[KEY], tensors):
+    if schema != SCHEMA:
+        raise other_version(path, schema, (SCHEMA,))
+    if metadata.get(DIGEST) != digest(metadata[KEY], tensors):
         raise UserError(f"{path} is no whole checkpoint (its checksum does not match)", "use another, or train again")
     return tensors, state
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from .execution import Execution
 from .passes import Passes
 from .progress import OnEvent, note, quiet
 from .schedule import rate
-from .setup import describe, goes_on, measure_images, open_or_start, prepare, sized, tell_skipped, try_build
+from .setup import goes_on, measure_images, new_record, open_or_start, prepare, sized, tell_skipped, try_build
 from .state import Meter, State
 from .train_state import TrainState
 from .warm_start import plan_start
@@ -95,7 +96,7 @@ def fit(
         steps = steps_in_epoch(len(data.train), recipe.batch, world.size)
         variant = find(network) if isinstance(network, str) else network
         recipe = sized(recipe, variant, input)
-        record = describe(variant, data, recipe, input, seed, place, world.size)
+        record = new_record(variant, data, recipe, input, seed, place, world.size)
         restarted = world.most(world.failures) > 0  # torchrun began anew, after a failure of any process
         resume = bool(world.first(goes_on(Path(out), resume, restarted)))
 
@@ -105,7 +106,7 @@ def fit(
             )
         if init:
             with on_meta():
-                record["init"] = plan_start(init, try_build(record), recipe)
+                record = replace(record, init=plan_start(init, try_build(record), recipe))
 
         def begin() -> None:
             folder = prepare(Path(out), record, resume)
@@ -117,7 +118,7 @@ def fit(
 
         world.lead(begin)
         run = open_run(out)
-        settled = Execution.from_json(run.record["execution"]).but(execution)
+        settled = Execution.from_json(run.record.execution).but(execution)
         return train(run, data, recipe, settled, steps, seed, place, world, resume, on_event)
 
 
@@ -135,7 +136,7 @@ def train(
 ) -> Run:
     """The loop."""
     normalizer, labels = run.normalizer, data.train.labels.to(place)
-    colours = Colours.from_json(run.record["colours"])
+    colours = Colours.from_json(run.record.colours)
     mixed = any(operation(op)[0] in MIXES for op in recipe.augment)
 
     keep_freed_memory()
@@ -278,7 +279,7 @@ def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int
         "recipe": recipe.name,
         "epochs": recipe.epochs,
         "steps": steps,
-        "device": run.record["machine"]["device"],
+        "device": run.record.machine["device"],
         "folder": str(run.folder),
         "epoch": state.epoch,
         "step": state.step,

@@ -25,7 +25,8 @@ from ..preprocess import MEASURED
 from ..recipe import Recipe, with_side
 from ..recipes import recipes
 from ..runs import checkpoint
-from ..runs.folder import NORMALIZER, SCHEMA, Run, build, open_run
+from ..runs.folder import NORMALIZER, Run, open_run
+from ..runs.record import RunRecord
 from .execution import Execution, decide
 from .progress import OnEvent, note
 
@@ -44,7 +45,7 @@ def sized(recipe: Recipe, variant: Variant, input: Shape | None) -> Recipe:
     return with_side(recipe, max(variant.input[1:]), max(input[1:]))
 
 
-def describe(
+def new_record(
     variant: Variant,
     data: Data,
     recipe: Recipe,
@@ -52,8 +53,8 @@ def describe(
     seed: int,
     device: torch.device,
     processes: int,
-) -> dict[str, Any]:
-    """run.json: all that decides the run, and where it is made."""
+) -> RunRecord:
+    """What decides the run, and the machine it runs on; `decide` settles its execution."""
     for name, _ in recipe.net:
         if name in ("classes", "channels", "input"):
             raise UserError(f"net.{name} is not the recipe's to set", "it follows from the data, and from --input")
@@ -65,24 +66,25 @@ def describe(
     measured_shapes(preprocess)  # refuses images that are too large for it,
     view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # and this a view that does not fit them
     decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
-    record = {
-        "schema": SCHEMA,
-        "network": variant.name,
-        "build": {**own, "input": shape, "classes": len(data.classes), **dict(recipe.net)},
-        "recipe": recipe.to_json(),
-        "data": data.provenance,
-        "preprocess": preprocess.to_json(),
-        "colours": asdict(Colours.of(data.train, preprocess, recipe.augment)),
-        "classes": data.classes,
-        "seed": seed,
-        "machine": describe_machine(device) | {"processes": processes, **decoding},
-    }
+    record = RunRecord(
+        network=variant.name,
+        options={**own, "input": shape, "classes": len(data.classes), **dict(recipe.net)},
+        recipe=recipe,
+        data=data.provenance,
+        preprocess=preprocess,
+        colours=asdict(Colours.of(data.train, preprocess, recipe.augment)),
+        classes=data.classes,
+        seed=seed,
+        machine=describe_machine(device) | {"processes": processes, **decoding},
+        execution={},
+    )
     try:
-        return json.loads(json.dumps(record))
+        record.to_json()
     except TypeError as error:
         raise UserError(
             f"{variant.name} has an option that run.json cannot hold ({error})", "give plain values"
         ) from error
+    return record
 
 
 def goes_on(out: Path, resume: bool, restarted: bool) -> bool:
@@ -92,7 +94,7 @@ def goes_on(out: Path, resume: bool, restarted: bool) -> bool:
     return resume or (restarted and (out / "run.json").exists())
 
 
-def prepare(out: Path, record: dict[str, Any], resume: bool) -> Path:
+def prepare(out: Path, record: RunRecord, resume: bool) -> Path:
     """The folder that the run is, or will be, in. What cannot be built leaves none behind."""
     if resume:
         return open_run(out).folder
@@ -112,7 +114,7 @@ def no_run_in(out: Path) -> None:
 
 def open_or_start(
     out: Path,
-    record: dict[str, Any],
+    record: RunRecord,
     execution: Execution,
     split: Split,
     recipe: Recipe,
@@ -125,28 +127,20 @@ def open_or_start(
     if not resume:
         no_run_in(out)
         with on_meta():
-            settled = decide(execution, build(record), recipe, place, world)
+            settled = decide(execution, record.build(), recipe, place, world)
         if settled.workers is None:
             settled = replace(settled, workers=usual_workers(split))
-        whole = record | {"execution": settled.to_json()}
-        write_text(out / "run.json", json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        replace(record, execution=settled.to_json()).write(out)
         return
     run = open_run(out)
-    if run.record["schema"] != SCHEMA:
+    if found := differences(decisive(run.record), decisive(record)):
         raise UserError(
-            f"the run in {out} was begun by an older convatlas (schema {run.record['schema']}): it can be "
-            "evaluated, and predicted with, but not gone on with",
-            f"begin another one with its weights: --init {out}",
+            f"the run in {out} has different settings: {'; '.join(found)}",
+            "resume it with its own settings, or give another --out",
         )
-    terms = {"machine": None, "execution": None, "init": None}
-    filled = {"recipe": json.loads(json.dumps(run.recipe.to_json()))}  # with the fields that recipes have got since
-    if found := differences({**run.record, **filled, **terms}, {**record, **terms}):
-        raise UserError(
-            f"the run in {out} is another one: {'; '.join(found)}", "resume it as it was begun, or give another --out"
-        )
-    was = Execution.from_json(run.record["execution"])
+    was = Execution.from_json(run.record.execution)
     for change in (
-        *differences(run.record.get("machine"), record["machine"], "machine"),
+        *differences(run.record.machine, record.machine, "machine"),
         *differences(was.to_json(), was.but(execution).to_json(), "execution"),
     ):
         on_event(note(f"resumed on other terms, so the last bits may differ: {change}"))
@@ -172,26 +166,36 @@ def measure_images(run: Run, split: Split, on_event: OnEvent) -> None:
         checkpoint.save(path, named, {"preprocess": preprocess.to_json()})
 
 
-def try_build(record: dict[str, Any]) -> ConvNet:
+def try_build(record: RunRecord) -> ConvNet:
     try:
-        return build(record)
+        return record.build()
     except UserError:
         raise
     except Exception as error:  # a constructor trusts its options, which here may be a user's
-        if not record["recipe"]["net"]:
+        if not record.recipe.net:
             raise
-        options = ", ".join(f"net.{name}={value!r}" for name, value in record["recipe"]["net"])
+        options = ", ".join(f"net.{name}={value!r}" for name, value in record.recipe.net)
         raise UserError(
-            f"{record['network']} cannot be built with {options} ({error})", f"see `convatlas show {record['network']}`"
+            f"{record.network} cannot be built with {options} ({error})", f"see `convatlas show {record.network}`"
         ) from error
 
 
+def decisive(record: RunRecord) -> dict[str, Any]:
+    """Of a record what a resumed run must share; the recipe's fields go by the names that `--set` takes."""
+    values = record.to_json()
+    recipe = values.pop("recipe")
+    for component in ("optimizer", "schedule"):
+        fields = recipe.pop(component)
+        recipe |= {component: fields.pop("kind"), **fields}
+    return {**recipe, **{k: v for k, v in values.items() if k not in ("machine", "execution", "init")}}
+
+
 def differences(was: Any, now: Any, name: str = "") -> list[str]:
-    """Where two records differ, as "NAME is A there and B here"; not where the data lie, nor what was skipped."""
+    """Where two records differ, as "NAME was A, is now B"; not where the data lie, nor what was skipped."""
     if isinstance(was, dict) and isinstance(now, dict):
         names = [k for k in {**was, **now} if not (name.startswith("data.") and k in ("path", "skipped"))]
         return [d for k in names for d in differences(was.get(k), now.get(k), f"{name}.{k}".lstrip("."))]
-    return [] if was == now else [f"{name} is {shortened(was)} there and {shortened(now)} here"]
+    return [] if was == now else [f"{name} was {shortened(was)}, is now {shortened(now)}"]
 
 
 def shortened(value: Any) -> str:

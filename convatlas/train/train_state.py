@@ -15,7 +15,7 @@ from ..layers import ConvNet
 from ..machine.processes import World
 from ..recipe import Recipe
 from ..runs import checkpoint
-from ..runs.folder import NORMALIZER, Run, build
+from ..runs.folder import NORMALIZER, Run
 from . import optimizers
 from .average import MovingAverage, SlowWeights
 from .execution import Execution
@@ -23,7 +23,6 @@ from .progress import OnEvent, note
 from .state import State
 from .warm_start import start_from
 
-ABOUT = ("network", "build", "preprocess", "classes")  # of run.json, what a checkpoint tells too
 
 
 class TrainState:
@@ -39,14 +38,14 @@ class TrainState:
         world: World,
         on_event: OnEvent,
     ):
-        net = build(run.record)
+        net = run.record.build()
         if net.init_images:
             first = split.fetch(torch.arange(min(net.init_images, len(split))), run.preprocess)
             net.init_from_data(normalise(first, run.normalizer))
         net.to(device=device, memory_format=execution.strides)  # type: ignore[call-overload]
         saved = any((run.folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
-        if "init" in run.record and not saved:
-            on_event(note(start_from(net, run.record["init"])))
+        if run.record.init and not saved:
+            on_event(note(start_from(net, run.record.init)))
         self.net: ConvNet = net
         self.optimizer = optimizers.make_optimizer(net, recipe.optimizer)
         self.average = MovingAverage(net, recipe.ema.decay) if recipe.ema else None
@@ -110,10 +109,9 @@ class TrainState:
     def save(self, name: str, tensors: dict[str, Tensor], state: State) -> None:
         """One checkpoint: the tensors, where training stands, and what the weights are for."""
         if self.world.leads:
-            about = {k: self.run.record[k] for k in ABOUT}
             tensors = tensors | {f"{NORMALIZER}{key}": t for key, t in self.run.normalizer.tensors.items()}
             keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
-            checkpoint.save(self.run.folder / name, tensors, {**about, "state": asdict(state)}, keep)
+            checkpoint.save(self.run.folder / name, tensors, {**self.run.record.identity, "state": asdict(state)}, keep)
 
     def restore(self, on_event: OnEvent) -> State:
         """Puts the newest checkpoint back where its tensors came from; without one, training starts anew."""
@@ -125,7 +123,7 @@ class TrainState:
         for text in found.notes:
             on_event(note(text))
         tensors, about = found.tensors, found.state
-        if any(about.get(k) != self.run.record[k] for k in ABOUT):
+        if any(about.get(key) != value for key, value in self.run.record.identity.items()):
             raise UserError(f"{found.path} is of another run", "put its own back, or train again in another --out")
         self.net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
         optimizers.remember(self.net, self.optimizer, tensors)

@@ -53,7 +53,7 @@ def test_it_trains_and_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) 
     assert main([*TINY, *FAST, "--seed", "5", "--set", "lr=0.01"]) == 0
     out, err = capsys.readouterr()
     run = open_run("runs/chain_n1_m1_k0-digits-seed5")
-    assert (run.record["seed"], run.recipe.epochs, run.recipe.optimizer.lr, run.recipe.name) == (5, 2, 0.01, "digits")
+    assert (run.record.seed, run.recipe.epochs, run.recipe.optimizer.lr, run.recipe.name) == (5, 2, 0.01, "digits")
     assert run.recipe.departures[-3:] == (
         "batch 512, not 32",
         "lr 0.01, not 0.002",
@@ -251,14 +251,14 @@ def test_a_run_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> 
     assert main([*TINY, *FAST]) == 2
     assert "already holds a run; give --resume to go on with it, or another --out" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--set", "lr=0.5", "--resume"]) == 2
-    assert "is another one: recipe.optimizer.lr is 0.002 there and 0.5 here" in capsys.readouterr().err
+    assert "has different settings: lr was 0.002, is now 0.5" in capsys.readouterr().err
 
 
 def test_a_run_begins_with_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, *FAST, "--out", "a"]) == 0
     assert main([*TINY, *FAST, "--init", "a", "--out", "b"]) == 0
     assert "begins with 4 of 4 tensors of a (chain_n1_m1_k0, best): stem.conv1.weight, " in capsys.readouterr().out
-    assert open_run("b").record["init"]["run"] == "a"
+    assert open_run("b").record.init["run"] == "a"
     assert main([*TINY, *FAST, "--init", "a", "--out", "b", "--resume"]) == 2
     assert "a run that goes on has its weights; leave out --init" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--out", "b", "--resume"]) == 0

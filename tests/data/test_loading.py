@@ -231,13 +231,13 @@ def test_training_from_files_is_the_same_with_any_workers_and_resumes(folder: Pa
         return fit("chain_n1_m1_k0", data, recipe, out=tmp_path / name, device="cpu", input=(3, 16, 16), **more)
 
     runs = [train(f"{workers}", execution=Execution(workers=workers)) for workers in (0, 1, 4)]
-    assert [run.record["execution"]["workers"] for run in runs] == [0, 1, 4]
-    assert "decoder" in runs[0].record["machine"]
+    assert [run.record.execution["workers"] for run in runs] == [0, 1, 4]
+    assert "decoder" in runs[0].record.machine
     weights = [checkpoint.load(run.folder / "last.safetensors")[0] for run in runs]
     for other in weights[1:]:
         assert all(torch.equal(other[name], weights[0][name]) for name in other)
     usual = train("usual")
-    assert usual.record["execution"]["workers"] == usual_workers(data.train)
+    assert usual.record.execution["workers"] == usual_workers(data.train)
 
 
 def test_closing_does_not_wait_for_a_job_that_a_worker_took_first() -> None:

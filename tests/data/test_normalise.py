@@ -153,7 +153,7 @@ def test_training_evaluation_and_prediction_normalise_alike(tmp_path: Path, data
     notes = []
     run = train(tmp_path / "run", data, whiten, on_event=lambda event: notes.append(event.get("text", "")))
     assert f"measuring the training images for whiten={whiten}" in notes
-    expected = measure_normalizer(Preprocess.from_json(run.record["preprocess"]), data.train)
+    expected = measure_normalizer(run.preprocess, data.train)
     for name in ("preprocess", "best", "last"):
         tensors = load_file(tmp_path / "run" / f"{name}.safetensors")
         for key, value in expected.tensors.items():

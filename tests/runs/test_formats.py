@@ -1,7 +1,7 @@
-"""Files that outlive versions: a golden of each schema that was ever written, and what is said of those to come.
+"""Files that outlive versions: a golden of each format, and how those of other versions are refused.
 
-goldens/run_N are run folders of schema N, with their checkpoints, as the convatlas of that time wrote them;
-pack_N_FORMAT are packs of schema N, made of PACKED; index_N.json are two entries of the tables' index.
+goldens/run is a run folder with its checkpoints (tests/run_golden.py); pack_1_FORMAT are packs, made of PACKED;
+index_1.json are two entries of the tables' index.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from convatlas.evaluation.predictions import predict
 from convatlas.evaluation.scoring import evaluate
 from convatlas.preprocess import Preprocess
 from convatlas.runs import checkpoint
-from convatlas.runs import folder as run
 from convatlas.runs.folder import open_run
+from convatlas.runs.record import SCHEMA
 from convatlas.train.fit import fit
 from convatlas.weights import load_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
-SCHEMAS = (1, 2)
 PACKED = {  # of each split the class, the width and height before it was packed and in the pack, and the one colour
     "train": [
         ("ant", (20, 12), (13, 8), (250, 20, 30)),
@@ -40,55 +39,42 @@ PACKED = {  # of each split the class, the width and height before it was packed
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> dict[int, Path]:
-    return {n: Path(shutil.copytree(GOLDENS / f"run_{n}", tmp_path / f"run_{n}")) for n in SCHEMAS}
+def golden(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(GOLDENS / "run", tmp_path / "run"))
 
 
-def test_there_is_a_golden_of_each_schema() -> None:
-    assert run.READS == checkpoint.READS == SCHEMAS
-    for n in SCHEMAS:
-        assert json.loads((GOLDENS / f"run_{n}" / "run.json").read_text())["schema"] == n
-        assert checkpoint.load(GOLDENS / f"run_{n}" / "last.safetensors")[1]["schema"] == n
-
-
-@pytest.mark.parametrize("n", SCHEMAS)
-def test_a_run_of_every_schema_scores_as_it_did_then(folders: dict[int, Path], n: int, tmp_path: Path) -> None:
-    it = open_run(folders[n])
+def test_the_golden_run_scores_as_when_it_was_trained(golden: Path, tmp_path: Path) -> None:
+    assert json.loads((golden / "run.json").read_text())["schema"] == SCHEMA
+    assert checkpoint.load(golden / "last.safetensors")[1]["schema"] == checkpoint.SCHEMA
+    it = open_run(golden)
     then = it.epochs()[-1]["test"]
     scores = evaluate(it, load_data("digits"), which="last")
     assert scores.top1 == then["top1"]
     assert scores.loss == pytest.approx(then["loss"], rel=1e-5)
-    net = it.load("best")
-    load_weights(folders[n] / "best.safetensors", net)
+    load_weights(golden / "last.safetensors", it.load("last"))
     assert predict(it, tmp_path / "none.png")[0].error
 
 
-def test_a_run_of_this_schema_is_gone_on_with_and_an_older_one_says_what_to_do(folders: dict[int, Path]) -> None:
-    data = load_data("digits")
-    new, old = open_run(folders[2]), open_run(folders[1])
-    before = (new.folder / "last.safetensors").read_bytes()
-    fit(new.network, data, new.recipe, out=new.folder, input=(1, 8, 8), device="cpu", resume=True)
-    assert (new.folder / "last.safetensors").read_bytes() == before
-    with pytest.raises(UserError, match=r"was begun by an older convatlas \(schema 1\).*: --init .*run_1"):
-        fit(old.network, data, old.recipe, out=old.folder, input=(1, 8, 8), device="cpu", resume=True)
+def test_the_golden_run_resumes(golden: Path) -> None:
+    run, before = open_run(golden), (golden / "last.safetensors").read_bytes()
+    fit(run.network, load_data("digits"), run.recipe, out=golden, input=(1, 8, 8), device="cpu", resume=True)
+    assert (golden / "last.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (3, "run.json has schema 3, this convatlas reads 1 and 2; update convatlas"),
-        (0, "run.json has schema 0, this convatlas reads 1 and 2; use the version that wrote it"),
-        ("x", "run.json has schema 'x', this convatlas reads 1 and 2; use the version that wrote it"),
+        (2, "run.json has schema 2, this convatlas reads 1; update convatlas"),
+        (0, "run.json has schema 0, this convatlas reads 1; use the version that wrote it"),
+        ("x", "run.json has schema 'x', this convatlas reads 1; use the version that wrote it"),
         (None, "run.json has schema None"),
     ],
 )
-def test_another_schema_of_a_run_is_refused_with_the_way_forward(
-    folders: dict[int, Path], schema: object, message: str
-) -> None:
-    path = folders[2] / "run.json"
+def test_another_schema_of_a_run_is_refused_with_the_way_forward(golden: Path, schema: object, message: str) -> None:
+    path = golden / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": schema}))
     with pytest.raises(UserError, match=message):
-        open_run(folders[2])
+        open_run(golden)
 
 
 @pytest.mark.parametrize("format", [*pack.FORMATS])

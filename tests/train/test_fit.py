@@ -136,7 +136,7 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, data: Data) -> None:
     assert open_run(run.folder) == run
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     assert (record["network"], record["seed"], record["classes"]) == (TINY, 0, list("0123456789"))
-    assert record["build"] == {"input": [1, 8, 8], "classes": 10, "widths": [4]}
+    assert record["options"] == {"input": [1, 8, 8], "classes": 10, "widths": [4]}
     assert Recipe.from_json(record["recipe"]) == run.recipe == replace(CHAIN, epochs=12)
     assert record["data"]["name"] == "digits"
     assert record["machine"]["versions"]["torch"] == torch.__version__
@@ -444,7 +444,7 @@ def test_there_must_be_something_to_resume(tmp_path: Path, data: Data) -> None:
     with pytest.raises(UserError, match=r"there is no run folder .*none; `convatlas train` makes one"):
         train(tmp_path / "none", data, resume=True)
     (tmp_path / "photo.jpg").touch()
-    with pytest.raises(UserError, match=r"is no run folder: it has no run.json"):
+    with pytest.raises(UserError, match=r"is not a run folder: it has no run.json"):
         train(tmp_path, data, resume=True)
 
 
@@ -453,18 +453,18 @@ def test_there_must_be_something_to_resume(tmp_path: Path, data: Data) -> None:
     [
         (
             {"network": "chain_n1_m2_k1", "recipe": replace(CHAIN, net=())},
-            f'network is "{TINY}" there and "chain_n1_m2',
+            f'network was "{TINY}", is now "chain_n1_m2',
         ),
         (
             {"recipe": replace(CHAIN, optimizer=SGD(0.5))},
-            r"another one: recipe\.optimizer\.lr is 0\.02 there and 0\.5 here; resume it as it",
+            r"has different settings: lr was 0\.02, is now 0\.5; resume it with its own",
         ),
-        ({"recipe": replace(CHAIN, epochs=3)}, r"recipe\.epochs is 2 there and 3 here"),
-        ({"recipe": replace(CHAIN, net=(("widths", (8,)),))}, r"build\.widths is \[4\] there and \[8\] here"),
-        ({"seed": 7}, "seed is 0 there and 7 here"),
-        ({"input": (1, 16, 16)}, r"build\.input is \[1, 8, 8\] there and \[1, 16, 16\] here"),
-        ({"data": some(72, 31)}, r"data\.test\.images is 32 there and 31 here; data\.test\.sha256 is "),
-        ({"data": some(flip=True)}, r"another one: data\.train\.sha256 is \"[0-9a-f]+\.\.\. there and"),
+        ({"recipe": replace(CHAIN, epochs=3)}, r"epochs was 2, is now 3"),
+        ({"recipe": replace(CHAIN, net=(("widths", (8,)),))}, r"options\.widths was \[4\], is now \[8\]"),
+        ({"seed": 7}, "seed was 0, is now 7"),
+        ({"input": (1, 16, 16)}, r"options\.input was \[1, 8, 8\], is now \[1, 16, 16\]"),
+        ({"data": some(72, 31)}, r"data\.test\.images was 32, is now 31; data\.test\.sha256 was "),
+        ({"data": some(flip=True)}, r"has different settings: data\.train\.sha256 was \"[0-9a-f]+\.\.\., is now"),
     ],
 )
 def test_another_run_is_not_resumed(tmp_path: Path, data: Data, change: dict[str, Any], message: str) -> None:
@@ -486,7 +486,7 @@ def test_other_terms_are_noted_not_refused(tmp_path: Path, data: Data) -> None:
     events: list[Event] = []
     assert len(train(tmp_path, data, resume=True, on_event=events.append).epochs()) == 2
     notes = [event["text"] for event in events if event["kind"] == "note"]
-    assert notes == ["resumed on other terms, so the last bits may differ: machine.threads is 64 there and 1 here"]
+    assert notes == ["resumed on other terms, so the last bits may differ: machine.threads was 64, is now 1"]
 
 
 @pytest.mark.usefixtures("often")
@@ -622,7 +622,7 @@ def test_an_option_that_json_cannot_hold_is_refused(tmp_path: Path, data: Data) 
 def test_a_variant_of_ones_own_is_rebuilt_from_the_record(tmp_path: Path, data: Data) -> None:
     variant = replace(find(TINY), args={**find(TINY).args, "widths": (6,)})
     run = train(tmp_path, data, replace(CHAIN, net=()), variant)
-    assert run.record["build"]["widths"] == [6]
+    assert run.record.options["widths"] == [6]
     assert open_run(tmp_path).load().state_dict()["stem.conv1.weight"].shape == (6, 1, 3, 3)
 
 

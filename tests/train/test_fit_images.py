@@ -80,7 +80,7 @@ def test_every_augmentation_trains_and_resumes_to_the_last_bit(
         return fit("chain_n1_m1_k0", data, recipe, out=tmp_path / name, device="cpu", input=(3, 8, 8), **more)
 
     whole = train("whole")
-    assert (whole.record["colours"]["axes"] != []) == ("lighting" in ops)
+    assert (whole.record.colours["axes"] != []) == ("lighting" in ops)
     steps = []
 
     def stop(event) -> None:
@@ -115,8 +115,8 @@ def test_a_view_that_does_not_fit_leaves_no_folder(tmp_path: Path, data: Data) -
 def test_what_a_recipe_scales_images_to_goes_with_the_input(tmp_path: Path, data: Data) -> None:
     recipe = with_epochs(find_recipe("squeezenet"), 1)
     run = fit("squeezenet", data, recipe, input=(3, 56, 56), out=tmp_path / "run", device="cpu")
-    assert run.record["recipe"]["augment"][0] == "scale_crop:63:63"
-    assert run.record["recipe"]["departures"][-1].startswith("56 pixels, not 227; images resized in proportion")
+    assert run.recipe.augment[0] == "scale_crop:63:63"
+    assert run.recipe.departures[-1].startswith("56 pixels, not 227; images resized in proportion")
     again = fit("squeezenet", data, recipe, input=(3, 56, 56), out=tmp_path / "run", device="cpu", resume=True)
     assert again.record == run.record
 

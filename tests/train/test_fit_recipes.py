@@ -35,7 +35,7 @@ from convatlas.recipe import (
 from convatlas.recipes import find_recipe, recipes
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import Run, open_run
-from convatlas.train import train_state as module
+from convatlas.runs.record import RunRecord
 from convatlas.train.fit import Stopped
 from convatlas.train.loss import loss_of
 from convatlas.train.optimizers import clip_, make_optimizer
@@ -172,20 +172,20 @@ def test_a_warm_up_ends_with_the_training_error(tmp_path: Path, data: Data, boun
 
 def test_drop_path_grows_with_the_training(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before each step how far training is, and after a resume as well; not in the test."""
-    describe_culprits: list[float] = []
+    shares: list[float] = []
 
-    def build(record: dict[str, Any]) -> torch.nn.Module:
+    def build(record: RunRecord) -> torch.nn.Module:
         net = find(TINY).build(input=(1, 8, 8), classes=10, widths=(4,))
-        net.set_progress = describe_culprits.append  # type: ignore[assignment]
+        net.set_progress = shares.append  # type: ignore[assignment]
         return net
 
-    monkeypatch.setattr(module, "build", build)
+    monkeypatch.setattr(RunRecord, "build", build)
     with pytest.raises(Stopped):
         train(tmp_path, data, on_event=interrupting(at_step(1, 3)))
-    assert describe_culprits == [0, 0.1, 0.2]
-    describe_culprits.clear()
+    assert shares == [0, 0.1, 0.2]
+    shares.clear()
     train(tmp_path, data, resume=True)
-    assert describe_culprits == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    assert shares == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 
 
 def test_shares_of_classes_are_a_target_too() -> None:
@@ -238,7 +238,7 @@ def started(out: Path, data: Data, recipe: Recipe, **more: Any) -> tuple[Run, li
 def test_a_run_begins_with_anothers_weights(tmp_path: Path, data: Data, source: Run) -> None:
     run, notes = started(tmp_path, data, CHAIN, init=source)
     assert same(run.weights("last"), source.weights())  # the averages of its best epoch
-    record = open_run(tmp_path).record["init"]
+    record = open_run(tmp_path).record.init
     names = list(source.load().state_dict())
     assert len(record.pop("sha256")) == 64
     assert record == {"run": str(source.folder), "network": TINY, "taken": names, "left": []}
@@ -256,7 +256,7 @@ def test_only_what_fits_and_is_asked_for_is_taken(tmp_path: Path, data: Data, so
     run, notes = started(tmp_path / "some", data, replace(CHAIN, init=("stem.*", "nothing")), init=source, seed=3)
     for name, tensor in run.weights("last").items():
         assert torch.equal(tensor, (source.weights() if name.startswith("stem.") else fresh)[name]), name
-    assert run.record["init"]["taken"] == ["stem.conv1.weight", "stem.conv1.bias"]
+    assert run.record.init["taken"] == ["stem.conv1.weight", "stem.conv1.bias"]
     assert "begins with 2 of 4 tensors of" in notes[0]
     assert "initialised anew: head." in notes[0]
 

@@ -123,7 +123,7 @@ def test_the_steps_stay_the_recipes(tmp_path: Path) -> None:
     for name, tensor in whole.items():
         torch.testing.assert_close(parted[name], tensor, rtol=1e-4, atol=1e-5)
     assert [line["step"] for line in runs[0].log()] == [line["step"] for line in runs[1].log()]
-    assert runs[1].record["execution"]["micro_batch"] == 3
+    assert runs[1].record.execution["micro_batch"] == 3
 
 
 def test_segments_end_where_the_whole_ends(tmp_path: Path) -> None:
@@ -164,4 +164,4 @@ def test_a_resumed_run_keeps_its_execution(tmp_path: Path) -> None:
         on_event=events.append,
     )
     (note,) = (e["text"] for e in events if e["kind"] == "note")
-    assert note == "resumed on other terms, so the last bits may differ: execution.micro_batch is 5 there and 4 here"
+    assert note == "resumed on other terms, so the last bits may differ: execution.micro_batch was 5, is now 4"

@@ -298,7 +298,7 @@ def test_training_and_evaluation_read_it(photos: Path, tmp_path: Path, format: s
         net=(("widths", (4,)),),
     )
     run = fit("chain_n1_m1_k0", data, recipe, out=tmp_path / "run", device="cpu", input=(3, 28, 28))
-    assert run.record["data"]["train"]["source"] == f"pack, {format}"
+    assert run.record.data["train"]["source"] == f"pack, {format}"
     assert evaluate(run, data).top1 == run.epochs()[-1]["test"]["top1"]
 
 

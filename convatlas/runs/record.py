@@ -1,0 +1,111 @@
+"""RunRecord: run.json, what decides a run and the machine it runs on; written once, before the first step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..catalogue import find
+from ..errors import UserError
+from ..files.atomic import other_version, write_text
+from ..preprocess import Preprocess
+from ..recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..layers import ConvNet
+
+FILE = "run.json"
+SCHEMA = 1
+RESTORE = "restore it, or train again"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    network: str  # a name of the catalogue
+    options: dict[str, Any]  # of its constructor: input, classes, and what the recipe overrides
+    recipe: Recipe
+    data: dict[str, Any]  # provenance of each split: where the images come from, how many, checksums
+    preprocess: Preprocess
+    colours: dict[str, Any]  # statistics of the training images that augmentation uses
+    classes: tuple[str, ...]
+    seed: int
+    machine: dict[str, Any]
+    execution: dict[str, Any]  # how this machine does it: see train/execution.py
+    init: dict[str, Any] | None = None  # the run that the weights come from: see train/warm_start.py
+
+    def build(self) -> ConvNet:
+        """The network, freshly initialised."""
+        options = {name: tuple(v) if isinstance(v, list) else v for name, v in self.options.items()}
+        return find(self.network).build(**options)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint says of its weights, so that it can be used without its run: plain data."""
+        record = self.to_json()
+        return {name: record[name] for name in ("network", "options", "preprocess", "classes")}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as it reads back from run.json. Raises TypeError for an option that JSON cannot hold."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values |= {"recipe": self.recipe.to_json(), "preprocess": self.preprocess.to_json()}
+        return json.loads(json.dumps({"schema": SCHEMA, **values}))
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any], path: Path) -> RunRecord:
+        """What `to_json` gave. Raises UserError, naming the file, for a record that is not whole."""
+        if not isinstance(record, dict) or "schema" not in record:
+            raise UserError(f"{path} was not written by `convatlas train`", RESTORE)
+        if record["schema"] != SCHEMA:
+            raise other_version(path, record["schema"], (SCHEMA,))
+        for name, kind in KINDS.items():
+            if not isinstance(record.get(name), kind):
+                raise UserError(f"{path} {'has a malformed' if name in record else 'lacks'} {name!r}", RESTORE)
+        classes = record["classes"]
+        if not all(isinstance(name, str) for name in classes) or len(classes) != record["options"].get("classes"):
+            raise UserError(f"{path} does not name as many classes as its network has", RESTORE)
+        try:
+            values: dict[str, Any] = {f.name: record.get(f.name) for f in fields(cls)}
+            values["recipe"] = Recipe.from_json(record["recipe"])
+            values["preprocess"] = Preprocess.from_json(record["preprocess"])
+            return cls(**{**values, "classes": tuple(classes)})
+        except UserError as error:
+            raise UserError(f"{path}: {error.what}", RESTORE) from error
+        except (TypeError, ValueError, AttributeError) as error:  # values of the wrong kind
+            raise UserError(f"{path} holds values of the wrong kind ({error})", RESTORE) from error
+
+    def write(self, folder: Path) -> None:
+        write_text(folder / FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+
+
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "network": str,
+    "options": dict,
+    "recipe": dict,
+    "data": dict,
+    "preprocess": dict,
+    "colours": dict,
+    "classes": list,
+    "seed": int,
+    "machine": dict,
+    "execution": dict,
+    "init": (dict, type(None)),
+}
+
+
+def read_record(folder: str | Path) -> RunRecord:
+    """The record of the run in that folder. Raises UserError when it is not a run folder, naming what is missing."""
+    folder = Path(folder)
+    path = folder / FILE
+    if not folder.exists():
+        raise UserError(f"there is no run folder {folder}", "`convatlas train` makes one")
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is not a run folder: it has no {FILE}", "give the folder that `convatlas train` wrote"
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} was not written by `convatlas train` ({error})", RESTORE) from error
+    return RunRecord.from_json(record, path)

@@ -100,16 +100,16 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "run.json without a network": (record(network=None), r"run\.json has a malformed 'network'; restore it"),
     "run.json of no network": (record(network="resnet2O"), "no network named 'resnet2O'"),
     "run.json of another network": (
-        record(network="chain_n1_m2_k1", build={"input": [1, 8, 8], "classes": 10}),
+        record(network="chain_n1_m2_k1", options={"input": [1, 8, 8], "classes": 10}),
         "is of another run",
     ),
     "run.json that cannot be built": (
-        record(build={"input": [1, 8, 8], "classes": 10, "widths": [None]}),
+        record(options={"input": [1, 8, 8], "classes": 10, "widths": [None]}),
         "run.json does not describe a network that can be",
     ),
     "log truncated in the middle": (
         lambda f: (f / "log.jsonl").write_bytes(b"{\n" + (f / "log.jsonl").read_bytes()),
-        r"log\.jsonl is damaged at line 1 of 3; restore it",
+        r"log\.jsonl is damaged at line 1 of 5; restore it",
     ),
     "log emptied": (
         lambda f: (f / "log.jsonl").write_bytes(b""),

@@ -184,6 +184,7 @@ def decisive(record: RunRecord) -> dict[str, Any]:
     """Of a record what a resumed run must share; the recipe's fields go by the names that `--set` takes."""
     values = record.to_json()
     recipe = values.pop("recipe")
+    del recipe["departures"]  # they follow from the rest
     for component in ("optimizer", "schedule"):
         fields = recipe.pop(component)
         recipe |= {component: fields.pop("kind"), **fields}

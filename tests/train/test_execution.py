@@ -81,7 +81,7 @@ def test_what_cannot_be() -> None:
         Execution(segments=-1)
     with pytest.raises(UserError, match="sync_bn is for GPUs"):
         decide(Execution(sync_bn=True), net("resnet20"), RECIPE, CPU, World())
-    with pytest.raises(UserError, match="no engine field named 'segment'; did you mean segments"):
+    with pytest.raises(UserError, match="no execution field named 'segment'; did you mean segments"):
         Execution.from_json({"segment": 1})
 
 

@@ -457,7 +457,7 @@ def test_there_must_be_something_to_resume(tmp_path: Path, data: Data) -> None:
         ),
         (
             {"recipe": replace(CHAIN, optimizer=SGD(0.5))},
-            r"has different settings: lr was 0\.02, is now 0\.5; resume it with its own",
+            r"different settings: lr was 0\.02, is now 0\.5; resume it",
         ),
         ({"recipe": replace(CHAIN, epochs=3)}, r"epochs was 2, is now 3"),
         ({"recipe": replace(CHAIN, net=(("widths", (8,)),))}, r"options\.widths was \[4\], is now \[8\]"),

@@ -64,6 +64,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "warm-up": {"warmup": ConstantWarmup(0.001, error=0.88)},
     "average": {"ema": EMA(0.99), "warmup": LinearWarmup(steps=3)},
 }
+GOLDEN = Path(__file__).parents[1] / "goldens" / "run"
 
 
 @pytest.fixture(scope="module")
@@ -311,9 +312,7 @@ def test_vgg_begins_with_layers_of_a(tmp_path: Path) -> None:
     recipe = find_recipe("vgg")
     with on_meta():
         a, e = (find(name).build() for name in ("vgg11", "vgg19"))
-    path = tmp_path / "a"
-    path.mkdir()
-    run = Run(path, {"network": "vgg11"})
+    run = Run(tmp_path, replace(open_run(GOLDEN).record, network="vgg11"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "weights", lambda self: a.state_dict())
         patch.setattr("convatlas.train.warm_start.digest", lambda *_: "of weights that are nowhere")

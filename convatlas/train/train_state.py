@@ -24,7 +24,6 @@ from .state import State
 from .warm_start import start_from
 
 
-
 class TrainState:
     """The run's network on its device, freshly initialised, with optimizer and what follows its weights."""
 

@@ -173,6 +173,8 @@ def test_another_component_keeps_what_the_two_have_in_common() -> None:
     assert with_settings(base, ["optimizer=adamw"]).optimizer == AdamW(
         0.2, weight_decay=1e-4, decay_scope="weights", clip=2.0
     )
+    inception = replace(BASE, optimizer=RMSProp(0.045, eps=1.0))
+    assert with_settings(inception, ["optimizer=adam"]).optimizer == Adam(0.045)  # whose epsilon is another thing
     with pytest.raises(UserError, match=r"schedule=exponential needs more settings; add --set gamma=\.\.\."):
         with_settings(base, ["schedule=exponential"])  # a plateau's gamma is not that of an epoch
 

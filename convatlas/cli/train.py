@@ -28,10 +28,8 @@ that is said in one line; 130 stopped by Ctrl-C (143: by SIGTERM; 129: by SIGHUP
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = STATUS
     add_task(parser)
-    parser.add_argument(
-        "--epochs", metavar="N", type=int, help="another number of epochs; the schedule is scaled alike"
-    )
-    parser.add_argument("--batch", metavar="N", type=int, help="another batch, of all processes; the rate scales alike")
+    parser.add_argument("--epochs", metavar="N", type=int, help="number of epochs; the schedule is scaled to match")
+    parser.add_argument("--batch", metavar="N", type=int, help="global batch size; the learning rate scales linearly")
     parser.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
     parser.add_argument(
         "--init", metavar="RUN", help="a run to begin with the weights of: tensors of the same name and shape"
@@ -56,7 +54,11 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     source.add_bad(parser)
     parser.add_argument("--recipe", metavar="R", help="a recipe by name (default: the network's own)")
     parser.add_argument(
-        "--set", metavar="FIELD=VALUE", action="append", default=[], help="change a field of the recipe: lr=0.05"
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="change a setting of the recipe (repeatable): lr=0.05, schedule=cosine, warmup.epochs=5",
     )
     parser.add_argument(
         "--input", metavar="CxHxW", help="image size (default: the network's, with the data's channels)"

@@ -90,14 +90,17 @@ def names(part: str, own: Component | None) -> list[str]:
 
 
 def kept(cls: type[Component], now: Component | None) -> dict[str, Any]:
-    """What the present component and one of that class have in common: the learning rate, and fields with a default.
+    """What the present component and one of that class have in common: the learning rate, and fields of one default.
 
-    A field without one (milestones, an exponential schedule's gamma) means something that another component's does not.
+    A field of another default (epsilon), or of none (an exponential schedule's gamma), means something else there.
     """
+    if now is None:
+        return {}
     if type(now) is cls:
         return {name: getattr(now, name) for name in hints(cls)}
-    common = {f.name for f in fields(cls) if f.default is not MISSING} | {"lr"}
-    return {name: getattr(now, name) for name in hints(cls) if name in common and hasattr(now, name)}
+    usual = {f.name: f.default for f in fields(now) if f.default is not MISSING}
+    common = {f.name for f in fields(cls) if f.name == "lr" or usual.get(f.name, MISSING) == f.default}
+    return {name: getattr(now, name) for name in common if hasattr(now, name)}
 
 
 def read(name: str, text: str, hint: Any, now: Any) -> Any:

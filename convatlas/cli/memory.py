@@ -10,11 +10,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ..accounting.memory.figures import OPTIMIZERS
 from ..errors import UserError
 from .output import parse_input, print_json, print_table, size
 
 if TYPE_CHECKING:
-    from ..accounting.memory import Affine, Checkpointed, Memory, Peak
+    from ..accounting.memory.figures import Affine, Checkpointed, Memory, Peak
 
 HELP = "show the bytes that a network takes to train and to run, and the largest batch that fits"
 UNITS = {
@@ -22,7 +23,6 @@ UNITS = {
     **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)},
     **{f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)},
 }
-OPTIMIZERS = ("sgd", "adam", "rmsprop")  # as accounting.memory has them, which imports torch
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     limit = None if args.limit is None else parse_size(args.limit)
     shape = args.input and parse_input(args.input)
     with busy(f"running {args.name} without computing"):
-        from ..accounting.memory import checkpointed, memory
+        from ..accounting.memory.predict import checkpointed, memory
 
         made = {} if args.classes is None else {"classes": args.classes}
         how = {"optimizer": args.optimizer, "amp": args.amp, **made}
@@ -81,10 +81,9 @@ def busy(text: str) -> AbstractContextManager[Any]:
 
 
 def heading(m: Memory) -> str:
-    from ..accounting.memory import OPTIMIZERS
 
     precision = "autocast to bfloat16" if m.amp else "float32"
-    return f"{m.name} on {m.batch:,} images of {size(m.input)}, trained with {OPTIMIZERS[m.optimizer][1]}, {precision}"
+    return f"{m.name} on {m.batch:,} images of {size(m.input)}, trained with {OPTIMIZERS[m.optimizer]}, {precision}"
 
 
 def rows(m: Memory, level: str) -> Iterator[tuple[str, ...]]:

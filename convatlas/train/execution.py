@@ -10,7 +10,7 @@ import torch
 from psutil import virtual_memory
 
 from ..accounting import account
-from ..accounting.memory import memory
+from ..accounting.memory.predict import memory
 from ..errors import UserError, unknown
 from ..layers import ConvNet
 from ..machine.processes import World

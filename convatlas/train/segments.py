@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..accounting.memory import sequence
+from ..accounting.memory.predict import sequence
 from ..errors import UserError
 from ..layers import frozen_statistics
 
@@ -20,7 +20,7 @@ from ..layers import frozen_statistics
 def cut(net: nn.Module, segments: int, name: str) -> list[nn.Sequential]:
     """The network as runs of the modules that it passes one after the other, equally many in each but the last.
 
-    So `torch.utils.checkpoint.checkpoint_sequential` cuts, whose memory `accounting.memory.checkpointed` foretells.
+    So `torch.utils.checkpoint.checkpoint_sequential` cuts, whose memory `checkpointed` predicts.
     Raises UserError for a network that is no such sequence, or of fewer modules than segments.
     """
     units = sequence(net)

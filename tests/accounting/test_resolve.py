@@ -9,7 +9,7 @@ from torch import nn
 
 from convatlas.accounting import account
 from convatlas.accounting.counters.reconcile import reconcile
-from convatlas.accounting.memory import memory
+from convatlas.accounting.memory.predict import memory
 from convatlas.accounting.resolve import is_file, resolve
 from convatlas.accounting.symbolic import largest_input, symbolic
 from convatlas.accounting.weight_match import weight_match

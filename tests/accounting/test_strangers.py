@@ -21,7 +21,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.accounting import account
-from convatlas.accounting.memory import memory
+from convatlas.accounting.memory.predict import memory
 from convatlas.errors import UserError
 from tests.oracles import timm
 

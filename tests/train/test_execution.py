@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from convatlas.accounting.memory import memory
+from convatlas.accounting.memory.predict import memory
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet, on_meta

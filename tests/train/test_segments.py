@@ -1,4 +1,4 @@
-"""Segments: the same losses, gradients and statistics as without them, and the memory that was foretold."""
+"""Segments: the same losses, gradients and statistics as without them, and the memory that was predicted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint_sequential
 
-from convatlas.accounting.memory import sequence
+from convatlas.accounting.memory.predict import sequence
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.train.segments import cut, recomputed

@@ -18,7 +18,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint_sequential
 
 from convatlas.accounting import account
-from convatlas.accounting.memory import OPTIMIZERS, Affine, Memory, checkpointed, measure, memory, sequence
+from convatlas.accounting.memory.figures import OPTIMIZERS, Affine, Memory
+from convatlas.accounting.memory.predict import checkpointed, memory, sequence
+from convatlas.accounting.memory.watch import FACTORIES, measure_memory
 from convatlas.catalogue import find
 from convatlas.cli import Parser
 from convatlas.cli import memory as verb
@@ -194,16 +196,16 @@ def by_path(m: Memory, batch: int = N) -> dict[str, int]:
 
 def check(name: str, input: tuple[int, ...]) -> None:
     options = {"aux": False} if "aux" in find(name).options else {}  # they are for the paper's size alone
-    foretold = memory(name, input, batch=3, **options)
+    predicted = memory(name, input, batch=3, **options)
     net = find(name).build(input=input, **options).train()
     x, y = images(input)
     torch.manual_seed(0)
-    assert by_path(foretold) == saved_on_cpu(net, x, y)
+    assert by_path(predicted) == saved_on_cpu(net, x, y)
     sgd = torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9)
-    assert foretold.training.of(N) == training_on_cpu(net, x, y, sgd)
-    assert foretold.inference.of(N) == inference_on_cpu(net, x)
-    assert foretold.parameters == sum(4 * p.numel() for p in net.parameters())
-    assert foretold.gradients == sum(4 * p.grad.numel() for p in net.parameters() if p.grad is not None)
+    assert predicted.training.of(N) == training_on_cpu(net, x, y, sgd)
+    assert predicted.inference.of(N) == inference_on_cpu(net, x)
+    assert predicted.parameters == sum(4 * p.numel() for p in net.parameters())
+    assert predicted.gradients == sum(4 * p.grad.numel() for p in net.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -356,19 +358,19 @@ def test_no_sequence_no_checkpoints() -> None:
 
 
 def test_measured_on_the_cpu() -> None:
-    foretold = memory("squeezenet1_1", (3, 64, 64))
-    training, inference = measure("squeezenet1_1", (3, 64, 64), N)
-    assert (training.live, training.allocated) == (foretold.training.of(N), None)
-    assert (inference.live, inference.reserved) == (foretold.inference.of(N), None)
-    with pytest.raises(UserError, match="device 'gpu' is not there"):
-        measure("lenet5", device="gpu")
+    predicted = memory("squeezenet1_1", (3, 64, 64))
+    training, inference = measure_memory("squeezenet1_1", (3, 64, 64), N)
+    assert (training.live, training.allocated) == (predicted.training.of(N), None)
+    assert (inference.live, inference.reserved) == (predicted.inference.of(N), None)
+    with pytest.raises(UserError, match="device 'gpu' is not available"):
+        measure_memory("lenet5", device="gpu")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 def test_measured_on_a_gpu() -> None:
-    foretold = memory("resnet50", (3, 224, 224))
-    training, inference = measure("resnet50", (3, 224, 224), 16, device="cuda")
-    for peak, measured in ((foretold.training, training), (foretold.inference, inference)):
+    predicted = memory("resnet50", (3, 224, 224))
+    training, inference = measure_memory("resnet50", (3, 224, 224), 16, device="cuda")
+    for peak, measured in ((predicted.training, training), (predicted.inference, inference)):
         assert measured.live == pytest.approx(peak.of(16), rel=0.02)
         assert measured.allocated is not None
         assert measured.reserved is not None
@@ -386,14 +388,14 @@ class Attention(nn.Module):
 
 
 def check_module(net: nn.Module, input: tuple[int, ...]) -> None:
-    foretold = memory(net, input, batch=3)
+    predicted = memory(net, input, batch=3)
     x, y = images(input)
     net.train()
     torch.manual_seed(0)
-    assert by_path(foretold) == saved_on_cpu(net, x, y)
+    assert by_path(predicted) == saved_on_cpu(net, x, y)
     sgd = torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9)
-    assert foretold.training.of(N) == training_on_cpu(net, x, y, sgd)
-    assert foretold.inference.of(N) == inference_on_cpu(net, x)
+    assert predicted.training.of(N) == training_on_cpu(net, x, y, sgd)
+    assert predicted.inference.of(N) == inference_on_cpu(net, x)
 
 
 def test_attention_is_as_on_the_cpu() -> None:
@@ -438,14 +440,14 @@ def test_refusals(capfd: pytest.CaptureFixture[str]) -> None:
         memory("resnet20", auxiliary=True)
     with pytest.raises(UserError, match="batch=0 is not a count"):
         memory("lenet5", batch=0)
-    with pytest.raises(UserError, match="ReLU has nothing to train"):
+    with pytest.raises(UserError, match="ReLU has no parameters to train"):
         memory(nn.ReLU(), (3, 8, 8))
     with pytest.raises(UserError, match="ReLU does not say what images it takes"):
         memory(nn.ReLU())
     with pytest.raises(UserError, match="Conv2d does not run on input 2x3x2x2"):
         memory(nn.Conv2d(3, 4, 3), (3, 2, 2), batch=2)
     assert not capfd.readouterr().err  # torch's log of what did not run
-    with pytest.raises(UserError, match="it decides by values, which nothing has here; try without amp"):
+    with pytest.raises(UserError, match="it branches on values, which are not computed here; try without amp"):
         memory("stochastic_depth_resnet110", amp=True)
     with pytest.raises(UserError, match="option 'classes' is for building a network, and this one is already built"):
         memory(small(), (1, 8, 8), classes=3)
@@ -504,4 +506,4 @@ def test_what_is_no_size(text: str) -> None:
 
 
 def test_the_verb_knows_the_optimizers() -> None:
-    assert set(verb.OPTIMIZERS) == set(OPTIMIZERS)
+    assert set(FACTORIES) == set(OPTIMIZERS)

@@ -1,0 +1,118 @@
+"""What memory() finds: bytes as functions of the batch, peaks, and what each module saves for the backward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..rows import stage_of
+
+OPTIMIZERS = {  # what `memory` takes by name
+    "sgd": "SGD with momentum",
+    "adam": "Adam",
+    "rmsprop": "RMSprop with momentum",
+}
+
+
+@dataclass(frozen=True)
+class Affine:
+    """What a batch of n images takes: fixed + each * n."""
+
+    fixed: int
+    each: int
+
+    def of(self, batch: int) -> int:
+        return self.fixed + self.each * batch
+
+    def __add__(self, other: Affine) -> Affine:
+        return Affine(self.fixed + other.fixed, self.each + other.each)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Bytes saved for the backward pass that a module is the first to save. `path` is "loss" for those of the loss."""
+
+    path: str
+    op: str  # the module's class
+    bytes: Affine
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What tensors hold after one operator."""
+
+    phase: str  # "forward", "backward" or "optimizer"
+    op: str
+    bytes: Affine
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The moments that are the largest for some batch."""
+
+    moments: tuple[Moment, ...]
+
+    def moment(self, batch: int) -> Moment:
+        return max(self.moments, key=lambda m: m.bytes.of(batch))
+
+    def of(self, batch: int) -> int:
+        """The most bytes that tensors hold at any moment, parameters and the batch included."""
+        return self.moment(batch).bytes.of(batch)
+
+    def largest_batch(self, limit: int) -> int:
+        """The largest batch whose peak is at most `limit` bytes; 0 if one image is too many."""
+        rooms = ((limit - m.bytes.fixed, m.bytes.each) for m in self.moments)
+        return max(0, min(room // each if each > 0 else (1 << 62 if room >= 0 else 0) for room, each in rooms))
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """Activation checkpointing: `units` modules in `segments`, of which only the inputs are saved."""
+
+    units: int
+    segments: int
+    saved: Affine
+    training: Peak
+    extra_macs: Affine  # recomputed in the backward pass
+    forward_macs: Affine
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. The optimizer's state is that after its first step; `training` is the peak of any later step."""
+
+    name: str
+    input: tuple[Any, ...]  # C x H x W; of several inputs, the shape of each
+    batch: int
+    optimizer: str
+    amp: bool
+    parameters: int
+    buffers: int
+    gradients: int
+    optimizer_state: int
+    images: Affine  # the inputs, and in training the labels
+    saved: tuple[Saved, ...]  # by module, in the order in which they save; without parameters, buffers and images
+    training: Peak
+    inference: Peak
+    drawn: bool  # the network chooses at random what it computes in training: these are the figures of one draw
+
+    @property
+    def saved_bytes(self) -> Affine:
+        return sum((s.bytes for s in self.saved), Affine(0, 0))
+
+    def stages(self) -> dict[str, Affine]:
+        """What is saved, by stage: the stem, each stage, the head, the loss."""
+        found: dict[str, Affine] = {}
+        for s in self.saved:
+            stage = stage_of(s.path)
+            found[stage] = found.get(stage, Affine(0, 0)) + s.bytes
+        return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Peaks, in bytes, of one pass that really ran on a device."""
+
+    live: int  # what tensors held, as `memory` predicts it
+    allocated: int | None  # what a GPU's allocator handed out: tensors and kernels' workspaces, rounded up
+    reserved: int | None  # what it reserved on the GPU for that; both None on the CPU, whose allocator does not count

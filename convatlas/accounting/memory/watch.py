@@ -1,0 +1,338 @@
+"""One training step and one inference of a network, watched operator by operator: on the meta device, or really run."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import reduce
+from operator import add
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ...catalogue import Variant
+from ...errors import UserError, unknown
+from ...layers import ConvNet
+from ..count import meta_inputs
+from ..operators import MACS, SHORTCUTS
+from ..resolve import resolve
+from ..trace import unchanged, uncollected, why
+from .figures import OPTIMIZERS, Measured
+
+aten = torch.ops.aten
+
+Factory = Callable[[Iterable[Tensor]], Optimizer]
+
+FACTORIES: dict[str, Factory] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, momentum=0.9),
+}
+
+
+def measure_memory(
+    network: nn.Module | Variant | str,
+    input: Any = None,
+    batch: int = 32,
+    *,
+    optimizer: str | Factory = "sgd",
+    amp: bool = False,
+    device: str = "cpu",
+    **options: Any,
+) -> tuple[Measured, Measured]:
+    """The peaks of a training step and of an inference, really run on zeros on `device`.
+
+    `live` is what `memory` predicts; the rest is what a GPU's allocator took. Arguments and errors as for `memory`.
+    """
+    net, name, input, _ = resolve(network, input, **options)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} is not available: {str(error).splitlines()[0]}") from error
+    run = WatchedStep(net, name, *meta_inputs(net, input, batch), net, optimizer, amp, device)
+    training, inference = (max(n for _, _, n in moments) for moments in (run.training, run.inference))
+    return Measured(training, *run.taken["_train"]), Measured(inference, *run.taken["_infer"])
+
+
+class WatchedStep:
+    """One training step and one inference of a network, watched. On the meta device, or really on another one."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        train: Callable[..., Any],  # the network, or another way to run it in training
+        optimizer: str | Factory,
+        amp: bool,
+        device: str = "meta",
+        infer: bool = True,
+    ):
+        if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", optimizer, OPTIMIZERS)
+        self.name, self.forward, self.real = name, train, device != "meta"
+        self.factory = FACTORIES[optimizer] if isinstance(optimizer, str) else optimizer
+        kind = torch.device(device if self.real else "cpu").type
+        self.autocast: Any = torch.autocast(kind, torch.bfloat16) if amp else nullcontext()
+        self.taken: dict[str, tuple[int | None, int | None]] = {}
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        shapes = tuple(tuple(t.shape[1:]) for t in tensors)
+        self.input = shapes[0] if len(shapes) == 1 else shapes
+        self.inference: list[tuple[str, str, int]] = []
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(uncollected())
+                stack.enter_context(unchanged(net))
+                torch.manual_seed(0)
+                net.eval()
+                if device == "meta" and (amp or not isinstance(net, ConvNet)):
+                    # Autocast and attention choose kernels by device, so these tensors claim to be on the CPU, which
+                    # takes a few times as long. The atlas's own networks run alike on meta without autocast.
+                    from torch._subclasses.fake_tensor import FakeTensorMode
+
+                    device = "cpu"
+                    stack.enter_context(_unlogged("torch._subclasses.fake_tensor"))  # reported below
+                    stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+                self.device = device
+                if infer:
+                    self._within(net, args, kwargs, self._infer)
+                net.train()
+                self._within(net, args, kwargs, self._train)
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            if isinstance(error, UserError):
+                raise
+            given = ", ".join("x".join(map(str, t.shape)) for t in tensors)
+            reason = why(error)
+            if "_local_scalar_dense" in reason:
+                reason = "it branches on values, which are not computed here" + ("; try without amp" if amp else "")
+            raise UserError(f"{name} does not run on input {given}: {reason}") from error
+
+    def _within(
+        self, net: nn.Module, args: Any, kwargs: Any, run: Callable[[_Storages, nn.Module, Any, Any], None]
+    ) -> None:
+        """Runs with stand-ins for the network's tensors, so that its own do not change."""
+        gauge = _Gauge(self.device) if self.real else None
+        parameters = {k: self._stand_in(p).requires_grad_(p.requires_grad) for k, p in net.named_parameters()}
+        buffers = {k: self._stand_in(b) for k, b in net.named_buffers()}
+        args, kwargs = tree_map_only(Tensor, self._stand_in, (args, kwargs))
+        watch = _Storages(net, fast=not self.real)
+        self.parameters = watch.own(parameters.values())
+        self.buffers = watch.own(buffers.values())
+        self.images = watch.own(t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        stand_ins = {f"net.{k}": t for k, t in {**parameters, **buffers}.items()}
+        torch.func.functional_call(_Within(net), stand_ins, (lambda net: run(watch, net, args, kwargs),))
+        if gauge:
+            self.taken[run.__name__] = gauge.read()
+
+    def _stand_in(self, t: Tensor) -> Tensor:
+        made = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=self.device)
+        return made.zero_() if self.real else made
+
+    def _infer(self, watch: _Storages, net: nn.Module, args: Any, kwargs: Any) -> None:
+        with torch.no_grad(), watch, self.autocast:
+            net(*args, **kwargs)
+        self.inference = watch.moments
+
+    def _train(self, watch: _Storages, net: nn.Module, args: Any, kwargs: Any) -> None:
+        first = next(t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        labels = torch.zeros(len(first), dtype=torch.long, device=self.device)
+        self.images += watch.own([labels])
+        trained = [p for p in net.parameters() if p.requires_grad]
+        if not trained:
+            raise UserError(f"{self.name} has no parameters to train", "set requires_grad on some of them")
+        optimizer = self.factory(trained)
+        with watch:
+            with self.autocast, watch.saving():
+                loss = _loss(self.forward(*args, **kwargs), labels)
+            if not loss.requires_grad:
+                raise UserError(f"no parameter of {self.name} that requires a gradient affects its output")
+            self.saved = watch.saved_by_module()
+            self.forward_macs = watch.macs
+            watch.phase = "backward"
+            loss.backward()
+            kept = (p.grad.untyped_storage() for p in net.parameters() if p.grad is not None)
+            self.gradients = sum({storage._cdata: storage.nbytes() for storage in kept}.values())  # some share one
+            passes = list(watch.moments)
+            optimizer.step()  # makes its state, which from then on is there through every pass
+            state = [t for t in tree_leaves(list(optimizer.state.values())) if isinstance(t, Tensor)]
+            self.optimizer_state = sum(t.untyped_storage().nbytes() for t in state)
+            watch.phase, watch.moments = "optimizer", []
+            optimizer.step()
+        self.training = [(phase, op, n + self.optimizer_state) for phase, op, n in passes] + watch.moments
+        self.macs, self.drawn = watch.macs, watch.drawn
+
+
+@contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    log = logging.getLogger(name)
+    was, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was
+
+
+def _loss(out: Any, labels: Tensor) -> Tensor:
+    """The cross-entropy of all (N, classes) outputs, the sum of others."""
+    made = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
+    logits = [t for t in made if t.ndim == 2 and len(t) == len(labels)]
+    losses = [F.cross_entropy(t.float(), labels) for t in logits] or [t.sum() for t in made]
+    return reduce(add, losses)
+
+
+class _Within(nn.Module):
+    """Runs something on a network while torch.func.functional_call has swapped its tensors."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, run: Callable[[nn.Module], None]) -> None:
+        run(self.net)
+
+
+class _Gauge:
+    """The most that a GPU's allocator hands out, and reserves on the GPU, from now on."""
+
+    def __init__(self, device: str):
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device), torch.cuda.memory_reserved(self.device)
+
+    def read(self) -> tuple[int | None, int | None]:
+        if self.device.type != "cuda":
+            return None, None
+        allocated, reserved = self.before
+        most = torch.cuda.max_memory_allocated(self.device), torch.cuda.max_memory_reserved(self.device)
+        return most[0] - allocated, most[1] - reserved
+
+
+class _Storages(TorchDispatchMode):
+    """Tracks every storage from the operator that makes it until it is freed."""
+
+    def __init__(self, net: nn.Module, fast: bool):
+        super().__init__()
+        self.fast = fast  # take the shortcuts, which compute nothing
+        self.live = 0
+        self.sizes: dict[int, int] = {}  # storage: its bytes, while it lives
+        self.refs: dict[int, weakref.ref[Any]] = {}
+        self.owned: set[int] = set()  # storages of parameters, buffers and inputs
+        self.saved: dict[int, tuple[tuple[str, str], int]] = {}  # storage: the module that saved it first, its bytes
+        self.moments: list[tuple[str, str, int]] = []  # phase, operator, live bytes after it
+        self.phase = "forward"
+        self.macs = 0
+        self.drawn = False
+        self.names = {m: (path, type(m).__name__) for path, m in net.named_modules()}
+        self.running: list[tuple[str, str]] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # or torch imports all of its compiler, which takes seconds
+        return False
+
+    def own(self, tensors: Iterable[Tensor]) -> int:
+        """Notes tensors that are there from the start; returns their bytes."""
+        before = self.live
+        for t in tensors:
+            self._note(t)
+            self.owned.add(t.untyped_storage()._cdata)
+        return self.live - before
+
+    def _note(self, t: Tensor) -> None:
+        storage = t.untyped_storage()
+        key = storage._cdata
+        if key not in self.sizes:
+            self.sizes[key] = storage.nbytes()
+            self.live += self.sizes[key]
+            self.refs[key] = weakref.ref(storage, lambda _: self._freed(key))
+
+    def _freed(self, key: int) -> None:
+        self.live -= self.sizes.pop(key)
+        del self.refs[key]
+        self.saved.pop(key, None)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        shortcut = FASTER.get(func) if self.fast else None
+        out = shortcut(*args, **kwargs) if shortcut and tree_leaves(args)[0].ndim else None
+        if out is None:
+            out = func(*args, **kwargs)
+        made = (out,) if isinstance(out, Tensor) else [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        for t in made:
+            self._note(t)
+        op = func.overloadpacket
+        if made:
+            self.moments.append((self.phase, op.__name__, self.live))
+        if op in MACS:
+            self.macs += MACS[op](out, *args, **kwargs)
+        if op in DRAWS and made[0].device.type == "cpu" and made[0].ndim == 0:
+            self.drawn = True
+        return out
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Notes what autograd saves, by the innermost module that runs."""
+
+        def enter(module: nn.Module, args: Any) -> None:
+            if module in self.names:
+                self.running.append(self.names[module])
+
+        def leave(module: nn.Module, args: Any, out: Any) -> None:
+            if module in self.names:
+                self.running.pop()
+
+        def pack(t: Tensor) -> Tensor:
+            key = t.untyped_storage()._cdata
+            if key not in self.owned and key not in self.saved:
+                self._note(t)
+                self.saved[key] = (self.running[-1] if self.running else ("loss", "")), self.sizes[key]
+            return t
+
+        hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
+        try:
+            with saved_tensors_hooks(pack, lambda t: t):
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def saved_by_module(self) -> dict[tuple[str, str], int]:
+        found: dict[tuple[str, str], int] = {}
+        for module, size in self.saved.values():
+            found[module] = found.get(module, 0) + size
+        return found
+
+
+DRAWS = frozenset({aten.rand, aten.randint, aten.randn, aten.bernoulli})  # of a scalar: to decide what to compute
+
+
+def _batch_norm(x: Tensor, weight: Tensor | None, bias: Any, mean: Any, var: Any, training: bool, *rest: Any) -> Any:
+    kept, dtype = x.shape[1] if training else 0, x.dtype if weight is None else weight.dtype
+    return torch.empty_like(x), x.new_empty(kept, dtype=dtype), x.new_empty(kept, dtype=dtype)
+
+
+def _batch_norm_backward(grad: Tensor, x: Tensor, weight: Tensor | None, *rest: Any) -> Any:
+    if weight is None or grad.dtype != x.dtype:
+        return None
+    mask = rest[-1]
+    shapes = (x, weight, weight)
+    return tuple(torch.empty_like(t) if wanted else None for t, wanted in zip(shapes, mask))
+
+
+FASTER: Mapping[Any, Callable[..., Any]] = {
+    **SHORTCUTS,
+    aten.native_batch_norm.default: _batch_norm,  # keeps its statistics in float32 where the images are bfloat16
+    aten.native_batch_norm_backward.default: _batch_norm_backward,
+    aten.threshold_backward.default: lambda grad, x, threshold: torch.empty_like(grad),
+}

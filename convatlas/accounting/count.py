@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from ..catalogue import Variant
 from ..errors import UserError
-from .graph import depth, training_nodes
+from .backward import backward_macs
+from .depth import depth
 from .operators import INERT, POINTWISE, names_of
 from .receptive import Field, node_fields, of_image
 from .resolve import resolve
@@ -91,7 +92,7 @@ def rows_of(traced: Trace) -> list[Row]:
     counted: set[str] = set()  # parameters that a row has already
     repeats: Counter[str] = Counter()
     blocks = [*blocks_of(traced), {}]  # the last, -1, is around the network
-    costs, fields = training_nodes(traced), {-1: of_image(traced), **dict(enumerate(node_fields(traced)))}
+    backward, fields = backward_macs(traced), {-1: of_image(traced), **dict(enumerate(node_fields(traced)))}
 
     def first_reads(nodes: Sequence[int]) -> dict[str, Any]:
         """Weights and biases that these nodes are the first to read."""
@@ -118,7 +119,7 @@ def rows_of(traced: Trace) -> list[Row]:
                     macs=node.macs,
                     activations=prod(node.shape),
                     pointwise=node.op in IN_PLACE,
-                    backward_macs=costs[index].backward,
+                    backward_macs=backward[index],
                     **field_of(fields[index]),
                     **blocks[node.call],
                 )
@@ -137,7 +138,7 @@ def rows_of(traced: Trace) -> list[Row]:
                 macs=sum(traced.nodes[n].macs for n in nodes),
                 activations=prod(shape) if computed else 0,
                 pointwise=all(traced.nodes[n].op in IN_PLACE for n in computed),
-                backward_macs=sum(costs[n].backward for n in nodes),
+                backward_macs=sum(backward[n] for n in nodes),
                 **field_of(fields[traced.makers[index]] if index in traced.makers else None),
                 **blocks[call.parent],
             )

@@ -11,7 +11,7 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from ..errors import UserError
-from .graph import gates
+from .depth import gates
 from .operators import INERT, POINTWISE, names_of
 from .trace import Node, Trace
 
@@ -248,10 +248,6 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
 PLACE_BY_PLACE = names_of(POINTWISE)
 OF_ONE = PLACE_BY_PLACE - {"native_batch_norm"}  # which may be by the statistics of the map
 VIEWS = names_of(INERT)
-
-
-def _divides(shape: Sequence[int], into: Sequence[int]) -> bool:
-    return all(n % m == 0 for m, n in zip(shape[-2:], into[-2:], strict=True))
 
 
 def _joined(known: list[tuple[Field, tuple[int, ...]]]) -> Field:

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.accounting import account
+from convatlas.accounting.backward import backward_macs
 from convatlas.accounting.count import meta_inputs
-from convatlas.accounting.graph import Training, depth, training, training_rows
+from convatlas.accounting.depth import depth
 from convatlas.accounting.trace import Trace, trace
 from convatlas.catalogue import find
 from convatlas.layers import ConvNet, on_meta, stack
@@ -68,7 +69,7 @@ def test_depths_that_differ_from_the_printed(name: str, printed: int, ours: int,
 
 
 def test_depth_by_hand() -> None:
-    """Two of three convolutions are in a row; a gate's two layers count only when asked for."""
+    """Two of three convolutions are in a row; a gate's two layers do not count."""
 
     class Gated(nn.Module):
         def __init__(self) -> None:
@@ -82,7 +83,6 @@ def test_depth_by_hand() -> None:
 
     gated = Gated()
     assert depth(trace(gated, *meta_inputs(gated, (3, 8, 8), 1))) == 2
-    assert depth(trace(gated, *meta_inputs(gated, (3, 8, 8), 1)), with_gates=True) == 4
     without = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
     assert depth(trace(without, *meta_inputs(without, (3, 8, 8), 1))) == 0
 
@@ -90,21 +90,18 @@ def test_depth_by_hand() -> None:
 def test_training_by_hand() -> None:
     """Nothing before the first convolution is trained, so that its input's gradient is not computed."""
     net = stack(conv=nn.Conv2d(3, 4, 3), flatten=nn.Flatten(), linear=nn.Linear(4 * 6 * 6, 10))
-    traced = trace(net, *meta_inputs(net, (3, 8, 8), 1))
+    counted = account(net, (3, 8, 8))
     conv, linear = 4 * 6 * 6 * 3 * 9, 4 * 6 * 6 * 10
-    assert training_rows(traced) == {"conv": Training(conv, conv, 0), "linear": Training(linear, linear, linear)}
-    assert training(traced) == Training(conv + linear, conv + linear, linear)
-    assert training(traced).macs == 2 * conv + 3 * linear
-    assert (training(traced) * 50_000).backward == 50_000 * (conv + 2 * linear), "an epoch of CIFAR-10"
+    assert {row.path: row.backward_macs for row in counted.rows} == {"conv": conv, "flatten": 0, "linear": 2 * linear}
+    assert counted.totals.backward_macs == conv + 2 * linear
+    assert counted.totals.training_macs == 2 * conv + 3 * linear
 
 
 def test_account_has_depth_and_training() -> None:
     counted = account("resnet18", batch=2)
-    _, _, traced = built("resnet18", 2)
     assert counted.depth == 18
     assert [r.backward_macs for r in counted.rows][:2] == [counted.rows[0].macs, 0], "the image takes no gradient"
-    assert counted.totals.backward_macs == training(traced).backward
-    assert counted.totals.training_macs == training(traced).macs
+    assert counted.totals.training_macs == counted.totals.macs + counted.totals.backward_macs
     for level in ("layer", "block", "stage"):
         assert sum(r.backward_macs for r in counted.table(level)) == counted.totals.backward_macs
 
@@ -117,7 +114,8 @@ def is_what_torch_counts(name: str) -> None:
     assert (excess > 0) == any(getattr(m, "groups", 1) > 1 for m in net.modules())
     with FlopCounterMode(display=False) as counter:
         net.eval()(x).sum().backward()
-    assert 2 * (training(traced).macs + excess) == counter.get_total_flops()
+    macs = sum(n.macs for n in traced.nodes) + sum(backward_macs(traced))
+    assert 2 * (macs + excess) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("name", DENSE + GROUPED)
@@ -143,5 +141,5 @@ def test_a_matrix_product_of_two_activations_has_two_gradients() -> None:
 
     net = Product()
     x = torch.empty(2, 5, 4, device="meta")
-    cost = training(trace(net, (x,), {}))
-    assert cost == Training(2 * 5 * 4 * 4 + 2 * 5 * 5 * 4, 2 * 5 * 4 * 4, 2 * 2 * 5 * 5 * 4)
+    linear, product = 2 * 5 * 4 * 4, 2 * 5 * 5 * 4
+    assert [n for n in backward_macs(trace(net, (x,), {})) if n] == [linear, 2 * product]

@@ -1,0 +1,38 @@
+"""How deep a network is, as papers count it."""
+
+from __future__ import annotations
+
+from .operators import MACS, names_of
+from .trace import Trace
+
+MULTIPLIES = names_of(frozenset(MACS))
+
+
+def gates(trace: Trace) -> frozenset[tuple[int, int]]:
+    """The (node, input) pairs by which a map is scaled with what was averaged over the whole of it, as SE does."""
+    pooled: list[bool] = []  # of every node: comes from an average over the whole map
+    found: set[tuple[int, int]] = set()
+    for index, node in enumerate(trace.nodes):
+        origins = [(i, i >= 0 and pooled[i]) for i in node.inputs]
+        if node.op in ("mul", "mul_") and len({of_all for _, of_all in origins}) == 2:
+            found.update((index, i) for i, of_all in origins if of_all)
+            pooled.append(False)
+        else:
+            averaged = node.op in ("mean", "_adaptive_avg_pool2d") and all(n == 1 for n in node.shape[2:])
+            pooled.append(averaged or any(of_all for _, of_all in origins))
+    return frozenset(found)
+
+
+def depth(trace: Trace) -> int:
+    """The longest path of layers with weights (convolutions and matrix products that read parameters).
+
+    Parallel branches count once, as in GoogLeNet's 22 (Szegedy et al., 2014, section 5). The layers that only compute
+    a gate (SE) are not on a path: SE-ResNet-50 is 50 deep, as its name says.
+    """
+    skipped = gates(trace)
+    after: list[int] = []
+    for index, node in enumerate(trace.nodes):
+        before = max((after[i] for i in node.inputs if i >= 0 and (index, i) not in skipped), default=0)
+        after.append(before + (node.op in MULTIPLIES and bool(node.parameters)))
+    read = {i for node in trace.nodes for i in node.inputs}
+    return max((n for index, n in enumerate(after) if index not in read), default=0)

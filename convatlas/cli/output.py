@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..report.columns import size
-from ..report.tables import Report, json_text
+from ..report.tables import Report, json_text, size
 
 __all__ = ["add_formats", "parse_input", "print_json", "print_report", "size", "write_file"]
 

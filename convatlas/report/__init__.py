@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .forms import csv, json, markdown, record, text
+from .account import csv, json, markdown, record, text
 
 if TYPE_CHECKING:
     from .drawing import svg

@@ -1,60 +1,85 @@
-"""What a report says of each row and of each claim: headers, and cells to go below them."""
+"""Tables of an account's rows, and of what its sources claim."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..accounting.claims import counted, holds
 from ..accounting.rows import Account, Row
 from ..catalogue import Claim
+from .tables import Column, Table, label, number, prose, size
 
 
 class Columns(NamedTuple):
-    headers: tuple[str, ...]
-    left: int  # how many of them, from the left, are text and no numbers
-    cells: Callable[[Row, Account, bool], tuple[str, ...]]  # with True, numbers without separators, for programs
+    """What a table says of each row of an account."""
+
+    columns: tuple[Column, ...]
+    cells: Callable[[Row, Account], tuple[Any, ...]]
+
+    def table(self, counts: Account, level: str, *, input: bool = True) -> Table:
+        """The rows at a level; the first stands for the image, unless `input` is False."""
+        rows = (*((input_row(counts),) if input else ()), *counts.table(level))
+        return Table("rows", self.columns, [self.cells(row, counts) for row in rows])
 
 
-def size(shape: Iterable[object]) -> str:
-    return "x".join(map(str, shape))
-
-
-def short(pair: tuple[int, ...]) -> str:
+def sides(pair: tuple[int, ...]) -> str:
     """One number where both sides are alike."""
     return str(pair[0]) if len(set(pair)) == 1 else size(pair)
 
 
-def geometry(row: Row) -> str:
-    """Kernel/stride/padding as papers write them: "3x3/2 pad 1", with the groups where there are several."""
+def kernel_text(row: Row) -> str:
+    """Kernel, stride and padding as papers write them: "3x3/2 pad 1", with the groups where there are several."""
     if not row.kernel:
         return ""
-    pad = row.padding if isinstance(row.padding, str) else short(row.padding)
+    pad = row.padding if isinstance(row.padding, str) else sides(row.padding)
     groups = f" groups {row.groups}" if row.groups > 1 else ""
-    return f"{size(row.kernel)}/{short(row.stride)} pad {pad}{groups}"
+    return f"{size(row.kernel)}/{sides(row.stride)} pad {pad}{groups}"
 
 
-def _costs(row: Row, counts: Account, exact: bool) -> tuple[str, ...]:
-    number = str if exact else "{:,}".format
-    numbers = (row.weights, row.params, row.macs, row.activations, row.activations * counts.value_bytes)
-    return row.path, row.op, size(row.shape), geometry(row), *map(number, numbers)
+def _place(row: Row) -> tuple[Any, ...]:
+    return row.path, row.op, row.shape, kernel_text(row)
+
+
+def _costs(row: Row, counts: Account) -> tuple[Any, ...]:
+    numbers = row.weights, row.params, row.macs, row.activations, row.activations * counts.value_bytes
+    return *_place(row), *numbers
+
+
+def _receptive(row: Row, _: Account) -> tuple[Any, ...]:
+    if not row.receptive_field:
+        return *_place(row), None, None, None, None, None
+    return *_place(row), *map(sides, (row.receptive_field, row.jump, row.start, row.field_padding)), row.exact
 
 
 COSTS = Columns(
-    ("layer", "operation", "output", "kernel", "weights", "parameters", "multiply-adds", "values", "bytes"), 4, _costs
+    (
+        label("layer"),
+        label("operation", drop=4),
+        label("output", drop=1),
+        label("kernel", drop=2),
+        number("weights", drop=6),
+        number("parameters", brief="params"),
+        number("multiply-adds", brief="MACs"),
+        number("values", drop=3),
+        number("bytes", drop=5),
+    ),
+    _costs,
 )
-
-
-def _receptive(row: Row, counts: Account, exact: bool) -> tuple[str, ...]:
-    if not row.receptive_field:
-        return row.path, row.op, size(row.shape), geometry(row), "", "", "", "", ""
-    numbers = (row.receptive_field, row.jump, row.start, row.field_padding)
-    return row.path, row.op, size(row.shape), geometry(row), *map(short, numbers), "yes" if row.exact else "no"
-
-
 RECEPTIVE = Columns(
-    ("layer", "operation", "output", "kernel", "field", "jump", "start", "padding", "exact"), 4, _receptive
+    (
+        label("layer"),
+        label("operation", drop=5),
+        label("output", drop=3),
+        label("kernel", drop=4),
+        number("field", short=None),
+        number("jump", short=None),
+        number("start", drop=1, short=None),
+        number("padding", drop=2, short=None),
+        label("exact"),
+    ),
+    _receptive,
 )
 
 FIELDS_NOTE = """\
@@ -71,23 +96,34 @@ def input_row(counts: Account) -> Row:
     return row
 
 
-CLAIMS = ("claim", "printed", "counted", "", "where")
+SHORT_VERDICTS = {"holds": "yes", "gap": "no", "published": ""}
+VERDICTS = {True: "holds", False: "gap", None: "published"}  # the last: what counting cannot check
+CLAIM_COLUMNS = (
+    prose("claim", least=1),
+    label("printed"),
+    number("counted", drop=1),
+    Column("verdict", short=SHORT_VERDICTS.__getitem__, brief="holds"),
+    prose("where", drop=3),
+    prose("gap", drop=2),
+)
 
 
-def claim_cells(claim: Claim, counts: Account) -> tuple[str, ...]:
-    """What, printed, counted, verdict, where."""
-    ours = counted(claim, counts)
-    if ours is None:
-        return claim.what, claim.printed, "", "published", claim.where
-    return claim.what, claim.printed, f"{ours:,}", "holds" if holds(claim, counts) else f"gap: {claim.gap}", claim.where
+def claim_table(claims: Sequence[tuple[Account, Claim]], *, networks: bool = False) -> Table:
+    """What each claims, beside the count; with `networks`, of which network. Reasons have a column if there are any."""
+    table = Table("claims", CLAIM_COLUMNS, [claim_cells(claim, counts) for counts, claim in claims])
+    if networks:
+        rows = [(counts.name, *row) for (counts, _), row in zip(claims, table.rows, strict=True)]
+        table = Table("claims", (label("network"), *CLAIM_COLUMNS), rows)
+    return table if any(claim.gap for _, claim in claims) else table.without(table.columns[-1])
+
+
+def claim_cells(claim: Claim, counts: Account) -> tuple[Any, ...]:
+    """As CLAIM_COLUMNS has them."""
+    verdict = VERDICTS[holds(claim, counts)]
+    return claim.what, claim.printed, counted(claim, counts), verdict, claim.where, claim.gap
 
 
 def input_size(shape: tuple[Any, ...]) -> str:
     """ "3x224x224"; of several inputs, each."""
     shapes = shape if shape and isinstance(shape[0], tuple) else (shape,)
     return ", ".join(map(size, shapes))
-
-
-def values_of(row: Row) -> int:
-    """The output values that a row adds to the total: none where they could overwrite the input."""
-    return 0 if row.pointwise else row.activations

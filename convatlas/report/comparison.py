@@ -1,36 +1,57 @@
-"""A diff of two networks as text, Markdown, CSV, a record for JSON, and a page."""
+"""Two networks side by side: what differs, what it costs, whose weights load into whose."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..accounting.diff import Diff, Pair
 from ..accounting.rows import Row
-from .columns import geometry, input_size, short, size
-from .tables import csv_table, markdown_table
+from .columns import input_size, kernel_text, sides
+from .tables import Report, Table, compact_signed, label, number, prose, signed, size
 from .templates import render
 
 if TYPE_CHECKING:
     from ..accounting.weight_match import WeightMatch
 
-HEADERS = ("layer", "difference", "parameters", "multiply-adds", "values")
-LEFT = 2
+COLUMNS = (
+    label("layer"),
+    prose("difference"),
+    number("parameters", brief="params", drop=2, show=signed, short=compact_signed),
+    number("multiply-adds", brief="MACs", drop=1, show=signed, short=compact_signed),
+    number("values", drop=3, show=signed, short=compact_signed),
+)
 WORDS = {"shape": "output", "path": "name", "op": "operation"}
 LISTED = 6  # tensors of a sort that a summary names
 
 
-def cells(of: Diff, pair: Pair, exact: bool = False) -> tuple[str, ...]:
-    """One pair's columns; with `exact`, numbers without separators, for programs."""
-    number = str if exact else signed
+def report(of: Diff, told: WeightMatch | None = None, every: bool = False) -> Report:
+    """The differences (with `every`, the layers that are alike as well), the totals, and whose weights load."""
+    return Report(
+        table(of, every),
+        before=(heading(of),),
+        after=("\n".join([*summary(of), *(weights(of, told) if told else [])]),),
+        record=record(of, told, every),
+    )
+
+
+def table(of: Diff, every: bool = False) -> Table:
+    """A line a difference, and the total that they add up to: how many more the second network has."""
+    rows = [
+        (_row(pair).path, difference(of, pair), pair.params, pair.macs, pair.activations) for pair in chosen(of, every)
+    ]
+    return Table("differences", COLUMNS, [*rows, ("total", "", of.params, of.macs, of.activations)])
+
+
+def _row(pair: Pair) -> Row:
     row = pair.b or pair.a
     assert row is not None
-    return row.path, difference(of, pair), *map(number, (pair.params, pair.macs, pair.activations))
+    return row
 
 
-def signed(n: int) -> str:
-    return f"{n:+,}" if n else "0"
+def chosen(of: Diff, every: bool) -> Sequence[Pair]:
+    return of.pairs if every else of.differences
 
 
 def difference(of: Diff, pair: Pair) -> str:
@@ -38,7 +59,7 @@ def difference(of: Diff, pair: Pair) -> str:
     if pair.a is None or pair.b is None:
         row, name = (pair.a, of.a.name) if pair.a else (pair.b, of.b.name)
         assert row is not None
-        told = " ".join(word for word in (row.op, geometry(row)) if word)
+        told = " ".join(word for word in (row.op, kernel_text(row)) if word)
         return f"only in {name}: {told}, {input_size(row.shape)}"
     return ", ".join(_change(name, pair.a, pair.b) for name in pair.changed) or ("" if pair.alike else "inside")
 
@@ -46,23 +67,11 @@ def difference(of: Diff, pair: Pair) -> str:
 def _change(name: str, a: Row, b: Row) -> str:
     x, y = getattr(a, name), getattr(b, name)
     if isinstance(x, tuple) and isinstance(y, tuple):
-        shown = input_size if name == "shape" else size if name == "kernel" else short
+        shown = input_size if name == "shape" else size if name == "kernel" else sides
         x, y = shown(x) if x else "none", shown(y) if y else "none"
     if isinstance(x, int):
         x, y = f"{x:,}", f"{y:,}"
     return f"{WORDS.get(name, name)} {x} -> {y}"
-
-
-def total_cells(of: Diff, exact: bool = False) -> tuple[str, ...]:
-    return "total", "", *map(str if exact else signed, (of.params, of.macs, of.activations))
-
-
-def chosen(of: Diff, every: bool) -> Sequence[Pair]:
-    return of.pairs if every else of.differences
-
-
-def table(of: Diff, every: bool = False) -> Iterable[tuple[str, ...]]:
-    return (*(cells(of, pair) for pair in chosen(of, every)), total_cells(of))
 
 
 def heading(of: Diff) -> str:
@@ -83,21 +92,16 @@ def summary(of: Diff) -> list[str]:
     return lines
 
 
-def csv(of: Diff, every: bool = False) -> str:
-    rows = [*(cells(of, pair, True) for pair in chosen(of, every)), total_cells(of, True)]
-    return csv_table(HEADERS, rows)
-
-
-def markdown(of: Diff, told: WeightMatch | None = None, every: bool = False) -> str:
-    parts = [f"# {heading(of)}", markdown_table(HEADERS, table(of, every), LEFT), "\n".join(summary(of))]
-    return "\n\n".join([*parts, *(["\n".join(weights(of, told))] if told else [])])
-
-
 def html(of: Diff, told: WeightMatch | None = None, every: bool = False) -> str:
     """One file that needs nothing else."""
-    words = weights(of, told) if told else []
-    return render("diff.html", of=of, heading=heading(of), headers=HEADERS, rows=table(of, every), left=LEFT,
-                  summary=summary(of), weights=words)  # fmt: skip
+    return render(
+        "diff.html",
+        of=of,
+        heading=heading(of),
+        differences=table(of, every),
+        summary=summary(of),
+        weights=weights(of, told) if told else [],
+    )
 
 
 def record(of: Diff, told: WeightMatch | None = None, every: bool = False) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from itertools import pairwise
 from ..accounting.layer_graph import INPUT, Edge, LayerGraph, layer_graph
 from ..accounting.rows import Account, Row
 from ..errors import UserError
-from .columns import geometry, input_size, size
-from .tables import compact
+from .columns import input_size, kernel_text
+from .tables import compact, size
 from .templates import render
 
 CHARACTER, BOLD = 7.3, 8.1  # pixels, of the widest fonts that a browser may take at 12 pixels; boxes are sized by them
@@ -134,7 +134,7 @@ def _boxes(of: LayerGraph) -> Iterator[Box]:
     yield box(("input",), "end", INPUT)
     for i in of.drawn:
         row = of.rows[i]
-        told = f"{row.path}: {row.op} {geometry(row)}; {row.params:,} parameters, {row.macs:,} multiply-adds"
+        told = f"{row.path}: {row.op} {kernel_text(row)}; {row.params:,} parameters, {row.macs:,} multiply-adds"
         name, operation = _name(of, row), _operation(row)
         yield box((name, "" if operation == name else operation, _cost(row)), _kind(row), i, told)
     yield box(("output",), "end", len(of.rows))

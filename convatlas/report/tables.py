@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,12 @@ from itertools import zip_longest
 from typing import Any
 
 SCHEMA = 1  # of every JSON record that is printed: raised when a key goes or changes its meaning
-GAP = "   "  # between columns
-NARROW = 24  # characters that a column of prose keeps before numbers are shortened and columns dropped
+GAP = "  "  # between columns
+
+
+def size(shape: Iterable[object]) -> str:
+    """ "3x224x224"."""
+    return "x".join(map(str, shape))
 
 
 def written(value: Any) -> str:
@@ -23,7 +28,7 @@ def written(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return "x".join(map(str, value))
+        return size(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -54,7 +59,7 @@ class Column:
     header: str
     key: str = ""  # what it is called in CSV and JSON; the header where it is empty
     right: bool = False  # flush right, as numbers are
-    wraps: bool = False  # prose, which may take several lines; names and numbers never do
+    wraps: int = 0  # of prose, which may take several lines, the least width; names and numbers stay whole
     drop: int = 0  # where the table is too wide, columns go from the highest number down; 0 stays
     show: Callable[[Any], str] = written
     short: Callable[[Any], str] | None = None  # a shorter form of a cell
@@ -70,9 +75,9 @@ def label(header: str, key: str = "", *, drop: int = 0, show: Callable[[Any], st
     return Column(header, key, drop=drop, show=show)
 
 
-def prose(header: str, key: str = "", *, drop: int = 0) -> Column:
-    """A column of sentences, broken between words where the table is too wide."""
-    return Column(header, key, wraps=True, drop=drop)
+def prose(header: str, key: str = "", *, drop: int = 0, least: int = 20) -> Column:
+    """A column of sentences, broken between words where the table is too wide, into lines of at least so much."""
+    return Column(header, key, wraps=least, drop=drop)
 
 
 def number(
@@ -107,11 +112,11 @@ class Table:
         short = replace(
             self, columns=tuple(replace(c, show=c.short or c.show, header=c.brief or c.header) for c in self.columns)
         )
-        numbers, dropped = short._cells() != self._cells(), []
+        numbers, dropped = short.cells() != self.cells(), []
         while short._least() > width and any(column.drop for column in short.columns):
             last = max(short.columns, key=lambda column: column.drop)
             dropped.append(last.header or last.name)
-            short = short._without(last)
+            short = short.without(last)
         done = ["numbers are shortened"] if numbers else []
         done += [f"not shown: {', '.join(dropped)}"] if dropped else []
         if not done:
@@ -121,7 +126,7 @@ class Table:
 
     def markdown(self) -> str:
         rule = ["---:" if column.right else "---" for column in self.columns]
-        rows = ([column.header for column in self.columns], rule, *self._cells())
+        rows = ([column.header for column in self.columns], rule, *self.cells())
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
     def csv(self) -> str:
@@ -135,23 +140,25 @@ class Table:
         """A dict a row, by the columns' keys."""
         return [dict(zip((column.name for column in self.columns), row, strict=True)) for row in self.rows]
 
-    def _cells(self) -> list[list[str]]:
+    def cells(self) -> list[list[str]]:
+        """Each row as people read it."""
         return [
             ["" if value is None else column.show(value) for column, value in zip(self.columns, row, strict=True)]
             for row in self.rows
         ]
 
+    def without(self, column: Column) -> Table:
+        """The table but for a column."""
+        i = self.columns.index(column)
+        return replace(
+            self, columns=(*self.columns[:i], *self.columns[i + 1 :]), rows=[(*r[:i], *r[i + 1 :]) for r in self.rows]
+        )
+
     def _widths(self, wrapped: bool) -> list[int]:
         """Characters that each column takes; of prose that is wrapped, the least."""
-        cells = self._cells()
-        return [
-            max(
-                _length(column.header),
-                *(_least(row[i]) if wrapped and column.wraps else _length(row[i]) for row in cells),
-                0,
-            )
-            for i, column in enumerate(self.columns)
-        ]
+        rows = [[column.header for column in self.columns], *self.cells()]
+        columns = zip(self.columns, zip(*rows, strict=True), strict=True)
+        return [max(_least(c, column.wraps if wrapped else 0) for c in cells) for column, cells in columns]
 
     def _least(self) -> int:
         return _sum(self._widths(wrapped=True))
@@ -164,18 +171,12 @@ class Table:
             taken = max(0, min(excess, widths[i] - least[i]))
             widths[i], excess = widths[i] - taken, excess - taken
         lines = []
-        for cells in ([column.header for column in self.columns], *self._cells()):
+        for cells in ([column.header for column in self.columns], *self.cells()):
             parts = [_wrap(cell, w) if column.wraps else [cell] for cell, w, column in zip(cells, widths, self.columns)]
             for line in zip_longest(*parts, fillvalue=""):
                 padded = (_pad(cell, w, column.right) for cell, w, column in zip(line, widths, self.columns))
                 lines.append(GAP.join(padded).rstrip())
         return "\n".join((lines[0], "─" * _sum(widths), *lines[1:]))
-
-    def _without(self, column: Column) -> Table:
-        i = self.columns.index(column)
-        return replace(
-            self, columns=(*self.columns[:i], *self.columns[i + 1 :]), rows=[(*r[:i], *r[i + 1 :]) for r in self.rows]
-        )
 
 
 @dataclass(frozen=True)
@@ -229,9 +230,9 @@ def _pad(cell: str, width: int, right: bool) -> str:
     return blanks + cell if right else cell + blanks
 
 
-def _least(cell: str) -> int:
-    """Characters that a sentence needs: its longest word, and NARROW if it has so many."""
-    return max(min(NARROW, _length(cell)), *map(_length, cell.split()), 0)
+def _least(cell: str, wraps: int) -> int:
+    """Characters that a cell needs: of prose, its longest word, and `wraps` if it has so many."""
+    return max(min(wraps, _length(cell)), *map(_length, cell.split()), 0) if wraps else _length(cell)
 
 
 def _sum(widths: Iterable[int]) -> int:
@@ -244,16 +245,16 @@ def _wrap(sentence: str, width: int) -> list[str]:
 
 
 def _fold(lines: str, width: int | None) -> str:
-    """Lines of text, none longer than the width; what is carried over keeps the line's indentation."""
+    """Lines of text, none longer than the width; what is carried over goes below the words after the line's label."""
     if width is None:
         return lines
-    folded = []
+    folded: list[str] = []
     for line in lines.split("\n"):
-        indent = " " * (len(line) - len(line.lstrip()))
-        wrapped = textwrap.wrap(
-            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
-        folded += wrapped or [""]
+        label = re.match(r" *(?:\S+(?: \S+)* {2,})?", line)
+        indent = " " * len(label[0]) if label and 2 * len(label[0]) < width else ""
+        folded += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
     return "\n".join(folded)
 
 

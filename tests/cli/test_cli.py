@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,8 +34,8 @@ def test_list_says_how_accurate_they_are(capsys: pytest.CaptureFixture[str]) -> 
     assert "  75.3    " in lines["resnet50"], "24.7% top-1 error on a single crop, not the 10-crop figure"
     assert "  57.4 " in lines["caffenet"], "printed as an accuracy"
     assert "  69.78 " in lines["googlenet_bn_3x3"], "69.778 to two decimals"
-    assert "  71.46*   10-crop " in lines["plain34"]
-    assert "  70.6*    not stated " in lines["mobilenet_v1"]
+    assert "  71.46*  10-crop " in lines["plain34"]
+    assert "  70.6*   not stated " in lines["mobilenet_v1"]
     record = json.loads(output(capsys, "list", "googlenet_bn_3x3", "--json"))["networks"][0]["published"]
     assert (record["top1"], record["top5"], record["protocol"]) == (69.778, 89.53, "")
 
@@ -91,7 +92,7 @@ def test_show_says_depth_training_and_receptive_fields(capsys: pytest.CaptureFix
     row = json.loads(output(capsys, "show", "resnet18", "--level", "stage", "--json"))["rows"][1]
     assert (row["receptive_field"], row["jump"], row["start"], row["exact"]) == ([43, 43], [4, 4], [-21, -21], True)
     assert main(["show", "resnet18", "--epoch", "0"]) == 2
-    assert "--epoch 0 is no number of images; give a whole number of at least 1" in capsys.readouterr().err
+    assert "--epoch 0 is not a number of images; give a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_show_with_another_input_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +100,37 @@ def test_show_with_another_input_and_classes(capsys: pytest.CaptureFixture[str])
     assert record["input"] == [1, 64, 64]
     assert record["rows"][-1]["weights"] == 512 * 10
     assert "claims" not in record
+
+
+OWN = """
+from torch import nn
+
+
+def make(classes=10):
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+"""
+
+
+def test_your_own_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Counted as the catalogue's are, on its file and the image size."""
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    own = f"{file}:make"
+    text = output(capsys, "show", own, "--input", "3x32x32", "--epoch", "10")
+    assert text.startswith("mine.py:make\n")
+    assert "parameters     314 " in text
+    assert "in an epoch of 10 images" in text
+    record = json.loads(output(capsys, "show", own, "--input", "3x32x32", "--classes", "2", "--json"))
+    assert record["rows"][-1]["params"] == 8 * 2 + 2
+    assert "claims" not in record
+    differences = json.loads(output(capsys, "diff", own, own, "--input", "3x32x32", "--weights", "--json"))
+    assert differences["differences"] == []
+    assert len(differences["weights"]["same"]) == 4
+    assert "32x32 pixels" not in output(capsys, "show", own, "--input", "3x32x32", "--under", "1MMAC")
+    assert main(["show", own]) == 2
+    assert "mine.py:make does not say what images it takes" in capsys.readouterr().err
+    assert main(["show", f"{file}:mke", "--input", "3x32x32"]) == 2
+    assert "no callable in mine.py named 'mke'; did you mean make?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

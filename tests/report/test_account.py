@@ -20,8 +20,8 @@ from convatlas.accounting.layer_graph import layer_graph
 from convatlas.cli import main
 from convatlas.errors import UserError
 from convatlas.layers import stack
+from convatlas.report.account import report as account_report
 from convatlas.report.charts import receptive_figure
-from convatlas.report.columns import RECEPTIVE
 from convatlas.report.tables import SCHEMA
 from convatlas.tables import index, load
 from tests import json_goldens
@@ -152,7 +152,7 @@ def test_the_page_of_ones_own() -> None:
 def test_forms_of_ones_own() -> None:
     counts = account(stack(conv=nn.Conv2d(3, 8, 3), relu=nn.ReLU(), up=nn.ConvTranspose2d(8, 1, 2)), input=(3, 8, 8))
     assert "| conv | Conv2d+ReLU | 8x6x6 | 3x3/1 pad 0 | 216 | 224 | 7,776 | 288 | 1,152 |" in report.markdown(counts)
-    rows = list(csv.DictReader(io.StringIO(report.csv(counts, "leaf", RECEPTIVE))))
+    rows = list(csv.DictReader(io.StringIO(account_report(counts, "leaf", receptive=True).csv())))
     assert [(r["layer"], r["field"], r["exact"]) for r in rows[:2]] == [("conv", "3", "yes"), ("relu", "3", "yes")]
     found = json.loads(report.json(counts))
     assert found["schema"] == 1
@@ -249,6 +249,7 @@ def test_every_key_and_column_is_documented(capsys: pytest.CaptureFixture[str]) 
         assert keys(record) <= told, file.name
     commands = (
         "list lenet5 --csv",
+        "claims --csv",
         "show lenet5 --csv",
         "show lenet5 --receptive --csv",
         "diff lenet5 lenet_caffe --csv",

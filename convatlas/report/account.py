@@ -1,42 +1,92 @@
-"""An account as text, Markdown, CSV and JSON; docs/reports.md says what every column and key means."""
+"""An account: the table of its layers, its totals, and its paper's claims; docs/reports.md has every column and key."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..accounting.claims import counted, holds
 from ..accounting.rows import Account, Row
 from ..catalogue import Claim
 from ..tables import claims, index, load
-from .columns import CLAIMS, COSTS, Columns, claim_cells, input_row, input_size
-from .tables import csv_table, json_text, markdown_table, text_table
+from .columns import COSTS, FIELDS_NOTE, RECEPTIVE, claim_table, input_size
+from .tables import Report, Table, json_text
+
+if TYPE_CHECKING:
+    from ..accounting.counters.reconcile import Reconciled
+    from ..accounting.symbolic import Fit
 
 
-def text(counts: Account, level: str = "layer", columns: Columns = COSTS) -> str:
-    """What `convatlas show` prints, of any account: the table at a level, and the totals."""
-    rows = (columns.cells(row, counts, False) for row in (input_row(counts), *counts.table(level)))
-    return "\n".join((*heading(counts), text_table(columns.headers, rows, columns.left), *summary(counts)))
+def report(
+    counts: Account,
+    level: str = "layer",
+    *,
+    receptive: bool = False,
+    epoch: int | None = None,
+    convention: Reconciled | None = None,
+) -> Report:
+    """What `convatlas show` prints, of any account: claims, the table at a level, and the totals; or receptive fields
+    in place of costs and totals.
+
+    `epoch` is a number of images, whose training is added to the totals; so is another counter's total, `convention`.
+    """
+    columns = RECEPTIVE if receptive else COSTS
+    lines = summary(counts)
+    if epoch:
+        macs = counts.totals.training_macs // counts.batch * epoch
+        lines.append(f"  training       {macs:,} in an epoch of {epoch:,} images")
+    made = record(counts, level)
+    if convention:
+        tool, unit, total = convention.tool, convention.unit, convention.total
+        lines.append(f"  convention     {total:,} {unit}, as {tool} counts (`reconcile` says why)")
+        made["convention"] = {"tool": tool, "unit": unit, "total": total}
+    return Report(
+        columns.table(counts, level),
+        before=("\n".join(heading(counts)), *claim_parts(counts)),
+        after=(FIELDS_NOTE if receptive else "\n".join(lines),),
+        record=made,
+        data=columns.table(counts, level, input=False),
+    )
 
 
-def markdown(counts: Account, level: str = "layer", columns: Columns = COSTS) -> str:
-    rows = (columns.cells(row, counts, False) for row in (input_row(counts), *counts.table(level)))
-    title, *about = heading(counts)
-    parts = [f"# {counts.name}", "\n".join((title, *about)), *_claims_table(counts)]
-    return "\n\n".join((*parts, markdown_table(columns.headers, rows, columns.left), "\n".join(summary(counts))))
+def under_lines(name: str, budget: str, batch: int, found: Fit) -> list[str]:
+    """The largest square image within a budget of multiply-adds, and the next larger one."""
+    images = "" if batch == 1 else f", {batch} images at a time"
+    return [
+        f"{name} under {budget}{images}:",
+        f"  {found.side}x{found.side} pixels take {found.macs:,} multiply-adds",
+        f"  {found.next_side}x{found.next_side} pixels would take {found.next_macs:,}",
+    ]
 
 
-def _claims_table(counts: Account) -> list[str]:
-    made = claims_of(counts)
-    return [markdown_table(CLAIMS, (claim_cells(c, counts) for c in made), left=5)] if made else []
+def text(counts: Account, level: str = "layer", width: int | None = None) -> str:
+    """As `convatlas show` prints it, no line longer than `width` where that is given."""
+    return report(counts, level).text(width)
 
 
-def csv(counts: Account, level: str = "layer", columns: Columns = COSTS) -> str:
+def markdown(counts: Account, level: str = "layer") -> str:
+    return report(counts, level).markdown()
+
+
+def csv(counts: Account, level: str = "layer") -> str:
     """A line a row, its numbers without separators."""
-    return csv_table(columns.headers, (columns.cells(row, counts, True) for row in counts.table(level)))
+    return report(counts, level).csv()
 
 
 def json(counts: Account, level: str = "layer") -> str:
     return json_text(record(counts, level))
+
+
+def claim_parts(counts: Account) -> list[str | Table]:
+    """The claims about the whole network; those about single layers in a line (`convatlas claims` has them all)."""
+    made = claims_of(counts)
+    whole, layers = ([claim for claim in made if (" " in claim.what) is single] for single in (False, True))
+    parts: list[str | Table] = [claim_table([(counts, claim) for claim in whole])] if whole else []
+    if layers:
+        held = sum(bool(holds(claim, counts)) for claim in layers)
+        parts.append(
+            f"{held} of {len(layers)} figures printed of single layers hold (`convatlas claims {counts.name}`)."
+        )
+    return parts
 
 
 def record(counts: Account, level: str = "layer") -> dict[str, Any]:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-slow test-faults check tables bench clean
+.PHONY: demo test test-slow test-faults tables clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m convatlas demo

@@ -8,8 +8,7 @@ from .catalogue import Claim, Paper, Variant, find, names
 from .errors import UserError
 from .preprocess import Preprocess
 from .recipe import Recipe
-
-__version__ = "0.1.0"
+from .version import VERSION as __version__
 
 # name: the module it comes from, imported at first use (torch takes seconds)
 _LATER = {

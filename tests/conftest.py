@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # the tests run side by side, one process a core
+signal.signal(signal.SIGINT, signal.default_int_handler)  # here and in child processes, even in a background job
 
 
 def folder_from(variable: str) -> Path:

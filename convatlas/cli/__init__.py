@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 
-from .. import __version__
 from ..errors import UserError
+from ..version import VERSION
 
 VERBS = (
     "list",
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     top = Parser(prog="convatlas", description="An atlas of convolutional networks, each exact to its paper.")
-    top.add_argument("--version", action="version", version=f"convatlas {__version__}")
+    top.add_argument("--version", action="version", version=f"convatlas {VERSION}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for verb in VERBS:
         module = import_module(f".{verb}", __package__)
@@ -97,7 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in our own line
     try:
         with terminable():
-            args = parser().parse_args(argv)
+            top = parser()
+            if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+                import argcomplete
+
+                argcomplete.autocomplete(top)
+            args = top.parse_args(argv)
             return args.run(args) or 0
     except UserError as error:
         if str(error):  # else another process says it

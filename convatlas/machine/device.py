@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy
+import PIL
 import torch
 
 from ..errors import UserError
+from ..version import VERSION
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,8 +40,13 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         **({"gpu": torch.cuda.get_device_name(device)} if cuda else {}),
         "system": platform.system(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("convatlas", "torch", "numpy", "pillow")},
+        "versions": {
+            "python": platform.python_version(),
+            "convatlas": VERSION,
+            "torch": str(torch.__version__),
+            "numpy": numpy.__version__,
+            "pillow": PIL.__version__,
+        },
     }
 
 

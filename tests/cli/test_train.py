@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "resnet20", "--data", "digit"], "no data source 'digit', and no folder of that name; did you mean "),
         (
             ["train", "enet_encoder", "--data", "digits"],
-            "enet_encoder has no recipe of its own (its paper trains it to ",
+            "enet_encoder has no recipe of its own (its paper trains it for segmentation",
         ),
         ([*TINY, "--recipe", "resnet_cifer"], "no recipe named 'resnet_cifer'; did you mean resnet_cifar"),
         ([*TINY, "--set", "momentun=0.9"], "no setting named 'momentun'; did you mean momentum?"),

@@ -9,9 +9,9 @@ installed, which a run notes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
@@ -35,8 +35,7 @@ REDUCTIONS = (8, 4, 2)  # by which a JPEG decoder can scale down as it decodes
 
 def decoder() -> str:
     """What decodes here, with its version."""
-    packages = ("simplejpeg", "opencv-python-headless") if FAST else ("pillow",)
-    return ", ".join(f"{package} {version(package)}" for package in packages)
+    return f"simplejpeg {simplejpeg.__version__}, opencv {cv2.__version__}" if FAST else f"pillow {PIL.__version__}"
 
 
 def read(content: bytes, preprocess: Preprocess, window: Window | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:

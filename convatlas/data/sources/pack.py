@@ -16,7 +16,6 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from ...files.atomic import beside, clean, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
 from ...preprocess import Preprocess
+from ...version import VERSION
 from ..decode.fast import Window, chw, plain_pixels, window_into
 from ..decode.reference import UPRIGHT, Content, open_image, orientation, read_image
 from ..loading import in_order, usual_workers
@@ -121,7 +121,7 @@ def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Pro
         pass
     record = {
         "schema": SCHEMA,
-        "convatlas": version("convatlas"),
+        "convatlas": VERSION,
         **asdict(plan),
         "name": data.name,
         "mean": data.mean,

@@ -16,7 +16,7 @@ RECIPES = (
         source="Tan and Le (2019), section 5.2, and the authors' tensorflow/tpu (efficientnet/main.py, utils.py)",
         epochs=350,
         batch=2048,
-        # 0.016 for each 256 images; the paper prints 0.256
+        # lr is 0.016 per 256 images; the paper prints 0.256
         optimizer=RMSProp(lr=0.128, rho=0.9, eps=0.001, momentum=0.9, weight_decay=1e-5, decay_scope="not_norm"),
         schedule=Exponential(gamma=0.97, every=2.4, staircase=True),
         warmup=LinearWarmup(epochs=5),

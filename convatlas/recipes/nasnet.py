@@ -20,7 +20,7 @@ MOBILE = Recipe(
     source="Zoph et al. (2017), appendix A.2; figures from the released nasnet.py",
     epochs=312,  # 250,000 iterations
     batch=1600,  # 50 synchronous replicas with 32 each
-    # 50 x 0.04
+    # lr is 50 x 0.04
     optimizer=RMSProp(lr=2.0, rho=0.9, eps=1.0, momentum=0.9, weight_decay=4e-5, decay_scope="weights", clip=10.0),
     schedule=Exponential(gamma=0.97, every=2.4, staircase=True),
     ema=EMA(0.9999),

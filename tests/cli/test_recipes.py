@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from convatlas.cli import main
-from convatlas.cli.recipes import short
 from convatlas.recipe import SGD, Recipe, with_settings
 from convatlas.recipe.settings import settings_of
 from convatlas.recipes import find_recipe, recipes
@@ -31,7 +30,7 @@ def test_the_list_has_every_recipe_and_what_it_is_published_to_reach(capsys: pyt
 
 def test_a_ladder_narrows_it_down(capsys: pytest.CaptureFixture[str]) -> None:
     out = output(capsys, "--ladder", "demo")
-    assert " digits " in out
+    assert "\ndigits " in out
     assert "resnet_cifar" not in out
 
 
@@ -74,9 +73,23 @@ def test_a_mistyped_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no recipe named 'resnet_cifer'; did you mean resnet_cifar" in capsys.readouterr().err
 
 
-def test_words_are_cut_whole() -> None:
-    assert short("top-1 error 5%, Table 1", 60) == "top-1 error 5%, Table 1"
-    assert short("top-1 error 5%, Table 1", 17) == "top-1 error 5% ..."
+def test_the_other_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "vgg", "--csv").splitlines()[:4] == [
+        "setting,value",
+        "epochs,74",
+        "batch,256",
+        "optimizer,sgd",
+    ]
+    assert output(capsys, "vgg", "--md").startswith("# vgg: Simonyan and Zisserman (2014), section 3")
+    assert output(capsys, "--ladder", "demo", "--csv").splitlines() == [
+        "recipe,ladder,optimizer,schedule,published,epochs,batch,lr,networks", "digits,demo,sgd,cosine,,60,32,0.002,0"
+    ]  # fmt: skip
+
+
+def test_a_recipe_fits_eighty_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, output(capsys).splitlines())) <= 80
+    assert max(map(len, output(capsys, "resnet").splitlines())) <= 80
 
 
 def test_it_does_without_torch() -> None:

@@ -26,8 +26,8 @@ RECIPES = (
         published="top-1 / top-5 accuracy 77.1 / 93.3% (B0), 79.1 / 94.4% (B1), 80.1 / 94.9% (B2), 81.6 / 95.7% (B3), "
         "82.9 / 96.4% (B4), 83.6 / 96.7% (B5), 84.0 / 96.8% (B6), 84.3 / 97.0% (B7), Table 2",
         departures=(
-            "trained on all training images and evaluated on ImageNet's validation set after each epoch (paper: the "
-            "epoch is chosen on 25,022 training images that are held out)",
+            "the epoch is chosen on ImageNet's validation set, on which the results are measured (paper: on 25,022 "
+            "training images that are held out)",
             "images are resized bilinearly (released code: bicubically)",
         ),
     ),

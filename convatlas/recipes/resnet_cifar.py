@@ -24,8 +24,7 @@ CIFAR = Recipe(
     whiten="pixel",
     published="test error 8.75% (ResNet-20), 7.51% (32), 7.17% (44), 6.97% (56): Table 6",
     departures=(
-        "trained on all training images and evaluated on the test images after each epoch (paper: 45,000 training "
-        "images, with 5,000 held out)",
+        "trained on all training images, to the last epoch (paper: its number determined with 5,000 of them held out)",
     ),
 )
 

@@ -23,8 +23,7 @@ CIFAR = Recipe(
     augment=("pad_crop", "flip"),
     published="CIFAR-10 / 100 test error 5.23 / 24.58% (110 layers, Table 1)",
     departures=(
-        "trained on all training images and evaluated on the test images after each epoch (paper: 45,000, with the "
-        "epoch chosen on the other 5,000)",
+        "trained on all training images, to the last epoch (paper: on 45,000, to the epoch chosen on the other 5,000)",
     ),
 )
 
@@ -44,8 +43,7 @@ RECIPES = (
         augment=(),
         published="SVHN test error 1.75% (152 layers, Table 1)",
         departures=(
-            "trained on all training images and evaluated on the test images after each epoch (paper: the epoch is "
-            "chosen on 6,000 training images that are held out)",
+            "the epoch is chosen on a tenth of the training images, which are held out (paper: on 6,000 of them)",
         ),
     ),
 )

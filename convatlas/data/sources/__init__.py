@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 
 from ...errors import UserError
 from ...files import archive
 from ..check.bad import Progress
-from ..decode.reference import MAX_PIXELS
+from ..decode.reference import MAX_PIXELS, SUFFIXES
+from ..kinds import located
 from ..types import Data
 from . import cifar, digits, folder, lists, mnist, pack, parquet, shards
 
-SOURCES = (
-    "digits",
-    "mnist:DIR",
-    "cifar10:DIR",
-    "cifar100:DIR",
-    "folder:DIR",
-    "list:DIR",
-    "shards:DIR",
-    "parquet:DIR",
-    "pack:DIR",
-)
-KINDS = [source.partition(":")[0] for source in SOURCES]
+# suffixes of images that cannot be decoded here
+UNREAD = {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw", ".psd", ".svg"}
 
 
 def load_data(
@@ -34,7 +24,7 @@ def load_data(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> Data:
-    """The set that `source` names: one of SOURCES, or the path of a folder, which is recognised by what is in it.
+    """The set that `source` names: one of kinds.SOURCES, or the path of a folder, which is recognised by what is in it.
 
     `seed` matters where a set has no split of its own. To an image folder alone matter: `bad`, what is done about
     files that are no whole images (see bad.py), the largest size, and `progress`, which is given the chunks of files
@@ -64,17 +54,13 @@ def load_data(
 
 
 def recognised(source: str) -> tuple[str, Path]:
-    """What kind of source it is, as in SOURCES, and the folder that holds it. Raises UserError as `load_data` does."""
-    kind, _, place = source.partition(":")
-    if source == "digits":
-        return kind, Path()
-    if place and kind in KINDS[1:]:
-        return kind, existing(Path(place))
-    if not Path(source).expanduser().exists():
-        near = get_close_matches(kind, KINDS, n=1)
-        hint = f"did you mean {SOURCES[KINDS.index(near[0])]}?" if near else f"give {', '.join(SOURCES)}, or a folder"
-        raise UserError(f"no data source {source!r}, and no folder of that name", f"{hint}")
-    at = existing(Path(source))
+    """What kind of source it is, as in `kinds.KINDS`, and the folder that holds it. Raises as `load_data` does."""
+    kind, at = located(source)
+    if kind == "digits":
+        return kind, at
+    at = unpacked(at)
+    if kind:
+        return kind, at
     for kind, found in (
         ("cifar10", cifar.find(at, 10)),
         ("cifar100", cifar.find(at, 100)),
@@ -87,17 +73,36 @@ def recognised(source: str) -> tuple[str, Path]:
     ):
         if found is not None:
             return kind, found
-    raise UserError(
+    raise unrecognised(at)
+
+
+def unrecognised(at: Path) -> UserError:
+    """Why a folder is not a data set: images without class folders, of formats that are not read, or something else."""
+    if not any(at.iterdir()):
+        return UserError(f"{at} is empty", "give a folder with a sub-folder of images for each class")
+    for place in (at, at / "train", at / "val", at / "test"):
+        flat = [file for file in sorted(place.iterdir()) if file.suffix.lower() in SUFFIXES] if place.is_dir() else []
+        if flat:
+            return UserError(
+                f"{place} holds {len(flat)} {'images' if len(flat) > 1 else 'image'} but no class folders",
+                f"move the images of each class to a sub-folder, as in {place.name}/CLASS/{flat[0].name}, or list them "
+                "with their classes in train.txt and val.txt",
+            )
+    formats = sorted({file.suffix.lower() for file in folder.files_of(at)} & UNREAD)
+    if formats:
+        return UserError(
+            f"the images in {at} are {' and '.join(formats)} files, which are not read",
+            f"convert them to one of {', '.join(SUFFIXES)}",
+        )
+    return UserError(
         f"{at} holds neither CIFAR batches (data_batch_1, data_batch_1.bin, train.bin, cifar-10-batches-py/ ...), "
         "nor IDX files (train-images-idx3-ubyte, .gz or not), nor images (train/ and val/, or a folder for each "
         "class), nor lists of images (train.txt), nor shards (.tar), Parquet files or a pack"
     )
 
 
-def existing(place: Path) -> Path:
-    at = place.expanduser()
-    if not at.exists():
-        raise UserError(f"there is no data folder {at}")
+def unpacked(at: Path) -> Path:
+    """The absolute folder; of an archive, the one beside it that it is unpacked to."""
     if at.is_file() and (suffix := next((s for s in archive.SUFFIXES if at.name.lower().endswith(s)), "")):
         beside = at.with_name(at.name[: -len(suffix)])  # unpacked once
         return (beside if beside.is_dir() else archive.unpack(at, beside)).absolute()

@@ -12,7 +12,8 @@ from PIL import Image
 
 from convatlas.data.normalise import Normalizer, normalise, preprocess_for
 from convatlas.data.pixels import recolour
-from convatlas.data.sources import SOURCES, load_data
+from convatlas.data.kinds import SOURCES
+from convatlas.data.sources import load_data
 from convatlas.data.types import Data, MemorySplit
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
@@ -61,7 +62,7 @@ def test_provenance_says_what_was_loaded() -> None:
         ("mnist", r"did you mean mnist:DIR\?"),
         ("cifar:x", r"did you mean cifar10(0)?:DIR\?"),
         ("cifar100:", r"did you mean cifar100:DIR\?"),
-        ("", "holds neither CIFAR batches"),
+        ("", "is empty; give a folder with a sub-folder of images for each class"),
         (
             "no/such/place",
             "give digits, mnist:DIR, cifar10:DIR, cifar100:DIR, folder:DIR, list:DIR, shards:DIR, .*, or a folder",
@@ -94,10 +95,33 @@ def test_a_folder_of_something_else_says_what_was_looked_for(tmp_path: Path) -> 
         load_data(str(tmp_path))
 
 
+@pytest.mark.parametrize("below", ["", "train"])
+def test_images_without_class_folders(tmp_path: Path, below: str) -> None:
+    folder = tmp_path / "photos" / below
+    folder.mkdir(parents=True)
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        (folder / name).touch()
+    expected = (
+        rf"{folder.name} holds 2 images but no class folders; move .*, as in {folder.name}/CLASS/a\.png, or list "
+    )
+    with pytest.raises(UserError, match=expected):
+        load_data(str(tmp_path / "photos"))
+
+
+def test_images_of_a_format_that_is_not_read(tmp_path: Path) -> None:
+    for label in ("ants", "bees"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.TIF").touch()
+        (tmp_path / label / "2.tiff").touch()
+    expected = r"are \.tif and \.tiff files, which are not read; convert them to one of \.jpg, \.jpeg, \.png"
+    with pytest.raises(UserError, match=expected):
+        load_data(str(tmp_path))
+
+
 def test_a_folder_may_bear_the_name_of_a_source(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mnist").mkdir()
-    with pytest.raises(UserError, match="mnist holds neither"):
+    with pytest.raises(UserError, match="mnist is empty"):
         load_data("mnist")
     assert load_data("digits").name == "digits"
 

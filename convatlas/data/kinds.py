@@ -1,0 +1,42 @@
+"""The kinds of sources by name, and where they lie: what can be said of `--data` without looking in, or torch."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..errors import UserError
+
+SOURCES = (
+    "digits",
+    "mnist:DIR",
+    "cifar10:DIR",
+    "cifar100:DIR",
+    "folder:DIR",
+    "list:DIR",
+    "shards:DIR",
+    "parquet:DIR",
+    "pack:DIR",
+)
+KINDS = [source.partition(":")[0] for source in SOURCES]
+
+
+def located(source: str) -> tuple[str, Path]:
+    """ "cifar10:DIR" -> ("cifar10", DIR), and "DIR" -> ("", DIR), a path that exists; "digits" has none.
+
+    Raises UserError for an unknown kind, and for a path that does not exist.
+    """
+    kind, _, place = source.partition(":")
+    if source == "digits":
+        return kind, Path()
+    if place and kind in KINDS[1:]:
+        at = Path(place).expanduser()
+        if not at.exists():
+            raise UserError(f"there is no data folder {at}")
+        return kind, at
+    at = Path(source).expanduser()
+    if not at.exists():
+        near = get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {SOURCES[KINDS.index(near[0])]}?" if near else f"give {', '.join(SOURCES)}, or a folder"
+        raise UserError(f"no data source {source!r}, and no folder of that name", hint)
+    return "", at

@@ -69,6 +69,8 @@ def changed(part: str, now: Component | None, given: dict[str, str]) -> Componen
     optional = part not in ("optimizer", "schedule")
     if kind == "none" and optional:
         return None
+    if kind not in KINDS[part] and part in KINDS[part]:
+        raise UserError(f"{part}={kind} is neither {part} nor none", f"write --set {names(part, now)[0]}={kind}")
     if kind not in KINDS[part]:
         raise unknown(part, kind, [*KINDS[part], *(["none"] if optional else [])])
     cls = KINDS[part][kind]
@@ -113,12 +115,16 @@ def read(name: str, text: str, hint: Any, now: Any) -> Any:
 
 def no_setting(name: str, parts: dict[str, Component | None], legal: Iterable[str]) -> UserError:
     """The error for a name that this recipe does not have: of another component, or of none."""
+    absent: list[str] = []
     for part, kinds in KINDS.items():
-        if having := [kind for kind, cls in kinds.items() if name in {cls.PREFIX + field for field in hints(cls)}]:
-            now = parts[part]
+        now = parts[part]
+        fields_of = {kind: [cls.PREFIX + field for field in hints(cls)] for kind, cls in kinds.items()}
+        if having := [kind for kind, own in fields_of.items() if name in own]:
             what = f"{name} belongs to {part}={' or '.join(having)}"
             return UserError(f"{what}, but {part} is {now.kind if now else 'none'}", f"add --set {part}={having[0]}")
-    return unknown("setting", name, legal)
+        if now is None:
+            absent += [field for own in fields_of.values() for field in own]
+    return unknown("setting", name, dict.fromkeys([*legal, *absent]))
 
 
 def departures(was: dict[str, Any], now: dict[str, Any], given: dict[str, str]) -> list[str]:

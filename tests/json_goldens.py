@@ -19,7 +19,7 @@ COMMANDS = {
     "list": "list lenet5 --json",
     "claims": "claims lenet5 --json",
     "layer": "layer conv --input 3x227x227 --filters 96 --kernel 11 --stride 4 --json",
-    "memory": "memory lenet5 --batch 8 --limit 1GB --json",
+    "memory": "memory lenet5 --batch 8 --fit 1GB --json",
     "reconcile": "reconcile lenet5 --json",
     "diff": "diff lenet5 lenet5_two_fc --weights --json",
 }

@@ -253,6 +253,8 @@ def test_every_key_and_column_is_documented(capsys: pytest.CaptureFixture[str]) 
         "show lenet5 --csv",
         "show lenet5 --receptive --csv",
         "diff lenet5 lenet_caffe --csv",
+        "memory lenet5 --csv",
+        "reconcile lenet5 --csv",
     )
     for command in commands:
         header = next(csv.reader(io.StringIO(output(capsys, *command.split()))))

@@ -24,9 +24,9 @@ from convatlas.accounting.counters.conventions import TOOLS
 from convatlas.accounting.counters.reconcile import reconcile
 from convatlas.catalogue import find, names
 from convatlas.cli import main
-from convatlas.cli.reconcile import to_json
 from convatlas.errors import UserError
 from convatlas.layers import LRN, ConvNet, ConvSame, on_meta
+from convatlas.report.reconcile import record
 from tests.oracles import timm, torchvision_models
 
 # The tools, each on a network in evaluation mode and an input of one image.
@@ -297,12 +297,12 @@ def test_what_is_not_written_here_is_refused() -> None:
 
 
 def test_reconcile_as_json_sums_to_the_totals() -> None:
-    record = to_json("alexnet", (3, 227, 227), reconcile("alexnet"))
-    assert record["macs"] == 724_406_816
-    assert set(record["tools"]) == set(TOOLS)
-    for tool in record["tools"].values():
-        assert record["macs"] + sum(d["amount"] for d in tool["differences"]) == tool["total"]
-    assert record["tools"]["torch"]["total"] == 2 * 724_406_816
+    made = record("alexnet", (3, 227, 227), reconcile("alexnet"))
+    assert made["macs"] == 724_406_816
+    assert set(made["tools"]) == set(TOOLS)
+    for tool in made["tools"].values():
+        assert made["macs"] + sum(d["amount"] for d in tool["differences"]) == tool["total"]
+    assert made["tools"]["torch"]["total"] == 2 * 724_406_816
 
 
 def test_show_prints_a_convention_s_total(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -22,8 +21,6 @@ from convatlas.accounting.memory.figures import OPTIMIZERS, Affine, Memory
 from convatlas.accounting.memory.predict import checkpointed, memory, sequence
 from convatlas.accounting.memory.watch import FACTORIES, measure_memory
 from convatlas.catalogue import find
-from convatlas.cli import Parser
-from convatlas.cli import memory as verb
 from convatlas.errors import UserError
 from tests.oracles import timm
 
@@ -451,58 +448,6 @@ def test_refusals(capfd: pytest.CaptureFixture[str]) -> None:
         memory("stochastic_depth_resnet110", amp=True)
     with pytest.raises(UserError, match="option 'classes' is for building a network, and this one is already built"):
         memory(small(), (1, 8, 8), classes=3)
-
-
-def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    parser = Parser(prog="convatlas memory")
-    verb.add(parser)
-    verb.run(parser.parse_args(args))
-    return capsys.readouterr().out
-
-
-def test_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed(capsys, "ResNet-20", "--limit", "1GB", "--batch", "128")
-    m, cut = memory("resnet20", batch=128), checkpointed("resnet20")
-    assert cut is not None
-    for part in (
-        "resnet20 on 128 images of 3x32x32, trained with SGD with momentum, float32",
-        f"{m.training.of(128):,}",
-        f"{m.saved_bytes.each:,}",
-        "saved by stages.conv3",
-        f"training   {m.training.largest_batch(10**9):,} images at most; with checkpoints "
-        f"{cut.training.largest_batch(10**9):,} images at most",
-        f"inference  {m.inference.largest_batch(10**9):,} images at most",
-        f"(its {cut.units} modules one after the other, in {cut.segments} segments)",
-        f"{cut.extra_macs.each:,} multiply-adds more an image",
-    ):
-        assert part in text
-    assert "saved by stages.conv3.block1.relu" in printed(capsys, "resnet20", "--level", "layer")
-    assert "not even one image" in printed(capsys, "lenet5_tanh", "--limit", "0.1MB")
-
-
-def test_the_verb_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ("--input", "1x28x28", "--classes", "7", "--optimizer", "adam", "--limit", "1GiB", "--json")
-    record = json.loads(printed(capsys, "resnet20", *args))
-    m = memory("resnet20", (1, 28, 28), classes=7, optimizer="adam")
-    assert record["training"]["bytes"] == m.training.of(32)
-    assert record["training"]["largest_batch"] == m.training.largest_batch(2**30)
-    assert record["saved"]["batch"] == sum(layer["batch"] for layer in record["saved_by"]) == m.saved_bytes.of(32)
-    assert record["limit"] == 2**30
-    assert record["checkpointed"]["segments"] == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("8GB", 8 * 10**9), ("8GiB", 8 * 2**30), ("500MB", 5 * 10**8), ("1.5 kib", 1536), ("7b", 7), ("2TB", 2 * 10**12)],
-)
-def test_sizes(text: str, size: int) -> None:
-    assert verb.parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["8G", "8", "GB", "-8GB", "8 apples", "0GB", "8iB", "1,5GB", ""])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UserError, match=f"size {text!r} is no number of bytes; write 8GB"):
-        verb.parse_size(text)
 
 
 def test_the_verb_knows_the_optimizers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from html import escape
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,20 @@ class Account:
                 groups.append([row])
         return groups
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the layers and the totals, self-contained."""
+        layers = [(r.path, r.op, "x".join(map(str, r.shape)), r.params, r.macs, r.activations) for r in self.table()]
+        total = ("total", "", "", self.totals.params, self.totals.macs, self.totals.activations)
+        headers = ("layer", "operation", "output", "parameters", "MACs", "activations")
+        caption = f"{self.name}, input {_sizes(self.input)}, batch {self.batch}"
+        if self.uncounted:
+            caption += f"; not counted: {', '.join(self.uncounted)}"
+        return (
+            f"<table><caption>{escape(caption)}</caption><thead>{_html_row('th', headers)}</thead>"
+            f"<tbody>{''.join(_html_row('td', row) for row in layers)}</tbody>"
+            f"<tfoot>{_html_row('th', total)}</tfoot></table>"
+        )
+
     def to_json(self) -> dict[str, Any]:
         columns = [f.name for f in fields(Row) if f.name not in ("block", "block_op")]
         return {
@@ -155,6 +170,17 @@ class Account:
             value_bytes=record["value_bytes"],
             depth=record["depth"],
         )
+
+
+def _sizes(input: tuple[Any, ...]) -> str:
+    """ "3x224x224"; of several inputs, the size of each."""
+    return ", ".join("x".join(map(str, shape)) for shape in (input if isinstance(input[0], tuple) else (input,)))
+
+
+def _html_row(tag: str, cells: Sequence[str | int]) -> str:
+    """Text to the left, numbers to the right with separators."""
+    shown = ((escape(c), "left") if isinstance(c, str) else (f"{c:,}", "right") for c in cells)
+    return "<tr>" + "".join(f'<{tag} style="text-align:{side}">{text}</{tag}>' for text, side in shown) + "</tr>"
 
 
 def _tuple(value: Any) -> Any:

@@ -1,10 +1,11 @@
 """account(): against torch's own counter, closed forms by hand, and the promise that the network stays as it was."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -243,3 +244,21 @@ def test_what_meta_tensors_cannot_do_is_said() -> None:
         account(Reads(), input=(3,))
     with pytest.raises(UserError, match="input 'big' is not an image size"):
         account(Reads(), input="big")
+
+
+def test_a_notebook_shows_the_layers_and_totals() -> None:
+    counted = account("lenet5_tanh")
+    page = counted._repr_html_()
+    assert page.startswith("<table><caption>lenet5_tanh, input 1x32x32, batch 1</caption>")
+    assert page.count("<tr>") == 2 + len(counted.table("layer"))
+    assert '>total</th><th style="text-align:left"></th>' in page
+    assert f">{counted.totals.params:,}</th>" in page
+    assert f">{counted.totals.macs:,}</th>" in page
+
+    class Odd(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return torch.linalg.cross(a, b)
+
+    page = account(Odd(), input=[(4, 3), (4, 3)])._repr_html_()
+    assert "<caption>Odd, input 4x3, 4x3, batch 1; not counted: Odd: aten.linalg_cross</caption>" in page
+    assert "&lt;lambda&gt;" in replace(counted, name="<lambda>")._repr_html_()

@@ -12,7 +12,9 @@ from .version import VERSION as __version__
 
 # name: the module it comes from, imported at first use (torch takes seconds)
 _LATER = {
+    "features": "evaluation.features",
     "load_data": "data.sources",
+    "memory": "accounting.memory.predict",
     "find_recipe": "recipes",
     "fit": "train.fit",
     "open_run": "runs.folder",
@@ -27,10 +29,12 @@ __all__ = [
     "Variant",
     "__version__",
     "account",
+    "features",
     "find",
     "find_recipe",
     "fit",
     "load_data",
+    "memory",
     "names",
     "open_run",
 ]

@@ -9,7 +9,7 @@ import gc
 import random
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -67,10 +67,17 @@ class Trace:
     uncounted: tuple[str, ...]  # operators that have no rule
 
 
-def trace(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], training: bool = False) -> Trace:
+def trace(
+    net: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    training: bool = False,
+    on_node: Callable[[int], None] | None = None,
+) -> Trace:
     """The trace of `net(*args, **kwargs)`; the tensors among them are on the meta device.
 
-    Raises UserError when the inputs do not pass, or when the network reads values, which meta tensors do not have.
+    `on_node` is called with the index of each node, from within the operator's call. Raises UserError when the inputs
+    do not pass, or when the network reads values, which meta tensors do not have.
     """
     if isinstance(net, torch.jit.ScriptModule):
         raise UserError(f"{type(net).__name__} is compiled, and cannot be looked into", "count what it was made of")
@@ -80,7 +87,7 @@ def trace(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], traini
             if any(m.training is not training for m in modules):
                 net.train(training)
             names, parameters = put_stand_ins(modules)
-            tracer = _Tracer(modules, names)
+            tracer = _Tracer(modules, names, on_node)
             tracer.note_inputs((*args, *kwargs.values()))
             with tracer:
                 net(*args, **kwargs)
@@ -186,8 +193,11 @@ def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dic
 
 
 class _Tracer(TorchDispatchMode):
-    def __init__(self, modules: Mapping[nn.Module, str], names: Mapping[int, str]):
+    def __init__(
+        self, modules: Mapping[nn.Module, str], names: Mapping[int, str], on_node: Callable[[int], None] | None
+    ):
         super().__init__()
+        self.on_node = on_node
         self.nodes: list[Node] = []
         self.calls: list[Call] = []
         self.events: list[tuple[str, int]] = []
@@ -247,6 +257,8 @@ class _Tracer(TorchDispatchMode):
         if not op.known:
             place = self.calls[self.running[-1]]
             self.uncounted[f"{place.path or place.kind}: {func.overloadpacket}"] = None
+        if self.on_node:
+            self.on_node(len(self.nodes))
         self.events.append(("node", len(self.nodes)))
         self.nodes.append(
             Node(

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import unwrap
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from ...catalogue import Variant
 from ...errors import UserError, unknown
 from ..count import NO_VALUES, meta_inputs
 from ..resolve import resolve
-from ..trace import Trace, _Tracer, trace
+from ..trace import Trace, trace
 from .conventions import TOOLS, Event, Level, Tool
 
 
@@ -57,7 +56,7 @@ def reconcile(
     net, _, input, _ = resolve(network, input, **options)
     args, kwargs = meta_inputs(net, input, 1)
     with _Watch() as watch:
-        traced = trace(net, args, kwargs)
+        traced = trace(net, args, kwargs, on_node=watch.note)
     run = _Run(net, traced, watch.around)
     asked = [tool for tool in TOOLS if not run.beyond(tool)] if tools is None else tools
     return {tool: _reconciled(tool, run) for tool in asked}
@@ -213,12 +212,11 @@ BUILTIN = """
 CHOOSING = """
     max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
 """  # one of two functions, by return_indices
-DISPATCH = unwrap(_Tracer.__torch_dispatch__).__code__
 ARITHMETIC = "matmul mm bmm addmm baddbmm add mul"
 
 
 class _Watch:
-    """Which functions are being called when an operator runs. Python's own profiling hook tells: nothing is patched.
+    """Which functions are being called when an operator runs, by Python's own profiling hook: nothing is patched.
 
     `around`: for each node of the trace the calls around it, the outermost first, as (the call's number, function).
     """
@@ -237,18 +235,18 @@ class _Watch:
 
     def __enter__(self) -> _Watch:
         self.before = sys.getprofile()
-        sys.setprofile(self._note)
+        sys.setprofile(self._follow)
         return self
 
     def __exit__(self, *error: Any) -> None:
         sys.setprofile(self.before)
 
-    def _note(self, frame: FrameType, event: str, arg: Any) -> None:
+    def note(self, node: int) -> None:
+        """Called by the trace when a node is made, from within the functions that call its operator."""
+        self.around[node] = tuple(self.running)
+
+    def _follow(self, frame: FrameType, event: str, arg: Any) -> None:
         if event in ("call", "return"):
-            if frame.f_code is DISPATCH:
-                if event == "call":
-                    self.around[len(frame.f_locals["self"].nodes)] = tuple(self.running)
-                return
             name = self.python.get(frame.f_code)
         else:
             owner = getattr(arg, "__self__", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from html import escape
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +118,8 @@ class Account:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the layers and the totals, self-contained."""
+        from html import escape
+
         layers = [(r.path, r.op, "x".join(map(str, r.shape)), r.params, r.macs, r.activations) for r in self.table()]
         total = ("total", "", "", self.totals.params, self.totals.macs, self.totals.activations)
         headers = ("layer", "operation", "output", "parameters", "MACs", "activations")
@@ -179,6 +180,8 @@ def _sizes(input: tuple[Any, ...]) -> str:
 
 def _html_row(tag: str, cells: Sequence[str | int]) -> str:
     """Text to the left, numbers to the right with separators."""
+    from html import escape
+
     shown = ((escape(c), "left") if isinstance(c, str) else (f"{c:,}", "right") for c in cells)
     return "<tr>" + "".join(f'<{tag} style="text-align:{side}">{text}</{tag}>' for text, side in shown) + "</tr>"
 

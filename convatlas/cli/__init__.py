@@ -7,52 +7,54 @@ import errno
 import os
 import signal
 import sys
+import textwrap
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from shutil import get_terminal_size
 
 from ..errors import UserError
 from ..version import VERSION
+from .parser import Parser
 
-VERBS = (
-    "list",
-    "show",
-    "draw",
-    "diff",
-    "claims",
-    "layer",
-    "memory",
-    "reconcile",
-    "recipes",
-    "train",
-    "lr",
-    "evaluate",
-    "predict",
-    "data",
-    "doctor",
-    "demo",
-)
+GROUPS = {
+    "Find": ("list", "show", "draw", "diff", "claims", "recipes"),
+    "Count": ("layer", "memory", "reconcile"),
+    "Learn": ("data", "train", "lr", "evaluate", "predict"),
+    "Care": ("doctor", "demo"),
+}
+VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 
-class Parser(argparse.ArgumentParser):
-    """Refuses bad arguments in one line, as UserError does everything else."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
-def parser() -> argparse.ArgumentParser:
-    top = Parser(prog="convatlas", description="An atlas of convolutional networks, each exact to its paper.")
+def parser() -> Parser:
+    """Of all verbs: each module has HELP, one line; `add`, which adds its arguments and an example; and `run`."""
+    modules = {verb: import_module(f".{verb}", __package__) for verb in VERBS}
+    top = Parser(
+        prog="convatlas",
+        usage="convatlas VERB ...",
+        description="\n".join(described({verb: module.HELP for verb, module in modules.items()})),
+        epilog="`convatlas VERB --help` explains a verb, with an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action="version", version=f"convatlas {VERSION}")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for verb in VERBS:
-        module = import_module(f".{verb}", __package__)
-        added = verbs.add_parser(verb, help=module.HELP, description=module.HELP)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", prog="convatlas", help=argparse.SUPPRESS)
+    for verb, module in modules.items():
+        added = verbs.add_parser(verb, description=f"{module.HELP[0].upper()}{module.HELP[1:]}.")
         module.add(added)
         added.set_defaults(run=module.run)
     return top
+
+
+def described(helps: Mapping[str, str]) -> Iterator[str]:
+    """What convatlas is, and its verbs in groups, each with its line."""
+    yield "An atlas of convolutional networks, each exact to its paper."
+    width = get_terminal_size().columns - 2
+    for group, verbs in GROUPS.items():
+        yield f"\n{group}:"
+        for verb in verbs:
+            yield textwrap.fill(f"  {verb:<11}{helps[verb]}", width, subsequent_indent=" " * 13)
 
 
 def process() -> str:
@@ -101,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
                 import argcomplete
 
+                from .completion import complete
+
+                complete(top)
                 argcomplete.autocomplete(top)
             args = top.parse_args(argv)
             return args.run(args) or 0

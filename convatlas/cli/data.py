@@ -1,42 +1,63 @@
-"""`convatlas data pack` and `data scan`: a set of images made ready for training, and what is wrong with it."""
+"""`convatlas data pack` and `data scan`: images packed for training, and what is wrong with them."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections import Counter
 
-from . import source
+from . import checks, source
 from .output import print_json
 
-HELP = "pack a set of images for fast reading, or scan it for what is wrong"
+HELP = "scan a set of images for what is wrong; pack it for training"
 STATUS = "exit status of scan: 0 nothing is wrong; 1 something is; 2 it could not be scanned"
+NETWORK = "mobilenet_v2"  # that the next command trains: small, and of any number of classes
 SOURCES = "an image folder, list:DIR, shards:DIR, parquet:DIR or pack:DIR"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    pack = actions.add_parser("pack", help="write the images resized, as JPEG shards or raw pixels, for train --data")
+    parser.epilog = "example: convatlas data scan photos"
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
+    pack = actions.add_parser(
+        "pack",
+        help="write the images resized into a few large files that train --data reads fast",
+        description="Write the images of a set with their short side scaled, into a few large files with checksums: "
+        "JPEG in WebDataset shards, or raw pixels. `train --data` reads them without looking for bad files again.",
+        epilog="example: convatlas data pack photos --out packed --size 256",
+    )
     pack.add_argument("data", metavar="SOURCE", help=SOURCES)
-    pack.add_argument("--out", metavar="DIR", required=True, help="the folder of the pack; an interrupted one goes on")
+    pack.add_argument("--out", metavar="DIR", required=True, help="folder of the pack; an interrupted one is continued")
     pack.add_argument("--size", metavar="PX", type=int, default=256, help="short side of larger images (default 256)")
     pack.add_argument(
-        "--format", metavar="F", default="jpeg", help="jpeg (default): small; raw: larger, and nothing to decode"
+        "--format",
+        choices=("jpeg", "raw"),
+        default="jpeg",
+        help="jpeg (default) is small; raw is larger and needs no decoding",
     )
     pack.add_argument("--quality", metavar="Q", type=int, default=90, help="of JPEG, 1 to 95 (default 90)")
     source.add_bad(pack)
     scan = actions.add_parser(
-        "scan", help="list every bad, tiny, duplicate or mislabelled image; exit status 1 if any", epilog=STATUS
+        "scan",
+        help="list every bad, tiny, duplicate or mislabelled image; exit status 1 if there are any",
+        description="List the images of a set that are broken or tiny, that are there twice (byte by byte or to the "
+        "eye), that are both in training and in the test, or in two classes; and compare the checksums of packs.",
+        epilog=f"example: convatlas data scan photos\n{STATUS}",
     )
     scan.add_argument("data", metavar="SOURCE", help=SOURCES)
-    scan.add_argument("--min-side", metavar="PX", type=int, default=32, help="shorter sides are tiny (default 32)")
+    scan.add_argument(
+        "--min-side", metavar="PX", type=int, default=32, help="images with a shorter side are tiny (default 32)"
+    )
     source.add_max(scan)
     for action in (pack, scan):
-        action.add_argument("--seed", metavar="N", type=int, default=0, help="of a split that is not given (default 0)")
-        action.add_argument("--workers", metavar="N", type=int, help="threads (default: the cores)")
+        action.add_argument(
+            "--seed", metavar="N", type=int, default=0, help="seed of the split, if the set has none (default 0)"
+        )
+        action.add_argument("--workers", metavar="N", type=int, help="threads (default: one per core)")
         action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    checks.data_source(args.data)
     return run_pack(args) if args.action == "pack" else run_scan(args)
 
 
@@ -66,7 +87,8 @@ def run_pack(args: argparse.Namespace) -> int:
     shards = [shard for part in record["splits"].values() for shard in part["shards"]]
     images = ", ".join(f"{part['images']:,} {name}" for name, part in record["splits"].items())
     size = sum(shard["bytes"] for shard in shards) / 1e6
-    print(f"{args.out}: {images} images, {len(shards)} shards, {size:,.1f} MB; next: convatlas train --data {args.out}")
+    command = shlex.join(["convatlas", "train", NETWORK, "--data", args.out])
+    print(f"{args.out}: {images} images, {len(shards)} shards, {size:,.1f} MB; next: {command}")
     return 0
 
 

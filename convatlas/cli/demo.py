@@ -9,16 +9,18 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from . import checks
 from .evaluate import print_scores
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from ..demo import Demo
 
-HELP = "train LeNet-5 on real digits, evaluate it, predict from files, draw pictures"
+HELP = "train LeNet-5 on real digits, evaluate, predict, draw"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example: convatlas demo --out runs/digits"
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="a new folder (default runs/demo, or runs/demo-2 ... where it exists)"
     )
@@ -28,6 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    checks.device(args.device)
     import torch
 
     from ..demo import demo

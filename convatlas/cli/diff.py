@@ -9,7 +9,7 @@ from ..accounting.rows import LEVELS
 from . import network
 from .output import add_formats, print_report, write_file
 
-HELP = "compare two networks layer by layer, and say what each difference costs"
+HELP = "compare two networks layer by layer, and cost the differences"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -7,12 +7,13 @@ import argparse
 from . import source
 from .output import print_json
 
-HELP = "tell whether a run folder, checkpoint, weights or data are whole, and what to do"
+HELP = "check a run, a checkpoint, weights or data, and what to do"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example: convatlas doctor runs/first"
     parser.description = (
-        f"{HELP}. Changes nothing. Exit status: 0 whole, 1 something is wrong, 2 it cannot be examined."
+        f"{parser.description} Changes nothing. Exit status: 0 whole, 1 something is wrong, 2 it cannot be examined."
     )
     parser.add_argument("path", metavar="RUN_OR_FILE", help="a run folder, a checkpoint, a file of weights, or data")
     parser.add_argument("--json", action="store_true", help="print JSON")

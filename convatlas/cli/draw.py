@@ -10,10 +10,11 @@ from ..errors import UserError
 from ..tables import entry
 from .output import parse_input, write_file
 
-HELP = "draw a network as SVG: a box for each block or layer, with the shapes that go from one to the next"
+HELP = "draw a network: its blocks and branches, costs and shapes"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example: convatlas draw googlenet -o googlenet.svg"
     parser.add_argument("name", metavar="NAME", help="a network, as `list` or its paper spells it")
     parser.add_argument("-o", "--out", metavar="FILE", type=Path, help="the SVG file (default NAME.svg)")
     parser.add_argument("--level", choices=LEVELS, default="block", help="what a box stands for (default block)")

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from . import source
+from . import checks, source
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from ..evaluation.scores import Scores
 
-HELP = "score a run on labelled images: top-k accuracy, loss, confusion"
+HELP = "score a trained network: top-k accuracy, loss, confusion"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example: convatlas evaluate runs/first --data cifar-10-batches-py"
     parser.add_argument("folder", metavar="RUN", help="the folder that `convatlas train` or `demo` wrote")
     parser.add_argument(
         "--data", metavar="SOURCE", required=True, help="as for train: digits, cifar10:DIR, a folder ..."
@@ -60,6 +61,9 @@ def picture(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
+    checks.run_folder(args.folder)
+    checks.data_source(args.data)
+    checks.device(args.device)
     from ..evaluation.scores import usual_topk
     from ..evaluation.scoring import evaluate
     from ..runs.folder import open_run

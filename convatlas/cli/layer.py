@@ -10,7 +10,7 @@ from ..arithmetic import FC, Conv, Cost, Pool, Transposed
 from ..errors import UserError
 from .output import print_json, size
 
-HELP = "the output size, parameters and cost of one layer, with the formulas"
+HELP = "one layer's output size, parameters and cost, with formulas"
 VALUE_BYTES = 4  # float32
 
 

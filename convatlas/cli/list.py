@@ -10,7 +10,7 @@ from ..tables.published import DATASETS
 from ..tables.search import search
 from .output import add_formats, print_report
 
-HELP = "list the networks: input, parameters, multiply-adds, published accuracy, file"
+HELP = "the networks: size, cost, published accuracy and file"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

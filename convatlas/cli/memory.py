@@ -12,7 +12,7 @@ from ..limits import parse_bytes
 from . import network
 from .output import add_formats, print_report
 
-HELP = "show the bytes that a network takes to train and to run, and the largest batch that fits"
+HELP = "bytes that training and inference take; the largest batch"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -53,8 +53,10 @@ def parse_input(text: str) -> tuple[int, int, int]:
     """ "3x224x224" -> (3, 224, 224)."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 3 or not all(p.isdigit() and int(p) > 0 for p in parts):
-        raise UserError(f"input {text!r} is no image size", "write channels x height x width, such as 3x224x224")
+        raise UserError(f"input {text!r} is not an image size", "write channels x height x width, such as 3x224x224")
     c, h, w = map(int, parts)
+    if w in (1, 3) and min(c, h) > 16:
+        raise UserError(f"input {text!r} has {c} channels", f"did you mean {w}x{c}x{h}?")
     return c, h, w
 
 

@@ -8,16 +8,19 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from . import source
+from . import checks, source
 
 if TYPE_CHECKING:
     from ..evaluation.predictions import Prediction
 
-HELP = "rank the classes of image files and folders by a trained run"
+HELP = "rank the classes of images with a trained network"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.description = f"{HELP}. Exit status: 0 all predicted, 1 some files could not be read, 2 none could."
+    parser.epilog = "example: convatlas predict runs/photos photos/ants --top 2"
+    parser.description = (
+        f"{parser.description} Exit status: 0 all predicted, 1 some files could not be read, 2 none could."
+    )
     parser.add_argument("folder", metavar="RUN", help="the folder that `convatlas train` or `demo` wrote")
     parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to look for images in")
     source.add_max(parser)
@@ -29,6 +32,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    checks.run_folder(args.folder)
+    checks.device(args.device)
     from ..evaluation.predictions import image_files, predict_files
     from ..runs.folder import open_run
     from ..train.fit import choose_device

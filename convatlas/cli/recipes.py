@@ -10,10 +10,11 @@ from ..report.recipes import recipe_list, recipe_report
 from ..tables import index
 from .output import add_formats, print_report
 
-HELP = "the training recipes: source, schedule, published result, departures from the paper"
+HELP = "how each network is trained: settings, result, departures"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example: convatlas recipes resnet_cifar"
     parser.add_argument(
         "name", nargs="?", metavar="RECIPE", help="one recipe with its settings (default: all, one a line)"
     )

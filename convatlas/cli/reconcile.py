@@ -7,7 +7,7 @@ import argparse
 from . import network
 from .output import add_formats, print_report
 
-HELP = "explain what seven other counters say of a network, each difference from our count on its own line"
+HELP = "what seven other counters say of a network, and why"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from ..limits import parse_macs
 from . import network
 from .output import add_formats, print_json, print_report, write_file
 
-HELP = "show one network: paper, file, claims, and what each layer costs"
+HELP = "one network: paper, file, claims, and what each layer costs"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

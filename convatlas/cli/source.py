@@ -13,10 +13,20 @@ if TYPE_CHECKING:
     from ..data.types import Data
 
 T = TypeVar("T")
+Arguments = argparse.ArgumentParser | argparse._ArgumentGroup
 MEGAPIXELS = 50.0
 
 
-def add_bad(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: Arguments) -> None:
+    parser.add_argument(
+        "--data",
+        metavar="SOURCE",
+        required=True,
+        help="digits, mnist:DIR, cifar10:DIR, folder:DIR, shards:DIR ... or DIR, which is recognised by what is in it",
+    )
+
+
+def add_bad(parser: Arguments) -> None:
     parser.add_argument(
         "--bad",
         metavar="POLICY",
@@ -26,7 +36,7 @@ def add_bad(parser: argparse.ArgumentParser) -> None:
     add_max(parser)
 
 
-def add_max(parser: argparse.ArgumentParser) -> None:
+def add_max(parser: Arguments) -> None:
     parser.add_argument(
         "--max-megapixels", metavar="N", type=float, default=MEGAPIXELS, help="larger images are refused (default 50)"
     )

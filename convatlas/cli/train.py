@@ -6,114 +6,170 @@ import argparse
 import shlex
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..catalogue import Shape
 from ..errors import UserError
+from ..limits import parse_seconds
 from ..recipe import Recipe, with_batch, with_epochs, with_settings
-from . import process, source
+from ..recipes import WITHOUT, find_recipe
+from ..tables import entry
+from . import checks, process, source
 from .output import parse_input, print_json
 
 if TYPE_CHECKING:
-    from ..catalogue import Variant
     from ..train.execution import Execution
 
 HELP = "train a network on your images by its paper's recipe"
-STATUS = """exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend
-that is said in one line; 130 stopped by Ctrl-C (143: by SIGTERM; 129: by SIGHUP, its terminal is gone) and saved:
---resume goes on"""
+STATUS = """example: convatlas train resnet20 --data cifar-10-batches-py --epochs 10
+exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend, said in \
+one line; 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP, its terminal is gone) and saved: --resume continues"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = STATUS
-    add_task(parser)
-    parser.add_argument("--epochs", metavar="N", type=int, help="number of epochs; the schedule is scaled to match")
-    parser.add_argument("--batch", metavar="N", type=int, help="global batch size; the learning rate scales linearly")
-    parser.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
-    parser.add_argument(
-        "--init", metavar="RUN", help="a run to begin with the weights of: tensors of the same name and shape"
+    add_network_and_images(parser)
+    recipe = add_recipe(parser)
+    recipe.add_argument("--epochs", metavar="N", type=int, help="number of epochs; the schedule is scaled to match")
+    recipe.add_argument("--batch", metavar="N", type=int, help="global batch size; the learning rate scales linearly")
+    folder = parser.add_argument_group("run folder")
+    folder.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
+    folder.add_argument(
+        "--init", metavar="RUN", help="start from the weights of this run: tensors of the same name and shape"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, with the same options")
-    parser.add_argument(
-        "--save-every", metavar="S", type=float, default=600.0, help="seconds between saves within an epoch (600)"
+    folder.add_argument("--resume", action="store_true", help="continue the run in the folder, with the same options")
+    folder.add_argument(
+        "--save-every", metavar="TIME", default="10m", help="time between checkpoints within an epoch (default 10m)"
     )
-    parser.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard as well")
+    folder.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard as well")
+    add_machine(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
 
 
-def add_task(parser: argparse.ArgumentParser) -> None:
-    """What is trained, on what, by which recipe, and how this machine does it."""
+def add_network_and_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NETWORK", help="a network, as `list` or its paper spells it")
-    parser.add_argument(
-        "--data",
-        metavar="SOURCE",
-        required=True,
-        help="digits, mnist:DIR, cifar10:DIR, folder:DIR, shards:DIR ... or DIR",
+    images = parser.add_argument_group("images")
+    source.add_data(images)
+    source.add_bad(images)
+    images.add_argument(
+        "--input", metavar="CxHxW", help="image size (default: the network's, with the data's channels)"
     )
-    source.add_bad(parser)
-    parser.add_argument("--recipe", metavar="R", help="a recipe by name (default: the network's own)")
-    parser.add_argument(
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("recipe")
+    group.add_argument("--recipe", metavar="RECIPE", help="a recipe by name (default: the network's own)")
+    group.add_argument(
         "--set",
         metavar="NAME=VALUE",
         action="append",
         default=[],
         help="change a setting of the recipe (repeatable): lr=0.05, schedule=cosine, warmup.epochs=5",
     )
-    parser.add_argument(
-        "--input", metavar="CxHxW", help="image size (default: the network's, with the data's channels)"
+    group.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="seed of weights, image order and augmentation (default 0)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of weights, order, augmentation (default 0)")
-    parser.add_argument(
-        "--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 (default auto: a GPU if any)"
+    return group
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """How this machine does what the recipe asks for."""
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", metavar="D", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1")
+    group.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto is bfloat16 where the device computes with it and the network is large enough to gain",
     )
-    parser.add_argument(
-        "--precision", metavar="P", default="auto", help="auto, float32, bfloat16 (default auto: as the device can)"
+    group.add_argument(
+        "--micro-batch",
+        metavar="N",
+        type=int,
+        default=0,
+        help="gradient accumulation: images per pass (default: as many as fit in memory)",
     )
-    parser.add_argument(
-        "--micro-batch", metavar="N", type=int, default=0, help="images passed at once (default: as the memory holds)"
+    group.add_argument(
+        "--segments", metavar="N", type=int, default=0, help="activation checkpointing in N segments (default 0: none)"
     )
-    parser.add_argument(
-        "--segments", metavar="N", type=int, default=0, help="compute N runs of layers again, to keep less (default 0)"
+    group.add_argument("--compile", action="store_true", help="torch.compile the network; pays off in long runs")
+    group.add_argument(
+        "--workers", metavar="N", type=int, help="threads that read and decode images ahead (default: one per core)"
     )
-    parser.add_argument("--compile", action="store_true", help="torch.compile the network: for long runs")
-    parser.add_argument(
-        "--workers", metavar="N", type=int, help="threads that read and decode ahead (default: the cores; 0: none)"
-    )
-    parser.add_argument("--sync-bn", action="store_true", help="batch norm's statistics over all processes (GPUs)")
+    group.add_argument("--sync-bn", action="store_true", help="synchronise batch norm's statistics across GPUs")
+
+
+class Task(NamedTuple):
+    """What is asked for, checked without torch."""
+
+    network: str
+    recipe: Recipe
+    input: Shape | None
+
+
+def task_of(args: argparse.Namespace, epochs: int | None = None, batch: int | None = None) -> Task:
+    """Raises UserError for a network, source, recipe, setting, image size or device that does not exist."""
+    checks.network_and_data(args.network, args.data)
+    checks.device(args.device)
+    source.max_pixels(args)
+    network = entry(args.network)
+    recipe = choose_recipe(network, args.recipe)
+    if epochs is not None:
+        recipe = with_epochs(recipe, epochs)
+    if batch is not None:
+        recipe = with_batch(recipe, batch)
+    recipe = with_settings(recipe, args.set)
+    return Task(network["name"], recipe, parse_input(args.input) if args.input else None)
+
+
+def choose_recipe(network: Mapping[str, Any], name: str | None) -> Recipe:
+    """The recipe of that name, by default the one of the network (an entry of the index)."""
+    name = name or network["recipe"]
+    if name is None:
+        why = WITHOUT[network["family"]]
+        raise UserError(
+            f"{network['name']} has no recipe of its own ({why})", "give one, such as --recipe resnet_cifar"
+        )
+    return find_recipe(name)
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..catalogue import find
+    task = task_of(args, args.epochs, args.batch)
+    save_every_s = parse_seconds(args.save_every)
+    if args.init:
+        checks.run_folder(args.init)
+    if args.resume and args.out:
+        checks.run_folder(args.out)
     from ..files.atomic import Unwritable
     from ..runs.folder import open_run
     from ..train.fit import Diverged, Stopped, fit
     from ..train.progress import progress, quiet
 
     first = not process()
-    variant = find(args.network)
-    recipe = choose_recipe(variant, args, args.epochs, args.batch)
     data = source.load(args)
-    out = Path(args.out or f"runs/{variant.name}-{data.name}-seed{args.seed}")
+    out = Path(args.out or f"runs/{task.network}-{data.name}-seed{args.seed}")
     try:
         with progress(sys.stderr if args.json else sys.stdout) if first else nullcontext(quiet) as on_event:
             done = fit(
-                variant,
+                task.network,
                 data,
-                recipe,
+                task.recipe,
                 out=out,
                 seed=args.seed,
                 device=args.device,
-                input=parse_input(args.input) if args.input else None,
+                input=task.input,
                 init=open_run(args.init) if args.init else None,
                 resume=args.resume,
-                execution=execution_of(args),
+                execution=execution_of(args, save_every_s=save_every_s, tensorboard=args.tensorboard),
                 on_event=on_event,
             )
     except Stopped as stop:
         if first:
             with suppress(OSError):  # of a terminal that is gone
-                print(f"convatlas: {stop}; to go on:\n  {resume_command(args, out)}", file=sys.stderr)
+                print(f"convatlas: {stop}; to continue:\n  {resume_command(args, out)}", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
     except Unwritable as error:
         then = f"; then:\n  {resume_command(args, out)}" if (out / "run.json").exists() else ""
@@ -133,14 +189,14 @@ def run(args: argparse.Namespace) -> int:
         )
     best = max(epochs, key=lambda line: line["test"]["top1"])
     if args.json:
-        record: dict[str, Any] = {"run": str(out), "network": variant.name, "last": epochs[-1], "best": best}
+        record: dict[str, Any] = {"run": str(out), "network": task.network, "last": epochs[-1], "best": best}
         print_json(record | {"departures": done.recipe.departures})
     else:
         print(summary(out, epochs[-1], best, args.data))
     return 0
 
 
-def execution_of(args: argparse.Namespace) -> Execution:
+def execution_of(args: argparse.Namespace, **more: Any) -> Execution:
     from ..train.execution import Execution
 
     return Execution(
@@ -149,31 +205,13 @@ def execution_of(args: argparse.Namespace) -> Execution:
         segments=args.segments,
         compile=args.compile,
         sync_bn=args.sync_bn,
-        save_every_s=getattr(args, "save_every", Execution.save_every_s),
-        tensorboard=getattr(args, "tensorboard", False),
-        workers=getattr(args, "workers", None),
+        workers=args.workers,
+        **more,
     )
 
 
-def choose_recipe(
-    variant: Variant, args: argparse.Namespace, epochs: int | None = None, batch: int | None = None
-) -> Recipe:
-    from ..recipes import WITHOUT, find_recipe
-
-    name = args.recipe or variant.recipe
-    if name is None:
-        why = WITHOUT[variant.family]
-        raise UserError(f"{variant.name} has no recipe of its own ({why})", "give one, such as --recipe resnet_cifar")
-    recipe = find_recipe(name)
-    if epochs is not None:
-        recipe = with_epochs(recipe, epochs)
-    if batch is not None:
-        recipe = with_batch(recipe, batch)
-    return with_settings(recipe, args.set)
-
-
 def resume_command(args: argparse.Namespace, out: Path) -> str:
-    """The command that goes on with the run: the same options (run.json keeps the engine's), the folder, --resume."""
+    """The command that continues the run: the same options (run.json keeps the machine's), the folder, --resume."""
     words = ["convatlas", "train", args.network, "--data", args.data]
     usual = {"bad": "fail", "max_megapixels": source.MEGAPIXELS, "seed": 0, "device": "auto"}
     for flag in ("bad", "max_megapixels", "recipe", "epochs", "batch", "input", "seed", "device"):

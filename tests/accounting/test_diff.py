@@ -203,7 +203,7 @@ def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     for args, message in (
         (["resnet50", "resnet5O"], "no network named 'resnet5O'; did you mean "),
         (["resnet50", "vgg16", "--input", "3x8x8"], "does not pass; the smallest square that does is"),
-        (["resnet50", "vgg16", "--level", "leafs"], "invalid choice: 'leafs'"),
+        (["resnet50", "vgg16", "--level", "leafs"], "no --level named 'leafs'"),
         (["resnet50"], "the following arguments are required: B"),
     ):
         assert main(["diff", *args]) == 2

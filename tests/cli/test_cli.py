@@ -1,13 +1,16 @@
 """The verbs that read tables: list and show; and how the command line refuses."""
 
+import argparse
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from convatlas.cli import VERBS, main
+from convatlas.cli import GROUPS, VERBS, main, parser
 from convatlas.tables import index
 
 
@@ -137,21 +140,23 @@ def test_your_own_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     ("args", "message"),
     [
         (["show", "resnet5O"], "no network named 'resnet5O'; did you mean "),
-        (["show", "vgg16", "--input", "224"], "input '224' is no image size; write channels x height x width"),
+        (["show", "vgg16", "--input", "224"], "input '224' is not an image size; write channels x height x width"),
         (
             ["show", "vgg16", "--input", "3x16x16"],
             "input 3x16x16 does not pass; the smallest square that does is 3x32x32",
         ),
         (["show", "vgg16", "--classes", "0"], "classes=0 is not a count"),
-        (["show", "vgg16", "--level", "leafs"], "invalid choice: 'leafs'"),
+        (["show", "vgg16", "--level", "leafs"], "no --level named 'leafs'; did you mean leaf?"),
         (["list", "--family", "vggs"], "no family named 'vggs'; did you mean vgg"),
         (["list", "--limit", "parms<5M"], "no quantity named 'parms'; did you mean params?"),
         (["list", "--limit", "top1>75M"], "limit 'top1>75M': '75M' is not a percentage; write it as in 75 or 75%"),
         (["list", "--sort", "size"], "no quantity named 'size'"),
         (["list", "--dataset", "cifar1O"], "no data set named 'cifar1O'; did you mean cifar10"),
         (["list", "zzz"], "no network matches 'zzz'; `convatlas list` shows them all"),
-        (["shw"], "invalid choice: 'shw'"),
-        ([], "required: VERB"),
+        (["shw"], "no verb named 'shw'; did you mean show?"),
+        ([], "required: VERB; `convatlas --help` shows what it takes"),
+        (["show", "vgg16", "--batchs", "2"], "no option of `convatlas show` named '--batchs'; did you mean --batch"),
+        (["show", "vgg16", "--input", "224x224x3"], "input '224x224x3' has 224 channels; did you mean 3x224x224?"),
     ],
 )
 def test_refusals_are_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +172,53 @@ def test_list_and_show_do_not_import_torch() -> None:
         code = f"import sys; from convatlas.cli import main; main({args!r}); sys.exit('torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["train", "resnet2O", "--data", "digits"],
+        ["train", "resnet20", "--data", "nowhere"],
+        ["train", "resnet20", "--data", "digits", "--recipe", "resnet_cifer"],
+        ["train", "resnet20", "--data", "digits", "--set", "momentun=0.9"],
+        ["train", "resnet20", "--data", "digits", "--device", "gpu"],
+        ["train", "resnet20", "--data", "digits", "--input", "32"],
+        ["train", "resnet20", "--data", "digits", "--init", "nowhere"],
+        ["train", "resnet20", "--data", "digits", "--resume", "--out", "nowhere"],
+        ["lr", "resnet2O", "--data", "digits"],
+        ["data", "scan", "nowhere"],
+        ["evaluate", "nowhere", "--data", "digits"],
+        ["predict", "nowhere", "a.png"],
+        ["show", "resnet2O"],
+        ["draw", "resnet2O"],
+        ["memory", "resnet2O"],
+        ["reconcile", "resnet2O"],
+        ["diff", "resnet20", "resnet2O"],
+    ],
+    ids=" ".join,
+)
+def test_slips_are_answered_without_torch(args: list[str]) -> None:
+    code = f"import sys; from convatlas.cli import main; assert main({args!r}) == 2; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_groups_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for group, verbs in GROUPS.items():
+        start = lines.index(f"{group}:") + 1
+        assert [line.split()[0] for line in lines[start : start + len(verbs)]] == list(verbs)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_an_example_that_parses(verb: str) -> None:
+    added = parser().parse_args
+    (verbs,) = (a.choices for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    example = re.match(r"example: convatlas (.*?)(;|$)", verbs[verb].epilog, re.MULTILINE)
+    assert example
+    assert added(shlex.split(example[1])).verb == verb
 
 
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,7 +126,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("transposed --input 3x9x9 --kernel 2 --filters 1 --output-padding 1", "output_padding 1 is not less than the"),
         ("fc --input 3x9 --units 2", "--input '3x9' is not channels x height x width or units; write it as in 256x6x6"),
         ("fc --input 0 --units 2", "0 is no input"),
-        ("cnov --input 3x9x9", "invalid choice: 'cnov'"),
+        ("cnov --input 3x9x9", "no kind named 'cnov'; did you mean conv?"),
         ("", "required: KIND"),
     ],
 )
@@ -140,7 +140,7 @@ def test_refusals_are_one_line(command: str, message: str, capsys: pytest.Captur
 
 def test_needs_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys; from convatlas import cli; cli.VERBS = ('layer',); "
+        "import sys; from convatlas import cli; cli.VERBS = ('layer',); cli.GROUPS = {'Count': cli.VERBS}; "
         "cli.main('layer conv --input 3x9x9 --filters 4 --kernel 3'.split()); "
         "sys.exit(len({'torch', 'numpy', 'rich'} & set(sys.modules)))"
     )

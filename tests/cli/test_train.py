@@ -88,7 +88,7 @@ def test_ctrl_c_and_the_printed_command(capsys: pytest.CaptureFixture[str], monk
         assert main([*TINY, *FAST, "--out", "a run"]) == 130
     out, err = capsys.readouterr()
     first, second = err.splitlines()
-    assert first == "convatlas: stopped by SIGINT after step 2 of epoch 2; saved in a run; to go on:"
+    assert first == "convatlas: stopped by SIGINT after step 2 of epoch 2; saved in a run; to continue:"
     program, *args = shlex.split(second)
     assert program == "convatlas"
     assert not out
@@ -232,8 +232,14 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
         ([*TINY, "--set", "net.widhts=[4]"], "chain_n1_m1_k0 has no option 'widhts'; its options are "),
         ([*TINY, "--epochs", "0"], "epochs=0 is out of range; give at least 1"),
         ([*TINY, "--epochs", "two"], "argument --epochs: invalid int value: 'two'"),
-        ([*TINY, "--input", "8"], "input '8' is no image size; write channels x height x width"),
-        ([*TINY, "--device", "gpu"], "there is no device 'gpu' here"),
+        ([*TINY, "--input", "8"], "input '8' is not an image size; write channels x height x width"),
+        ([*TINY, "--device", "gpu"], "no device named 'gpu'; give auto (a GPU if there is one), cpu"),
+        (
+            ["train", "digits", "--data", "resnet20"],
+            "look swapped: resnet20 is a network, digits is not; give `resnet20 --da",
+        ),
+        ([*TINY, "--precision", "bfloat"], "no --precision named 'bfloat'; did you mean bfloat16"),
+        ([*TINY, "--save-every", "10"], "'10' is not a time; write it as in 90s, 30m or 2h"),
         ([*TINY, "--resume"], "there is no run folder runs/chain_n1_m1_k0-digits-seed0; `convatlas train` makes one"),
     ],
 )

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from convatlas.data.kinds import SOURCES
 from convatlas.data.normalise import Normalizer, normalise, preprocess_for
 from convatlas.data.pixels import recolour
-from convatlas.data.kinds import SOURCES
 from convatlas.data.sources import load_data
 from convatlas.data.types import Data, MemorySplit
 from convatlas.errors import UserError

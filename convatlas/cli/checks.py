@@ -1,0 +1,67 @@
+"""What is checked of arguments before torch is imported, so that a slip is answered at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..data.kinds import located
+from ..errors import UserError
+from ..files.figure import FORMATS
+from ..tables import entry
+
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+
+
+def data_source(text: str) -> str:
+    """The source as it is given. Raises UserError for an unknown kind, and for a path that does not exist."""
+    located(text)
+    return text
+
+
+def network_and_data(network: str, data: str) -> None:
+    """Raises UserError for a network or a source that does not exist, and for the two in each other's place."""
+    if not is_network(network) and is_source(network) and is_network(data):
+        raise UserError(
+            f"network and data look swapped: {data} is a network, {network} is not",
+            f"give `{data} --data {network}`",
+        )
+    entry(network)
+    data_source(data)
+
+
+def is_network(name: str) -> bool:
+    try:
+        entry(name)
+    except UserError:
+        return False
+    return True
+
+
+def is_source(text: str) -> bool:
+    try:
+        located(text)
+    except UserError:
+        return False
+    return True
+
+
+def device(name: str) -> str:
+    """The device as it is given; whether this machine has it is for torch to say. Raises UserError for others."""
+    if not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", name):
+        raise UserError(f"no device named {name!r}", "give auto (a GPU if there is one), cpu, cuda or cuda:1")
+    return name
+
+
+def run_folder(folder: str | Path) -> Path:
+    """The folder, if `convatlas train` may have written it. Raises UserError where it does not exist."""
+    if not Path(folder).exists():
+        raise UserError(f"there is no run folder {folder}", "`convatlas train` makes one")
+    return Path(folder)
+
+
+def picture(option: str, path: str | Path) -> Path:
+    """The path of a picture to be drawn. Raises UserError for a format that is not written."""
+    if Path(path).suffix.lower() not in FORMATS:
+        raise UserError(f"{option} {path} is not a picture", f"give a name that ends in {', '.join(FORMATS)}")
+    return Path(path)

@@ -1,0 +1,45 @@
+"""The argument parser: it refuses what is wrong in one line, with the near names of what was misspelt."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import UserError, unknown
+
+
+class Formatter(argparse.HelpFormatter):
+    """Fills each line of a description or an epilog by itself, so that paragraphs stay apart."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(super(Formatter, self)._fill_text(line, width, indent) for line in text.splitlines())
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses bad arguments in one line, as UserError does everything else. Options are not abbreviated."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{"allow_abbrev": False, "formatter_class": Formatter, **kwargs})
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(message, f"`{self.prog} --help` shows what it takes")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Looks for misspelt options first: argparse itself would rather say what is missing without them."""
+        if self._subparsers is None:
+            for word in args or ():
+                if word == "--":
+                    break
+                name = word.partition("=")[0]
+                if name.startswith("--") and name not in self._option_string_actions:
+                    legal = [option for option in self._option_string_actions if option.startswith("--")]
+                    raise unknown(f"option of `{self.prog}`", name, legal)
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            kind = action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest).lower()
+            raise unknown(kind, str(value), map(str, action.choices))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -306,7 +307,12 @@ def test_the_command_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFi
     out = str(tmp_path / "pack")
     assert main(["data", "pack", str(photos), "--out", out, "--size", "32", "--format", "raw", "--workers", "1"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"{out}: 30 train, 8 val images, 4 shards, 0.2 MB; next: convatlas train --data {out}")
+    said, _, following = printed.partition("; next: convatlas ")
+    assert said == f"{out}: 30 train, 8 val images, 4 shards, 0.2 MB"
+    assert following.startswith("train ")
+    short = ["--epochs", "1", "--input", "3x32x32", "--out", str(tmp_path / "run")]
+    assert main([*shlex.split(following), *short]) == 0
+    capsys.readouterr()
     shutil.rmtree(out)
     assert main(["data", "pack", str(photos), "--out", out, "--size", "32", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)

@@ -19,7 +19,7 @@ from report import spread, write
 
 from convatlas.accounting import account
 from convatlas.accounting.count import meta_inputs
-from convatlas.accounting.receptive import receptive_fields
+from convatlas.accounting.receptive import node_fields
 from convatlas.accounting.symbolic import symbolic
 from convatlas.accounting.trace import trace
 from convatlas.catalogue import find
@@ -44,7 +44,7 @@ def measured(name: str, n: int) -> dict[str, list[float]]:
             "fresh count": partial(account, name, (channels, side, side), classes=100),
             "trace alone": partial(trace, net, *pass_of),
             "symbolic": partial(costs, side, classes=100),
-            "receptive fields of a trace": partial(receptive_fields, traced),
+            "receptive fields of a trace": partial(node_fields, traced),
         }
         for what, run in runs.items():
             start = time.perf_counter()

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
-from ..errors import UserError
 from .depth import gates
 from .operators import INERT, POINTWISE, names_of
 from .trace import Node, Trace
@@ -105,32 +104,6 @@ class Field(NamedTuple):
     def square(self) -> bool:
         """Both axes are known to be alike, as they mostly are: then one is worked out for both."""
         return self.height is self.width
-
-
-def receptive_fields(trace: Trace) -> dict[str, Field]:
-    """The field of every module's output, by path; "" is the network. Modules that compute nothing are left out.
-
-    `trace` is of a network of images, (N, C, H, W). Where the padding depends on the image's size ("SAME"), so do
-    `start` and `padding`. Raises UserError for other inputs.
-    """
-    if of_image(trace) is None:
-        raise UserError("receptive fields are those of images", "trace the network with one input, (channels, H, W)")
-    of_nodes = node_fields(trace)
-    fields: dict[str, Field] = {}
-    last = [-1] * len(trace.calls)  # the last node that ran in a call, or in one within
-    for kind, index in trace.events:
-        if kind == "node":
-            last[trace.nodes[index].call] = index
-            continue
-        if last[index] < 0:
-            continue
-        parent = trace.calls[index].parent
-        if parent >= 0:
-            last[parent] = last[index]
-        field = of_nodes[last[index]]
-        if field is not None:
-            fields[trace.calls[index].path] = field
-    return fields
 
 
 def node_fields(trace: Trace) -> list[Field | None]:

@@ -18,16 +18,35 @@ from torch.utils._pytree import tree_leaves
 
 from convatlas.accounting import account
 from convatlas.accounting.count import meta_inputs
-from convatlas.accounting.receptive import Axis, Field, receptive_fields
+from convatlas.accounting.receptive import Axis, Field, node_fields
 from convatlas.accounting.trace import Trace, trace
 from convatlas.catalogue import find, names
-from convatlas.errors import UserError
 from convatlas.layers import ConvNet, on_meta, stack
 
 FAST = (  # a network of each kind: towers, branches, holes, "SAME", gates, ceil mode, dilation
     *("lenet5", "alexnet", "googlenet", "resnet18_a", "preact_resnet110", "bn_inception", "mobilenet_v1"),
     *("densenet_bc_100_12", "efficientnet_b0", "enet_encoder", "nas_v1", "fractalnet_20"),
 )
+
+
+def receptive_fields(trace: Trace) -> dict[str, Field]:
+    """The field of every module's output, by path; "" is the network. Modules that compute nothing are left out."""
+    of_nodes = node_fields(trace)
+    fields: dict[str, Field] = {}
+    last = [-1] * len(trace.calls)  # the last node that ran in a call, or in one within
+    for kind, index in trace.events:
+        if kind == "node":
+            last[trace.nodes[index].call] = index
+            continue
+        if last[index] < 0:
+            continue
+        parent = trace.calls[index].parent
+        if parent >= 0:
+            last[parent] = last[index]
+        field = of_nodes[last[index]]
+        if field is not None:
+            fields[trace.calls[index].path] = field
+    return fields
 
 
 def traced(net: nn.Module, *shape: int) -> Trace:
@@ -157,9 +176,8 @@ def test_rows_have_their_fields() -> None:
     assert lines.rows[0].receptive_field == (), "no image"
 
 
-def test_other_inputs_are_refused() -> None:
-    with pytest.raises(UserError, match="receptive fields are those of images; trace the network with one input"):
-        fields_of((3, 16), conv=nn.Conv1d(3, 3, 3))
+def test_other_inputs_have_no_fields() -> None:
+    assert fields_of((3, 16), conv=nn.Conv1d(3, 3, 3)) == {}
 
 
 def test_a_gate_is_noted_and_left_out() -> None:

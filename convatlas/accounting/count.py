@@ -181,7 +181,7 @@ def functional_geometry(op: str, args: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def blocks_of(traced: Trace) -> list[dict[str, Any]]:
-    """The block of each call: the outermost module around it below the network that is no mere container."""
+    """The block of each call: the outermost module around it below the network that is not a mere container."""
     blocks: list[dict[str, Any]] = []
     for index, call in enumerate(traced.calls):
         block = blocks[call.parent] if call.parent >= 0 else {}

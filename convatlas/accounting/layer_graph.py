@@ -77,7 +77,7 @@ def layer_graph(counts: Account, level: str = "layer") -> LayerGraph:
                 found.setdefault((row, row_of[index]), {})[shape] = None
     read = {i for node in traced.nodes for i in node.inputs}
     for index, node in enumerate(traced.nodes):
-        if index not in read and node.inputs:  # and is no constant
+        if index not in read and node.inputs:  # and is not a constant
             for row in sources[index]:
                 found.setdefault((row, len(groups)), {})[node.shape[1:]] = None
     return LayerGraph(

@@ -37,7 +37,7 @@ class Row:
     jump: tuple[int, ...] = ()  # pixels from one position's field to the next one's; 0: one field for all positions
     start: tuple[int, ...] = ()  # the first position's top and left pixel; negative in the padding
     exact: bool = False  # every pixel of the field is seen and no other: no holes, no gates, no operator without a rule
-    block: str = ""  # path of the block it stands in: the outermost module that is no mere container
+    block: str = ""  # path of the block it stands in: the outermost module that is not a mere container
     block_op: str = ""  # the class of that block
 
     @property

@@ -86,7 +86,7 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
     """The execution with everything settled that it left open. `net` may be on the meta device.
 
     Raises UserError for bfloat16 on a device that does not compute with it, for SyncBatchNorm on a CPU, and for a
-    network of which, as it is foretold, not even one image can be trained on in the memory that is free.
+    network whose predicted memory is more than is free even for one image.
     """
     if execution.sync_bn and device.type != "cuda":
         raise UserError("sync_bn is for GPUs: torch has no SyncBatchNorm on a CPU", "leave it out")
@@ -103,7 +103,7 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
     share = -(-recipe.batch // world.size)
     if execution.micro_batch == 0 and device.type == "cpu" and not execution.segments:
         execution = replace(
-            execution, micro_batch=foretold(net, recipe, share, virtual_memory().available // world.size)
+            execution, micro_batch=images_that_fit(net, recipe, share, virtual_memory().available // world.size)
         )
     return replace(execution, micro_batch=min(execution.micro_batch or share, share))
 
@@ -115,8 +115,8 @@ def computes_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def foretold(net: ConvNet, recipe: Recipe, batch: int, free: int) -> int:
-    """How many images of a batch fit in `free` bytes at once, by `memory`: the system kills who takes more."""
+def images_that_fit(net: ConvNet, recipe: Recipe, batch: int, free: int) -> int:
+    """How many images of a batch fit in `free` bytes at once, as `memory` predicts."""
     auxiliary = bool(recipe.aux_weight) and net.has_aux
     need = memory(net, optimizer=recipe.optimizer.kind.removesuffix("w"), auxiliary=auxiliary).training
     fits = min(batch, need.largest_batch(int(SHARE_OF_MEMORY * free)))

@@ -60,7 +60,7 @@ def test_a_batch_passes_whole_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> 
     assert decide(Execution(micro_batch=999), net("resnet20"), RECIPE, CPU, World()).micro_batch == 128
 
 
-def test_as_many_images_at_once_as_the_foretold_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_images_at_once_as_the_predicted_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     need = memory(net("resnet20")).training
     free(monkeypatch, int(need.of(50) / room.SHARE_OF_MEMORY) + 1)
     assert decide(Execution(), net("resnet20"), RECIPE, CPU, World()).micro_batch == 50
@@ -71,7 +71,7 @@ def test_not_even_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 10**6)
     with pytest.raises(UserError, match=r"resnet20 takes 0.0 GB to train on one image, and 0.0 GB are free; give a"):
         decide(Execution(), net("resnet20"), RECIPE, CPU, World())
-    assert decide(Execution(segments=5), net("resnet20"), RECIPE, CPU, World()).micro_batch == 128  # not foretold
+    assert decide(Execution(segments=5), net("resnet20"), RECIPE, CPU, World()).micro_batch == 128  # not predicted
 
 
 def test_what_cannot_be() -> None:

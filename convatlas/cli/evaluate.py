@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import checks, source
-from .output import print_json, print_table
-
-if TYPE_CHECKING:
-    from ..evaluation.scores import Scores
+from .output import add_formats, print_report
 
 HELP = "score a trained network: top-k accuracy, loss, confusion"
 
@@ -40,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", metavar="N", type=int, help="threads that read and decode ahead (default: the cores; 0: none)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_formats(parser)
 
 
 def counts(text: str) -> tuple[int, ...]:
@@ -66,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     checks.device(args.device)
     from ..evaluation.scores import usual_topk
     from ..evaluation.scoring import evaluate
+    from ..report.scores import report
     from ..runs.folder import open_run
     from ..train.fit import choose_device
 
@@ -90,45 +86,14 @@ def run(args: argparse.Namespace) -> None:
         from ..report import charts
 
         charts.confusion(scores.confusion, scores.classes, drawing)
-    if args.json:
-        print_json(
-            {
-                "run": str(args.folder),
-                "checkpoint": args.which,
-                "split": args.split,
-                "views": args.views,
-                **scores.to_json(top),
-            }
-        )
-        return
     checkpoint = f"{trained.network} of {args.folder} ({args.which} checkpoint)"
     views = f", {args.views} views of each" if args.views > 1 else ""
-    print(f"{checkpoint} on {args.data}, {args.split}: {scores.n:,} images{views}")
-    print_scores(scores, top)
-    if drawing:
+    made = report(
+        scores,
+        top,
+        heading=f"{checkpoint} on {args.data}, {args.split}: {scores.n:,} images{views}",
+        record={"run": str(args.folder), "checkpoint": args.which, "split": args.split, "views": args.views},
+    )
+    print_report(made, args)
+    if drawing and not (args.json or args.csv or args.md):
         print(f"The confusion matrix is drawn in {drawing}.")
-
-
-def print_scores(scores: Scores, top: Sequence[int]) -> None:
-    """The accuracies, the confusion where there are few classes, and the most frequent mistakes."""
-    from ..evaluation.scores import MATRIX_CLASSES
-
-    print_table(("", "right", "of", "accuracy", "95% interval"), (accuracy(scores, k) for k in top))
-    print(f"Mean loss (cross-entropy) {scores.loss:.4f}.")
-    if len(scores.classes) <= MATRIX_CLASSES:
-        print("\nConfusion: each row is a class, each column what its images were taken for.")
-        short = all(len(name) <= 3 for name in scores.classes)
-        heads = scores.classes if short else [str(i) for i in range(len(scores.classes))]
-        names = scores.classes if short else [f"{i} {name}" for i, name in enumerate(scores.classes)]
-        shares = ("no images" if share is None else f"{share:.2%}" for share in scores.per_class)
-        rows = zip(names, scores.confusion.tolist(), shares, strict=True)
-        print_table(("", *heads, "right"), ((name, *(str(n or ".") for n in row), share) for name, row, share in rows))
-    mistakes = scores.confused()
-    if mistakes:
-        print("\nThe most frequent mistakes:")
-        print_table(("class", "taken for", "images"), ((a, b, f"{n:,}") for a, b, n in mistakes), left=2)
-
-
-def accuracy(scores: Scores, k: int) -> tuple[str, ...]:
-    low, high = scores.interval(k)
-    return f"top-{k}", f"{scores.hits(k):,}", f"{scores.n:,}", f"{scores.top(k):.2%}", f"{low:.2%} to {high:.2%}"

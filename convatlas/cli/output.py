@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +61,6 @@ def parse_input(text: str) -> tuple[int, int, int]:
 
 def print_json(record: dict[str, Any]) -> None:
     print(json_text(record))
-
-
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
-    """The old form of print_report, for verbs that do not have a Report yet."""
-    from rich.console import Console
-
-    from ..report.tables import WIDE, rich_table
-
-    width = None if sys.stdout.isatty() else WIDE
-    Console(width=width, highlight=False, markup=False).print(rich_table(headers, rows, left))
 
 
 def write_file(path: Path, text: str) -> Path:

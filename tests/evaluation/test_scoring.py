@@ -1,5 +1,7 @@
 """evaluate: against scikit-learn, by hand, and through the command line."""
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,7 +13,6 @@ import torch
 from sklearn import metrics
 from torch import Tensor, nn
 
-from convatlas.cli import evaluate as verb
 from convatlas.cli import main
 from convatlas.data.normalise import Normalizer
 from convatlas.data.sources import load_data
@@ -20,6 +21,7 @@ from convatlas.errors import UserError
 from convatlas.evaluation.scores import Scores, rank_of, ranking, usual_topk
 from convatlas.evaluation.scoring import evaluate, evaluate_split, match_classes
 from convatlas.preprocess import Preprocess
+from convatlas.report.scores import report
 from convatlas.runs.folder import Run
 from tests.trained import digits, train
 
@@ -221,10 +223,15 @@ def test_command_line(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Pa
         f"loss (cross-entropy) {scores.loss:.4f}",
     ):
         assert part in out
-    rows = [line.split() for line in out.splitlines() if line.startswith(" 7 ")]
+    rows = [line.split() for line in out.splitlines() if line.startswith("7 ")]
     assert rows[0][1:-1] == [str(n or ".") for n in scores.confusion[7].tolist()]
     right, taken, n = scores.confused(1)[0]
     assert [right, taken, str(n)] in [line.split() for line in out.splitlines()]
+
+    line = list(csv.DictReader(io.StringIO(call(capsys, str(run.folder), "--data", "digits", "--csv"))))[1]
+    assert (line["figure"], int(line["right"]), int(line["of"])) == ("top-5", scores.hits(5), 355)
+    assert (float(line["low"]), float(line["high"])) == scores.interval(5)
+    assert "| --- | ---: |" in call(capsys, str(run.folder), "--data", "digits", "--md")
 
     record = json.loads(
         call(capsys, str(run.folder), "--data", "digits", "--json", "--top", "3,1,3", "--which", "last")
@@ -236,12 +243,11 @@ def test_command_line(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert sum(map(sum, record["confusion"])) == 355
 
 
-def test_command_line_with_longer_names(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_with_longer_names(run: Run) -> None:
     scores = replace(evaluate(run, load_data("digits")), classes=tuple(f"digit number {i}" for i in range(10)))
-    verb.print_scores(scores, (1,))
-    out = capsys.readouterr().out
-    assert " 7 digit number 7 " in out
-    assert max(len(line) for line in out.splitlines() if " 7 digit" in line) < 90
+    out = report(scores, (1,)).text()
+    assert "\n7 digit number 7 " in out
+    assert max(len(line) for line in out.splitlines() if "7 digit" in line) < 90
 
 
 def test_the_confusion_is_drawn(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""How many images a trained network gets right, and what it takes the others for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..evaluation.scores import MATRIX_CLASSES, Scores
+from .tables import Column, Report, Table, label, number
+
+SHORT = 3  # letters of class names that stand above the columns of a confusion matrix
+
+
+def report(scores: Scores, top: Sequence[int], *, heading: str = "", record: dict[str, Any] | None = None) -> Report:
+    """The accuracies with their 95% intervals, the loss, the confusion where there are few classes, and the most
+    frequent mistakes. `record` has the keys of JSON that say what was evaluated."""
+    after: list[str | Table] = [f"Mean loss (cross-entropy) {scores.loss:.4f}."]
+    if len(scores.classes) <= MATRIX_CLASSES:
+        after += ["\nConfusion: each row is a class, each column what its images were taken for.", confusion(scores)]
+    if mistakes := scores.confused():
+        columns = (label("class"), label("taken for"), number("images"))
+        after += ["\nThe most frequent mistakes:", Table("confused", columns, mistakes)]
+    return Report(
+        accuracies(scores, top),
+        before=(heading,) if heading else (),
+        after=tuple(after),
+        record={**(record or {}), **scores.to_json(top)},
+        data=accuracies(scores, top, exact=True),
+    )
+
+
+def accuracies(scores: Scores, top: Sequence[int], *, exact: bool = False) -> Table:
+    """A line a top-k; `exact`, for programs: shares in [0, 1], the interval in two columns."""
+    figures = [(f"top-{k}", scores.hits(k), scores.n, scores.top(k), *scores.interval(k)) for k in top]
+    if exact:
+        names = ("figure", "right", "of", "accuracy", "low", "high")
+        return Table("accuracies", tuple(map(label, names)), figures)
+    columns = (
+        label("", "figure"),
+        number("right", short=None),
+        number("of", short=None),
+        number("accuracy", short=None),
+        number("95% interval", short=None),
+    )
+    rows = [(*name, f"{share:.2%}", f"{low:.2%} to {high:.2%}") for *name, share, low, high in figures]
+    return Table("accuracies", columns, rows)
+
+
+def confusion(scores: Scores) -> Table:
+    """A row a class; columns have the classes' names where all are short, else their numbers."""
+    short = all(len(name) <= SHORT for name in scores.classes)
+    heads = scores.classes if short else [str(i) for i in range(len(scores.classes))]
+    names = scores.classes if short else [f"{i} {name}" for i, name in enumerate(scores.classes)]
+    counted = (Column(head, right=True, drop=i, show=lambda n: str(n or ".")) for i, head in enumerate(heads, 1))
+    shares = ("no images" if share is None else f"{share:.2%}" for share in scores.per_class)
+    rows = zip(names, scores.confusion.tolist(), shares, strict=True)
+    columns = (label("", "class"), *counted, number("right", short=None))
+    return Table("confusion", columns, [(name, *counts, share) for name, counts, share in rows])

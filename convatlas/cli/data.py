@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections import Counter
 
 from . import checks, source
-from .output import print_json
+from .output import add_formats, print_json, print_report
 
 HELP = "scan a set of images for what is wrong; pack it for training"
 STATUS = "exit status of scan: 0 nothing is wrong; 1 something is; 2 it could not be scanned"
@@ -48,12 +47,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--min-side", metavar="PX", type=int, default=32, help="images with a shorter side are tiny (default 32)"
     )
     source.add_max(scan)
+    add_formats(scan)
+    pack.add_argument("--json", action="store_true", help="print JSON")
     for action in (pack, scan):
         action.add_argument(
             "--seed", metavar="N", type=int, default=0, help="seed of the split, if the set has none (default 0)"
         )
         action.add_argument("--workers", metavar="N", type=int, help="threads (default: one per core)")
-        action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,8 +94,9 @@ def run_pack(args: argparse.Namespace) -> int:
 
 def run_scan(args: argparse.Namespace) -> int:
     from ..data.check.scan import scan
+    from ..report.scan import report
 
-    report = scan(
+    found = scan(
         args.data,
         seed=args.seed,
         min_side=args.min_side,
@@ -103,12 +104,5 @@ def run_scan(args: argparse.Namespace) -> int:
         workers=args.workers,
         progress=source.bar("scanning"),
     )
-    if args.json:
-        print_json(report.to_json())
-    else:
-        for found in report.findings:
-            print(f"{found.kind:11s}  {found.text}")
-        counts = Counter(found.kind for found in report.findings)
-        what = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing wrong"
-        print(f"{report.images:,} images: {what}")
-    return 1 if report.findings else 0
+    print_report(report(found), args)
+    return 1 if found.findings else 0

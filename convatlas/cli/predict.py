@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from . import checks, source
+from .output import add_formats, print_report
 
 if TYPE_CHECKING:
     from ..evaluation.predictions import Prediction
@@ -28,13 +28,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint (default best)")
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="images at a time (default 32)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_formats(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     checks.run_folder(args.folder)
     checks.device(args.device)
     from ..evaluation.predictions import image_files, predict_files
+    from ..report.predictions import json_lines, lines, report
     from ..runs.folder import open_run
     from ..train.fit import choose_device
 
@@ -51,7 +52,11 @@ def run(args: argparse.Namespace) -> int:
             max_pixels=source.max_pixels(args),
         )
     )
-    (print_array if args.json else print_text)(predictions)
+    if args.csv or args.md:
+        print_report(report(predictions), args)
+    else:
+        for line in (json_lines if args.json else lines)(predictions):
+            print(line, flush=True)
     return 0 if not predictions.bad else 1 if predictions.good else 2
 
 
@@ -69,21 +74,3 @@ class Reported:
                 self.bad += 1
                 print(f"convatlas: {prediction.error}", file=sys.stderr)
             yield prediction
-
-
-def print_array(predictions: Iterable[Prediction]) -> None:
-    """One JSON array, an element a line, each printed as soon as it is there."""
-    before = "[\n"
-    for prediction in predictions:
-        print(before + json.dumps(prediction.to_json(), ensure_ascii=False), end="", flush=True)
-        before = ",\n"
-    print("[]" if before == "[\n" else "\n]")
-
-
-def print_text(predictions: Iterable[Prediction]) -> None:
-    """The file, and its classes below it, the likeliest first."""
-    for prediction in predictions:
-        if prediction.error is None:
-            print(prediction.file, flush=True)
-            for name, probability in prediction.ranked:
-                print(f"  {probability:7.2%}  {name}", flush=True)

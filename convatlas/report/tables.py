@@ -197,8 +197,9 @@ class Report:
         return (*self.before, self.table, *self.after)
 
     def text(self, width: int | None = None) -> str:
-        lines = (part.text(width) if isinstance(part, Table) else _fold(part, width) for part in self.parts)
-        return "\n".join(lines)
+        """Tables without rows are left out."""
+        parts = (part for part in self.parts if isinstance(part, str) or part.rows)
+        return "\n".join(part.text(width) if isinstance(part, Table) else _fold(part, width) for part in parts)
 
     def markdown(self) -> str:
         """The first line is the title."""

@@ -177,8 +177,12 @@ def test_command_line(run: Run, digit_files: Path, capsys: pytest.CaptureFixture
     assert out.splitlines() == [expected.file, *(f"  {p:7.2%}  {name}" for name, p in expected.ranked)]
     assert err == ""
     out, _ = call(capsys, run.folder, digit_files, "--json")
-    assert json.loads(out) == [p.to_json() for p in predict(run, digit_files)]
+    assert json.loads(out) == {"schema": 1, "predictions": [p.to_json() for p in predict(run, digit_files)]}
     assert out.splitlines()[1].startswith('{"file": ')
+    out, _ = call(capsys, run.folder, digit_files / "00.png", "--csv", "--top", 2)
+    (_, *ranked) = [line.split(",") for line in out.splitlines()]
+    assert [(name, float(p)) for _, _, name, p in ranked] == list(predict(run, digit_files / "00.png", 2)[0].ranked)
+    assert [(file, rank) for file, rank, _, _ in ranked] == [(str(digit_files / "00.png"), str(n)) for n in (1, 2)]
 
 
 def test_command_line_with_bad_files(
@@ -192,7 +196,7 @@ def test_command_line_with_bad_files(
     assert err.startswith(f"convatlas: {bad} is not a JPEG, PNG, WebP, BMP or GIF image")
     assert err.count("\n") == 1
     out, err = call(capsys, run.folder, bad, digit_files / "00.png", "--json", status=1)
-    first, second = json.loads(out)
+    first, second = json.loads(out)["predictions"]
     assert (first["file"], "error" in first, second["file"]) == (str(bad), True, str(digit_files / "00.png"))
     out, err = call(capsys, run.folder, bad, tmp_path / "none.png", status=2)
     assert (out, err.count("\n")) == ("", 2)

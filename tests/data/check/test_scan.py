@@ -177,8 +177,10 @@ def test_the_command_line(clean: Path, capsys: pytest.CaptureFixture[str]) -> No
     put(clean / "train/a/tiny.png", picture(98, (9, 9)))
     assert main(["data", "scan", str(clean)]) == 1
     out = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in out] == ["tiny", "mislabelled", "52"]
+    assert [line.split()[0] for line in out[:1] + out[2:]] == ["kind", "tiny", "mislabelled", "52"]
     assert out[-1] == "52 images: 1 tiny, 1 mislabelled"
+    assert main(["data", "scan", str(clean), "--csv"]) == 1
+    assert capsys.readouterr().out.splitlines()[0] == "kind,text"
     assert main(["data", "scan", str(clean), "--json", "--min-side", "8"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["images"] == 52

@@ -1,0 +1,39 @@
+"""What a trained network takes image files for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from ..evaluation.predictions import Prediction
+from .tables import SCHEMA, Report, Table, label, number
+
+
+def lines(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Each file, and its classes below it, the likeliest first."""
+    for prediction in predictions:
+        if prediction.error is None:
+            yield prediction.file
+            yield from (f"  {probability:7.2%}  {name}" for name, probability in prediction.ranked)
+
+
+def json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """One JSON record, with a prediction in each line, as soon as it is there."""
+    yield f'{{"schema": {SCHEMA}, "predictions": ['
+    before = ""
+    for prediction in predictions:
+        if before:
+            yield before + ","
+        before = json.dumps(prediction.to_json(), ensure_ascii=False)
+    yield before + "]}"
+
+
+def report(predictions: Iterable[Prediction]) -> Report:
+    """A line a class of a file, the likeliest first."""
+    columns = (label("file"), number("rank"), label("class"), number("probability", show="{:.2%}".format, short=None))
+    rows = [
+        (prediction.file, rank, name, probability)
+        for prediction in predictions
+        for rank, (name, probability) in enumerate(prediction.ranked, 1)
+    ]
+    return Report(Table("predictions", columns, rows))

@@ -20,5 +20,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     names = [entry(args.name)["name"]] if args.name else list(index())
-    made = [(load(name), [c for c in claims(name) if c.gap or not args.gaps]) for name in names]
+    chosen = {name: [claim for claim in claims(name) if claim.gap or not args.gaps] for name in names}
+    made = [(load(name), of) for name, of in chosen.items() if of]
     print_report(report(made), args)

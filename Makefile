@@ -25,6 +25,7 @@ tables: $(INSTALLED)
 	$(BIN)/python -m convatlas.tables
 	$(BIN)/python -m tests.state_dicts
 	$(BIN)/python -m tests.json_goldens
+	$(BIN)/python -m tests.test_public
 
 # torch first and by itself: the other packages then find it installed, whatever builds the index offers.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,34 +1,82 @@
-"""convatlas: an atlas of convolutional networks for image classification, each exact to its paper."""
+"""convatlas: an atlas of convolutional networks for image classification, each exact to its paper.
+
+`docs/api.md` shows the functions by task. Nothing here imports torch before it is needed.
+"""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .accounting import Account, account
-from .catalogue import Claim, Paper, Variant, find, names
+from . import report
+from .accounting import Account, Row, Totals, account
+from .catalogue import Claim, Paper, Variant, build, find
 from .errors import UserError
+from .limits import Limit
 from .preprocess import Preprocess
 from .recipe import Recipe
+from .recipes import find_recipe
+from .tables.search import names
 from .version import VERSION as __version__
 
-# name: the module it comes from, imported at first use (torch takes seconds)
-_LATER = {
-    "features": "evaluation.features",
-    "load_data": "data.sources",
-    "memory": "accounting.memory.predict",
-    "find_recipe": "recipes",
-    "fit": "train.fit",
-    "open_run": "runs.folder",
+if TYPE_CHECKING:
+    from .accounting.diff import Diff, diff
+    from .accounting.memory.figures import Memory
+    from .accounting.memory.predict import memory
+    from .data.sources import load_data
+    from .data.types import Data, Split
+    from .evaluation.features import features
+    from .evaluation.predictions import Prediction, predict
+    from .evaluation.scores import Scores
+    from .evaluation.scoring import evaluate
+    from .layers import ConvNet
+    from .runs.folder import Run, open_run
+    from .train.execution import Execution
+    from .train.fit import Diverged, Stopped, fit
+
+# What needs torch or numpy, by the module it comes from, which is imported at first use
+_LAZY = {
+    "accounting.diff": ("Diff", "diff"),
+    "accounting.memory.figures": ("Memory",),
+    "accounting.memory.predict": ("memory",),
+    "data.sources": ("load_data",),
+    "data.types": ("Data", "Split"),
+    "evaluation.features": ("features",),
+    "evaluation.predictions": ("Prediction", "predict"),
+    "evaluation.scores": ("Scores",),
+    "evaluation.scoring": ("evaluate",),
+    "layers": ("ConvNet",),
+    "runs.folder": ("Run", "open_run"),
+    "train.execution": ("Execution",),
+    "train.fit": ("Diverged", "Stopped", "fit"),
 }
+_HOME = {name: module for module, found in _LAZY.items() for name in found}
+
 __all__ = [
     "Account",
     "Claim",
+    "ConvNet",
+    "Data",
+    "Diff",
+    "Diverged",
+    "Execution",
+    "Limit",
+    "Memory",
     "Paper",
+    "Prediction",
     "Preprocess",
     "Recipe",
+    "Row",
+    "Run",
+    "Scores",
+    "Split",
+    "Stopped",
+    "Totals",
     "UserError",
     "Variant",
     "__version__",
     "account",
+    "build",
+    "diff",
+    "evaluate",
     "features",
     "find",
     "find_recipe",
@@ -37,10 +85,17 @@ __all__ = [
     "memory",
     "names",
     "open_run",
+    "predict",
+    "report",
 ]
 
+if not TYPE_CHECKING:  # type checkers see the imports above, and report any other name
 
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f".{_LATER[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(import_module(f".{_HOME[name]}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -130,10 +130,6 @@ def variants() -> dict[str, Variant]:
     return found
 
 
-def names() -> list[str]:
-    return list(variants())
-
-
 def find(name: str) -> Variant:
     """The variant of that name, or of the paper's spelling ("ResNet-50", "WRN-28-10").
 
@@ -141,6 +137,14 @@ def find(name: str) -> Variant:
     """
     found = variants()
     return found[name_of(name, {n: v.aliases for n, v in found.items()})]
+
+
+def build(name: str, *, input: Shape | None = None, **options: Any) -> ConvNet:
+    """The network of that name (see `find`), initialised as its paper says: `build("resnet50", classes=10)`.
+
+    Raises UserError as `find` and `Variant.build` do.
+    """
+    return find(name).build(input=input, **options)
 
 
 def name_of(spelling: str, known: Mapping[str, Iterable[str]]) -> str:

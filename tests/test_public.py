@@ -1,20 +1,58 @@
-"""The public face: names, verbs and flags that others rely on, dependencies, and a source tree that runs as it is."""
+"""The public face: names, verbs and flags that others rely on, dependencies, and a source tree that runs as it is.
 
+`python -m tests.test_public` writes the flags anew, for a review of what changed.
+"""
+
+import argparse
 import ast
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
 
 import convatlas
+from convatlas.cli import VERBS, parser
+from convatlas.recipe import with_epochs, with_settings
 
 ROOT = Path(convatlas.__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "cv2": "opencv-python-headless"}  # by what is imported
 EXTRA = {"simplejpeg": "fast", "opencv-python-headless": "fast", "pyarrow": "hub", "igraph": "draw"}
 UNIMPORTED = {"tensorboard"}  # torch.utils.tensorboard imports it
+FLAGS = Path(__file__).parent / "goldens" / "flags.txt"
+
+FUNCTIONS: dict[str, Callable[[Path], Any]] = {  # each called in a folder of its own
+    "account": lambda _: convatlas.account("lenet5").totals,
+    "build": lambda _: convatlas.build("chain_n1_m1_k0", classes=3),
+    "diff": lambda _: convatlas.diff(convatlas.account("lenet5"), convatlas.account("lenet5_tanh")),
+    "evaluate": lambda here: convatlas.evaluate(trained(here), convatlas.load_data("digits")),
+    "features": lambda _: convatlas.features(convatlas.build("lenet5"), torch.zeros(1, 1, 32, 32)),
+    "find": lambda _: convatlas.find("LeNet-5"),
+    "find_recipe": lambda _: convatlas.find_recipe("digits"),
+    "fit": lambda here: trained(here),
+    "load_data": lambda _: convatlas.load_data("digits"),
+    "memory": lambda _: convatlas.memory("lenet5"),
+    "names": lambda _: convatlas.names("vgg1*", family="vgg", limits=["params<=140M"]),
+    "open_run": lambda here: convatlas.open_run(trained(here).folder),
+    "predict": lambda here: convatlas.predict(trained(here), digit(here)),
+}
+TYPES = {
+    *("Account", "Claim", "ConvNet", "Data", "Diff", "Diverged", "Execution", "Limit", "Memory", "Paper", "Prediction"),
+    *("Preprocess", "Recipe", "Row", "Run", "Scores", "Split", "Stopped", "Totals", "UserError", "Variant"),
+}
+MODULES = {"report"}
+
 
 UNINSTALLED = """
 import importlib.metadata as metadata
@@ -27,6 +65,82 @@ metadata.distribution = distribution
 from convatlas.cli import main
 raise SystemExit(main({args!r}))
 """
+
+
+def trained(here: Path) -> convatlas.Run:
+    recipe = with_settings(with_epochs(convatlas.find_recipe("digits"), 1), ["net.widths=[2]", "batch=512"])
+    return convatlas.fit("chain_n1_m1_k0", convatlas.load_data("digits"), recipe, input=(1, 8, 8), out=here / "run")
+
+
+def digit(here: Path) -> Path:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(here / "digit.png")
+    return here / "digit.png"
+
+
+def flags() -> str:
+    """Every verb with its arguments, a line each; of verbs with actions, of each action."""
+
+    def lines(words: str, verb: argparse.ArgumentParser) -> list[str]:
+        below = [action for action in verb._actions if isinstance(action, argparse._SubParsersAction)]
+        if below:
+            return [line for name, it in below[0].choices.items() for line in lines(f"{words} {name}".strip(), it)]
+        given = [a.option_strings[-1] if a.option_strings else str(a.metavar) for a in verb._actions]
+        return [" ".join([words, *sorted(word for word in given if word != "--help")])]
+
+    return "\n".join(lines("", parser())) + "\n"
+
+
+def test_public_names_are_these() -> None:
+    assert set(convatlas.__all__) == {*FUNCTIONS, *TYPES, *MODULES, "__version__"}
+    assert dir(convatlas) == sorted(convatlas.__all__)
+
+
+def test_public_names_stay_what_they_are(tmp_path: Path) -> None:
+    """Importing a submodule sets its name in the package, which a function of the same name must survive."""
+    for module in pkgutil.walk_packages(convatlas.__path__, "convatlas."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    for name, call in FUNCTIONS.items():
+        for time in ("first", "second"):
+            here = tmp_path / name / time
+            here.mkdir(parents=True)
+            assert call(here) is not None
+    for name in TYPES:
+        assert isinstance(getattr(convatlas, name), type), name
+    assert convatlas.report.text(convatlas.account("lenet5"))
+
+
+def test_type_checkers_see_the_lazy_names() -> None:
+    """The imports under TYPE_CHECKING are those that happen at first use; and the package says that it is typed."""
+    tree = ast.parse((ROOT / "convatlas/__init__.py").read_text(encoding="utf-8"))
+    seen = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == convatlas._HOME
+    assert (ROOT / "convatlas/py.typed").exists()
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="module 'convatlas' has no attribute 'acount'"):
+        _ = convatlas.acount  # type: ignore[attr-defined]
+
+
+def test_what_needs_no_torch_does_not_import_it() -> None:
+    code = (
+        "import sys, convatlas as c; c.names('vgg1*'); c.find_recipe('vgg'); c.Variant; c.report.text; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_verbs_and_flags_are_these() -> None:
+    assert {line.split()[0] for line in flags().splitlines()} == set(VERBS)
+    assert flags() == FLAGS.read_text(encoding="utf-8"), "if that is meant: python -m tests.test_public"
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -72,3 +186,7 @@ def test_a_source_tree_runs_without_being_installed(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+if __name__ == "__main__":
+    FLAGS.write_text(flags(), encoding="utf-8")

@@ -99,9 +99,9 @@ def trace_of(counts: Account) -> Trace:
     """What was counted, traced again where the account was read from a shipped table."""
     if counts.trace is not None:
         return counts.trace
-    from ..catalogue import names
+    from ..catalogue import variants
 
-    again = account(counts.name, counts.input, counts.batch) if counts.name in names() else None
+    again = account(counts.name, counts.input, counts.batch) if counts.name in variants() else None
     if again is None or again != counts or again.trace is None:
         raise UserError(f"{counts.name} was read without its graph", "count it again with account(module, input=...)")
     return again.trace

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from convatlas import tables
+from convatlas import names, tables
 from convatlas.accounting import Account, account
 from convatlas.accounting.claims import counted, printed_value
-from convatlas.catalogue import Claim, find, names, plain
+from convatlas.catalogue import Claim, find, plain
 from convatlas.nets import mobilenet_v1, mobilenet_v2
 
 Entry = dict[str, Any]

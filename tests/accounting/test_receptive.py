@@ -16,11 +16,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from convatlas import names
 from convatlas.accounting import account
 from convatlas.accounting.count import meta_inputs
 from convatlas.accounting.receptive import Axis, Field, node_fields
 from convatlas.accounting.trace import Trace, trace
-from convatlas.catalogue import find, names
+from convatlas.catalogue import find
 from convatlas.layers import ConvNet, on_meta, stack
 
 FAST = (  # a network of each kind: towers, branches, holes, "SAME", gates, ceil mode, dilation

@@ -6,11 +6,12 @@ from random import Random
 import pytest
 from torch import Tensor, nn
 
+from convatlas import names
 from convatlas.accounting import account
 from convatlas.accounting.count import meta_inputs
 from convatlas.accounting.symbolic import Symbolic, largest_input, symbolic
 from convatlas.accounting.trace import trace
-from convatlas.catalogue import find, names
+from convatlas.catalogue import find
 from convatlas.cli import main
 from convatlas.cli.show import parse_macs
 from convatlas.errors import UserError

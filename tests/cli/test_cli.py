@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -201,6 +202,30 @@ def test_slips_are_answered_without_torch(args: list[str]) -> None:
     code = f"import sys; from convatlas.cli import main; assert main({args!r}) == 2; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("tra", ["train "]),
+        ("show resnet50_", ["resnet50_v1_5 "]),
+        ("train resnet20 --recipe resnet_c", ["resnet_cifar", "resnet_cifar_110"]),
+        ("show vgg16 --level st", ["stage "]),
+        ("train resnet20 --data mn", ["mnist:"]),
+        ("evaluate ", ["a", "runs/b"]),
+    ],
+)
+def test_the_shell_completes(line: str, expected: list[str], tmp_path: Path) -> None:
+    for run in ("a", "runs/b", "runs/not"):
+        (tmp_path / run).mkdir(parents=True)
+    for run in ("a", "runs/b"):
+        (tmp_path / run / "run.json").touch()
+    line = f"convatlas {line}"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    env = {**os.environ, **asked, "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer")}
+    subprocess.run([sys.executable, "-m", "convatlas"], cwd=tmp_path, env=env, check=True)
+    answer = (tmp_path / "answer").read_text().splitlines()
+    assert [word for word in answer if not word.startswith("-")] == expected
 
 
 def test_help_groups_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

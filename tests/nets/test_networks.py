@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convatlas import tables
+from convatlas import names, tables
 from convatlas.accounting import Account, account, counted, holds
 from convatlas.accounting.claims import printed_value
-from convatlas.catalogue import Claim, Variant, find, names, variants
+from convatlas.catalogue import Claim, Variant, find, variants
 from convatlas.layers import ConvNet, on_meta
 from tests import state_dicts
 

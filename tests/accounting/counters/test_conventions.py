@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convatlas import names
 from convatlas.accounting.counters.conventions import TOOLS
 from convatlas.accounting.counters.reconcile import reconcile
-from convatlas.catalogue import find, names
+from convatlas.catalogue import find
 from convatlas.cli import main
 from convatlas.errors import UserError
 from convatlas.layers import LRN, ConvNet, ConvSame, on_meta

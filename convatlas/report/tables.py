@@ -69,6 +69,9 @@ class Column:
     def name(self) -> str:
         return self.key or self.header
 
+    def shortened(self) -> Column:
+        return replace(self, key=self.name, header=self.brief or self.header, show=self.short or self.show)
+
 
 def label(header: str, key: str = "", *, drop: int = 0, show: Callable[[Any], str] = written) -> Column:
     """A column of names, paths, sizes: flush left, never broken."""
@@ -109,13 +112,11 @@ class Table:
         """
         if width is None or self._least() <= width:
             return self._lines(width)
-        short = replace(
-            self, columns=tuple(replace(c, show=c.short or c.show, header=c.brief or c.header) for c in self.columns)
-        )
+        short = replace(self, columns=tuple(column.shortened() for column in self.columns))
         numbers, dropped = short.cells() != self.cells(), []
         while short._least() > width and any(column.drop for column in short.columns):
             last = max(short.columns, key=lambda column: column.drop)
-            dropped.append(last.header or last.name)
+            dropped.append(next(c.header or c.name for c in self.columns if c.name == last.name))
             short = short.without(last)
         done = ["numbers are shortened"] if numbers else []
         done += [f"not shown: {', '.join(dropped)}"] if dropped else []

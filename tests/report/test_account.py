@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -231,32 +230,3 @@ def test_json_is_its_golden(name: str) -> None:
     )
     assert json.loads(golden)["schema"] == SCHEMA
     assert next(iter(json.loads(golden))) == "schema"
-
-
-def keys(value: object) -> set[str]:
-    if isinstance(value, dict):
-        return set(value) | set().union(*map(keys, value.values()))
-    return set().union(*map(keys, value)) if isinstance(value, list) else set()
-
-
-def test_every_key_and_column_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"`([^`]+)`", text))
-    for file in json_goldens.FOLDER.glob("*.json"):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        for named in ("changed", "idle"):  # their keys are columns and modules
-            record.pop(named, None)
-        assert keys(record) <= told, file.name
-    commands = (
-        "list lenet5 --csv",
-        "claims --csv",
-        "show lenet5 --csv",
-        "show lenet5 --receptive --csv",
-        "diff lenet5 lenet_caffe --csv",
-        "memory lenet5 --csv",
-        "reconcile lenet5 --csv",
-    )
-    for command in commands:
-        header = next(csv.reader(io.StringIO(output(capsys, *command.split()))))
-        assert set(header) <= told, command
-    assert f"`schema`, which is {SCHEMA}:" in text

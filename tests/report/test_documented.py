@@ -1,0 +1,103 @@
+"""docs/reports.md says what every column of CSV and every key of JSON means."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from convatlas.cli import main
+from convatlas.data.check.scan import Finding
+from convatlas.data.check.scan import Report as Scan
+from convatlas.doctor import Diagnosis
+from convatlas.doctor import Finding as Diagnosed
+from convatlas.evaluation.predictions import Prediction
+from convatlas.evaluation.scores import Scores
+from convatlas.report import predictions, scan, scores
+from convatlas.report.tables import SCHEMA
+from convatlas.train.finder import Search
+from tests import json_goldens
+
+TEXT = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+TOLD = set(re.findall(r"`([^`]+)`", TEXT))
+COMMANDS = (
+    "list lenet5",
+    "show lenet5",
+    "show lenet5 --receptive",
+    "claims --gaps",
+    "diff lenet5 lenet_caffe",
+    "memory lenet5",
+    "reconcile lenet5",
+    "recipes",
+    "recipes lenet",
+)
+SCORES = Scores(("a", "b"), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([0, 1]), torch.ones(2))
+SCAN = Scan(2, (Finding("near", ("x", "y"), ("a", "a"), ("train", "train"), "x is near y"),))
+PREDICTIONS = [Prediction("x.png", (("a", 0.9),)), Prediction("y.png", error="y.png is not an image")]
+RECORDS = {
+    "evaluate": scores.report(SCORES, (1,)).record,
+    "predict": json.loads("".join(predictions.json_lines(PREDICTIONS))),
+    "data scan": SCAN.to_json(),
+    "doctor": Diagnosis("weights", "x", (Diagnosed("wrong", "it is torn", "fetch it again"),)).to_json(),
+    "lr": Search((0.1, 0.2), (2.0, 1.0)).to_json(),
+    "train": json.loads((json_goldens.FOLDER.parent / "run" / "log.jsonl").read_text().splitlines()[-1]),
+}
+
+
+def keys(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return set(value) | set().union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list | tuple) else set()
+
+
+@pytest.mark.parametrize("file", sorted(json_goldens.FOLDER.glob("*.json")), ids=lambda file: file.stem)
+def test_every_key_of_a_golden(file: Path) -> None:
+    record = json.loads(file.read_text(encoding="utf-8"))
+    for named in ("changed", "idle"):  # their keys are columns and modules
+        record.pop(named, None)
+    assert keys(record) <= TOLD
+
+
+@pytest.mark.parametrize("verb", RECORDS)
+def test_every_key_of_what_is_trained(verb: str) -> None:
+    record = RECORDS[verb]
+    assert record
+    assert keys(record) <= TOLD
+    assert f"**`{verb}`**" in TEXT
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_column(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--csv"]) == 0
+    assert set(next(csv.reader(io.StringIO(capsys.readouterr().out)))) <= TOLD
+
+
+def test_every_column_of_what_is_trained() -> None:
+    for report in (scores.report(SCORES, (1,)), predictions.report(PREDICTIONS), scan.report(SCAN)):
+        assert set(next(csv.reader(io.StringIO(report.csv())))) <= TOLD
+
+
+def test_the_schema() -> None:
+    assert f"`schema`, which is {SCHEMA}:" in TEXT
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list", "show lenet5", "show lenet5 --receptive", "claims --gaps", "diff lenet5 alexnet", "memory lenet5",
+     "reconcile lenet5", "recipes"],
+)  # fmt: skip
+def test_columns_are_dropped_in_the_order_told(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a table that is as narrow as it gets, in the words of the line below it."""
+    monkeypatch.setenv("COLUMNS", "20")
+    assert main(command.split()) == 0
+    told = re.findall(r"not shown: (.*?)\. --wide shows everything", " ".join(capsys.readouterr().out.split()))
+    verb, *options = command.split()
+    row = " ".join([verb, *(o for o in options if o == "--receptive")])
+    documented = re.search(rf"^\| `{row}` \| (.*) \|$", TEXT, re.MULTILINE)
+    assert documented, row
+    assert told[-1].split(", ") == re.findall(r"`([^`]+)`", documented[1])

@@ -134,8 +134,8 @@ def weights(of: Diff, told: WeightMatch) -> list[str]:
         lines = [f"Weights: all {n} tensors of {a} load into {b}, by name and shape."]
         if told.same_wiring is False:
             lines.append(
-                f"WARNING: equal names and shapes, but other wiring: the weights of {a} load into {b} without a word, "
-                "and compute something else there."
+                f"WARNING: same names and shapes, different wiring: the weights of {a} load into {b} without an error, "
+                "but compute something else there."
             )
         return lines
     lines = [f"Weights: of the {n} tensors of {a}, {len(told.same)} load into {b} as they are."]
@@ -143,11 +143,11 @@ def weights(of: Diff, told: WeightMatch) -> list[str]:
     shapes = [f"{x} {size(s)} -> {y} {size(t)}" for x, y, s, t in told.reshaped]
     misfits = [f"{name} {size(s)} -> {size(t)}" for name, s, t in told.misfits]
     for what, names in (
-        ("need another name", arrows),
-        ("need another shape of the same size", shapes),
-        ("do not fit", misfits),
-        (f"have no place in {b}", told.left_over),
-        (f"of {b} get nothing", told.missing),
+        ("load under another name", arrows),
+        ("load once reshaped", shapes),
+        ("size mismatch", misfits),
+        (f"unexpected in {b}", told.left_over),
+        (f"missing from {a}", told.missing),
     ):
         if names:
             more = f" ... ({len(names) - LISTED} more)" if len(names) > LISTED else ""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -169,7 +170,7 @@ def output(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 def test_forms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pair = ("diff", "ResNet-50", "resnet50_v1_5")
     text = output(capsys, *pair, "--weights")
-    assert "WARNING: equal names and shapes, but other wiring" in text
+    assert "WARNING: same names and shapes, different wiring" in text
     assert "stride 2 -> 1, output 128x28x28 -> 128x56x56" in text
     rows = list(csv.DictReader(io.StringIO(output(capsys, *pair, "--csv"))))
     assert sum(int(r["multiply-adds"]) for r in rows[:-1]) == int(rows[-1]["multiply-adds"]) == 231_211_008
@@ -189,6 +190,16 @@ def test_forms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "by block: 17 alike (13 under another name), 3 different" in blocks
     stages = output(capsys, *pair, "--level", "stage")
     assert "inside" in stages
+
+
+def test_weights_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """In torch's own words: missing, unexpected, size mismatch."""
+    text = output(capsys, "diff", "vgg16", "vgg16_bn", "--weights")
+    assert "Weights: of the 32 tensors of vgg16, 32 load into vgg16_bn as they are." in text
+    assert re.search(r"^  \d+ missing from vgg16: stages\.block1\.", text, re.MULTILINE)
+    text = output(capsys, "diff", "resnet34", "resnet18", "--weights")
+    assert re.search(r"^  \d+ unexpected in resnet18: stages\.", text, re.MULTILINE)
+    assert " size mismatch: " in output(capsys, "diff", "resnet50", "resnet18", "--weights")
 
 
 def test_other_sizes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,14 +4,18 @@ import pickle
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import convatlas
 from convatlas.cli import VERBS, main
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(console|python)\n(.*?)```", README, re.DOTALL)
 SHOWN = ("list", "show", "diff", "draw", "claims", "recipes")  # the verbs whose printed output is compared
 
@@ -63,6 +67,27 @@ def test_commands_and_python_run(
     for kind, text in BLOCKS:
         if kind == "python":
             exec(compile(text, "README.md", "exec"), {})
+
+
+def test_the_api_by_task_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snippets one after the other; together they use every public function."""
+    monkeypatch.chdir(workplace)
+    names: dict[str, Any] = {}
+    for text in re.findall(r"```python\n(.*?)```", API, re.DOTALL):
+        exec(compile(text, "docs/api.md", "exec"), names)
+    for name in convatlas.__all__:
+        if not isinstance(getattr(convatlas, name), type) and name != "__version__":
+            assert f"convatlas.{name}" in API, f"docs/api.md does not show {name}"
+
+
+def test_links_lead_somewhere() -> None:
+    for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        text = file.read_text(encoding="utf-8")
+        for place, section in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+            target = file.parent / place if place else file
+            assert target.exists(), f"{file.name} links to {place}"
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert section in {"", *(re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings)}
 
 
 def test_every_verb_is_documented() -> None:

@@ -8,9 +8,11 @@ import ast
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +24,7 @@ import torch
 from PIL import Image
 
 import convatlas
-from convatlas.cli import VERBS, parser
+from convatlas.cli import DOCS, VERBS, parser
 from convatlas.recipe import with_epochs, with_settings
 
 ROOT = Path(convatlas.__file__).parent.parent
@@ -136,6 +138,29 @@ def test_what_needs_no_torch_does_not_import_it() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_documents_are_in_the_package() -> None:
+    for file in (ROOT / "docs").glob("*.md"):
+        assert (DOCS / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_wheel_has_all_that_the_package_reads(tmp_path: Path) -> None:
+    """Built from a copy, as a build leaves files behind."""
+    pytest.importorskip("setuptools", minversion="77")
+    copy = tmp_path / "source"
+    shutil.copytree(ROOT / "convatlas", copy / "convatlas", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "docs", copy / "docs")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(copy)]
+    subprocess.run([*command, "--wheel-dir", str(tmp_path)], check=True)
+    (wheel,) = tmp_path.glob(f"convatlas-{convatlas.__version__}-*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    files = {f for f in (ROOT / "convatlas").rglob("*") if f.is_file() and "__pycache__" not in f.parts}
+    files |= {ROOT / "convatlas/docs" / f.name for f in (ROOT / "docs").glob("*.md")}
+    assert {str(f.relative_to(ROOT)) for f in files} <= packed
 
 
 def test_verbs_and_flags_are_these() -> None:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from shutil import get_terminal_size
 
 from ..errors import UserError
@@ -25,6 +26,7 @@ GROUPS = {
     "Learn": ("data", "train", "lr", "evaluate", "predict"),
     "Care": ("doctor", "demo"),
 }
+DOCS = Path(__file__).parents[1] / "docs"  # in the package, so that an installed one has them
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 
@@ -35,7 +37,8 @@ def parser() -> Parser:
         prog="convatlas",
         usage="convatlas VERB ...",
         description="\n".join(described({verb: module.HELP for verb, module in modules.items()})),
-        epilog="`convatlas VERB --help` explains a verb, with an example.",
+        epilog=f"`convatlas VERB --help` explains a verb, with an example. Documents, among them api.md and\n"
+        f"lectures.md: {DOCS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"convatlas {VERSION}")

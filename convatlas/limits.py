@@ -76,14 +76,11 @@ class Limit:
         value = record.get(self.quantity)
         return value is not None and OPERATORS[self.op](Decimal(str(value)), self.value)
 
-    def __str__(self) -> str:
-        return f"{self.quantity}{self.op}{self.value:,f}"
 
+def parse_limit(text: str) -> Limit:
+    """ "params<=5M" -> Limit("params", "<=", 5000000), of one of QUANTITIES.
 
-def parse_limit(text: str, quantities: Iterable[str] = QUANTITIES) -> Limit:
-    """ "params<=5M" -> Limit("params", "<=", 5000000), of one of the given quantities.
-
-    Raises UserError for a quantity that is not among them, and for a value that is not in its unit.
+    Raises UserError for another quantity, and for a value that is not in its unit.
     """
     found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>|=)\s*([^<>=]+?)\s*", text)
     if found is None:
@@ -91,9 +88,8 @@ def parse_limit(text: str, quantities: Iterable[str] = QUANTITIES) -> Limit:
             f"limit {text!r} is not a quantity, one of {', '.join(OPERATORS)}, and a value", "write it as 'params<=5M'"
         )
     quantity, op, value = found.groups()
-    quantities = list(quantities)
-    if quantity not in quantities:
-        raise unknown("quantity", quantity, quantities)
+    if quantity not in QUANTITIES:
+        raise unknown("quantity", quantity, QUANTITIES)
     try:
         return Limit(quantity, op, parse(value, QUANTITIES[quantity]))
     except UserError as error:

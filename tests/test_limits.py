@@ -70,11 +70,6 @@ def test_refusals(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_a_verb_may_know_fewer_quantities() -> None:
-    with pytest.raises(UserError, match="no quantity named 'top1'; there is params, macs"):
-        parse_limit("top1>75", ("params", "macs"))
-
-
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_the_example_of_each_unit_is_one(quantity: str) -> None:
     first = QUANTITIES[quantity].example.split(",")[0].split(" ")[0]

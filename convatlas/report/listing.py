@@ -54,7 +54,7 @@ def report(found: Sequence[Found], dataset: str) -> Report:
         )
         for f in found
     ]
-    judged = f"one centre crop of {dataset}" if dataset == "imagenet" else dataset
+    judged = "one centre crop of ImageNet" if dataset == "imagenet" else f"the whole images of {dataset}"
     return Report(
         Table("networks", columns, rows),
         after=(
@@ -69,12 +69,7 @@ def report(found: Sequence[Found], dataset: str) -> Report:
 def record(found: Found) -> dict[str, Any]:
     """A network as JSON has it: its index entry, and the accuracy as a number in percent."""
     of = found.published
-    figure = of and {
-        "top1": float(of.top1),
-        "top5": of.top5 and float(of.top5),
-        "protocol": of.protocol,
-        "where": of.where,
-    }
+    figure = of and {**of._asdict(), "top1": float(of.top1), "top5": of.top5 and float(of.top5)}
     return {**found.entry, "published": figure}
 
 
@@ -87,7 +82,7 @@ def accuracy(figure: Published) -> str:
     """To two decimals at most, the points one below another, and a mark where the protocol is another."""
     whole, _, decimals = str(min(figure.top1, round(figure.top1, 2), key=lambda n: len(str(n)))).partition(".")
     point = "." if decimals else " "
-    return f"{whole}{point}{decimals}{'*' if figure.protocol else ' '}" + " " * (2 - len(decimals))
+    return f"{whole}{point}{decimals}{' ' if figure.usual else '*'}" + " " * (2 - len(decimals))
 
 
 def _img_size(input: Sequence[int]) -> int | str:

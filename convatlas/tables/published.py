@@ -26,37 +26,41 @@ SEVERAL = re.compile(
     r"\b([2-9]|\d\d+)[- ](crops?|models?|networks?|views)\b|multi-crop|dense|scale|pre-trained|2010|best "
 )
 
+NOT_STATED = "not stated"
+
 
 class Published(NamedTuple):
-    """Accuracies in percent, as exact as they are printed. `protocol` is empty for the usual one: a single model, on
-    ImageNet one centre crop, elsewhere the whole image."""
+    """Accuracies in percent, as exact as they are printed."""
 
     top1: Decimal
     top5: Decimal | None
-    protocol: str
+    usual: bool  # a single model on the whole image, on ImageNet on one centre crop of the network's own size
+    protocol: str  # what the source says of it: other crops, on small images how the network was trained
     where: str
 
 
 def published(record: Mapping[str, Any], dataset: str = "imagenet") -> Published | None:
-    """The figure that compares best with other networks', of an index entry: by the usual protocol if there is one.
+    """The figure that compares best with other networks', of an index entry: by the usual protocol if there is one, on
+    ImageNet else one whose protocol is not stated.
 
     Among several, ImageNet's is the first that the catalogue lists and another set's is the most accurate. None where
     no source prints one. Raises UserError for an unknown data set.
     """
     if dataset not in DATASETS:
         raise unknown("data set", dataset, DATASETS)
-    of_imagenet = dataset == "imagenet"
     side = max(record["input"][1:])
     found = []
     for claim in record["claims"]:
         value = accuracy(claim) if claim["what"] in DATASETS[dataset] else None
-        if value is not None:
-            protocol = crop_protocol(claim["where"], side) if of_imagenet else ", ".join(words(claim["where"]))
-            top5 = _top5(record["claims"], claim) if of_imagenet else None
-            found.append(Published(value, top5, protocol, claim["where"]))
-    if of_imagenet:
-        return min(found, key=lambda p: _distance(p.protocol), default=None)
-    return min(found, key=lambda p: (bool(SEVERAL.search(p.protocol)), -p.top1), default=None)
+        if value is not None and dataset == "imagenet":
+            protocol = crop_protocol(claim["where"], side)
+            found.append(Published(value, _top5(record["claims"], claim), not protocol, protocol, claim["where"]))
+        elif value is not None:
+            usual = not SEVERAL.search(claim["where"])
+            found.append(Published(value, None, usual, ", ".join(words(claim["where"])), claim["where"]))
+    if dataset == "imagenet":
+        return min(found, key=lambda p: (not p.usual, p.protocol != NOT_STATED), default=None)
+    return min(found, key=lambda p: (not p.usual, -p.top1), default=None)
 
 
 def accuracy(claim: Mapping[str, str]) -> Decimal | None:
@@ -73,18 +77,13 @@ def crop_protocol(where: str, side: int) -> str:
     one = ONE_CROP.search(where)
     if one and not SEVERAL.search(where):
         return "" if int(one[1] or side) == side else f"single crop {one[1]}"
-    return ", ".join(said) if SEVERAL.search(where) else "not stated"
+    return ", ".join(said) if SEVERAL.search(where) else NOT_STATED
 
 
 def words(where: str) -> Iterable[str]:
     """What a claim says besides its source: "Table 6, standard augmentation" says "standard augmentation"."""
     parts = re.split(r", (?![^(]*\))", where)
     return [part for part in parts if not SOURCE.match(part)]
-
-
-def _distance(protocol: str) -> int:
-    """From the usual protocol: that, one that is not stated, another."""
-    return ["", "not stated"].index(protocol) if protocol in ("", "not stated") else 2
 
 
 def _top5(claims: Iterable[Mapping[str, str]], top1: Mapping[str, str]) -> Decimal | None:

@@ -52,7 +52,7 @@ def test_the_usual_protocol_comes_first() -> None:
         )
     )
     assert of is not None
-    assert (of.top1, of.top5, of.protocol) == (Decimal("75.3"), Decimal("92.2"), "")
+    assert (of.top1, of.top5, of.usual, of.protocol) == (Decimal("75.3"), Decimal("92.2"), True, "")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_usual_protocol_comes_first() -> None:
 def test_protocols_on_imagenet(where: str, protocol: str) -> None:
     of = published(entry(("top1_acc", "75.3", where)))
     assert of is not None
-    assert (of.top1, of.protocol) == (Decimal("75.3"), protocol)
+    assert (of.top1, of.protocol, of.usual) == (Decimal("75.3"), protocol, not protocol)
 
 
 def test_small_images() -> None:
@@ -86,7 +86,8 @@ def test_small_images() -> None:
     )
     of = published(claims, "cifar10")
     assert of is not None
-    assert (of.top1, of.protocol) == (Decimal("93.39"), "standard augmentation, mean of 5")
+    assert (of.top1, of.usual, of.protocol) == (Decimal("93.39"), True, "standard augmentation, mean of 5")
+    assert published(index()["airbench94"], "cifar10")[2:4] == (False, "mean of 1,000 runs, 6 views")
     assert published(claims, "cifar100") is None
     assert published(claims) is None
     with pytest.raises(UserError, match="no data set named 'cifar1'; did you mean cifar10"):

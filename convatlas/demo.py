@@ -56,6 +56,7 @@ def demo(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already, and not empty", "give the demonstration a new folder with --out")
     data, variant = load_data("digits"), find(NETWORK)
+    assert data.test is not None
     tell(
         f"Training {variant.name} on {len(data.train):,} handwritten digits of 8x8 pixels (scikit-learn's); "
         f"{len(data.test)} others are held out."

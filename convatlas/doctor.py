@@ -15,8 +15,9 @@ from torch import Tensor
 
 from .data.check.bad import find_bad
 from .data.sources import load_data, pack
-from .data.sources.folder import HELD_OUT, classes_of
+from .data.sources.folder import classes_of
 from .data.sources.folder import find as is_images
+from .data.sources.labels import PARTS
 from .errors import UserError
 from .files.lock import holder
 from .layers import on_meta
@@ -242,7 +243,7 @@ def of_data(path: Path, progress: Callable[[Sequence[Any]], Iterable[Any]]) -> I
             return
     if is_images(path):
         try:
-            parts = [path / name for name in ("train", *HELD_OUT) if (path / name).is_dir()] or [path]
+            parts = [path / name for name in PARTS if (path / name).is_dir()] or [path]
             files = [file for part in parts for files in classes_of(part).values() for file in files]
         except UserError as error:
             yield fault(error)
@@ -257,4 +258,5 @@ def of_data(path: Path, progress: Callable[[Sequence[Any]], Iterable[Any]]) -> I
     except UserError as error:
         yield fault(error)
         return
-    yield Finding(FINE, f"{data.name}: {len(data.train):,} images to train on, {len(data.test):,} for the test")
+    counts = ", ".join(f"{len(split):,} {split.name}" for split in data.splits)
+    yield Finding(FINE, f"{data.name}: {counts} images")

@@ -18,7 +18,7 @@ KEPT = {"run.json", "log.jsonl", "best.safetensors", "last.safetensors"}
 if __name__ == "__main__":
     torch.set_num_threads(1)
     rmtree(FOLDER, ignore_errors=True)
-    fit("chain_n1_m1_k0", load_data("digits"), RECIPE, out=FOLDER, input=(1, 8, 8), device="cpu")
+    fit("chain_n1_m1_k0", load_data("digits", val=0.1), RECIPE, out=FOLDER, input=(1, 8, 8), device="cpu")
     for file in FOLDER.iterdir():
         if file.name not in KEPT:
             file.unlink()

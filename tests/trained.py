@@ -14,12 +14,13 @@ def some(split: MemorySplit, n: int) -> MemorySplit:
     return replace(split, images=split.images[:n], labels=split.labels[:n])
 
 
-def digits(train: int = 256, test: int = 64) -> Data:
-    """The first of the embedded digits."""
+def digits(train: int = 256, val: int = 64) -> Data:
+    """The first of the embedded digits, some of the test's as val."""
     data = load_data("digits")
     assert isinstance(data.train, MemorySplit)
     assert isinstance(data.test, MemorySplit)
-    return replace(data, train=some(data.train, train), test=some(data.test, test))
+    val = replace(some(data.test, val), name="val")
+    return replace(data, train=some(data.train, train), val=val, test=None)
 
 
 def train(out: Path) -> Run:

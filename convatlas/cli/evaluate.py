@@ -18,10 +18,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="SOURCE", required=True, help="as for train: digits, cifar10:DIR, a folder ..."
     )
+    source.add_val(parser)
     source.add_bad(parser)
-    parser.add_argument("--split", choices=("test", "train"), default="test", help="which images (default test)")
+    parser.add_argument("--split", choices=("train", "val", "test"), help="which images (default test, else val)")
     parser.add_argument("--top", metavar="K,K", help="which top-k to print (default 1,5)")
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint (default best)")
+    parser.add_argument("--which", choices=("best", "last"), help="which checkpoint (default best, else last)")
     parser.add_argument(
         "--views",
         metavar="N",
@@ -86,13 +87,14 @@ def run(args: argparse.Namespace) -> None:
         from ..report import charts
 
         charts.confusion(scores.confusion, scores.classes, drawing)
-    checkpoint = f"{trained.network} of {args.folder} ({args.which} checkpoint)"
+    which, split = trained.checkpoint(args.which).stem, data.split(args.split).name
+    checkpoint = f"{trained.network} of {args.folder} ({which} checkpoint)"
     views = f", {args.views} views of each" if args.views > 1 else ""
     made = report(
         scores,
         top,
-        heading=f"{checkpoint} on {args.data}, {args.split}: {scores.n:,} images{views}",
-        record={"run": str(args.folder), "checkpoint": args.which, "split": args.split, "views": args.views},
+        heading=f"{checkpoint} on {args.data}, {split}: {scores.n:,} images{views}",
+        record={"run": str(args.folder), "checkpoint": which, "split": split, "views": args.views},
     )
     print_report(made, args)
     if drawing and not (args.json or args.csv or args.md):

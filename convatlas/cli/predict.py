@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to look for images in")
     source.add_max(parser)
     parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes for each image (default 5)")
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="which checkpoint (default best)")
+    parser.add_argument("--which", choices=("best", "last"), help="which checkpoint (default best, else last)")
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="images at a time (default 32)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
     add_formats(parser)

@@ -24,6 +24,16 @@ def add_data(parser: Arguments) -> None:
         required=True,
         help="digits, mnist:DIR, cifar10:DIR, folder:DIR, shards:DIR ... or DIR, which is recognised by what is in it",
     )
+    add_val(parser)
+
+
+def add_val(parser: Arguments) -> None:
+    parser.add_argument(
+        "--val",
+        metavar="SHARE",
+        type=float,
+        help="share of the training images to choose the best epoch by (default 0.1 for a folder without val, else 0)",
+    )
 
 
 def add_bad(parser: Arguments) -> None:
@@ -52,7 +62,8 @@ def load(args: argparse.Namespace) -> Data:
     """The set that --data names."""
     from ..data.sources import load_data
 
-    return load_data(args.data, bad=args.bad, max_pixels=max_pixels(args), progress=bar("reading images"))
+    val = getattr(args, "val", None)
+    return load_data(args.data, val=val, bad=args.bad, max_pixels=max_pixels(args), progress=bar("reading images"))
 
 
 class bar:

@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..limits import parse_seconds
 from ..recipe import Recipe, with_batch, with_epochs, with_settings
 from ..recipes import WITHOUT, find_recipe
+from ..runs.log import held_out
 from ..tables import entry
 from . import checks, process, source
 from .output import parse_input, print_json
@@ -187,7 +188,8 @@ def run(args: argparse.Namespace) -> int:
             f"{out} is trained, but its log.jsonl was damaged or taken away",
             f"`convatlas evaluate {out}` tells what it comes to",
         )
-    best = max(epochs, key=lambda line: line["test"]["top1"])
+    judged = held_out(epochs[-1])
+    best = max(epochs, key=lambda line: line[judged]["top1"]) if judged == "val" else None
     if args.json:
         record: dict[str, Any] = {"run": str(out), "network": task.network, "last": epochs[-1], "best": best}
         print_json(record | {"departures": done.recipe.departures})
@@ -214,7 +216,7 @@ def resume_command(args: argparse.Namespace, out: Path) -> str:
     """The command that continues the run: the same options (run.json keeps the machine's), the folder, --resume."""
     words = ["convatlas", "train", args.network, "--data", args.data]
     usual = {"bad": "fail", "max_megapixels": source.MEGAPIXELS, "seed": 0, "device": "auto"}
-    for flag in ("bad", "max_megapixels", "recipe", "epochs", "batch", "input", "seed", "device"):
+    for flag in ("val", "bad", "max_megapixels", "recipe", "epochs", "batch", "input", "seed", "device"):
         value = getattr(args, flag)
         if value not in (None, usual.get(flag)):
             words += [f"--{flag.replace('_', '-')}", str(value)]
@@ -223,10 +225,12 @@ def resume_command(args: argparse.Namespace, out: Path) -> str:
     return shlex.join([*words, *(["--json"] if args.json else []), "--out", str(out), "--resume"])
 
 
-def summary(out: Path, last: dict[str, Any], best: dict[str, Any], source: str) -> str:
+def summary(out: Path, last: dict[str, Any], best: dict[str, Any] | None, source: str) -> str:
     command = shlex.join(["convatlas", "evaluate", str(out), "--data", source])
+    name = held_out(last)
+    chosen = f"; best {best[name]['top1']:.2%} after epoch {best['epoch']}" if best else ""
+    files = f"run.json, log.jsonl, curves.png, last.safetensors{', best.safetensors' if best else ''}"
     return (
-        f"after {last['epoch']} epochs: test top-1 {last['test']['top1']:.2%}, loss {last['test']['loss']:.4f}; "
-        f"best {best['test']['top1']:.2%} after epoch {best['epoch']} (chosen on these test images)\n"
-        f"{out}: run.json, log.jsonl, curves.png, last.safetensors, best.safetensors; next: {command}"
+        f"after {last['epoch']} epochs: {name} top-1 {last[name]['top1']:.2%}, loss {last[name]['loss']:.4f}{chosen}\n"
+        f"{out}: {files}; next: {command}"
     )

@@ -33,6 +33,14 @@ class StreamedSplit:
         """What messages call the image: its file."""
         raise NotImplementedError
 
+    def key(self, i: int) -> str:
+        """What the image is called within the set, wherever the set lies."""
+        raise NotImplementedError
+
+    def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> StreamedSplit:
+        """The images at `indices` as a split of their own."""
+        return StreamedPart(self, indices, name, provenance)
+
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
         """Writes the image, or the window of it, scaled, into `out`, uint8 (H, W, C). Raises UserError, naming the
         file, for one that is broken."""
@@ -70,3 +78,36 @@ class EncodedSplit(StreamedSplit):
 
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
         read_into(out, self.content(i), preprocess, window, self.max_pixels)
+
+    def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> EncodedSplit:
+        return EncodedPart(self, indices, name, provenance)
+
+
+class StreamedPart(StreamedSplit):
+    """Some images of another split."""
+
+    def __init__(self, of: StreamedSplit, indices: Tensor, name: str, provenance: dict[str, Any]):
+        self.of, self.at, self.name, self.provenance = of, indices.tolist(), name, provenance
+        self.labels, self.classes = of.labels[indices], of.classes
+
+    def where(self, i: int) -> str:
+        return self.of.where(self.at[i])
+
+    def key(self, i: int) -> str:
+        return self.of.key(self.at[i])
+
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
+        self.of.put(out, self.at[i], preprocess, window)
+
+
+class EncodedPart(StreamedPart, EncodedSplit):
+    """Some images of another split, which are kept encoded."""
+
+    of: EncodedSplit
+
+    def __init__(self, of: EncodedSplit, indices: Tensor, name: str, provenance: dict[str, Any]):
+        super().__init__(of, indices, name, provenance)
+        self.max_pixels = of.max_pixels
+
+    def content(self, i: int) -> Content:
+        return self.of.content(self.at[i])

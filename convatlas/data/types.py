@@ -1,4 +1,4 @@
-"""Split: labelled images as the rest of the house sees them, whatever they came from; and pixels to network input."""
+"""Split and Data: labelled images as the rest of the house sees them, wherever they come from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..preprocess import Preprocess
 from .pixels import Box, Shape, cut, geometry
 
@@ -36,14 +37,23 @@ class Split(Protocol):
         scaled to H x W."""
         ...
 
+    def key(self, i: int) -> str:
+        """What the image is called within the set, wherever the set lies: a random part is drawn by it."""
+        ...
+
+    def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> Split:
+        """The images at `indices` as a split of their own."""
+        ...
+
 
 @dataclass(frozen=True)
 class Data:
-    """A labelled set: a split to train on and one to test on, and the statistics of the training pixels."""
+    """A labelled set: images to train on, to choose by (val) and to judge by (test), one of the last two at least."""
 
     name: str
     train: Split
-    test: Split
+    val: Split | None  # the best epoch and the rate's drops are chosen by it
+    test: Split | None  # nothing is chosen by it
     shape: Shape | None  # native C x H x W; None where each image has its own
     mean: tuple[float, ...]  # of the training pixels, in [0, 1], one for each channel
     std: tuple[float, ...]
@@ -55,10 +65,29 @@ class Data:
         return self.train.classes
 
     @property
+    def splits(self) -> tuple[Split, ...]:
+        """Those that there are, train first."""
+        return tuple(split for split in (self.train, self.val, self.test) if split is not None)
+
+    @property
+    def held_out(self) -> Split:
+        """What training is judged by after each epoch: val where there is one, else test."""
+        split = self.val or self.test
+        assert split is not None, "a set has images that it is not trained on"
+        return split
+
+    def split(self, name: str | None = None) -> Split:
+        """The split of that name; by default test, or val where there is no test. Raises UserError for another one."""
+        found = {split.name: split for split in self.splits}
+        if name is None:
+            return found.get("test") or self.held_out
+        if name not in found:
+            raise UserError(f"{self.name} has no {name} split", f"give {' or '.join(found)}")
+        return found[name]
+
+    @property
     def provenance(self) -> dict[str, Any]:
-        return {"name": self.name, "classes": len(self.classes)} | {
-            split.name: split.provenance for split in (self.train, self.test)
-        }
+        return {"name": self.name, "classes": len(self.classes)} | {s.name: s.provenance for s in self.splits}
 
 
 @dataclass(eq=False)
@@ -91,3 +120,9 @@ class MemorySplit:
         if self._shaped is None or self._shaped[0] != preprocess:
             self._shaped = preprocess, geometry(self.images, preprocess)
         return self._shaped[1][at]
+
+    def key(self, i: int) -> str:
+        return str(i)
+
+    def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> MemorySplit:
+        return MemorySplit(name, self.images[indices], self.labels[indices], self.classes, provenance)

@@ -43,7 +43,7 @@ def predict(
     paths: str | Path | Iterable[str | Path],
     top: int = 5,
     *,
-    which: str = "best",
+    which: str | None = None,
     batch: int = 32,
     device: str | torch.device = "cpu",
     max_pixels: int = MAX_PIXELS,

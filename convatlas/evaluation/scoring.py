@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..data.loading import fetched
 from ..data.normalise import Normalizer, normalise
 from ..data.types import Data, Split
-from ..errors import UserError, unknown
+from ..errors import UserError
 from ..layers import eval_mode
 from .scores import Scores, rank_of, ranking
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..runs.folder import Run  # train calls evaluate_split: not the other way round
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
-SPLITS = ("test", "train")
 VIEWS = {  # how many: (pixels that the image is moved by, to the lower right; whether mirrored; weight of the logits)
     1: ((0, False, 1.0),),
     2: ((0, False, 0.5), (0, True, 0.5)),
@@ -34,21 +33,19 @@ def evaluate(
     run: Run,
     data: Data,
     *,
-    split: str = "test",
-    which: str = "best",
+    split: str | None = None,
+    which: str | None = None,
     views: int = 1,
     batch: int = 256,
     device: str | torch.device = "cpu",
     workers: int | None = None,
     progress: Progress = iter,
 ) -> Scores:
-    """The scores of a run (see `open_run`) on the "test" or the "train" split of data (see `load_data`).
+    """The scores of a run (see `open_run`) on one split of data (see `load_data`): by default test, else val.
 
     Raises UserError for data whose classes are not the run's, and as `evaluate_split` does.
     """
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
-    images = getattr(data, split)
+    images = data.split(split)
     match_classes(images, run.classes)
     net = run.load(which, device=device)
     return evaluate_split(

@@ -38,8 +38,13 @@ def is_line(line: Any) -> bool:
         return False
     if line["kind"] != "epoch":
         return True
-    parts = [line.get(name) for name in ("train", "test")]
+    parts = [line.get(name) for name in ("train", held_out(line))]
     return type(line.get("epoch")) is int and all(isinstance(p, dict) and {"loss", "top1"} <= p.keys() for p in parts)
+
+
+def held_out(line: Mapping[str, Any]) -> str:
+    """The split that an epoch was judged by: "val" where the data have one, else "test"."""
+    return "val" if "val" in line else "test"
 
 
 def write_csv(path: Path, epochs: Sequence[dict[str, Any]]) -> None:

@@ -30,7 +30,7 @@ from ..machine.device import choose_device, keep_freed_memory
 from ..machine.processes import World, join_world
 from ..machine.signals import Signals
 from ..recipe import MIXES, Recipe, operation
-from ..runs.curves import curves
+from ..runs.curves import draw_curves
 from ..runs.folder import Run, open_run
 from ..runs.log import Log, write_csv
 from . import optimizers
@@ -75,7 +75,9 @@ def fit(
     resume: bool = False,
     on_event: OnEvent = quiet,
 ) -> Run:
-    """Trains the network on data.train by the recipe, judging it on data.test after each epoch; the run is in `out`.
+    """Trains the network on data.train by the recipe; the run is in `out`.
+
+    After each epoch it is judged on the held-out images: val, by which the best epoch is chosen, or without val, test.
 
     `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought. To
     what a recipe of the catalogue scales images before it crops them is scaled with it (`sized` in start.py).
@@ -219,7 +221,7 @@ def train(
                 with at_once():
                     scores = evaluate_split(
                         train_state.judged,
-                        data.test,
+                        data.held_out,
                         normalizer,
                         batch=max(recipe.batch, 64),
                         device=place,
@@ -229,15 +231,16 @@ def train(
             except KeyboardInterrupt:
                 caught = signals.caught or signal.SIGINT
                 raise stopped(train_state, state, caught, f"in the test after epoch {epoch + 1}", on_event) from None
+            judged = {"loss": scores.loss, **{f"top{k}": scores.top(k) for k in usual_topk(len(data.classes))}}
             result = {
                 "lr": state.lr,
                 "train": state.sums.means(),
-                "test": {"loss": scores.loss, **{f"top{k}": scores.top(k) for k in usual_topk(len(data.classes))}},
+                data.held_out.name: judged,
                 "images_per_s": state.sums.images / state.seconds,
             }
             log.write("epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **result)
             on_event({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **result})
-            if scores.top1 > state.best_top1:
+            if data.val and scores.top1 > state.best_top1:
                 state.best_top1, state.best_epoch = scores.top1, epoch + 1
                 train_state.save_best(state)
             state.end_epoch(scores.top1, recipe)
@@ -275,7 +278,7 @@ def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int
         "parameters": sum(p.numel() for p in net.parameters()),
         "data": data.name,
         "train": len(data.train),
-        "test": len(data.test),
+        "held_out": {data.held_out.name: len(data.held_out)},
         "recipe": recipe.name,
         "epochs": recipe.epochs,
         "steps": steps,
@@ -309,7 +312,7 @@ def stopped(train_state: TrainState, state: State, signum: int, at: str, on_even
 def draw(run: Run, on_event: OnEvent) -> None:
     """The curves, and the table of the epochs; what cannot be drawn stops nothing."""
     try:
-        curves(run.epochs(), run.folder / "curves.png")
+        draw_curves(run, run.folder / "curves.png")
         write_csv(run.folder / "log.csv", run.epochs())
     except UserError as error:
         on_event(note(f"{error.what}; all else is saved"))

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TextIO
 
+from ..runs.log import held_out
+
 Event = dict[str, Any]  # its "kind" is start, note, step, epoch or end; see fit
 OnEvent = Callable[[Event], None]
 
@@ -103,7 +105,8 @@ def line(event: Event) -> str:
     """The event as one line of text; empty for what is not worth one."""
     match event["kind"]:
         case "start":
-            images = f"{event['train']:,} images to train on, {event['test']:,} for the test"
+            (name, n), *_ = event["held_out"].items()
+            images = f"{event['train']:,} images to train on, {n:,} {name}"
             return (
                 f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({images}); recipe "
                 f"{event['recipe']}, {event['epochs']} epochs of {event['steps']} steps, on {event['device']}; into "
@@ -112,11 +115,12 @@ def line(event: Event) -> str:
         case "note":
             return event["text"]
         case "epoch":
-            train, test = event["train"], event["test"]
+            train, name = event["train"], held_out(event)
+            judged = event[name]
             return (
                 f"epoch {event['epoch']}/{event['epochs']}  lr {event['lr']:.4g}  loss {train['loss']:.4f}  "
                 f"top-1 {train['top1']:.2%}  {event['images_per_s']:,.0f} images/s  "
-                f"test: loss {test['loss']:.4f}  top-1 {test['top1']:.2%}"
+                f"{name}: loss {judged['loss']:.4f}  top-1 {judged['top1']:.2%}"
             )
         case _:
             return ""

@@ -40,12 +40,12 @@ class State:
     lately: Sums = field(default_factory=Sums)  # since the last line of the log
     lr: float = 0.0  # of the last step
     warm: bool = False  # whether the training error has ended a warm-up that waits for it
-    best_top1: float = -1.0  # on the test images
+    best_top1: float = -1.0  # on the val images, where there are any
     best_epoch: int = 0
     plateau: PlateauState = field(default_factory=PlateauState)
 
     def end_epoch(self, top1: float, recipe: Recipe) -> None:
-        """`top1` is the test's."""
+        """`top1` is that of the held-out images."""
         self.plateau = self.plateau.after(recipe.schedule, held_out=top1, train=self.sums.means()["top1"])
         self.epoch, self.step, self.seconds, self.sums, self.lately = self.epoch + 1, 0, 0.0, Sums(), Sums()
 

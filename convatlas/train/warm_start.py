@@ -18,7 +18,7 @@ SHOWN = 4  # names in a line of text
 
 
 def plan_start(source: Run, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
-    """For run.json: which tensors of the new network begin as those of the source's best epoch, and which do not.
+    """For run.json: which tensors of the new network start as those of the source's best (or last) checkpoint.
 
     Taken is what has the same name and shape in both and a name that one of `recipe.init` matches ("head.*").
     Raises UserError when that is nothing.
@@ -37,7 +37,14 @@ def plan_start(source: Run, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
         )
     left = [name for name in new if name not in set(taken)]
     known = digest("", {name: theirs[name] for name in taken})
-    return {"run": str(source.folder), "network": source.network, "taken": taken, "left": left, "sha256": known}
+    return {
+        "run": str(source.folder),
+        "network": source.network,
+        "checkpoint": source.checkpoint().stem,
+        "taken": taken,
+        "left": left,
+        "sha256": known,
+    }
 
 
 @torch.no_grad()
@@ -46,17 +53,18 @@ def start_from(net: nn.Module, plan: dict[str, Any]) -> str:
 
     Raises UserError when they are no longer those that were there when the plan was made.
     """
-    source, mine = open_run(plan["run"]).weights(), net.state_dict()
+    source, mine = open_run(plan["run"]).weights(plan["checkpoint"]), net.state_dict()
     taken = {name: source[name] for name in plan["taken"] if name in source}
     if plan.get("sha256", digest("", taken)) != digest("", taken):
         raise UserError(
-            f"the best weights in {plan['run']} are not those that this run was to begin with",
+            f"the {plan['checkpoint']} weights in {plan['run']} are not those that this run was to start from",
             "put them back, or begin another run with those that are there now",
         )
     for name in plan["taken"]:
         mine[name].copy_(source[name])
     return (
-        f"begins with {len(plan['taken'])} of {len(mine)} tensors of {plan['run']} ({plan['network']}, best): "
+        f"begins with {len(plan['taken'])} of {len(mine)} tensors of {plan['run']} "
+        f"({plan['network']}, {plan['checkpoint']}): "
         f"{some(plan['taken'])}; initialised anew: {some(plan['left'])}"
     )
 

@@ -33,7 +33,7 @@ def noise(train: int = 700, side: int = 6) -> Data:
     images = (rough + rough.roll(1, 3) // 2 + 20).to(torch.uint8)
     images[::50] = 7
     labels = torch.arange(len(images)) % 3
-    splits = {"train": (images[:train], labels[:train]), "test": (images[train:], labels[train:])}
+    splits = {"train": (images[:train], labels[:train]), "val": (images[train:], labels[train:])}
     return memory_data("noise", splits, ("a", "b", "c"), {"source": "a test"}, fit="crop")
 
 
@@ -65,8 +65,8 @@ def zca_by_numpy(train: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 def test_gcn_zca_is_pylearn2s(data: Data) -> None:
     record = preprocess_for(data, (3, 6, 6), "gcn_zca")
-    out = normalise(data.test.fetch(range(9), record), measure_normalizer(record, data.train))
-    train, test = (pixels(s).reshape(len(s), -1) for s in (data.train, data.test))
+    out = normalise(data.val.fetch(range(9), record), measure_normalizer(record, data.train))
+    train, test = (pixels(s).reshape(len(s), -1) for s in (data.train, data.val))
     expected = zca_by_numpy(train, test)
     assert np.abs(out.numpy().reshape(9, -1) - expected).max() < 2e-3 * np.abs(expected).max()
     assert out.is_contiguous(memory_format=torch.channels_last)
@@ -89,15 +89,15 @@ def test_the_mean_of_each_pixel_is_taken_out_in_levels(data: Data) -> None:
     preprocess = measure_normalizer(record, data.train)
     mean = pixels(data.train).mean(0)
     assert np.allclose(preprocess.tensors["mean"].numpy(), mean, atol=1e-4)
-    out = normalise(data.test.fetch(range(9), record), preprocess)
-    assert np.allclose(out.numpy(), pixels(data.test) - mean, atol=1e-4)
+    out = normalise(data.val.fetch(range(9), record), preprocess)
+    assert np.allclose(out.numpy(), pixels(data.val) - mean, atol=1e-4)
     assert out.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_mean_of_each_channel_is_taken_out_in_levels(data: Data) -> None:
     record = preprocess_for(data, (3, 6, 6), "mean")
-    out = normalise(data.test.fetch(range(9), record), Normalizer(record))
-    expected = pixels(data.test) - pixels(data.train).mean((0, 2, 3))[:, None, None]
+    out = normalise(data.val.fetch(range(9), record), Normalizer(record))
+    expected = pixels(data.val) - pixels(data.train).mean((0, 2, 3))[:, None, None]
     assert np.allclose(out.numpy(), expected, atol=1e-3)
 
 
@@ -160,11 +160,11 @@ def test_training_evaluation_and_prediction_normalise_alike(tmp_path: Path, data
             assert torch.equal(tensors[f"preprocess/{key}"], value)
     again = open_run(tmp_path / "run")
     assert again.normalizer.tensors
-    scores = evaluate_split(again.load(), data.test, expected)
-    assert scores.top1 == evaluate(again, data).top1 == run.epochs()[-1]["test"]["top1"]
-    assert scores.loss == pytest.approx(run.epochs()[-1]["test"]["loss"])
-    assert isinstance(data.test, MemorySplit)
-    Image.fromarray(data.test.images[3].permute(1, 2, 0).numpy()).save(tmp_path / "3.png")
+    scores = evaluate_split(again.load(), data.val, expected)
+    assert scores.top1 == evaluate(again, data).top1 == run.epochs()[-1]["val"]["top1"]
+    assert scores.loss == pytest.approx(run.epochs()[-1]["val"]["loss"])
+    assert isinstance(data.val, MemorySplit)
+    Image.fromarray(data.val.images[3].permute(1, 2, 0).numpy()).save(tmp_path / "3.png")
     (prediction,) = predict(again, tmp_path / "3.png", 1)
     assert prediction.ranked[0][0] == data.classes[int(scores.predicted[3])]
 
@@ -201,7 +201,7 @@ def test_a_resumed_run_does_not_measure_again(tmp_path: Path, data: Data, monkey
 def test_a_gpu_normalises_as_the_cpu_does(data: Data, whiten: str) -> None:
     record = preprocess_for(data, (3, 6, 6), whiten)
     preprocess = measure_normalizer(record, data.train) if whiten in ("pixel", "gcn_zca") else Normalizer(record)
-    images = data.test.fetch(range(9), record)
+    images = data.val.fetch(range(9), record)
     assert torch.allclose(normalise(images.cuda(), preprocess).cpu(), normalise(images, preprocess), atol=1e-3)
 
 

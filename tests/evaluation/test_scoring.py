@@ -195,7 +195,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_scores_what_its_training_logged(run: Run) -> None:
     scores = evaluate(run, digits())
-    logged = run.epochs()[-1]["test"]
+    logged = run.epochs()[-1]["val"]
     assert (scores.n, scores.top1) == (64, logged["top1"])
     assert scores.loss == pytest.approx(logged["loss"], rel=1e-5)
     other = evaluate(run, digits(), batch=5)
@@ -203,7 +203,7 @@ def test_a_run_scores_what_its_training_logged(run: Run) -> None:
     assert other.losses.numpy() == pytest.approx(scores.losses.numpy(), rel=1e-3, abs=1e-4)
     assert evaluate(run, digits(), split="train").n == 256
     assert evaluate(run, load_data("digits")).n == 355
-    with pytest.raises(UserError, match="no split named 'tset'; did you mean test"):
+    with pytest.raises(UserError, match="digits has no tset split; give train or val"):
         evaluate(run, digits(), split="tset")
 
 
@@ -262,7 +262,7 @@ def test_the_confusion_is_drawn(run: Run, capsys: pytest.CaptureFixture[str], tm
         (("--top", "1,11"), "top-11 means nothing with 10 classes"),
         (("--top", "1,five"), "--top '1,five' is not a list of whole numbers from 1"),
         (("--top", "0"), "--top '0' is not a list of whole numbers from 1"),
-        (("--split", "val"), "no --split named 'val'"),
+        (("--split", "tset"), "no --split named 'tset'"),
         (("--device", "gpu"), "no device named 'gpu'"),
         (("--batch", "0"), "batch 0 is no number of images"),
         (("--confusion", "c.jpg"), "--confusion c.jpg is no PNG"),

@@ -47,8 +47,8 @@ def test_the_golden_run_scores_as_when_it_was_trained(golden: Path, tmp_path: Pa
     assert json.loads((golden / "run.json").read_text())["schema"] == SCHEMA
     assert checkpoint.load(golden / "last.safetensors")[1]["schema"] == checkpoint.SCHEMA
     it = open_run(golden)
-    then = it.epochs()[-1]["test"]
-    scores = evaluate(it, load_data("digits"), which="last")
+    then = it.epochs()[-1]["val"]
+    scores = evaluate(it, load_data("digits", val=0.1), split="val", which="last")
     assert scores.top1 == then["top1"]
     assert scores.loss == pytest.approx(then["loss"], rel=1e-5)
     load_weights(golden / "last.safetensors", it.load("last"))
@@ -57,7 +57,7 @@ def test_the_golden_run_scores_as_when_it_was_trained(golden: Path, tmp_path: Pa
 
 def test_the_golden_run_resumes(golden: Path) -> None:
     run, before = open_run(golden), (golden / "last.safetensors").read_bytes()
-    fit(run.network, load_data("digits"), run.recipe, out=golden, input=(1, 8, 8), device="cpu", resume=True)
+    fit(run.network, load_data("digits", val=0.1), run.recipe, out=golden, input=(1, 8, 8), device="cpu", resume=True)
     assert (golden / "last.safetensors").read_bytes() == before
 
 
@@ -85,7 +85,7 @@ def test_a_pack_of_every_schema_has_the_images_that_it_was_made_of(format: str) 
     assert examine(folder).whole
     data = load_data(str(folder))
     assert data.classes == ("ant", "bee")
-    for split in (data.train, data.test):
+    for split in data.splits:
         made_of = PACKED[split.name]
         assert [split.classes[label] for label in split.labels] == [kind for kind, *_ in made_of]
         for i, (_, _, (width, height), colour) in enumerate(made_of):

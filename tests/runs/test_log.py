@@ -33,7 +33,7 @@ def test_log_csv_is_the_epochs(run: Run) -> None:
     assert len(rows) == 2
     for row, line in zip(rows, run.epochs(), strict=True):
         assert int(row["epoch"]) == line["epoch"]
-        assert float(row["test_top1"]) == line["test"]["top1"]
+        assert float(row["val_top1"]) == line["val"]["top1"]
         assert float(row["train_loss"]) == line["train"]["loss"]
 
 
@@ -43,9 +43,9 @@ def test_tensorboard_reads_what_the_log_says(run: Run) -> None:
 
     events = EventAccumulator(str(run.folder / "tensorboard"))
     events.Reload()
-    told = events.Scalars("epoch/test_top1")
+    told = events.Scalars("epoch/val_top1")
     assert [e.step for e in told] == [line["step"] for line in run.epochs()]
-    assert [e.value for e in told] == pytest.approx([line["test"]["top1"] for line in run.epochs()])
+    assert [e.value for e in told] == pytest.approx([line["val"]["top1"] for line in run.epochs()])
     assert len(events.Scalars("step/gradient_head")) == sum(line["kind"] == "step" for line in run.log())
 
 

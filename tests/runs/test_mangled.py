@@ -32,7 +32,7 @@ from convatlas.preprocess import Preprocess
 from convatlas.recipe import Recipe, with_settings
 from convatlas.recipe.settings import settings_of
 from convatlas.runs import checkpoint
-from convatlas.runs.curves import curves
+from convatlas.runs.curves import draw_curves
 from convatlas.runs.folder import Run, open_run
 from convatlas.runs.log import Log, read_log
 
@@ -316,7 +316,7 @@ def test_packs_mangled(tmp_path: Path, format: str, name: str, changes: list) ->
     path = next(folder.glob(f"{name}*" if "." in name else f"{name}.[tr]*"))
     path.write_bytes(mangled(path.read_bytes(), changes))
     data = read_or_refused(lambda: load_data(f"pack:{folder}"))
-    for split in (data.train, data.test) if data else ():
+    for split in data.splits if data else ():
         for i in range(len(split)):
             pixels = read_or_refused(lambda: split.fetch([i], AT_8))  # noqa: B023 (called at once)
             assert pixels is None or pixels.shape == (1, 3, 8, 8)
@@ -331,7 +331,7 @@ def test_pack_json_with_a_change(tmp_path: Path, format: str, where: int, new: A
     record = json.loads((folder / "pack.json").read_text())
     (folder / "pack.json").write_text(json.dumps(changed(record, where, new, delete)))
     data = read_or_refused(lambda: load_data(f"pack:{folder}"))
-    for split in (data.train, data.test) if data else ():
+    for split in data.splits if data else ():
         read_or_refused(lambda: split.fetch(range(len(split)), AT_8))  # noqa: B023 (called at once)
     read_or_refused(lambda: examine(folder))
 
@@ -381,10 +381,9 @@ def test_checkpoints_mangled(tmp_path: Path, changes: list) -> None:
 
 
 def test_curves_of_a_log_that_was_read_can_be_drawn(tmp_path: Path) -> None:
-    rng = random.Random(0)
+    rng, record = random.Random(0), open_run(GOLDEN).record
     whole = (GOLDEN / "log.jsonl").read_bytes()
     for _ in range(20):
         i = rng.randrange(len(whole))
         (tmp_path / "log.jsonl").write_bytes(whole[:i] + bytes([rng.randrange(256)]) + whole[i + 1 :])
-        epochs = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "epoch"]
-        curves(epochs, tmp_path / "curves.png")
+        draw_curves(Run(tmp_path, record), tmp_path / "curves.png")

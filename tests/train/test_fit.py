@@ -59,7 +59,7 @@ def some(train: int = 72, test: int = 32, flip: bool = False) -> Data:
     """Of the embedded digits, with counts and checksums of their own; by default 5 steps of 16, the last of 8."""
     data = digits(train, test)
     splits = {}
-    for split in (data.train, data.test):
+    for split in (data.train, data.val):
         assert isinstance(split, MemorySplit)
         splits[split.name] = split.images, split.labels.flip(0) if flip else split.labels
     return memory_data("digits", splits, data.classes, {"source": "scikit-learn"}, fit="stretch")
@@ -146,20 +146,20 @@ def test_it_learns_and_leaves_a_run(tmp_path: Path, data: Data) -> None:
     assert [line["epoch"] for line in epochs] == list(range(1, 13))
     assert [line["step"] for line in epochs] == list(range(5, 61, 5))
     assert epochs[-1]["train"]["loss"] < 0.5 * epochs[0]["train"]["loss"]
-    assert epochs[-1]["test"]["top1"] > 0.6
-    assert set(epochs[0]["test"]) == {"loss", "top1", "top5"}
+    assert epochs[-1]["val"]["top1"] > 0.6
+    assert set(epochs[0]["val"]) == {"loss", "top1", "top5"}
     with Image.open(run.folder / "curves.png") as image:
         assert image.format == "PNG"
         assert len(set(image.convert("L").tobytes())) > 20
 
-    best = max(line["test"]["top1"] for line in epochs)
-    at = next(line["epoch"] for line in epochs if line["test"]["top1"] == best)
+    best = max(line["val"]["top1"] for line in epochs)
+    at = next(line["epoch"] for line in epochs if line["val"]["top1"] == best)
     state = checkpoint.load(run.folder / "last.safetensors")[1]["state"]
     assert (state["best_top1"], state["best_epoch"], state["epoch"], state["step"]) == (best, at, 12, 0)
-    for which, top1 in (("best", best), ("last", epochs[-1]["test"]["top1"])):
+    for which, top1 in (("best", best), ("last", epochs[-1]["val"]["top1"])):
         net = run.load(which)
-        x = normalise(data.test.fetch(range(32), run.preprocess), run.normalizer)
-        assert (net(x).argmax(1) == data.test.labels).double().mean().item() == top1
+        x = normalise(data.val.fetch(range(32), run.preprocess), run.normalizer)
+        assert (net(x).argmax(1) == data.val.labels).double().mean().item() == top1
 
     kinds = [event["kind"] for event in events]
     assert kinds == ["start", *["step"] * 5, *(["epoch"] + ["step"] * 5) * 11, "epoch", "end"]
@@ -463,7 +463,7 @@ def test_there_must_be_something_to_resume(tmp_path: Path, data: Data) -> None:
         ({"recipe": replace(CHAIN, net=(("widths", (8,)),))}, r"options\.widths was \[4\], is now \[8\]"),
         ({"seed": 7}, "seed was 0, is now 7"),
         ({"input": (1, 16, 16)}, r"options\.input was \[1, 8, 8\], is now \[1, 16, 16\]"),
-        ({"data": some(72, 31)}, r"data\.test\.images was 32, is now 31; data\.test\.sha256 was "),
+        ({"data": some(72, 31)}, r"data\.val\.images was 32, is now 31; data\.val\.sha256 was "),
         ({"data": some(flip=True)}, r"has different settings: data\.train\.sha256 was \"[0-9a-f]+\.\.\., is now"),
     ],
 )
@@ -529,7 +529,7 @@ def test_a_damaged_best_gives_way_to_the_best_to_come(tmp_path: Path, data: Data
     events: list[Event] = []
     run = train(tmp_path, data, recipe, resume=True, on_event=events.append)
     assert re.match(r".*best.safetensors is no whole .*; the best of the epochs to come takes its ", events[0]["text"])
-    tops = [line["test"]["top1"] for line in run.epochs()[1:]]
+    tops = [line["val"]["top1"] for line in run.epochs()[1:]]
     about = checkpoint.load(tmp_path / "best.safetensors")[1]
     assert about["state"]["best_top1"] == max(tops)
 

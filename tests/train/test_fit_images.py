@@ -37,7 +37,7 @@ def data() -> Data:
     grey = torch.randint(20, 220, (40, 1, 8, 8), generator=g)
     images = (grey + torch.randint(0, 30, (40, 3, 8, 8), generator=g)).to(torch.uint8)
     labels = torch.arange(40) % 3
-    splits = {"train": (images[:32], labels[:32]), "test": (images[32:], labels[32:])}
+    splits = {"train": (images[:32], labels[:32]), "val": (images[32:], labels[32:])}
     return memory_data("noise", splits, ("a", "b", "c"), {"source": "a test"}, fit="crop")
 
 

@@ -129,9 +129,9 @@ def test_averaged_weights_are_judged_chosen_and_loaded(tmp_path: Path, data: Dat
         kept, loaded = weights(run, which), run.load(which).state_dict()
         assert all(torch.equal(kept[f"average/{name}"], t) for name, t in loaded.items())
         assert not torch.equal(kept["stem.conv1.weight"], loaded["stem.conv1.weight"])  # the file has both
-    scores = evaluate_split(run.load("last"), data.test, run.normalizer)
-    assert scores.top1 == run.epochs()[-1]["test"]["top1"]
-    assert scores.loss == pytest.approx(run.epochs()[-1]["test"]["loss"])
+    scores = evaluate_split(run.load("last"), data.val, run.normalizer)
+    assert scores.top1 == run.epochs()[-1]["val"]["top1"]
+    assert scores.loss == pytest.approx(run.epochs()[-1]["val"]["loss"])
 
 
 def test_clipping_to_almost_nothing_moves_almost_nothing(tmp_path: Path, data: Data) -> None:
@@ -146,7 +146,7 @@ def test_a_plateau_of_the_training_top1(tmp_path: Path, data: Data) -> None:
     """The test images are of one class that is never predicted: its top-1 stays at zero while training's rises."""
     recipe = replace(CHAIN, epochs=6, optimizer=SGD(0.05), schedule=Plateau(patience=1))
     watching = replace(recipe, schedule=Plateau(patience=1, watch="train"))
-    stale = replace(data, test=replace(data.test, labels=torch.zeros_like(data.test.labels)))  # type: ignore[type-var]
+    stale = replace(data, val=replace(data.val, labels=torch.zeros_like(data.val.labels)))  # type: ignore[type-var]
     by_test = [line["lr"] for line in train(tmp_path / "test", stale, recipe).epochs()]
     by_train = [line["lr"] for line in train(tmp_path / "train", stale, watching).epochs()]
     assert by_test[-1] < 0.05
@@ -209,7 +209,7 @@ def test_shares_of_classes_are_a_target_too() -> None:
 def test_every_recipe_that_ships_trains(tmp_path: Path, data: Data, name: str) -> None:
     """Two steps of a small network in place of its own, on colour images: optimizer, rates, augmentation, average."""
     recipe = replace(find_recipe(name), batch=8, net=(("widths", (4,)),))
-    few = replace(data, train=first(data.train, 16), test=first(data.test, 8))
+    few = replace(data, train=first(data.train, 16), val=first(data.val, 8))
     notes: list[str] = []
     short = replace(with_epochs(recipe, 1), optimizer=replace(recipe.optimizer, lr=min(recipe.optimizer.lr, 0.01)))
     run = train(tmp_path, few, short, input=(3, 12, 12), on_event=lambda e: notes.append(e["kind"]))
@@ -242,7 +242,7 @@ def test_a_run_begins_with_anothers_weights(tmp_path: Path, data: Data, source: 
     record = open_run(tmp_path).record.init
     names = list(source.load().state_dict())
     assert len(record.pop("sha256")) == 64
-    assert record == {"run": str(source.folder), "network": TINY, "taken": names, "left": []}
+    assert record == {"run": str(source.folder), "network": TINY, "checkpoint": "best", "taken": names, "left": []}
     assert notes == [
         f"begins with 4 of 4 tensors of {source.folder} ({TINY}, best): {', '.join(names)}; initialised anew: none"
     ]
@@ -299,7 +299,7 @@ def test_a_killed_run_begins_with_no_other_weights_than_it_was_to(tmp_path: Path
     best = other.folder / "best.safetensors"
     tensors, state = checkpoint.load(best)
     checkpoint.save(best, {name: t + 1 if t.is_floating_point() else t for name, t in tensors.items()}, state)
-    with pytest.raises(UserError, match=r"the best weights in .*other are not those that this run was to begin"):
+    with pytest.raises(UserError, match=r"the best weights in .*other are not those that this run was to start"):
         train(tmp_path / "run", data, CHAIN, resume=True)
     shutil.rmtree(other.folder)
     (tmp_path / "saved/last.safetensors").rename(tmp_path / "saved/previous.safetensors")

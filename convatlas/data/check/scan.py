@@ -94,16 +94,15 @@ def splits_of(source: str, kind: str, at: Path, seed: int, max_pixels: int) -> S
     """The splits of a set of image files, none of which has been looked at."""
     match kind:
         case "folder":
-            return folder.splits(at, seed=seed, bad="trust", max_pixels=max_pixels)[:2]
+            return [*folder.splits(at, seed=seed, bad="trust", max_pixels=max_pixels)[0].values()]
         case "list":
-            return lists.splits(at, max_pixels=max_pixels)
+            return [*lists.splits(at, max_pixels=max_pixels).values()]
         case "shards":
-            return shards.splits(at, seed=seed)
+            return [*shards.splits(at, seed=seed).values()]
         case "parquet":
-            return parquet.splits(at, seed=seed)
+            return [*parquet.splits(at, seed=seed).values()]
         case "pack":
-            data = pack.load(at)
-            return data.train, data.test  # type: ignore[return-value]
+            return [*pack.load(at).splits]  # type: ignore[list-item]
     raise UserError(f"{source} is not a set of image files", "there is nothing to scan")
 
 

@@ -20,35 +20,39 @@ def load_data(
     source: str,
     *,
     seed: int = 0,
+    val: float | None = None,
     bad: str = "fail",
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> Data:
     """The set that `source` names: one of kinds.SOURCES, or the path of a folder, which is recognised by what is in it.
 
-    `seed` matters where a set has no split of its own. To an image folder alone matter: `bad`, what is done about
-    files that are no whole images (see bad.py), the largest size, and `progress`, which is given the chunks of files
-    that are looked at. Raises UserError for a source that is not there, is not recognised, or is not whole.
+    `val` is the share of each class of the training images to choose by instead, drawn by `seed`: by default 0.1 for
+    an image folder without val images, else 0. `seed` also splits a set that has no splits. For image folders alone:
+    `bad`, what is done about files that are not whole images (see check/bad.py), the largest size, and `progress`,
+    which is given the chunks of files that are looked at. Raises UserError for a source that is not there, is not
+    recognised, or is not whole.
     """
     kind, at = recognised(source)
+    share = val or 0.0
     try:
         match kind:
             case "digits":
-                return digits.load()
+                return digits.load(seed=seed, val=share)
             case "mnist":
-                return mnist.load(at)
+                return mnist.load(at, seed=seed, val=share)
             case "folder":
-                return folder.load(at, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
+                return folder.load(at, seed=seed, val=val, bad=bad, max_pixels=max_pixels, progress=progress)
             case "list":
-                return lists.load(at, max_pixels=max_pixels)
+                return lists.load(at, seed=seed, val=share, max_pixels=max_pixels)
             case "shards":
-                return shards.load(at, seed=seed)
+                return shards.load(at, seed=seed, val=share)
             case "parquet":
-                return parquet.load(at, seed=seed)
+                return parquet.load(at, seed=seed, val=share)
             case "pack":
-                return pack.load(at)
+                return pack.load(at, seed=seed, val=share)
             case _:
-                return cifar.load(at, 10 if kind == "cifar10" else 100)
+                return cifar.load(at, 10 if kind == "cifar10" else 100, seed=seed, val=share)
     except OSError as error:
         raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
 

@@ -42,7 +42,7 @@ def locate(folder: Path, classes: int) -> tuple[Path, bool] | None:
     return None
 
 
-def load(folder: Path, classes: int) -> Data:
+def load(folder: Path, classes: int, *, seed: int = 0, val: float = 0.0) -> Data:
     """CIFAR-10 or CIFAR-100 with its fine labels. Raises UserError for a file missing, broken or of another set."""
     found = locate(folder, classes)
     if found is None:
@@ -61,7 +61,8 @@ def load(folder: Path, classes: int) -> Data:
         parts = [read(at / f, classes) for f in files]
         splits[split] = (torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts]))
     provenance = {"source": f"CIFAR-{classes}, {'binary' if binary else 'python'} version", "path": str(at)}
-    return memory_data(f"cifar{classes}", splits, class_names(at / meta, classes), provenance, fit="crop")
+    names = class_names(at / meta, classes)
+    return memory_data(f"cifar{classes}", splits, names, provenance, fit="crop", val=val, seed=seed)
 
 
 def read_python(path: Path, classes: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from .memory import memory_data
 STRIDE = 5  # of each class, every fifth image is for the test
 
 
-def load() -> Data:
+def load(*, seed: int = 0, val: float = 0.0) -> Data:
     """The digits, with a fixed split: 1,442 to train on and 355 for the test, each class in the same proportion."""
     from sklearn.datasets import load_digits
 
@@ -24,4 +24,5 @@ def load() -> Data:
     for c in range(10):
         test[(labels == c).nonzero()[STRIDE - 1 :: STRIDE]] = True
     splits = {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}
-    return memory_data("digits", splits, tuple("0123456789"), {"source": "scikit-learn load_digits"}, fit="stretch")
+    source = {"source": "scikit-learn load_digits"}
+    return memory_data("digits", splits, tuple("0123456789"), source, fit="stretch", val=val, seed=seed)

@@ -1,4 +1,4 @@
-"""Image folders: train/ and val/ (or test/) with a sub-folder for each class, or one such folder, split by seed."""
+"""Image folders: train/ and val/ or test/ with a sub-folder for each class, or one such folder, split by seed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch import Tensor
 from ...errors import UserError
 from ..check.bad import Bad, Policy, Progress, find_bad, quarantine, refuse
 from ..decode.reference import MAX_PIXELS, SUFFIXES, Content, content_of
-from ..statistics import HOW, sample_statistics
+from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
-from .labels import HELD_OUT, TEST_SHARE, split_how
+from .labels import PARTS, VAL_SHARE, hold_out, split_how, streamed_data, val_from_train
 
 LITTER = ("thumbs.db", "desktop.ini")  # what Windows hides
 
@@ -40,10 +40,17 @@ class FolderSplit(EncodedSplit):
     def where(self, i: int) -> str:
         return str(self.files[i])
 
+    def key(self, i: int) -> str:
+        return self.files[i].relative_to(self.provenance["path"]).as_posix()
+
+    def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> FolderSplit:
+        files = tuple(self.files[i] for i in indices.tolist())
+        return FolderSplit(name, files, self.labels[indices], self.classes, provenance, self.max_pixels)
+
 
 def find(folder: Path) -> Path | None:
     """`folder`, where its sub-folders look like classes of images."""
-    parts = [folder / name for name in ("train", *HELD_OUT) if (folder / name).is_dir()] or [folder]
+    parts = [folder / name for name in PARTS if (folder / name).is_dir()] or [folder]
     some = (next(files_of(sub), None) for part in parts for sub in subfolders(part))
     return folder if any(file and file.suffix.lower() in SUFFIXES for file in some) else None
 
@@ -52,15 +59,16 @@ def load(
     folder: Path,
     *,
     seed: int = 0,
+    val: float | None = None,
     bad: str = "fail",
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> Data:
-    """The set in a folder: see `splits`."""
-    train, test, skipped = splits(folder, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
-    mean, std = sample_statistics(train, 3)
+    """The set in a folder: see `splits`. Where it has no val of its own, VAL_SHARE of the training images is."""
+    found, skipped = splits(folder, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
+    share = val if val is not None else 0.0 if "val" in found else VAL_SHARE
     notes = tuple((it.file, it.reason) for it in skipped)
-    return Data(folder.resolve().name, train, test, None, mean, std, skipped=notes)
+    return streamed_data(folder, val_from_train(found, share, seed), notes)
 
 
 def splits(
@@ -70,40 +78,40 @@ def splits(
     bad: str = "fail",
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
-) -> tuple[FolderSplit, FolderSplit, list[Bad]]:
-    """The folder's images, looked at as `bad` says (see bad.py), and the files that were skipped.
+) -> tuple[dict[str, FolderSplit], list[Bad]]:
+    """The folder's images by split, looked at as `bad` says (see bad.py), and the files that were skipped.
 
-    Classes are in the order of their names. Without a split of its own, one in five images of each class is held out:
-    those whose path, hashed with `seed`, comes first; files that are skipped count as not there. Raises UserError for
-    files that are no images (the first is named), for empty or missing classes, and for classes that differ between
-    the parts.
+    Classes are in the order of their names. Without splits of its own, one in five images of each class is for the
+    test: those whose path, hashed with `seed`, comes first; files that are skipped count as not there. Raises UserError
+    for files that are not images (the first is named), for empty or missing classes, and for classes that differ
+    between the splits.
     """
     policy, train = Policy.parse(bad), folder / "train"
     if train.is_dir():
-        held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
-        if held_out is None:
+        places = {part: folder / name for name, part in reversed(PARTS.items()) if (folder / name).is_dir()}
+        if len(places) == 1:
             raise UserError(
                 f"{folder} has a train/ but no val/ or test/", f"add one, or give folder:{train} to have it split"
             )
-        found = {"train": classes_of(train), held_out.name: classes_of(held_out)}
-        differ = sorted(found["train"].keys() ^ found[held_out.name].keys())
-        if differ:
-            where = "train" if differ[0] in found["train"] else held_out.name
-            more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
-            raise UserError(
-                f"class {differ[0]!r}{more} is only in {folder / where}",
-                f"train/ and {held_out.name}/ need the same classes",
-            )
-        found, skipped = without_bad(folder, found, policy, max_pixels, progress)
+        laid_out: Parts = {part: classes_of(places[part]) for part in dict.fromkeys(PARTS.values()) if part in places}
+        for part, place in places.items():
+            differ = sorted(laid_out["train"].keys() ^ laid_out[part].keys())
+            if differ:
+                where = train if differ[0] in laid_out["train"] else place
+                more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+                raise UserError(
+                    f"class {differ[0]!r}{more} is only in {where}", f"train/ and {place.name}/ need the same classes"
+                )
+        found, skipped = without_bad(folder, laid_out, policy, max_pixels, progress)
         how = "as laid out"
     else:
         whole, skipped = without_bad(folder, {"": classes_of(folder)}, policy, max_pixels, progress)
         found = split(folder, whole[""], seed)
         how = split_how(seed)
-    first, second = (folder_split(folder, name, part, how, max_pixels) for name, part in found.items())
+    parts = {name: folder_split(folder, name, files, how, max_pixels) for name, files in found.items()}
     if skipped:
-        first.provenance["skipped"] = len(skipped)
-    return first, second, skipped
+        parts["train"].provenance["skipped"] = len(skipped)
+    return parts, skipped
 
 
 def classes_of(folder: Path) -> dict[str, list[Path]]:
@@ -135,11 +143,13 @@ def without_bad(
         refuse(bad)
     left_out = {it.file for it in bad}
     left: Parts = {}
-    for split, part in found.items():
-        left[split] = {name: [f for f in files if str(f) not in left_out] for name, files in part.items()}
-        for name, files in left[split].items():
+    for part_name, part in found.items():
+        left[part_name] = {name: [f for f in files if str(f) not in left_out] for name, files in part.items()}
+        for name, files in left[part_name].items():
             if not files:
-                raise UserError(f"no image of the class folder {folder / split / name} can be read", "mend or fill it")
+                raise UserError(
+                    f"no image of the class folder {folder / part_name / name} can be read", "mend or fill it"
+                )
     if policy.into:
         quarantine(bad, folder, policy.into)
     return left, bad
@@ -156,18 +166,13 @@ def files_of(folder: Path) -> Iterator[Path]:
         yield from (Path(at, f) for f in sorted(files) if not f.startswith(".") and f.lower() not in LITTER)
 
 
-def split(folder: Path, found: dict[str, list[Path]], seed: int) -> dict[str, dict[str, list[Path]]]:
-    parts: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
-    for name, files in found.items():
-        if len(files) < 2:
-            raise UserError(
-                f"the class folder {folder / name} holds one image", "a class that is to be split needs at least two"
-            )
-        keyed = sorted(
-            files, key=lambda f: hashlib.sha256(f"{seed}/{f.relative_to(folder).as_posix()}".encode()).digest()
-        )
-        n = max(round(TEST_SHARE * len(files)), 1)
-        parts["test"][name], parts["train"][name] = sorted(keyed[:n]), sorted(keyed[n:])
+def split(folder: Path, found: dict[str, list[Path]], seed: int) -> Parts:
+    """Each class's files parted in train and test."""
+    items = [(name, file) for name, files in found.items() for file in files]
+    held = hold_out([file.relative_to(folder).as_posix() for _, file in items], [name for name, _ in items], seed)
+    parts: Parts = {part: {name: [] for name in found} for part in ("train", "test")}
+    for (name, file), is_held in zip(items, held, strict=True):
+        parts["test" if is_held else "train"][name].append(file)
     return parts
 
 

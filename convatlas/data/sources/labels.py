@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -14,17 +15,18 @@ from ...errors import UserError
 from ..statistics import sample_statistics
 from ..types import Data, Split
 
-HELD_OUT = ("val", "valid", "validation", "test")  # the first that there is
-TEST_SHARE = 0.2
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # spelling: split
+TEST_SHARE = 0.2  # of a set without splits
+VAL_SHARE = 0.1  # of the training images of a folder without val
 CLASSES = "classes.txt"  # a class a line, in the order of their numbers
 Label = int | str
 
 
 def parts_of(folder: Path, suffix: str) -> dict[str, list[Path]]:
-    """The files below a folder by their part: "train", and the first of HELD_OUT that there is; all as "" where no name
-    says (train-00000.tar, val/0.tar, data/test-00000-of-00001.parquet).
+    """The files below a folder by their split, "train" and "val" or "test" or both; all as "" where no name says.
 
-    Raises UserError where there are no such files, or only those of one part that is named.
+    Names such as train-00000.tar, val/0.tar, data/test-00000-of-00001.parquet. Raises UserError where there are no such
+    files, or none to train on or to judge by.
     """
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.rglob(f"*{suffix}")):
@@ -34,20 +36,19 @@ def parts_of(folder: Path, suffix: str) -> dict[str, list[Path]]:
         raise UserError(f"{folder} holds no {suffix} files", "give the folder that does")
     if set(found) == {""}:
         return found
-    held_out = next((name for name in HELD_OUT if name in found), None)
-    if "train" not in found or held_out is None:
+    if "train" not in found or not {"val", "test"} & found.keys():
         raise UserError(
-            f"of the {suffix} files in {folder} none is for {('training' if held_out else 'the test')}",
-            "give some the name train-... and others val-... or test-..., or none such names",
+            f"of the {suffix} files in {folder} none is for {'testing' if 'train' in found else 'training'}",
+            "name some train-... and others val-... or test-..., or none of them so",
         )
-    return {"train": found["train"], held_out: found[held_out]}
+    return {split: found[split] for split in ("train", "val", "test") if split in found}
 
 
 def part_of(path: Path) -> str:
-    """The part that a file's name, or else its folder's, begins with."""
+    """The split that a file's name, or else its folder's, begins with."""
     for name in (path.name, *reversed(path.parts[:-1])):
-        if found := re.match(rf"(train|{'|'.join(sorted(HELD_OUT, key=len, reverse=True))})(?![a-z])", name.lower()):
-            return found[1]
+        if found := re.match(rf"({'|'.join(sorted(PARTS, key=len, reverse=True))})(?![a-z])", name.lower()):
+            return PARTS[found[1]]
     return ""
 
 
@@ -88,17 +89,49 @@ def hold_out(names: Sequence[str], labels: Sequence[Label], seed: int) -> list[b
 
     Raises UserError for a class of one image.
     """
+    for label in (counts := Counter(labels)):
+        if counts[label] < 2:
+            raise UserError(f"class {label!r} has one image", "a class that is to be split needs at least two")
+    return drawn(names, labels, TEST_SHARE, str(seed), least=1)
+
+
+def drawn(names: Sequence[str], labels: Sequence[Label], share: float, salt: str, least: int = 0) -> list[bool]:
+    """Which items are drawn: that share of each class, and `least` at least, by their names hashed with `salt`.
+
+    So what is added to a set, or taken away, moves few of the others.
+    """
     by_class: dict[Label, list[int]] = {}
     for i, label in enumerate(labels):
         by_class.setdefault(label, []).append(i)
-    held = [False] * len(names)
-    for label, members in by_class.items():
-        if len(members) < 2:
-            raise UserError(f"class {label!r} has one image", "a class that is to be split needs at least two")
-        keyed = sorted(members, key=lambda i: hashlib.sha256(f"{seed}/{names[i]}".encode()).digest())
-        for i in keyed[: max(round(TEST_SHARE * len(members)), 1)]:
-            held[i] = True
-    return held
+    chosen = [False] * len(names)
+    for members in by_class.values():
+        keyed = sorted(members, key=lambda i: hashlib.sha256(f"{salt}/{names[i]}".encode()).digest())
+        for i in keyed[: max(round(share * len(members)), least)]:
+            chosen[i] = True
+    return chosen
+
+
+def val_from_train(splits: Mapping[str, Split], share: float, seed: int) -> dict[str, Split]:
+    """The splits with that share of each class of the training images as val; unchanged for a share of 0.
+
+    Raises UserError for a share that is not below 1, and where there is a val already.
+    """
+    if not 0 <= share < 1:
+        raise UserError(f"val={share} is not a share of the training images", "give 0 to below 1, such as 0.1")
+    if not share:
+        return dict(splits)
+    if "val" in splits:
+        raise UserError("the data have a val split already", "leave out --val")
+    train = splits["train"]
+    chosen = torch.tensor(drawn([train.key(i) for i in range(len(train))], train.labels.tolist(), share, f"val {seed}"))
+    if not chosen.any():
+        return dict(splits)
+    parts = {}
+    rule = f"{share:g} of each class of the training images, drawn by seed {seed}"
+    for name, indices in (("train", (~chosen).nonzero()[:, 0]), ("val", chosen.nonzero()[:, 0])):
+        about = {"images": len(indices), "part": rule if name == "val" else f"all but {rule}"}
+        parts[name] = train.part(indices, name, {**train.provenance, **about})
+    return {**parts, **{name: split for name, split in splits.items() if name != "train"}}
 
 
 def split_how(seed: int) -> str:
@@ -121,6 +154,8 @@ def digest_of(lines: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def streamed_data(folder: Path, splits: tuple[Split, Split]) -> Data:
-    """The Data of two splits that are not in memory, with the statistics of a sample."""
-    return Data(folder.resolve().name, *splits, None, *sample_statistics(splits[0], 3))
+def streamed_data(folder: Path, splits: Mapping[str, Split], skipped: tuple[tuple[str, str], ...] = ()) -> Data:
+    """The Data of splits that are not in memory, with the statistics of a sample of the training images."""
+    mean, std = sample_statistics(splits["train"], 3)
+    name = folder.resolve().name
+    return Data(name, splits["train"], splits.get("val"), splits.get("test"), None, mean, std, skipped=skipped)

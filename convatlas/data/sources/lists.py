@@ -13,7 +13,7 @@ from ..decode.reference import MAX_PIXELS
 from ..statistics import HOW
 from ..types import Data
 from .folder import FolderSplit
-from .labels import HELD_OUT, Label, digest_of, numbered, safe, streamed_data
+from .labels import PARTS, Label, digest_of, numbered, safe, streamed_data, val_from_train
 
 
 def find(folder: Path) -> Path | None:
@@ -24,25 +24,26 @@ def find(folder: Path) -> Path | None:
         return None
 
 
-def load(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Data:
+def load(folder: Path, *, seed: int = 0, val: float = 0.0, max_pixels: int = MAX_PIXELS) -> Data:
     """The set that the lists in a folder name, every header checked: see `splits`."""
-    train, test = splits(folder, max_pixels=max_pixels)
-    refuse(find_bad((*train.files, *test.files), decode=False, max_pixels=max_pixels))
-    return streamed_data(folder, (train, test))
+    found = splits(folder, max_pixels=max_pixels)
+    files = [file for split in found.values() for file in split.files]
+    refuse(find_bad(files, decode=False, max_pixels=max_pixels))
+    return streamed_data(folder, val_from_train(found, val, seed))
 
 
-def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[FolderSplit, FolderSplit]:
+def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> dict[str, FolderSplit]:
     """The images that the lists name. `classes.txt` names the classes of numbers.
 
     Raises UserError for a list that is missing or empty, for a line that is no path and class, and for a path that is
     absolute or leads out of the folder.
     """
-    held_out = next((name for name in HELD_OUT if (folder / f"{name}.txt").is_file()), None)
-    if not (folder / "train.txt").is_file() or held_out is None:
+    lists = {split: folder / f"{name}.txt" for name, split in PARTS.items() if (folder / f"{name}.txt").is_file()}
+    if "train" not in lists or len(lists) == 1:
         raise UserError(f"{folder} has no train.txt with a val.txt or test.txt", "give the folder that does")
-    found = {part: read_list(folder / f"{part}.txt") for part in ("train", held_out)}
+    found = {split: read_list(file) for split, file in lists.items()}
     classes, labels = numbered(folder, {part: [label for _, label in lines] for part, lines in found.items()})
-    listed = []
+    listed = {}
     for part, lines in found.items():
         files = tuple(folder / path for path, _ in lines)
         provenance = {
@@ -55,8 +56,8 @@ def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[FolderSplit, 
             ),
             "mean_and_std": HOW,
         }
-        listed.append(FolderSplit(part, files, labels[part], classes, provenance, max_pixels))
-    return listed[0], listed[1]
+        listed[part] = FolderSplit(part, files, labels[part], classes, provenance, max_pixels)
+    return listed
 
 
 def size_of(file: Path) -> int:

@@ -9,25 +9,29 @@ from torch import Tensor
 
 from ..statistics import statistics
 from ..types import Data, MemorySplit
+from .labels import val_from_train
 
 
 def memory_data(
     name: str,
-    splits: dict[str, tuple[Tensor, Tensor]],  # "train" and "test": uint8 images (N, C, H, W), int64 labels (N,)
+    tensors: dict[str, tuple[Tensor, Tensor]],  # "train" and "test": uint8 images (N, C, H, W), int64 labels (N,)
     classes: tuple[str, ...],
     provenance: dict[str, Any],
     *,
     fit: str,
+    val: float = 0.0,
+    seed: int = 0,
 ) -> Data:
     """A set held in memory, with its statistics, counts and checksums (of pixels in N, C, H, W order, then labels)."""
-    train, test = (
-        MemorySplit(
-            split, images, labels, classes, {**provenance, "images": len(images), "sha256": checksum(images, labels)}
-        )
-        for split, (images, labels) in splits.items()
-    )
+    splits = {}
+    for split, (images, labels) in tensors.items():
+        about = {**provenance, "images": len(images), "sha256": checksum(images, labels)}
+        splits[split] = MemorySplit(split, images, labels, classes, about)
+    parts = val_from_train(splits, val, seed)
+    train = parts["train"]
+    assert isinstance(train, MemorySplit)
     _, c, h, w = train.images.shape
-    return Data(name, train, test, (c, h, w), *statistics(train.images), fit)
+    return Data(name, train, parts.get("val"), parts.get("test"), (c, h, w), *statistics(train.images), fit)
 
 
 def checksum(images: Tensor, labels: Tensor) -> str:

@@ -27,7 +27,7 @@ def find(folder: Path) -> Path | None:
     return next((folder / sub for sub in WHERE if spellings(folder / sub, FILES["train"][0])), None)
 
 
-def load(folder: Path) -> Data:
+def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
     """The four IDX files of `folder`, their classes named by number. Raises UserError for one missing or wrong."""
     at = find(folder)
     if at is None:
@@ -43,7 +43,7 @@ def load(folder: Path) -> Data:
     if splits["train"][0].shape[1:] != splits["test"][0].shape[1:]:
         raise UserError(f"the training and the test images in {at} differ in size")
     provenance = {"source": "IDX files", "path": str(at)}
-    return memory_data("mnist", splits, tuple(map(str, range(classes))), provenance, fit="pad")
+    return memory_data("mnist", splits, tuple(map(str, range(classes))), provenance, fit="pad", val=val, seed=seed)
 
 
 def read_split(folder: Path, images_name: str, labels_name: str) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ from ..decode.fast import Window, chw, plain_pixels, window_into
 from ..decode.reference import UPRIGHT, Content, open_image, orientation, read_image
 from ..loading import in_order, usual_workers
 from ..pixels import geometry, resize
+from ..statistics import sample_statistics
 from ..streamed import EncodedSplit, StreamedSplit
 from ..types import Data, Split
+from .labels import val_from_train
 from .shards import ShardSplit
 
 SCHEMA = 1
@@ -85,7 +87,7 @@ def pack(
     """
     out = Path(out)
     plan = Plan(format, size, quality, json.loads(json.dumps(data.provenance)), data.classes)
-    for split in (data.train, data.test):
+    for split in data.splits:
         if not isinstance(split, EncodedSplit):
             raise UserError(
                 f"{data.name} is not a set of image files, or is packed already", "there is nothing to gain"
@@ -104,7 +106,7 @@ def pack(
 
 def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Progress) -> dict[str, Any]:
     """The work itself, from where it was left."""
-    splits = [data.train, data.test]
+    splits = data.splits
     todo = [
         (split, f"{split.name}-{number:05}", range(start, min(start + PER_SHARD, len(split))))
         for split in splits
@@ -250,6 +252,9 @@ class RawSplit(StreamedSplit):
     def where(self, i: int) -> str:
         return f"{self.provenance['path']}: image {i} of {self.name}"
 
+    def key(self, i: int) -> str:
+        return str(i)
+
     def pixels(self, i: int) -> np.ndarray:
         """uint8 (h, w, 3), a view of the file."""
         shard, offset, height, width = self.places[i].tolist()
@@ -267,15 +272,20 @@ def find(folder: Path) -> Path | None:
     return folder if (folder / RECORD).is_file() or (folder / PLAN).is_file() else None
 
 
-def load(folder: Path) -> Data:
-    """The pack in a folder, with the statistics of the set that it was made of.
+def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
+    """The pack in a folder, with the statistics of the set that it was made of, or of what `val` leaves of it.
 
     Raises UserError for one that is not finished, or of another version, and for a shard that is missing or of another
     size. Checksums are `verify`'s matter: reading every byte would take as long as an epoch.
     """
     record = read_record(folder)
     with as_written(folder):
-        return opened(folder, record)
+        data = opened(folder, record)
+    if not val:
+        return data
+    parts = val_from_train({split.name: split for split in data.splits}, val, seed)
+    mean, std = sample_statistics(parts["train"], 3)
+    return replace(data, train=parts["train"], val=parts["val"], mean=mean, std=std)
 
 
 @contextmanager
@@ -292,7 +302,7 @@ def as_written(folder: Path) -> Iterator[None]:
 
 
 def opened(folder: Path, record: dict[str, Any]) -> Data:
-    splits: list[Split] = []
+    splits: dict[str, Split] = {}
     for name, part in record["splits"].items():
         paths = tuple(folder / shard["file"] for shard in part["shards"])
         for path, shard in zip(paths, part["shards"]):
@@ -316,12 +326,13 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
         if record["format"] == "raw":
             maps = tuple(np.asarray(np.memmap(path, np.uint8, "r")) for path in paths)  # slices in half the time
             at = np.stack([shard_of, places[:, 0], places[:, 2], places[:, 3]], 1)
-            splits.append(RawSplit(name, maps, at, tensor, classes, provenance))
+            splits[name] = RawSplit(name, maps, at, tensor, classes, provenance)
         else:
             at = np.stack([shard_of, places[:, 0], places[:, 1]], 1)
             names = tuple(f"{i:09}.jpg" for i in range(len(labels)))
-            splits.append(ShardSplit(name, paths, at, names, tensor, classes, provenance))
-    return Data(record["name"], splits[0], splits[1], None, tuple(record["mean"]), tuple(record["std"]))
+            splits[name] = ShardSplit(name, paths, at, names, tensor, classes, provenance)
+    mean, std = tuple(record["mean"]), tuple(record["std"])
+    return Data(record["name"], splits["train"], splits.get("val"), splits.get("test"), None, mean, std)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..decode.reference import Content
 from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
-from .labels import Label, digest_of, hold_out, numbered, parts_of, split_how, streamed_data
+from .labels import Label, digest_of, hold_out, numbered, parts_of, split_how, streamed_data, val_from_train
 
 CACHE_BYTES = 2 << 30  # of row groups that are kept
 LABELS = ("label", "labels", "fine_label", "class")  # the first that there is
@@ -66,6 +66,10 @@ class ParquetSplit(EncodedSplit):
         file, group, row = self.places[i].tolist()
         return f"{self.files[file]}: row {row} of group {group}"
 
+    def key(self, i: int) -> str:
+        file, group, row = self.places[i].tolist()
+        return f"{self.files[file].name}/{group}/{row}"
+
     def group(self, file: int, group: int) -> Any:
         """The images of a row group (a pyarrow array), the latest CACHE_BYTES of which are kept."""
         with self._lock:
@@ -98,12 +102,12 @@ def find(folder: Path) -> Path | None:
     return folder if any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet")) else None
 
 
-def load(folder: Path, *, seed: int = 0) -> Data:
+def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
     """The set in the Parquet files of a folder: see `splits`."""
-    return streamed_data(folder, splits(folder, seed=seed))
+    return streamed_data(folder, val_from_train(splits(folder, seed=seed), val, seed))
 
 
-def splits(folder: Path, *, seed: int = 0) -> tuple[ParquetSplit, ParquetSplit]:
+def splits(folder: Path, *, seed: int = 0) -> dict[str, ParquetSplit]:
     """The Parquet files of a folder: train-* and validation-* (or test-*), or all of them, split by `seed`.
 
     Raises UserError without pyarrow, for files without images or labels, and for those that differ in their columns.
@@ -121,8 +125,7 @@ def splits(folder: Path, *, seed: int = 0) -> tuple[ParquetSplit, ParquetSplit]:
     classes, labels = numbered(folder, {part: [label for *_, label in items] for part, items in found.items()})
     if columns.names and max(int(numbers.max()) for numbers in labels.values()) < len(columns.names):
         classes = columns.names
-    train, test = (split_of(folder, part, found[part], columns, labels[part], classes, how) for part in found)
-    return train, test
+    return {part: split_of(folder, part, found[part], columns, labels[part], classes, how) for part in found}
 
 
 def split_of(

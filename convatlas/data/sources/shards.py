@@ -24,7 +24,7 @@ from ..decode.reference import SUFFIXES, Content
 from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
-from .labels import Label, digest_of, hold_out, numbered, parts_of, safe, split_how, streamed_data
+from .labels import Label, digest_of, hold_out, numbered, parts_of, safe, split_how, streamed_data, val_from_train
 
 LABELS = ("cls", "json", "txt")  # the first that there is
 KEYS = ("label", "cls", "class")  # of the class, in a .json member
@@ -73,6 +73,9 @@ class ShardSplit(EncodedSplit):
     def where(self, i: int) -> str:
         return f"{self.shards[int(self.places[i, 0])]}: {self.names[i]}"
 
+    def key(self, i: int) -> str:
+        return self.names[i]
+
     def opened(self, shard: int) -> int:
         with self._lock:
             if shard not in self._files:
@@ -89,12 +92,12 @@ def find(folder: Path) -> Path | None:
     return folder if any(folder.glob("*.tar")) or any(folder.glob("*/*.tar")) else None
 
 
-def load(folder: Path, *, seed: int = 0) -> Data:
+def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
     """The set in the shards of a folder: see `splits`."""
-    return streamed_data(folder, splits(folder, seed=seed))
+    return streamed_data(folder, val_from_train(splits(folder, seed=seed), val, seed))
 
 
-def splits(folder: Path, *, seed: int = 0) -> tuple[ShardSplit, ShardSplit]:
+def splits(folder: Path, *, seed: int = 0) -> dict[str, ShardSplit]:
     """The shards of a folder: train-*.tar and val-*.tar (or test), or all of them, split by `seed`.
 
     `classes.txt` names the classes of numbers. Raises UserError for what is no archive, for a sample without a class or
@@ -112,8 +115,7 @@ def splits(folder: Path, *, seed: int = 0) -> tuple[ShardSplit, ShardSplit]:
         found = {part: [it for it, test in zip(every, held) if test == (part == "test")] for part in ("train", "test")}
         how = split_how(seed)
     classes, labels = numbered(folder, {part: [s.label for _, s in samples] for part, samples in found.items()})
-    train, test = (split_of(folder, part, found[part], labels[part], classes, how) for part in found)
-    return train, test
+    return {part: split_of(folder, part, found[part], labels[part], classes, how) for part in found}
 
 
 def split_of(

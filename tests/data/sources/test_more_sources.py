@@ -75,9 +75,9 @@ def thirds(start: int, stop: int) -> dict[int, int]:
 @pytest.mark.parametrize("prefix", ["shards:", ""])
 def test_shards(tmp_path: Path, prefix: str) -> None:
     data = load_data(f"{prefix}{write_shards(tmp_path)}")
-    assert (data.classes, data.train.name, data.test.name, data.shape) == (("0", "1", "2"), "train", "val", None)
+    assert (data.classes, data.train.name, data.val.name, data.shape) == (("0", "1", "2"), "train", "val", None)
     checked(data.train, thirds(0, 20))
-    checked(data.test, thirds(40, 50))
+    checked(data.val, thirds(40, 50))
     assert data.provenance["train"]["shards"] == 2
     assert data.provenance["train"]["images"] == 20
     assert 0.2 < data.mean[0] < 0.8
@@ -156,7 +156,7 @@ def link(folder: Path) -> None:
         ),
         (
             lambda f: (f / "val-00000.tar").unlink(),
-            r"of the \.tar files in .* none is for the test; give some the name",
+            r"of the \.tar files in .* none is for testing; name some",
         ),
     ],
 )
@@ -174,7 +174,7 @@ def test_shards_cut_short_or_with_broken_images_are_named(tmp_path: Path) -> Non
         data.train.fetch(range(20), INPUT)
     tar(tmp_path / "val-00000.tar", [("0040.jpg", b"no image"), ("0040.cls", b"1"), *sample(41, 2)])
     with pytest.raises(UserError, match=r"val-00000\.tar: 0040\.jpg is not a JPEG"):
-        load_data(str(write_partial(tmp_path))).test.fetch([0], INPUT)
+        load_data(str(write_partial(tmp_path))).val.fetch([0], INPUT)
 
 
 def write_partial(folder: Path) -> Path:
@@ -195,9 +195,9 @@ def test_one_class_is_not_enough(tmp_path: Path) -> None:
     ("path", "part"),
     [
         ("train-00000.tar", "train"),
-        ("data/validation-0.parquet", "validation"),
+        ("data/validation-0.parquet", "val"),
         ("val/x.tar", "val"),
-        ("valid_1.tar", "valid"),
+        ("valid_1.tar", "val"),
         ("trainer.tar", ""),
         ("imagenet-train-1.tar", ""),
         ("test/train-1.tar", "train"),
@@ -228,9 +228,9 @@ def write_lists(folder: Path, form: str = "{path} {label}") -> Path:
 def test_lists(tmp_path: Path, prefix: str, form: str, classes: str) -> None:
     (tmp_path / "classes.txt").write_text("\n".join(classes))
     data = load_data(f"{prefix}{write_lists(tmp_path, form)}")
-    assert (data.classes, data.test.name) == (tuple(classes), "val")
+    assert (data.classes, data.val.name) == (tuple(classes), "val")
     checked(data.train, thirds(0, 12))
-    checked(data.test, thirds(40, 46))
+    checked(data.val, thirds(40, 46))
 
 
 @pytest.mark.parametrize(

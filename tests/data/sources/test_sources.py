@@ -131,7 +131,7 @@ def colour_data(fit: str = "crop", shape: tuple[int, int, int] | None = (3, 32, 
     images = torch.randint(0, 256, (40, *(shape or (3, 32, 32))), dtype=torch.uint8, generator=generator)
     split = MemorySplit("train", images, torch.zeros(40, dtype=torch.int64), ("a",))
     c = images.shape[1]
-    return Data("x", split, split, shape, (0.25,) * c, (0.5,) * c, fit)
+    return Data("x", split, None, split, shape, (0.25,) * c, (0.5,) * c, fit)
 
 
 def test_a_network_of_the_sets_own_size_takes_its_images_as_they_are() -> None:
@@ -214,7 +214,7 @@ def test_an_archive_is_unpacked_beside_once(tmp_path: Path) -> None:
             out.seek(0)
             file.addfile(info, out)
     for source in (str(archive), f"folder:{archive}", str(archive)):
-        assert (len((data := load_data(source)).train), len(data.test)) == (6, 2)
+        assert (len((data := load_data(source, val=0)).train), len(data.test)) == (6, 2)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["photos", "photos.tar.gz"]
     (tmp_path / "broken.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"broken\.zip cannot be unpacked"):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
 
-from ..arithmetic import FC, Conv, Cost, Pool, Transposed
+from ..arithmetic import FC, Conv, Pool, Transposed
 from ..errors import UserError
-from .output import print_json, size
+from ..report.layer import Layer, report
+from .output import add_formats, print_report
 
 HELP = "one layer's output size, parameters and cost, with formulas"
-VALUE_BYTES = 4  # float32
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     fc.add_argument("--no-bias", action="store_true")
 
     for kind in kinds.choices.values():
-        kind.add_argument("--json", action="store_true", help="print JSON")
+        add_formats(kind)
 
 
 def _window(parser: argparse.ArgumentParser, stride: str | None, padding: str) -> None:
@@ -65,17 +64,10 @@ def run(args: argparse.Namespace) -> None:
     else:
         shape = counts("input", args.input, (3,), "channels x height x width", "3x227x227")
     layer = LAYERS[args.kind](args)
-    cost = layer.on(shape)
-    if args.json:
-        print_json(to_json(args.kind, shape, cost))
-        return
-    print(f"{describe(args.kind, layer)} on {size(shape)}")
-    width = max(len(value) for _, value, _ in lines(cost))
-    for what, value, how in lines(cost):
-        print(f"  {what:<14} {value:>{width}}  {how}".rstrip())
+    print_report(report(args.kind, layer, shape, layer.on(shape)), args)
 
 
-LAYERS: dict[str, Callable[[argparse.Namespace], Conv | Pool | Transposed | FC]] = {
+LAYERS: dict[str, Callable[[argparse.Namespace], Layer]] = {
     "conv": lambda a: Conv(
         a.filters, sides(a, "kernel"), sides(a, "stride"), _padding(a), sides(a, "dilation"), a.groups, not a.no_bias
     ),
@@ -112,61 +104,3 @@ def sides(args: argparse.Namespace, option: str) -> tuple[int, int]:
 
 def _padding(args: argparse.Namespace) -> tuple[int, int] | str:
     return "same" if args.padding.lower() == "same" else sides(args, "padding")
-
-
-def describe(kind: str, layer: Any) -> str:
-    """ "conv 11x11/4, 96 filters"."""
-    if isinstance(layer, FC):
-        return f"fc, {layer.units} units" + ("" if layer.bias else ", no bias")
-    stride = layer.kernel if layer.stride is None else layer.stride
-    words = [f"{kind} {size(layer.kernel)}/{_short(stride)}"]
-    for name, usual in (("padding", "0"), ("output_padding", "0"), ("dilation", "1"), ("groups", "1")):
-        value = _short(getattr(layer, name, usual))
-        if value != usual:
-            words.append(f"{name.replace('_', ' ')} {value}")
-    if isinstance(layer, Pool):
-        words += ["rounded up"] if layer.ceil else []
-    else:
-        words += [f"{layer.filters} filters"] + ([] if layer.bias else ["no bias"])
-    return ", ".join(words)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, tuple):
-        return str(value[0]) if value[0] == value[1] else size(value)
-    return str(value)
-
-
-def lines(cost: Cost) -> list[tuple[str, str, str]]:
-    """What is printed: the quantity, its value, and how it comes about."""
-    f = cost.formulas
-    rows = [("output", size(cost.shape), f.get("height", ""))]
-    if f.get("width") != f.get("height"):
-        rows[0] = ("output", size(cost.shape), f"height {f['height']}, width {f['width']}")
-    if any(cost.unused):
-        rows.append(("unused", size(cost.unused), "rows x columns of the input that no window reads"))
-    rows.append(("parameters", f"{cost.params:,}", f.get("params", "")))
-    if cost.biases:
-        rows.append(("weights", f"{cost.weights:,}", f["weights"]))
-    return [
-        *rows,
-        ("multiply-adds", f"{cost.macs:,}", f.get("macs", "")),
-        ("values", f"{cost.values:,}", "*".join(map(str, cost.shape))),
-        ("bytes", f"{VALUE_BYTES * cost.values:,}", "in float32"),
-    ]
-
-
-def to_json(kind: str, shape: tuple[int, ...], cost: Cost) -> dict[str, Any]:
-    return {
-        "layer": kind,
-        "input": shape,
-        "output": cost.shape,
-        "params": cost.params,
-        "weights": cost.weights,
-        "biases": cost.biases,
-        "macs": cost.macs,
-        "values": cost.values,
-        "bytes": VALUE_BYTES * cost.values,
-        "unused": cost.unused,
-        "formulas": cost.formulas,
-    }

@@ -222,6 +222,8 @@ def json_text(record: dict[str, Any]) -> str:
 
 def _length(cell: str) -> int:
     """Characters on the terminal, where Chinese ones take two."""
+    if cell.isascii():
+        return len(cell)
     from rich.cells import cell_len
 
     return cell_len(cell)

@@ -21,7 +21,7 @@ def output(capsys: pytest.CaptureFixture[str], command: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    return [line.split(maxsplit=2) for line in text.splitlines()[1:]]
+    return [line.split(maxsplit=2) for line in text.splitlines()[3:]]
 
 
 def test_conv(capsys: pytest.CaptureFixture[str]) -> None:

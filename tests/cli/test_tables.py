@@ -35,6 +35,7 @@ COMMANDS = (
     "recipes airbench94",
     "memory resnet20 --level layer --fit 1GB",
     "reconcile mobilenet_v2",
+    "layer conv --input 3x7x8 --filters 10 --kernel 3x5 --stride 3 --padding 0x1",
 )
 
 

@@ -33,6 +33,7 @@ COMMANDS = (
     "reconcile lenet5",
     "recipes",
     "recipes lenet",
+    "layer fc --input 4 --units 2",
 )
 SCORES = Scores(("a", "b"), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([0, 1]), torch.ones(2))
 SCAN = Scan(2, (Finding("near", ("x", "y"), ("a", "a"), ("train", "train"), "x is near y"),))

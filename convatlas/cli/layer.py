@@ -8,13 +8,17 @@ from collections.abc import Callable
 from ..arithmetic import FC, Conv, Pool, Transposed
 from ..errors import UserError
 from ..report.layer import Layer, report
+from . import DOCS
 from .output import add_formats, print_report
 
 HELP = "one layer's output size, parameters and cost, with formulas"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "example: convatlas layer conv --input 3x227x227 --filters 96 --kernel 11 --stride 4"
+    parser.epilog = (
+        "example: convatlas layer conv --input 3x227x227 --filters 96 --kernel 11 --stride 4\n"
+        f"Every worked figure of the lectures, with the command that yields it: {DOCS / 'lectures.md'}"
+    )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
 
     conv = kinds.add_parser("conv", help="a convolution")

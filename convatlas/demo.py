@@ -22,6 +22,7 @@ from .report import charts
 from .runs.folder import Run
 from .train.fit import fit
 from .train.progress import OnEvent, quiet
+from .weights.model import load
 
 NETWORK, RECIPE = "lenet5", "digits"
 SHOWN = 18  # images in the picture
@@ -70,7 +71,7 @@ def demo(
     indices = chosen(scores)
     tell(f"Writing {len(indices)} of them as PNG files, and predicting the files.")
     files = write_images(data, indices, out / "images")
-    predictions = predict(run, files, top=3, which="last", device=device)
+    predictions = predict(load(run, "last"), files, top=3, device=device)
     for i, prediction in zip(indices, predictions, strict=True):
         assert prediction.ranked[0][0] == scores.classes[scores.predicted[i]], "a file is taken for what its pixels are"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..data.kinds import located
 from ..errors import UserError
 from ..files.figure import FORMATS
+from ..runs.record import read_record
 from ..tables import entry
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
@@ -53,11 +54,14 @@ def device(name: str) -> str:
     return name
 
 
-def run_folder(folder: str | Path) -> Path:
-    """The folder, if `convatlas train` may have written it. Raises UserError where it does not exist."""
-    if not Path(folder).exists():
-        raise UserError(f"there is no run folder {folder}", "`convatlas train` makes one")
-    return Path(folder)
+def model(path: str | Path) -> Path:
+    """The MODEL, if it may be one. Raises UserError where there is nothing of the name, or a folder that is not a run."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no model {path}", "give a run folder, or a checkpoint from one")
+    if path.is_dir():
+        read_record(path)
+    return path
 
 
 def picture(option: str, path: str | Path) -> Path:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UserError
+from ..protocols import find_protocol
 from . import checks, source
 from .output import add_formats, print_report
 
@@ -14,7 +15,7 @@ HELP = "score a trained network: top-k accuracy, loss, confusion"
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas evaluate runs/first --data cifar-10-batches-py"
-    parser.add_argument("folder", metavar="RUN", help="the folder that `convatlas train` or `demo` wrote")
+    parser.add_argument("model", metavar="MODEL", help="a run folder, or a checkpoint from one")
     parser.add_argument(
         "--data", metavar="SOURCE", required=True, help="as for train: digits, cifar10:DIR, a folder ..."
     )
@@ -24,11 +25,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", metavar="K,K", help="which top-k to print (default 1,5)")
     parser.add_argument("--which", choices=("best", "last"), help="which checkpoint (default best, else last)")
     parser.add_argument(
-        "--views",
-        metavar="N",
-        type=int,
-        default=1,
-        help="views of each image whose logits are averaged: 1, 2 (its mirror image too) or 6 (moved by a pixel too)",
+        "--protocol",
+        metavar="P",
+        default="center",
+        help="center (default), flip (the mirror image averaged in) or airbench6 (flip, moved by a pixel both ways too)",
     )
     parser.add_argument("--confusion", metavar="FILE.png", help="draw the confusion matrix")
     parser.add_argument("--batch", metavar="N", type=int, default=256, help="images at a time (default 256)")
@@ -57,44 +57,41 @@ def picture(text: str) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
-    checks.run_folder(args.folder)
+    checks.model(args.model)
     checks.data_source(args.data)
     checks.device(args.device)
+    protocol, drawing = find_protocol(args.protocol), picture(args.confusion) if args.confusion else None
     from ..evaluation.scores import usual_topk
     from ..evaluation.scoring import evaluate
+    from ..machine.device import choose_device
+    from ..report import charts
     from ..report.scores import report
-    from ..runs.folder import open_run
-    from ..train.fit import choose_device
+    from ..weights.model import load
 
-    trained = open_run(args.folder)
-    top = counts(args.top) if args.top else usual_topk(len(trained.classes))
-    if top[-1] > len(trained.classes):
-        raise UserError(f"top-{top[-1]} means nothing with {len(trained.classes)} classes", "give at most that many")
-    drawing = picture(args.confusion) if args.confusion else None
+    device = choose_device(args.device)
+    model = load(args.model, args.which, device)
+    top = counts(args.top) if args.top else usual_topk(len(model.classes))
+    if top[-1] > len(model.classes):
+        raise UserError(f"top-{top[-1]} means nothing with {len(model.classes)} classes", "give at most that many")
     data = source.load(args)
     scores = evaluate(
-        trained,
+        model,
         data,
         split=args.split,
-        which=args.which,
-        views=args.views,
+        protocol=protocol.name,
         batch=args.batch,
-        device=choose_device(args.device),
+        device=device,
         workers=args.workers,
         progress=source.bar("evaluating"),
     )
     if drawing:
-        from ..report import charts
-
         charts.confusion(scores.confusion, scores.classes, drawing)
-    which, split = trained.checkpoint(args.which).stem, data.split(args.split).name
-    checkpoint = f"{trained.network} of {args.folder} ({which} checkpoint)"
-    views = f", {args.views} views of each" if args.views > 1 else ""
+    split = data.split(args.split).name
     made = report(
         scores,
         top,
-        heading=f"{checkpoint} on {args.data}, {split}: {scores.n:,} images{views}",
-        record={"run": str(args.folder), "checkpoint": which, "split": split, "views": args.views},
+        heading=f"{model.network} of {model.source} on {args.data}, {split}, {protocol.name}: {scores.n:,} images",
+        record={"model": model.source, "network": model.network, "split": split, "protocol": protocol.name},
     )
     print_report(made, args)
     if drawing and not (args.json or args.csv or args.md):

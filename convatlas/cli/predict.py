@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         f"{parser.description} Exit status: 0 all predicted, 1 some files could not be read, 2 none could."
     )
-    parser.add_argument("folder", metavar="RUN", help="the folder that `convatlas train` or `demo` wrote")
+    parser.add_argument("model", metavar="MODEL", help="a run folder, or a checkpoint from one")
     parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to look for images in")
     source.add_max(parser)
     parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes for each image (default 5)")
@@ -32,19 +32,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    checks.run_folder(args.folder)
+    checks.model(args.model)
     checks.device(args.device)
     from ..evaluation.predictions import image_files, predict_files
+    from ..machine.device import choose_device
     from ..report.predictions import json_lines, lines, report
-    from ..runs.folder import open_run
-    from ..train.fit import choose_device
+    from ..weights.model import load
 
-    trained, device = open_run(args.folder), choose_device(args.device)
+    device = choose_device(args.device)
     predictions = Reported(
         predict_files(
-            trained.load(args.which, device),
-            trained.classes,
-            trained.normalizer,
+            load(args.model, args.which, device),
             image_files(args.paths),
             top=args.top,
             batch=args.batch,

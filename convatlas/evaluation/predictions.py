@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..data.check.bad import THREADS
-from ..data.decode.reference import MAX_PIXELS, SUFFIXES, read_image
-from ..data.normalise import Normalizer
-from ..data.pixels import geometry
+from ..data.decode.fast import Window
+from ..data.decode.reference import MAX_PIXELS, SUFFIXES, Content, content_of
+from ..data.loading import fetched
 from ..data.sources.folder import files_of
+from ..data.streamed import EncodedSplit
 from ..errors import UserError
 from ..layers import eval_mode
+from ..preprocess import Preprocess
 from ..runs.folder import Run
+from ..weights.model import Model, load
 from .scores import ranking
 from .scoring import logits_of
 
@@ -39,27 +42,21 @@ class Prediction:
 
 
 def predict(
-    run: Run,
+    model: Model | Run | str | Path,
     paths: str | Path | Iterable[str | Path],
     top: int = 5,
     *,
-    which: str | None = None,
     batch: int = 32,
     device: str | torch.device = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> list[Prediction]:
     """A Prediction for each image that `paths` (files, and folders to be searched) name, in that order.
 
-    `run` is what `open_run` gave. A file that cannot be read has a Prediction with an `error`, and the others are
+    `model` is what `load` takes. A file that cannot be read has a Prediction with an `error`, and the others are
     predicted all the same. Raises UserError for `top` below 1.
     """
-    net = run.load(which, device=device)
-    files = image_files(paths)
-    return list(
-        predict_files(
-            net, run.classes, run.normalizer, files, top=top, batch=batch, device=device, max_pixels=max_pixels
-        )
-    )
+    model = load(model, device=device)
+    return list(predict_files(model, image_files(paths), top=top, batch=batch, device=device, max_pixels=max_pixels))
 
 
 def image_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -78,9 +75,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def predict_files(
-    net: nn.Module,
-    classes: Sequence[str],
-    normalizer: Normalizer,
+    model: Model,
     files: Iterable[str | Path],
     *,
     top: int = 5,
@@ -90,71 +85,81 @@ def predict_files(
 ) -> Iterator[Prediction]:
     """A Prediction for each file in turn, with the `top` likeliest classes (all, where there are fewer).
 
-    Reads and predicts `batch` files at a time and keeps none, so any number of them will do. Images larger than
+    Reads a few batches of `batch` files ahead and keeps none, so there may be any number of them. Images larger than
     `max_pixels` are errors.
     """
     if top < 1:
         raise UserError(f"top {top} asks for no class", "give at least 1")
     if batch < 1:
-        raise UserError(f"batch {batch} is no number of images", "give at least 1")
-    return _predict_files(net, classes, normalizer, files, top, batch, device, max_pixels)
+        raise UserError(f"a batch of {batch} holds no image", "give at least 1")
+    return _predicted(model, iter(files), top, batch, device, max_pixels)
 
 
-def _predict_files(
-    net: nn.Module,
-    classes: Sequence[str],
-    normalizer: Normalizer,
-    files: Iterable[str | Path],
-    top: int,
-    batch: int,
-    device: str | torch.device,
-    max_pixels: int,
+def _predicted(
+    model: Model, files: Iterator[str | Path], top: int, batch: int, device: str | torch.device, max_pixels: int
 ) -> Iterator[Prediction]:
-    net.to(device)
-    remaining = iter(files)
-    preprocess = normalizer.preprocess
+    split, asked = Files(max_pixels), deque[Tensor]()
 
-    def read(file: str | Path) -> Tensor | str:
+    def batches() -> Iterator[Tensor]:
+        for start in count(step=batch):
+            if not (some := list(islice(files, batch))):
+                return
+            split.files.update(enumerate(map(Path, some), start))
+            asked.append(torch.arange(start, start + len(some)))
+            yield asked[-1]
+
+    model.net.to(device)
+    with eval_mode(model.net):
+        for images in fetched(split, batches(), model.preprocess):
+            indices = asked.popleft().tolist()
+            good = [n for n, i in enumerate(indices) if i not in split.errors]
+            ranked = iter(ranked_classes(model, images[good], top, device) if good else ())
+            for i in indices:
+                file, error = str(split.files.pop(i)), split.errors.pop(i, None)
+                yield Prediction(file, error=error) if error else Prediction(file, next(ranked))
+
+
+class Files(EncodedSplit):
+    """Files to be predicted, by number. One that cannot be read is black, and its error is kept."""
+
+    def __init__(self, max_pixels: int):
+        self.name, self.classes, self.labels, self.provenance = "files", (), torch.zeros(0, dtype=torch.int64), {}
+        self.files: dict[int, Path] = {}
+        self.errors: dict[int, str] = {}
+        self.max_pixels = max_pixels
+
+    def where(self, i: int) -> str:
+        return str(self.files[i])
+
+    def content(self, i: int) -> Content:
+        if self.files[i].is_dir():
+            raise UserError(f"folder {self.files[i]} holds no image", f"images are {', '.join(SUFFIXES)}")
+        return content_of(self.files[i])
+
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
         try:
-            if Path(file).is_dir():
-                raise UserError(f"folder {file} holds no image ({', '.join(SUFFIXES)})")
-            return geometry(read_image(file, preprocess.input[0], max_pixels)[None], preprocess)[0]
+            super().put(out, i, preprocess, window)
         except UserError as error:
-            return str(error)
-
-    with eval_mode(net), ThreadPoolExecutor(THREADS) as pool:
-        while these := list(islice(remaining, batch)):
-            images = list(pool.map(read, these))
-            good = [image for image in images if isinstance(image, Tensor)]
-            ranked = iter(rank(net, classes, normalizer, torch.stack(good), top, device) if good else ())
-            for file, image in zip(these, images, strict=True):
-                if isinstance(image, str):
-                    yield Prediction(str(file), error=image)
-                else:
-                    yield Prediction(str(file), next(ranked))
+            out.fill(0)
+            self.errors[i] = str(error)
 
 
-def rank(
-    net: nn.Module,
-    classes: Sequence[str],
-    normalizer: Normalizer,
-    images: Tensor,
-    top: int,
-    device: str | torch.device,
+def ranked_classes(
+    model: Model, images: Tensor, top: int, device: str | torch.device
 ) -> list[tuple[tuple[str, float], ...]]:
     """For each uint8 image (n, C, H, W) its likeliest classes with their probabilities."""
-    logits = logits_of(net, images, normalizer, device)
-    if logits.shape[1] != len(classes):
+    logits = logits_of(model.net, images, model.normalizer, device)
+    if logits.shape[1] != len(model.classes):
         raise UserError(
-            f"the network has {logits.shape[1]} outputs for {len(classes)} classes", "name as many as it has"
+            f"the network has {logits.shape[1]} outputs for {len(model.classes)} classes", "name as many as it has"
         )
     if not logits.isfinite().all():
         raise UserError(
             "the network's output is not finite, so there is no ranking of the classes", "its training diverged"
         )
-    first = ranking(logits, min(top, len(classes)))
+    first = ranking(logits, min(top, len(model.classes)))
     probabilities = logits.double().softmax(1).gather(1, first)
     return [
-        tuple((classes[c], p) for c, p in zip(cs, ps, strict=True))
+        tuple((model.classes[c], p) for c, p in zip(cs, ps, strict=True))
         for cs, ps in zip(first.tolist(), probabilities.tolist(), strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,41 +15,43 @@ from ..data.normalise import Normalizer, normalise
 from ..data.types import Data, Split
 from ..errors import UserError
 from ..layers import eval_mode
+from ..machine.processes import World
+from ..protocols import CENTER, Protocol, View, find_protocol
+from ..runs.folder import Run
+from ..weights.model import Model, load
 from .scores import Scores, rank_of, ranking
 
-if TYPE_CHECKING:
-    from ..machine.processes import World
-    from ..runs.folder import Run  # train calls evaluate_split: not the other way round
-
 Progress = Callable[[Sequence[int]], Iterable[int]]
-VIEWS = {  # how many: (pixels that the image is moved by, to the lower right; whether mirrored; weight of the logits)
-    1: ((0, False, 1.0),),
-    2: ((0, False, 0.5), (0, True, 0.5)),
-    6: tuple((by, mirrored, 0.25 if by == 0 else 0.125) for by in (0, 1, -1) for mirrored in (False, True)),
-}
 
 
 def evaluate(
-    run: Run,
+    model: Model | Run | str | Path,
     data: Data,
     *,
     split: str | None = None,
-    which: str | None = None,
-    views: int = 1,
+    protocol: str = "center",
     batch: int = 256,
     device: str | torch.device = "cpu",
     workers: int | None = None,
     progress: Progress = iter,
 ) -> Scores:
-    """The scores of a run (see `open_run`) on one split of data (see `load_data`): by default test, else val.
+    """The scores of a model (see `load`) on one split of data (see `load_data`): by default test, else val.
 
-    Raises UserError for data whose classes are not the run's, and as `evaluate_split` does.
+    Raises UserError for data whose classes are not the model's, for an unknown protocol (see protocols.py), and as
+    `evaluate_split` does.
     """
-    images = data.split(split)
-    match_classes(images, run.classes)
-    net = run.load(which, device=device)
+    images, views = data.split(split), find_protocol(protocol)
+    model = load(model, device=device)
+    match_classes(images, model.classes)
     return evaluate_split(
-        net, images, run.normalizer, views=views, batch=batch, device=device, workers=workers, progress=progress
+        model.net,
+        images,
+        model.normalizer,
+        protocol=views,
+        batch=batch,
+        device=device,
+        workers=workers,
+        progress=progress,
     )
 
 
@@ -58,7 +60,7 @@ def evaluate_split(
     split: Split,
     normalizer: Normalizer,
     *,
-    views: int = 1,
+    protocol: Protocol = CENTER,
     batch: int = 256,
     device: str | torch.device = "cpu",
     workers: int | None = None,
@@ -67,15 +69,11 @@ def evaluate_split(
 ) -> Scores:
     """The scores of `net` on every image of `split`, each counted exactly once, the last, smaller batch included.
 
-    `views` is how many of each image its logits are the average of (see `logits_of`).
-    Of `ranks`, the processes that train together, each takes every so many-th batch, and all get all scores.
+    In a `world` of processes that train together, each takes its share of the batches and all get all scores.
     `workers` is how many threads read ahead (see data/loading.py). `progress` wraps the batches' first indices, to draw
-    a bar. The network is moved to `device`, evaluated in eval
-    mode, and left in the mode it was in. Raises UserError for an empty split, for a network with another number of
-    classes, and for logits that are not finite.
+    a bar. The network is moved to `device`, evaluated in eval mode, and left in the mode it was in. Raises UserError for
+    an empty split, for a network with another number of classes, and for logits that are not finite.
     """
-    if views not in VIEWS:
-        raise UserError(f"{views} views of each image are none of the choices", f"give {', '.join(map(str, VIEWS))}")
     if batch < 1:
         raise UserError(f"batch {batch} is no number of images", "give at least 1")
     n = len(split)
@@ -96,7 +94,7 @@ def evaluate_split(
         loaded = fetched(split, batches, normalizer.preprocess, workers=workers)
         for start, images in zip(progress(starts), loaded):
             here = slice(start, min(start + batch, n))
-            logits = logits_of(net, images, normalizer, device, views)
+            logits = logits_of(net, images, normalizer, device, protocol)
             assert len(logits) == len(labels[here]), "as many rows of logits as images"
             if logits.shape[1] != len(split.classes):
                 raise UserError(
@@ -122,29 +120,29 @@ def evaluate_split(
 
 @torch.inference_mode()
 def logits_of(
-    net: nn.Module, images: Tensor, normalizer: Normalizer, device: str | torch.device = "cpu", views: int = 1
+    net: nn.Module,
+    images: Tensor,
+    normalizer: Normalizer,
+    device: str | torch.device = "cpu",
+    protocol: Protocol = CENTER,
 ) -> Tensor:
-    """float32 logits (n, classes), on the CPU, of uint8 images (n, C, H, W) whose geometry is already right.
-
-    With 2 views they are the average of the image's and its mirror image's; with 6, half of them are those two, and
-    half the same of the image moved by one pixel to the lower right and to the upper left, what is left free mirrored
-    (Jordan, 2024, section 3.5).
-    """
+    """float32 logits (n, classes), on the CPU, of uint8 images (n, C, H, W) of the network's size, by the protocol."""
     x = normalise(images.to(device), normalizer)
-    logits = [weight * net(view(x, by, mirrored)).float() for by, mirrored, weight in VIEWS[views]]
+    logits = [view.weight * net(seen(x, view)).float() for view in protocol.views]
     return torch.stack(logits).sum(0).cpu()
 
 
-def view(x: Tensor, by: int, mirrored: bool) -> Tensor:
-    """Images (n, C, H, W) moved by -1, 0 or 1 pixels to the lower right, and mirrored; in channels_last memory."""
-    if by:
+def seen(x: Tensor, view: View) -> Tensor:
+    """The view of images (n, C, H, W), in channels_last memory."""
+    if by := view.shift_px:
         h, w = x.shape[2:]
-        x = F.pad(x, (1,) * 4, mode="reflect")[:, :, 1 - by : 1 - by + h, 1 - by : 1 - by + w]
-    return (x.flip(3) if mirrored else x).contiguous(memory_format=torch.channels_last)
+        x = F.pad(x, (abs(by),) * 4, mode="reflect")
+        x = x[:, :, abs(by) - by : abs(by) - by + h, abs(by) - by : abs(by) - by + w]
+    return (x.flip(3) if view.mirrored else x).contiguous(memory_format=torch.channels_last)
 
 
 def match_classes(split: Split, classes: Sequence[str]) -> None:
-    """Raises UserError unless the split's classes are the run's `classes`, in the same order."""
+    """Raises UserError unless the split has these classes, in this order."""
     ours, theirs = tuple(classes), tuple(split.classes)
     if ours == theirs:
         return
@@ -152,11 +150,11 @@ def match_classes(split: Split, classes: Sequence[str]) -> None:
     if new or missing:
         parts = [f"{_some(new)} new to it"] if new else []
         parts += [f"{_some(missing)} missing"] if missing else []
-        differ = f"the data's classes are not the run's: {', '.join(parts)}"
+        differ = f"the data's classes are not the model's: {', '.join(parts)}"
     else:
         i, (a, b) = next((i, pair) for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1])
-        differ = f"the data number their classes otherwise than the run: class {i} is {b!r} here, {a!r} there"
-    raise UserError(f"{differ}", f"evaluate on data with the run's {len(ours)} classes")
+        differ = f"the data number their classes differently: class {i} is {b!r} here, {a!r} there"
+    raise UserError(f"{differ}", f"evaluate on data with the model's {len(ours)} classes")
 
 
 def _some(names: Sequence[str], limit: int = 3) -> str:

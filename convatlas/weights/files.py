@@ -17,6 +17,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..runs import checkpoint
+from ..runs.checkpoint import averaged
 
 PICKLES = (".pth", ".pt", ".th")
 MAX_BYTES = 8 << 30  # of a file, and of all tensors in it; the largest network here has 0.6 GB
@@ -51,9 +53,6 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
 
 def read_safetensors(path: Path) -> Weights:
     """The tensors; of a convatlas checkpoint those that the network is judged by, and only if its checksum holds."""
-    from ..runs import checkpoint
-    from ..runs.checkpoint import averaged
-
     try:
         with safe_open(path, framework="pt") as file:
             ours = checkpoint.KEY in (file.metadata() or {})
@@ -120,29 +119,36 @@ def shortened(lines: list[str]) -> str:
 def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -> Weights:
     """Puts the file's tensors into the network, all of them; a "module." before every name is left out.
 
-    Raises UserError, naming what is missing, left over or of another shape, and for a checkpoint of another network.
+    Raises UserError as `load_tensors` does, and for a checkpoint of another network.
     """
     weights = read_weights(path, max_bytes)
     tensors = weights.tensors
     if tensors and all(name.startswith(PREFIX) for name in tensors):
         tensors = {name.removeprefix(PREFIX): t for name, t in tensors.items()}
-    own, variant = net.state_dict(), getattr(net, "variant", None)
+    variant = getattr(net, "variant", None)
     if variant is not None and weights.about.get("network", variant) != variant:
-        raise UserError(f"{path} is of {weights.about['network']}, not of {variant}", f"give weights of {variant}")
+        raise UserError(f"{path} has weights of {weights.about['network']}", f"give weights of {variant}")
+    load_tensors(net, tensors, str(path))
+    return weights
+
+
+def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Puts the tensors into the network, all of them. Raises UserError, naming what does not fit, as torch words it."""
+    own = net.state_dict()
     misfits = {
-        "lacks": [name for name in own if name not in tensors],
-        "has besides": [name for name in tensors if name not in own],
-        "has in another shape": [
-            f"{name} ({by(tensors[name])}, not {by(own[name])})"
+        "missing keys": [name for name in own if name not in tensors],
+        "unexpected keys": [name for name in tensors if name not in own],
+        "size mismatch": [
+            f"{name} ({by(tensors[name])} in the file, {by(own[name])} in the network)"
             for name in own
             if name in tensors and tensors[name].shape != own[name].shape
         ],
     }
     if any(misfits.values()):
-        said = "; ".join(f"it {what} {some(names)}" for what, names in misfits.items() if names)
-        raise UserError(f"{path} does not fit {variant or type(net).__name__}: {said}")
-    net.load_state_dict(tensors)
-    return weights
+        found = ", ".join(f"{what}: {some(names)}" for what, names in misfits.items() if names)
+        name = getattr(net, "variant", None) or type(net).__name__
+        raise UserError(f"{source} does not fit {name}: {found}", "give the weights of this network")
+    net.load_state_dict(dict(tensors))
 
 
 def by(tensor: Tensor) -> str:

@@ -1,0 +1,80 @@
+"""Model: a network with its weights, preprocessing and classes; and `load`, which makes one of whatever has them.
+
+MODEL is what the command line and `load` take: a run folder, or a checkpoint that a run wrote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..catalogue import find
+from ..data.normalise import Normalizer
+from ..errors import UserError
+from ..preprocess import Preprocess
+from ..runs import checkpoint
+from ..runs.folder import Run, measured, open_run
+from .files import load_tensors, read_weights
+
+
+@dataclass(frozen=True)
+class Model:
+    net: nn.Module  # in eval mode
+    normalizer: Normalizer
+    classes: tuple[str, ...]
+    network: str  # its name in the catalogue
+    source: str  # the file that the weights come from
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How an image becomes the network's input."""
+        return self.normalizer.preprocess
+
+
+def locate(model: str | Path | Run, which: str | None = None) -> Path:
+    """The weights file of a MODEL: of a run its best checkpoint, or the last where none was chosen; a file is itself.
+
+    Raises UserError for what is neither, and for `which` ("best" or "last") of what is not a run.
+    """
+    if isinstance(model, Run):
+        return model.checkpoint(which)
+    path = Path(model)
+    if path.is_dir():
+        return open_run(path).checkpoint(which)
+    if not path.exists():
+        raise UserError(f"there is no model {path}", "give a run folder, or a checkpoint from one")
+    if which is not None:
+        raise UserError(f"{path} is a file, which has one set of weights", "leave out --which")
+    return path
+
+
+def load(model: Model | Run | str | Path, which: str | None = None, device: str | torch.device = "cpu") -> Model:
+    """The Model of a run folder or of a checkpoint file, on the device; a Model is returned as it is.
+
+    Raises UserError for a path that is neither, for damaged files, and for weights that do not say which network,
+    preprocessing and classes they belong to: those are loaded into a network by `convatlas.weights.load_weights`.
+    """
+    if isinstance(model, Model):
+        return model
+    file = locate(model, which)
+    if isinstance(model, Run) or Path(model).is_dir():
+        run = model if isinstance(model, Run) else open_run(model)
+        return Model(run.load(which, device), run.normalizer, run.classes, run.network, str(file))
+    weights = read_weights(file)
+    about = weights.about
+    try:
+        options = {name: tuple(v) if isinstance(v, list) else v for name, v in about["options"].items()}
+        network, classes = about["network"], tuple(about["classes"])
+        preprocess = Preprocess.from_json(about["preprocess"])
+    except KeyError as error:
+        raise UserError(
+            f"{file} does not say which network, preprocessing and classes its weights are for",
+            "load it into a network of your choice with convatlas.weights.load_weights, or give a run folder",
+        ) from error
+    net = find(network).build(**options)
+    load_tensors(net, weights.tensors, str(file))
+    normalizer = Normalizer(preprocess, measured(checkpoint.load(file)[0]))
+    return Model(net.to(device).eval(), normalizer, classes, network, str(file))

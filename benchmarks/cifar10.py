@@ -21,11 +21,13 @@ from report import RESULTS, spread, write
 
 from convatlas.catalogue import find
 from convatlas.data.sources import load_data
-from convatlas.evaluation.scoring import VIEWS, evaluate
+from convatlas.evaluation.scoring import evaluate
+from convatlas.protocols import PROTOCOLS
 from convatlas.recipe import with_epochs
 from convatlas.recipes import find_recipe
 from convatlas.train.fit import fit
 from convatlas.train.progress import progress
+from convatlas.weights.model import load
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
                 run = fit(variant, data, recipe, out=Path(folder), seed=seed, device="cpu", on_event=on_event)
             processor, clock = time.process_time() - processor, time.monotonic() - clock
             seeds[str(seed)] = {
-                **{f"top1, {n} views": evaluate(run, data, which="last", views=n).top1 for n in VIEWS},
+                **{f"top1, {name}": evaluate(load(run, "last"), data, protocol=name).top1 for name in PROTOCOLS},
                 "processor minutes": processor / 60,
                 "minutes": clock / 60,
                 "threads": torch.get_num_threads(),
@@ -56,7 +58,7 @@ def main() -> None:
             }
         figures = {
             key: spread([of[key] for of in seeds.values()])
-            for key in (*(f"top1, {n} views" for n in VIEWS), "processor minutes")
+            for key in (*(f"top1, {name}" for name in PROTOCOLS), "processor minutes")
         }
         write(name, "top-1 on the 10,000 test images; minutes", figures, seeds=seeds, recipe=recipe.to_json())
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .runs.folder import Run, open_run
     from .train.execution import Execution
     from .train.fit import Diverged, Stopped, fit
+    from .weights.model import Model, load
 
 # What needs torch or numpy, by the module it comes from, which is imported at first use
 _LAZY = {
@@ -47,6 +48,7 @@ _LAZY = {
     "runs.folder": ("Run", "open_run"),
     "train.execution": ("Execution",),
     "train.fit": ("Diverged", "Stopped", "fit"),
+    "weights.model": ("Model", "load"),
 }
 _HOME = {name: module for module, found in _LAZY.items() for name in found}
 
@@ -60,6 +62,7 @@ __all__ = [
     "Execution",
     "Limit",
     "Memory",
+    "Model",
     "Paper",
     "Prediction",
     "Preprocess",
@@ -81,6 +84,7 @@ __all__ = [
     "find",
     "find_recipe",
     "fit",
+    "load",
     "load_data",
     "memory",
     "names",

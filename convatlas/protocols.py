@@ -31,7 +31,7 @@ CENTER = Protocol("center", (View(),), "each image once, as its preprocessing cr
 FLIP = Protocol(
     "flip",
     (View(weight=0.5), View(mirrored=True, weight=0.5)),
-    "the logits of each image and its mirror image averaged",
+    "the average logits of each image and its mirror image",
 )
 AIRBENCH6 = Protocol(
     "airbench6",

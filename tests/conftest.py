@@ -11,6 +11,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # the tests run side by side, one process a core
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: what is printed would have another width than without
 signal.signal(signal.SIGINT, signal.default_int_handler)  # here and in child processes, even in a background job
 
 

@@ -20,6 +20,7 @@ from convatlas.evaluation.scores import Scores
 from convatlas.recipe import Recipe
 from convatlas.recipes import find_recipe
 from convatlas.runs.folder import open_run
+from convatlas.weights.model import load
 
 
 def brief(name: str) -> Recipe:
@@ -63,7 +64,7 @@ def test_its_files_are_the_digits_and_are_taken_for_what_they_are(done: tuple[De
             assert np.array_equal(np.asarray(image), test.images[i, 0].numpy())
         assert prediction.file == str(file)
         assert prediction.ranked[0][0] == made.scores.classes[made.scores.predicted[i]]
-    again = predict(open_run(made.run.folder), made.run.folder / "images", top=3, which="last")
+    again = predict(load(made.run.folder, "last"), made.run.folder / "images", top=3)
     assert again == list(made.predictions)
 
 

@@ -43,6 +43,7 @@ FUNCTIONS: dict[str, Callable[[Path], Any]] = {  # each called in a folder of it
     "find": lambda _: convatlas.find("LeNet-5"),
     "find_recipe": lambda _: convatlas.find_recipe("digits"),
     "fit": lambda here: trained(here),
+    "load": lambda here: convatlas.load(trained(here).folder),
     "load_data": lambda _: convatlas.load_data("digits"),
     "memory": lambda _: convatlas.memory("lenet5"),
     "names": lambda _: convatlas.names("vgg1*", family="vgg", limits=["params<=140M"]),
@@ -50,7 +51,20 @@ FUNCTIONS: dict[str, Callable[[Path], Any]] = {  # each called in a folder of it
     "predict": lambda here: convatlas.predict(trained(here), digit(here)),
 }
 TYPES = {
-    *("Account", "Claim", "ConvNet", "Data", "Diff", "Diverged", "Execution", "Limit", "Memory", "Paper", "Prediction"),
+    *(
+        "Account",
+        "Claim",
+        "ConvNet",
+        "Data",
+        "Diff",
+        "Diverged",
+        "Execution",
+        "Limit",
+        "Memory",
+        "Model",
+        "Paper",
+        "Prediction",
+    ),
     *("Preprocess", "Recipe", "Row", "Run", "Scores", "Split", "Stopped", "Totals", "UserError", "Variant"),
 }
 MODULES = {"report"}

@@ -55,13 +55,20 @@ def device(name: str) -> str:
 
 
 def model(path: str | Path) -> Path:
-    """The MODEL, if it may be one. Raises UserError where there is nothing of the name, or a folder that is not a run."""
+    """The MODEL, if it may be one. Raises UserError for a path that does not exist, or is a folder but not a run."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"there is no model {path}", "give a run folder, or a checkpoint from one")
     if path.is_dir():
         read_record(path)
     return path
+
+
+def run_folder(folder: str | Path) -> Path:
+    """The folder of a run to resume. Raises UserError where it does not exist."""
+    if not Path(folder).exists():
+        raise UserError(f"there is no run folder {folder}", "`convatlas train` makes one")
+    return Path(folder)
 
 
 def picture(option: str, path: str | Path) -> Path:

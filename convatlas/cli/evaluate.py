@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         metavar="P",
         default="center",
-        help="center (default), flip (the mirror image averaged in) or airbench6 (flip, moved by a pixel both ways too)",
+        help="center (default), flip (averages the mirror image in) or airbench6 (flip, also moved by a pixel)",
     )
     parser.add_argument("--confusion", metavar="FILE.png", help="draw the confusion matrix")
     parser.add_argument("--batch", metavar="N", type=int, default=256, help="images at a time (default 256)")

@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument_group("run folder")
     folder.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
     folder.add_argument(
-        "--init", metavar="RUN", help="start from the weights of this run: tensors of the same name and shape"
+        "--init", metavar="MODEL", help="a run, or a file of weights, to start from: tensors of the same name and shape"
     )
     folder.add_argument("--resume", action="store_true", help="continue the run in the folder, with the same options")
     folder.add_argument(
@@ -141,11 +141,10 @@ def run(args: argparse.Namespace) -> int:
     task = task_of(args, args.epochs, args.batch)
     save_every_s = parse_seconds(args.save_every)
     if args.init:
-        checks.run_folder(args.init)
+        checks.model(args.init)
     if args.resume and args.out:
         checks.run_folder(args.out)
     from ..files.atomic import Unwritable
-    from ..runs.folder import open_run
     from ..train.fit import Diverged, Stopped, fit
     from ..train.progress import progress, quiet
 
@@ -162,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
                 seed=args.seed,
                 device=args.device,
                 input=task.input,
-                init=open_run(args.init) if args.init else None,
+                init=args.init,
                 resume=args.resume,
                 execution=execution_of(args, save_every_s=save_every_s, tensorboard=args.tensorboard),
                 on_event=on_event,

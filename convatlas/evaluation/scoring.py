@@ -71,8 +71,8 @@ def evaluate_split(
 
     In a `world` of processes that train together, each takes its share of the batches and all get all scores.
     `workers` is how many threads read ahead (see data/loading.py). `progress` wraps the batches' first indices, to draw
-    a bar. The network is moved to `device`, evaluated in eval mode, and left in the mode it was in. Raises UserError for
-    an empty split, for a network with another number of classes, and for logits that are not finite.
+    a bar. The network is moved to `device`, evaluated in eval mode, and left in the mode it was in. Raises UserError
+    for an empty split, for a network with another number of classes, and for logits that are not finite.
     """
     if batch < 1:
         raise UserError(f"batch {batch} is no number of images", "give at least 1")

@@ -33,6 +33,7 @@ from ..recipe import MIXES, Recipe, operation
 from ..runs.curves import draw_curves
 from ..runs.folder import Run, open_run
 from ..runs.log import Log, write_csv
+from ..weights.model import locate
 from . import optimizers
 from .divergence import bad_gradient, culprits, describe_culprits, gradient_norms, not_finite
 from .execution import Execution
@@ -71,7 +72,7 @@ def fit(
     device: str = "auto",
     execution: Execution = Execution(),  # noqa: B008 (frozen)
     input: Shape | None = None,
-    init: Run | None = None,
+    init: Run | str | Path | None = None,
     resume: bool = False,
     on_event: OnEvent = quiet,
 ) -> Run:
@@ -82,7 +83,8 @@ def fit(
     `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought. To
     what a recipe of the catalogue scales images before it crops them is scaled with it (`sized` in start.py).
     `seed` decides the weights, the order of the images, their augmentation and the dropout; torch is seeded with it.
-    `init` is a run to begin with the weights of, as far as names, shapes and `recipe.init` allow (see warm_start.py).
+    `init` is a run, a run folder or a file of weights to start from, as far as names, shapes and `recipe.init` allow
+    (see warm_start.py).
     `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
     uninterrupted run. `say` is told what happens (see progress.py).
 
@@ -108,7 +110,7 @@ def fit(
             )
         if init:
             with on_meta():
-                record = replace(record, init=plan_start(init, try_build(record), recipe))
+                record = replace(record, init=plan_start(locate(init), try_build(record), recipe))
 
         def begin() -> None:
             folder = prepare(Path(out), record, resume)

@@ -1,9 +1,10 @@
-"""A start from another run's weights: VGG's deeper networks from its shallow one, or any network from a like one."""
+"""A start from other weights: VGG's deeper networks from its shallow one, or any network from a similar one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,18 +13,19 @@ from torch import nn
 from ..errors import UserError
 from ..recipe import Recipe
 from ..runs.checkpoint import digest
-from ..runs.folder import Run, open_run
+from ..weights.files import read_weights
 
 SHOWN = 4  # names in a line of text
 
 
-def plan_start(source: Run, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
-    """For run.json: which tensors of the new network start as those of the source's best (or last) checkpoint.
+def plan_start(file: Path, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """For run.json: which tensors of the new network start as those of the file of weights, and which do not.
 
     Taken is what has the same name and shape in both and a name that one of `recipe.init` matches ("head.*").
     Raises UserError when that is nothing.
     """
-    new, theirs = net.state_dict(), source.weights()
+    weights, new = read_weights(file), net.state_dict()
+    theirs, network = weights.tensors, weights.about.get("network", "a network not named there")
     taken = [
         name
         for name, tensor in new.items()
@@ -31,20 +33,13 @@ def plan_start(source: Run, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
     ]
     if not taken:
         raise UserError(
-            f"no tensor of the network has the name and shape of one in {source.folder} ({source.network}) and "
-            f"a name that init={','.join(recipe.init)} takes",
-            "give --init a run of a like network, or --set init=*",
+            f"no tensor of the network has the name and shape of one in {file} ({network}) and a name that "
+            f"init={','.join(recipe.init)} takes",
+            "give --init weights of a similar network, or --set init=*",
         )
     left = [name for name in new if name not in set(taken)]
     known = digest("", {name: theirs[name] for name in taken})
-    return {
-        "run": str(source.folder),
-        "network": source.network,
-        "checkpoint": source.checkpoint().stem,
-        "taken": taken,
-        "left": left,
-        "sha256": known,
-    }
+    return {"file": str(file), "network": network, "taken": taken, "left": left, "sha256": known}
 
 
 @torch.no_grad()
@@ -53,19 +48,18 @@ def start_from(net: nn.Module, plan: dict[str, Any]) -> str:
 
     Raises UserError when they are no longer those that were there when the plan was made.
     """
-    source, mine = open_run(plan["run"]).weights(plan["checkpoint"]), net.state_dict()
+    source, mine = read_weights(plan["file"]).tensors, net.state_dict()
     taken = {name: source[name] for name in plan["taken"] if name in source}
-    if plan.get("sha256", digest("", taken)) != digest("", taken):
+    if plan["sha256"] != digest("", taken):
         raise UserError(
-            f"the {plan['checkpoint']} weights in {plan['run']} are not those that this run was to start from",
-            "put them back, or begin another run with those that are there now",
+            f"the weights in {plan['file']} are not those that this run was to start from",
+            "put them back, or start another run from those that are there now",
         )
     for name in plan["taken"]:
         mine[name].copy_(source[name])
     return (
-        f"begins with {len(plan['taken'])} of {len(mine)} tensors of {plan['run']} "
-        f"({plan['network']}, {plan['checkpoint']}): "
-        f"{some(plan['taken'])}; initialised anew: {some(plan['left'])}"
+        f"starts from {len(plan['taken'])} of {len(mine)} tensors of {plan['file']} ({plan['network']}): "
+        f"{some(plan['taken'])}; newly initialised: {some(plan['left'])}"
     )
 
 

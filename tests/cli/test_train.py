@@ -263,13 +263,16 @@ def test_a_run_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_run_begins_with_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, *FAST, "--out", "a"]) == 0
     assert main([*TINY, *FAST, "--init", "a", "--out", "b"]) == 0
-    assert "begins with 4 of 4 tensors of a (chain_n1_m1_k0, last): stem.conv1.weight, " in capsys.readouterr().out
-    assert open_run("b").record.init["run"] == "a"
+    assert (
+        "starts from 4 of 4 tensors of a/last.safetensors (chain_n1_m1_k0): stem.conv1.weight, "
+        in capsys.readouterr().out
+    )
+    assert open_run("b").record.init["file"] == "a/last.safetensors"
     assert main([*TINY, *FAST, "--init", "a", "--out", "b", "--resume"]) == 2
     assert "a run that goes on has its weights; leave out --init" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--out", "b", "--resume"]) == 0
     assert main([*TINY, *FAST, "--init", "nowhere", "--out", "c"]) == 2
-    assert "there is no run folder nowhere" in capsys.readouterr().err
+    assert "there is no model nowhere" in capsys.readouterr().err
     assert not Path("c").exists()
 
 

@@ -18,6 +18,7 @@ from convatlas.evaluation.predictions import Prediction, image_files, predict, p
 from convatlas.evaluation.scoring import evaluate
 from convatlas.preprocess import Preprocess
 from convatlas.runs.folder import Run
+from convatlas.weights.model import Model
 from tests.trained import train
 
 NORMALIZER = Normalizer(Preprocess((1, 4, 4), (0.0,), (1.0,), scale=1.0))
@@ -37,6 +38,10 @@ class Counts(nn.Module):
         return -(x.mean((1, 2, 3))[:, None] - torch.arange(4)).abs()
 
 
+def model(net: nn.Module, classes: tuple[str, ...] = CLASSES) -> Model:
+    return Model(net, NORMALIZER, classes, "a test", "nowhere")
+
+
 def picture(path: Path, brightness: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((4, 4), brightness, np.uint8)).save(path)
@@ -45,12 +50,12 @@ def picture(path: Path, brightness: int) -> Path:
 
 def test_ranked_by_hand(tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png", 2)
-    (found,) = predict_files(Counts(), CLASSES, NORMALIZER, [file], top=3)
+    (found,) = predict_files(model(Counts()), [file], top=3)
     total = 1 + 2 * np.exp(-1) + np.exp(-2)
     assert found.file == str(file)
     assert [name for name, _ in found.ranked] == ["two", "one", "three"]  # one and three tie: the lower index first
     assert [p for _, p in found.ranked] == pytest.approx([1 / total, np.exp(-1) / total, np.exp(-1) / total], rel=1e-6)
-    (every,) = predict_files(Counts(), CLASSES, NORMALIZER, [file], top=99)
+    (every,) = predict_files(model(Counts()), [file], top=99)
     assert len(every.ranked) == 4
     assert sum(p for _, p in every.ranked) == pytest.approx(1, abs=1e-12)
 
@@ -63,9 +68,7 @@ def test_folders_are_searched(tmp_path: Path) -> None:
     below = ["a.png", "b/1.jpg", "b/2.PNG", "b/deep/er/3.webp", "c/6.bmp"]
     assert [str(f.relative_to(tmp_path)) for f in image_files(tmp_path)] == below
     assert image_files([tmp_path / "c", odd, str(tmp_path / "c")]) == [tmp_path / "c/6.bmp", odd, tmp_path / "c/6.bmp"]
-    assert [p.error for p in predict_files(Counts(), CLASSES, NORMALIZER, [odd])] == [
-        None
-    ]  # it is its content that counts
+    assert [p.error for p in predict_files(model(Counts()), [odd])] == [None]  # it is its content that counts
 
 
 def test_bad_files_are_told_and_the_others_predicted(tmp_path: Path) -> None:
@@ -75,7 +78,7 @@ def test_bad_files_are_told_and_the_others_predicted(tmp_path: Path) -> None:
     cut.write_bytes(good[1].read_bytes()[:50])
     empty.mkdir()
     files = [good[3], text, empty, good[0], gone, cut, good[2]]
-    found = list(predict_files(Counts(), CLASSES, NORMALIZER, image_files(files), batch=3))
+    found = list(predict_files(model(Counts()), image_files(files), batch=3))
     assert [p.file for p in found] == [str(f) for f in files]
     assert [p.ranked[0][0] if p.ranked else None for p in found] == ["three", None, None, "none", None, None, "two"]
     for p, says in zip(found, (None, "is not a", "holds no image", None, "gone.png", "is a broken image", None)):
@@ -95,40 +98,40 @@ def test_batches_are_read_when_they_are_wanted(tmp_path: Path) -> None:
             asked += 1
             yield file
 
-    predictions = predict_files(net, CLASSES, NORMALIZER, endless(), batch=5)  # type: ignore[arg-type]
+    predictions = predict_files(model(net), endless(), batch=5)  # type: ignore[arg-type]
     for _ in range(11):
         assert next(predictions).ranked[0][0] == "one"
-    assert (asked, net.batches) == (15, [5, 5, 5])
+    assert (asked, net.batches) == (25, [5, 5, 5])
 
 
 def test_a_batch_of_bad_files_does_not_reach_the_network(tmp_path: Path) -> None:
     net, good = Counts(), picture(tmp_path / "a.png", 1)
-    found = list(predict_files(net, CLASSES, NORMALIZER, [tmp_path / "x", tmp_path / "y", good], batch=2))
+    found = list(predict_files(model(net), [tmp_path / "x", tmp_path / "y", good], batch=2))
     assert [p.error is None for p in found] == [False, False, True]
     assert net.batches == [1]
 
 
 def test_colour_and_size_are_brought_to_the_networks(tmp_path: Path) -> None:
     Image.new("RGB", (40, 10), (3, 3, 3)).save(tmp_path / "colour.png")
-    (found,) = predict_files(Counts(), CLASSES, NORMALIZER, [tmp_path / "colour.png"])
+    (found,) = predict_files(model(Counts()), [tmp_path / "colour.png"])
     assert found.ranked[0][0] == "three"
 
 
 def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png", 1)
     with pytest.raises(UserError, match="top 0 asks for no class; give at least 1"):
-        predict_files(Counts(), CLASSES, NORMALIZER, [file], top=0)
-    with pytest.raises(UserError, match="batch 0 is no number of images"):
-        predict_files(Counts(), CLASSES, NORMALIZER, [file], batch=0)
+        predict_files(model(Counts()), [file], top=0)
+    with pytest.raises(UserError, match="a batch of 0 holds no image"):
+        predict_files(model(Counts()), [file], batch=0)
     with pytest.raises(UserError, match="the network has 4 outputs for 3 classes"):
-        list(predict_files(Counts(), CLASSES[:3], NORMALIZER, [file]))
+        list(predict_files(model(Counts(), CLASSES[:3]), [file]))
 
     class Diverged(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.full((len(x), 4), torch.nan)
 
     with pytest.raises(UserError, match="output is not finite"):
-        list(predict_files(Diverged(), CLASSES, NORMALIZER, [file]))
+        list(predict_files(model(Diverged()), [file]))
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +207,7 @@ def test_command_line_with_bad_files(
 
 def test_command_line_refuses(run: Run, digit_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "top 0 asks for no class" in call(capsys, run.folder, digit_files, "--top", 0, status=2)[1]
-    assert "there is no run folder" in call(capsys, tmp_path / "no", digit_files, status=2)[1]
+    assert "there is no model" in call(capsys, tmp_path / "no", digit_files, status=2)[1]
     assert "has no run.json" in call(capsys, tmp_path, digit_files, status=2)[1]
     assert "IMAGE" in call(capsys, run.folder, status=2)[1]
 

@@ -176,11 +176,11 @@ def test_wilsons_interval() -> None:
 def test_classes_must_be_the_runs() -> None:
     split = split_of([0], 3)
     match_classes(split, ("c0", "c1", "c2"))
-    with pytest.raises(UserError, match=r"not the run's: 'c2' new to it; evaluate on data with the run's 2 classes"):
+    with pytest.raises(UserError, match=r"not the model's: 'c2' new to it; evaluate on data with the model's 2"):
         match_classes(split, ("c0", "c1"))
-    with pytest.raises(UserError, match=r"not the run's: 'c3' missing;"):
+    with pytest.raises(UserError, match=r"not the model's: 'c3' missing;"):
         match_classes(split, ("c0", "c1", "c2", "c3"))
-    with pytest.raises(UserError, match=r"not the run's: 'c2' new to it, 'dog' missing;"):
+    with pytest.raises(UserError, match=r"not the model's: 'c2' new to it, 'dog' missing;"):
         match_classes(split, ("c0", "c1", "dog"))
     with pytest.raises(UserError, match=r"class 1 is 'c1' here, 'c2' there"):
         match_classes(split, ("c0", "c2", "c1"))
@@ -278,4 +278,4 @@ def test_command_line_refuses(run: Run, capsys: pytest.CaptureFixture[str], args
 
 def test_command_line_refuses_other_classes(run: Run, capsys: pytest.CaptureFixture[str], real_data: Path) -> None:
     assert main(["evaluate", str(run.folder), "--data", f"cifar10:{real_data / 'cifar-10-batches-py'}"]) == 2
-    assert "not the run's: 'airplane', 'automobile', 'bird' and 7 more new to it" in capsys.readouterr().err
+    assert "not the model's: 'airplane', 'automobile', 'bird' and 7 more new to it" in capsys.readouterr().err

@@ -16,9 +16,10 @@ from convatlas.data.augment.geometry import alternate_flip
 from convatlas.data.normalise import Normalizer
 from convatlas.data.types import Data
 from convatlas.errors import UserError
-from convatlas.evaluation.scoring import evaluate_split, logits_of
+from convatlas.evaluation.scoring import logits_of
 from convatlas.nets.airbench import Airbench
 from convatlas.preprocess import Preprocess
+from convatlas.protocols import AIRBENCH6, FLIP, find_protocol
 from convatlas.recipe import LinearWarmup, Poly
 from convatlas.recipes import find_recipe
 from convatlas.train.average import SlowWeights
@@ -198,9 +199,9 @@ def test_a_resumed_run_is_the_same(tmp_path: Path, data: Data) -> None:
     assert torch.equal(first[:4], -first[4:])
 
 
-def test_views_are_the_programs(data: Data) -> None:
-    with pytest.raises(UserError, match="3 views of each image are none of the choices; give 1, 2, 6"):
-        evaluate_split(nn.Flatten(), data.test, Normalizer(Preprocess((1, 8, 8), (0.0,), (1.0,))), views=3)
+def test_protocols_are_the_programs() -> None:
+    with pytest.raises(UserError, match="no protocol named 'centre'; did you mean center"):
+        find_protocol("centre")
     torch.manual_seed(0)
     net, images = nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), torch.randint(256, (6, 3, 4, 4), dtype=torch.uint8)
     plain = Normalizer(Preprocess((3, 4, 4), (0.0,) * 3, (1.0,) * 3, scale=1.0))
@@ -213,5 +214,5 @@ def test_views_are_the_programs(data: Data) -> None:
     with torch.no_grad():
         moved = [mirror(padded[:, :, :4, :4]), mirror(padded[:, :, 2:, 2:])]
         expected = 0.5 * mirror(x) + 0.5 * torch.stack(moved).mean(0)
-        torch.testing.assert_close(logits_of(net, images, plain, views=2), mirror(x))
-    torch.testing.assert_close(logits_of(net, images, plain, views=6), expected)
+        torch.testing.assert_close(logits_of(net, images, plain, protocol=FLIP), mirror(x))
+    torch.testing.assert_close(logits_of(net, images, plain, protocol=AIRBENCH6), expected)

@@ -26,6 +26,7 @@ from convatlas.runs.folder import open_run
 from convatlas.runs.record import SCHEMA
 from convatlas.train.fit import fit
 from convatlas.weights import load_weights
+from convatlas.weights.model import load
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 PACKED = {  # of each split the class, the width and height before it was packed and in the pack, and the one colour
@@ -48,7 +49,7 @@ def test_the_golden_run_scores_as_when_it_was_trained(golden: Path, tmp_path: Pa
     assert checkpoint.load(golden / "last.safetensors")[1]["schema"] == checkpoint.SCHEMA
     it = open_run(golden)
     then = it.epochs()[-1]["val"]
-    scores = evaluate(it, load_data("digits", val=0.1), split="val", which="last")
+    scores = evaluate(load(it, "last"), load_data("digits", val=0.1), split="val")
     assert scores.top1 == then["top1"]
     assert scores.loss == pytest.approx(then["loss"], rel=1e-5)
     load_weights(golden / "last.safetensors", it.load("last"))

@@ -41,6 +41,7 @@ from convatlas.train.loss import loss_of
 from convatlas.train.optimizers import clip_, make_optimizer
 from convatlas.train.schedule import rate
 from convatlas.train.warm_start import plan_start
+from convatlas.weights import Weights
 from tests.train.test_fit import (
     CHAIN,
     DROPPED,
@@ -242,9 +243,9 @@ def test_a_run_begins_with_anothers_weights(tmp_path: Path, data: Data, source: 
     record = open_run(tmp_path).record.init
     names = list(source.load().state_dict())
     assert len(record.pop("sha256")) == 64
-    assert record == {"run": str(source.folder), "network": TINY, "checkpoint": "best", "taken": names, "left": []}
+    assert record == {"file": str(source.checkpoint()), "network": TINY, "taken": names, "left": []}
     assert notes == [
-        f"begins with 4 of 4 tensors of {source.folder} ({TINY}, best): {', '.join(names)}; initialised anew: none"
+        f"starts from 4 of 4 tensors of {source.checkpoint()} ({TINY}): {', '.join(names)}; newly initialised: none"
     ]
 
 
@@ -258,8 +259,8 @@ def test_only_what_fits_and_is_asked_for_is_taken(tmp_path: Path, data: Data, so
     for name, tensor in run.weights("last").items():
         assert torch.equal(tensor, (source.weights() if name.startswith("stem.") else fresh)[name]), name
     assert run.record.init["taken"] == ["stem.conv1.weight", "stem.conv1.bias"]
-    assert "begins with 2 of 4 tensors of" in notes[0]
-    assert "initialised anew: head." in notes[0]
+    assert "starts from 2 of 4 tensors of" in notes[0]
+    assert "newly initialised: head." in notes[0]
 
 
 def test_a_resume_has_its_weights_already(tmp_path: Path, data: Data, source: Run) -> None:
@@ -299,7 +300,7 @@ def test_a_killed_run_begins_with_no_other_weights_than_it_was_to(tmp_path: Path
     best = other.folder / "best.safetensors"
     tensors, state = checkpoint.load(best)
     checkpoint.save(best, {name: t + 1 if t.is_floating_point() else t for name, t in tensors.items()}, state)
-    with pytest.raises(UserError, match=r"the best weights in .*other are not those that this run was to start"):
+    with pytest.raises(UserError, match=r"the weights in .*other.* are not those that this run was to start"):
         train(tmp_path / "run", data, CHAIN, resume=True)
     shutil.rmtree(other.folder)
     (tmp_path / "saved/last.safetensors").rename(tmp_path / "saved/previous.safetensors")
@@ -312,11 +313,10 @@ def test_vgg_begins_with_layers_of_a(tmp_path: Path) -> None:
     recipe = find_recipe("vgg")
     with on_meta():
         a, e = (find(name).build() for name in ("vgg11", "vgg19"))
-    run = Run(tmp_path, replace(open_run(GOLDEN).record, network="vgg11"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "weights", lambda self: a.state_dict())
+        patch.setattr("convatlas.train.warm_start.read_weights", lambda _: Weights(a.state_dict()))
         patch.setattr("convatlas.train.warm_start.digest", lambda *_: "of weights that are nowhere")
-        taken = plan_start(run, e, recipe)["taken"]
+        taken = plan_start(tmp_path, e, recipe)["taken"]
     layers = [name.removesuffix(".weight") for name in taken if name.endswith(".weight")]
     assert layers == [
         "stages.block1.conv1", "stages.block2.conv1", "stages.block3.conv1", "stages.block3.conv2",

@@ -60,7 +60,7 @@ def test_a_runs_checkpoint_gives_the_networks_tensors_and_says_whose_they_are(tm
     weights = read_weights(run.folder / "last.safetensors")
     assert weights.about["network"] == "resnet20"
     assert set(weights.tensors) == set(run.load().state_dict())
-    with pytest.raises(UserError, match=r"best.safetensors is of resnet20, not of chain_n1_m1_k0; give weights of ch"):
+    with pytest.raises(UserError, match=r"best.safetensors has weights of resnet20; give weights of ch"):
         load_weights(run.folder / "best.safetensors", net())
     whole = (run.folder / "best.safetensors").read_bytes()
     (run.folder / "best.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -78,12 +78,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.pth", wrong)
     with pytest.raises(
         UserError,
-        match=rf"w.pth does not fit chain_n1_m1_k0: it lacks {first}; it has besides extra; "
-        rf"it has in another shape {second} \(9, not 4\)",
+        match=rf"w.pth does not fit chain_n1_m1_k0: missing keys: {first}, unexpected keys: extra, "
+        rf"size mismatch: {second} \(9 in the file, 4 in the network\)",
     ):
         load_weights(path, other)
     assert all(torch.equal(t, before[name]) for name, t in other.state_dict().items())
-    with pytest.raises(UserError, match=r"it has in another shape .* \(4x1x3x3, not 8x1x3x3\)"):
+    with pytest.raises(UserError, match=r"size mismatch: .* \(4x1x3x3 in the file, 8x1x3x3 in the network\)"):
         load_weights(saved(tmp_path / "x.pth", net().state_dict()), net(widths=(8,)))
 
 

@@ -1,0 +1,64 @@
+"""load: a run folder, a run or a checkpoint alone gives the same Model; what is neither is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from convatlas.cli import main
+from convatlas.data.sources import load_data
+from convatlas.errors import UserError
+from convatlas.evaluation.scoring import evaluate
+from convatlas.runs.folder import open_run
+from convatlas.weights.model import load, locate
+
+GOLDEN = Path(__file__).parents[1] / "goldens" / "run"
+
+
+def test_a_checkpoint_alone_is_as_good_as_its_run(tmp_path: Path) -> None:
+    alone = Path(shutil.copy(GOLDEN / "best.safetensors", tmp_path / "mine.safetensors"))
+    data = load_data("digits")
+    scores = [evaluate(model, data) for model in (GOLDEN, str(GOLDEN), open_run(GOLDEN), load(GOLDEN), alone)]
+    assert all(torch.equal(it.losses, scores[0].losses) for it in scores)
+    model = load(alone)
+    assert (model.network, model.classes) == ("chain_n1_m1_k0", tuple("0123456789"))
+    assert model.preprocess == open_run(GOLDEN).preprocess
+    assert not model.net.training
+    assert load(model) is model
+
+
+def test_best_or_else_last(tmp_path: Path) -> None:
+    run = Path(shutil.copytree(GOLDEN, tmp_path / "run"))
+    assert locate(run).name == "best.safetensors"
+    assert locate(run, "last").name == "last.safetensors"
+    (run / "best.safetensors").unlink()
+    assert locate(run).name == "last.safetensors"
+    with pytest.raises(UserError, match=r"there is no checkpoint .*best\.safetensors"):
+        load(run, "best")
+    with pytest.raises(UserError, match=r"last\.safetensors is a file, which has one set of weights; leave out"):
+        load(run / "last.safetensors", "best")
+
+
+def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3)}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="does not say which network, preprocessing and classes its weights are for"):
+        load(tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"there is no model .*none; give a run folder, or a checkpoint"):
+        load(tmp_path / "none")
+
+
+def test_the_command_line_takes_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = str(shutil.copy(GOLDEN / "best.safetensors", "mine.safetensors"))
+    assert main(["evaluate", alone, "--data", "digits", "--protocol", "flip"]) == 0
+    assert f"chain_n1_m1_k0 of {alone} on digits, test, flip: 355 images" in capsys.readouterr().out
+    assert main(["evaluate", alone, "--data", "digits", "--protocol", "flop"]) == 2
+    assert "no protocol named 'flop'; did you mean flip?" in capsys.readouterr().err
+    assert main(["evaluate", "none", "--data", "digits"]) == 2
+    assert "there is no model" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""Whether a run folder, a checkpoint, a file of weights or a set of images is whole; what is wrong, and what to do.
+"""Whether a run folder, a checkpoint, a weights file or a data set is intact; what is wrong, and what to do.
 
-Nothing is changed.
+Everything is read and nothing is changed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from .data.check.bad import find_bad
+from .data.kinds import located
 from .data.sources import load_data, pack
 from .data.sources.folder import classes_of
-from .data.sources.folder import find as is_images
+from .data.sources.folder import find as is_image_folder
 from .data.sources.labels import PARTS
 from .errors import UserError
 from .files.lock import holder
@@ -25,16 +26,22 @@ from .runs import checkpoint
 from .runs.checkpoint import averaged
 from .runs.folder import Run, open_run
 from .runs.log import lines_of
+from .runs.record import FILE
 from .train.divergence import first_not_finite
 from .weights import read_weights
 from .weights.files import PICKLES
 
-FINE, NOTE, WRONG = "fine", "note", "wrong"
+OK, NOTE, ERROR = "ok", "note", "error"
+RESUMABLE = (checkpoint.LAST, checkpoint.PREVIOUS)  # in the order in which --resume tries them
+CHECKPOINTS = (*RESUMABLE, checkpoint.BEST)
+
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
+State = dict[str, Any]  # what a checkpoint says of the training's progress
 
 
 @dataclass(frozen=True)
 class Finding:
-    level: str  # FINE, NOTE (nothing to mend, but good to know) or WRONG
+    level: str  # OK, NOTE (nothing to repair, but good to know) or ERROR
     what: str
     remedy: str = ""
 
@@ -46,44 +53,47 @@ class Diagnosis:
     findings: tuple[Finding, ...]
 
     @property
-    def whole(self) -> bool:
-        return all(it.level != WRONG for it in self.findings)
+    def intact(self) -> bool:
+        return all(it.level != ERROR for it in self.findings)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "path": self.path,
-            "whole": self.whole,
+            "intact": self.intact,
             "findings": [asdict(it) for it in self.findings],
         }
 
 
-def examine(path: str | Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> Diagnosis:
-    """Looks at all of it. Raises UserError for what is none of the things that can be examined."""
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"there is no {path}", "give a run folder, a checkpoint, a file of weights or a folder of data")
-    if path.is_dir():
-        if (path / "run.json").exists() or any((path / name).exists() for name in (checkpoint.LAST, checkpoint.BEST)):
-            return Diagnosis("run folder", str(path), tuple(of_run(path)))
-        return Diagnosis("data", str(path), tuple(of_data(path, progress)))
-    if path.suffix == ".safetensors" and is_ours(path):
-        return Diagnosis("checkpoint", str(path), tuple(of_checkpoint(path)))
-    if path.suffix in (".safetensors", *PICKLES):
-        return Diagnosis("weights", str(path), tuple(of_weights(path)))
+def examine(path: str | Path, progress: Progress = iter) -> Diagnosis:
+    """Reads everything in a run folder, weights file or data set (a folder, or KIND:DIR) and says what it found.
+
+    Raises UserError for a path that does not exist and for a file of another kind.
+    """
+    at = Path(path)
+    if not at.exists():
+        kind, at = located(str(path))
+        return Diagnosis("data", str(path), tuple(check_data(str(path), kind, at, progress)))
+    if at.is_dir():
+        if any((at / name).exists() for name in (FILE, *RESUMABLE, checkpoint.BEST)):
+            return Diagnosis("run folder", str(path), tuple(check_run(at)))
+        return Diagnosis("data", str(path), tuple(check_data(str(path), "", at, progress)))
+    if at.suffix == ".safetensors" and is_checkpoint(at):
+        return Diagnosis("checkpoint", str(path), (check_checkpoint(at)[0],))
+    if at.suffix in (".safetensors", *PICKLES):
+        return Diagnosis("weights", str(path), (check_weights(at),))
     raise UserError(
-        f"{path} is nothing that can be examined",
-        f"give a run folder, a checkpoint, weights (.safetensors, {', '.join(PICKLES)}) or a folder of data",
+        f"{path} cannot be checked",
+        f"give a run folder, a checkpoint, weights (.safetensors, {', '.join(PICKLES)}) or a data folder",
     )
 
 
-def fault(error: UserError) -> Finding:
-    """A refusal as a finding."""
-    return Finding(WRONG, error.what, error.remedy)
+def failure(error: UserError) -> Finding:
+    return Finding(ERROR, error.what, error.remedy)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a safetensors file says that it is a checkpoint; one too damaged to say counts as weights."""
+def is_checkpoint(path: Path) -> bool:
+    """Whether a safetensors file says that convatlas wrote it; one too damaged to say counts as weights."""
     try:
         with safe_open(path, framework="pt") as file:
             return checkpoint.KEY in (file.metadata() or {})
@@ -91,172 +101,172 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def of_run(folder: Path) -> Iterator[Finding]:
+# run folders
+
+
+def check_run(folder: Path) -> Iterator[Finding]:
+    """run.json, then each checkpoint against it, what --resume would do, the log, and what a kill left behind."""
     try:
         run = open_run(folder)
-        preprocess, recipe = run.preprocess, run.recipe
         with on_meta():
             expected = run.record.build().state_dict()
-    except UserError as error:
-        yield fault(error)
-        for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST):
-            if (folder / name).exists():
-                yield from of_checkpoint(folder / name)
-        return
     except Exception as error:  # a record that was changed by hand makes constructors raise anything
-        yield Finding(
-            WRONG, f"{folder}/run.json does not describe a network that can be built ({error!r})", "restore it"
-        )
+        if isinstance(error, UserError):
+            yield failure(error)
+        else:
+            yield Finding(
+                ERROR, f"{folder}/{FILE} does not describe a network that can be built ({error!r})", "restore it"
+            )
+        yield from (check_checkpoint(folder / name)[0] for name in CHECKPOINTS if (folder / name).exists())
         return
-    size = "x".join(map(str, preprocess.input))
-    yield Finding(FINE, f"run.json: {run.network} on {run.record.data.get('name')}, {size}, recipe {recipe.name}")
-    whole: dict[str, dict[str, Any]] = {}
-    for name in (checkpoint.LAST, checkpoint.PREVIOUS, checkpoint.BEST):
+    size = "x".join(map(str, run.preprocess.input))
+    yield Finding(OK, f"{FILE}: {run.network} on {run.record.data.get('name')}, {size}, recipe {run.recipe.name}")
+    states: dict[str, State] = {}  # of the checkpoints that are intact
+    for name in CHECKPOINTS:
         if (folder / name).exists():
-            found = list(of_checkpoint(folder / name, run, expected))
-            if all(it.level != WRONG for it in found):
-                whole[name] = checkpoint.load(folder / name)[1].get("state", {})
-            yield from found
-    yield from of_standing(run, whole)
-    yield from of_log(run, whole)
-    yield from of_litter(folder)
+            finding, state = check_checkpoint(folder / name, run, expected)
+            yield finding
+            if state is not None:
+                states[name] = state
+    yield from check_resume(run, states)
+    yield from check_log(run, states)
+    yield from check_leftovers(folder)
 
 
-def of_checkpoint(path: Path, run: Run | None = None, expected: dict[str, Tensor] | None = None) -> Iterator[Finding]:
+def check_checkpoint(
+    path: Path, run: Run | None = None, expected: dict[str, Tensor] | None = None
+) -> tuple[Finding, State | None]:
+    """The finding, and the state of a checkpoint that is intact. `expected` is the state dict of the run's network."""
     try:
         tensors, about = checkpoint.load(path)
     except UserError as error:
-        yield fault(error)
-        return
+        return failure(error), None
     state = about.get("state", {})
-    where = (
-        f"after {state.get('epoch')} epochs and {state.get('step')} steps" if path.name != checkpoint.BEST else "best"
-    )
     if name := first_not_finite(tensors):
-        yield Finding(WRONG, f"{path.name}: {name} is not finite", "use another checkpoint; the training diverged")
-    if run and expected is not None:
+        return Finding(ERROR, f"{path.name}: {name} is not finite", "use another checkpoint; training diverged"), None
+    if run is not None and expected is not None:
         if any(about.get(key) != value for key, value in run.record.identity.items()):
-            yield Finding(WRONG, f"{path.name} is of another run ({about.get('network')})", "put its own back")
-            return
+            return Finding(
+                ERROR, f"{path.name} belongs to another run ({about.get('network')})", "restore this run's own"
+            ), None
         weights = averaged(tensors)
-        if wrong := [name for name, t in expected.items() if name not in weights or weights[name].shape != t.shape]:
-            yield Finding(WRONG, f"{path.name} lacks {wrong[0]} of {run.network}", "use another checkpoint")
-            return
-    yield Finding(FINE, f"{path.name}: {about.get('network')}, {where}, {len(tensors)} tensors, checksum right")
+        for name, tensor in expected.items():
+            if name not in weights or weights[name].shape != tensor.shape:
+                wrong = "missing key" if name not in weights else "size mismatch"
+                what = f"{path.name} does not fit {run.network}: {wrong} {name}"
+                return Finding(ERROR, what, "use another checkpoint"), None
+    when = "" if path.name == checkpoint.BEST else f" after {state.get('epoch')} epochs"
+    when += f" and {state['step']} steps" if when and state.get("step") else ""
+    return Finding(OK, f"{path.name}: {about.get('network')}{when}, {len(tensors)} tensors, checksum matches"), state
 
 
-def of_standing(run: Run, whole: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-    """How far the training is, and whether it can go on."""
-    there = [name for name in (checkpoint.LAST, checkpoint.PREVIOUS) if name in whole]
-    epochs = run.recipe.epochs
-    if not there:
-        exist = [name for name in (checkpoint.LAST, checkpoint.PREVIOUS) if (run.folder / name).exists()]
-        if exist:
+def newest(states: dict[str, State]) -> str | None:
+    """The checkpoint that --resume would take."""
+    return next((name for name in RESUMABLE if name in states), None)
+
+
+def check_resume(run: Run, states: dict[str, State]) -> Iterator[Finding]:
+    """How far training got, and whether it can be resumed."""
+    name = newest(states)
+    if name is None:
+        if any((run.folder / name).exists() for name in RESUMABLE):
             yield Finding(
-                WRONG, "no checkpoint to go on from is whole", "put back a copy, or take them away and begin anew"
+                ERROR, "no checkpoint to resume from is intact", "restore a copy, or delete them and start over"
             )
         else:
-            yield Finding(NOTE, "there is no checkpoint to go on from yet", "--resume begins anew")
+            yield Finding(NOTE, "there is no checkpoint to resume from yet", "--resume starts from the first step")
         return
-    done = int(whole[there[0]].get("epoch", 0))
-    if there[0] != checkpoint.LAST:
-        yield Finding(WRONG, f"{checkpoint.LAST} is missing or damaged", f"--resume goes on from {there[0]} by itself")
+    if name != checkpoint.LAST:
+        yield Finding(ERROR, f"{checkpoint.LAST} is missing or damaged", f"--resume continues from {name}")
+    done, epochs = int(states[name].get("epoch", 0)), run.recipe.epochs
     if done < epochs:
-        yield Finding(NOTE, f"{done} of {epochs} epochs are done", "go on with --resume")
+        yield Finding(NOTE, f"{done} of {epochs} epochs are done", "continue with --resume")
     else:
-        yield Finding(FINE, f"all {epochs} epochs are done")
-    best = whole[there[0]].get("best_epoch")
-    if best and checkpoint.BEST not in whole:
+        yield Finding(OK, f"all {epochs} epochs are done")
+    best = states[name].get("best_epoch")
+    if best and checkpoint.BEST not in states:
         yield Finding(
-            WRONG,
-            f"{checkpoint.BEST} (of epoch {best}) is missing or damaged",
-            "evaluate --which last, or go on: the best of the epochs to come takes its place",
+            ERROR,
+            f"{checkpoint.BEST} (epoch {best}) is missing or damaged",
+            "use --which last, or resume: a better epoch replaces it",
         )
 
 
-def of_log(run: Run, whole: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+def check_log(run: Run, states: dict[str, State]) -> Iterator[Finding]:
     path = run.folder / "log.jsonl"
-    lines = run.log()
-    every = lines_of(path)
+    every, lines = lines_of(path), run.log()
     if None in every[:-1]:
-        at = f"log.jsonl is damaged at line {every.index(None) + 1} of {len(every)}"
-        yield Finding(WRONG, at, "restore it; weights are not concerned")
+        damaged = f"log.jsonl is damaged at line {every.index(None) + 1} of {len(every)}"
+        yield Finding(ERROR, damaged, "restore it; the weights are not affected")
     elif None in every:
-        yield Finding(NOTE, "the last line of log.jsonl was cut short", "--resume drops it")
-    done = next(
-        (int(whole[name].get("epoch", 0)) for name in (checkpoint.LAST, checkpoint.PREVIOUS) if name in whole), 0
-    )
-    told = len([line for line in lines if line["kind"] == "epoch"])
-    if told < done:
+        yield Finding(NOTE, "the last line of log.jsonl is cut short", "--resume removes it")
+    name, logged = newest(states), len(run.epochs())
+    done = int(states[name].get("epoch", 0)) if name else 0
+    if logged < done:
         yield Finding(
-            WRONG, f"log.jsonl tells of {told} epochs, {done} are done", "restore it; weights are not concerned"
+            ERROR, f"log.jsonl has {logged} epochs, but {done} are done", "restore it; the weights are not affected"
         )
     elif path.exists():
-        yield Finding(FINE, f"log.jsonl: {len(lines)} lines, {told} epochs")
+        yield Finding(OK, f"log.jsonl: {len(lines)} lines, {logged} epochs")
     if bad := next((line for line in lines if line["kind"] == "diverged"), None):
         images = ", ".join(map(str, (bad.get("files") or bad.get("images") or [])[:8]))
         yield Finding(
             NOTE,
-            f"it diverged at step {bad['step']}: {bad.get('what')} ({images})",
-            "look at these images; try a smaller rate",
+            f"training diverged at step {bad['step']}: {bad.get('what')} ({images})",
+            "inspect these images, or lower the learning rate",
         )
 
 
-def of_litter(folder: Path) -> Iterator[Finding]:
+def check_leftovers(folder: Path) -> Iterator[Finding]:
+    """Locks, half-written files and checkpoints that were set aside."""
     if process := holder(folder):
         who = f"process {process}" if process > 0 else "another process"
-        yield Finding(NOTE, f"{who} is training in it, so files may change under way")
+        yield Finding(NOTE, f"{who} is training in this folder, so its files may be changing")
         return
     if left := sorted(f.name for f in folder.glob(".*.new")):
-        yield Finding(NOTE, f"{', '.join(left)}: left half written by a kill", "--resume clears them away")
+        yield Finding(NOTE, f"{', '.join(left)}: left half-written by a kill", "--resume removes it")
     if (folder / ".lock").exists():
-        yield Finding(NOTE, "the lock of a process that was killed; nobody holds it", "nothing: --resume takes it over")
+        yield Finding(NOTE, "a killed process left its lock, which nobody holds", "--resume takes it over")
     for broken in sorted(folder.glob(f"*{checkpoint.BROKEN}")):
-        yield Finding(
-            NOTE, f"{broken.name} is a damaged checkpoint that was set aside", "delete it when it is of no use"
-        )
+        yield Finding(NOTE, f"{broken.name} is a damaged checkpoint that was set aside", "delete it if not needed")
 
 
-def of_weights(path: Path) -> Iterator[Finding]:
+# weights and data
+
+
+def check_weights(path: Path) -> Finding:
     try:
         weights = read_weights(path)
     except UserError as error:
-        yield fault(error)
-        return
-    values = sum(t.numel() for t in weights.tensors.values())
+        return failure(error)
     if name := first_not_finite(weights.tensors):
-        yield Finding(WRONG, f"{name} is not finite", "fetch it again, or use another")
-    yield Finding(FINE, f"{path.name}: {len(weights.tensors)} tensors of {values:,} values in all, nothing else")
+        return Finding(ERROR, f"{name} is not finite", "download it again, or use another file")
+    values = sum(t.numel() for t in weights.tensors.values())
+    return Finding(OK, f"{path.name}: {len(weights.tensors)} tensors, {values:,} values, nothing else")
 
 
-def of_data(path: Path, progress: Callable[[Sequence[Any]], Iterable[Any]]) -> Iterator[Finding]:
-    """Every file of an image folder is decoded; a pack's checksums are compared; of other sets every file is read."""
-    if (at := pack.find(path)) is not None:
-        try:
-            bad_shards = pack.verify(at, progress)
-        except UserError as error:
-            yield fault(error)
-            return
-        for name in bad_shards:
-            yield Finding(WRONG, f"{name} is missing, or not what was written", "pack the set again, or restore it")
-        if bad_shards:
-            return
-    if is_images(path):
-        try:
-            parts = [path / name for name in PARTS if (path / name).is_dir()] or [path]
-            files = [file for part in parts for files in classes_of(part).values() for file in files]
-        except UserError as error:
-            yield fault(error)
-            return
-        bad = find_bad(files, decode=True, progress=progress)
-        for it in bad:
-            yield Finding(WRONG, it.reason, it.remedy or "take it away")
-        yield Finding(FINE if not bad else NOTE, f"{len(files) - len(bad):,} of {len(files):,} files are whole images")
-        return
+def check_data(source: str, kind: str, path: Path, progress: Progress) -> Iterator[Finding]:
+    """Every image of a folder is decoded, and every checksum of a pack compared; of other sets every file is read."""
+    packed = pack.find(path) if kind in ("", "pack") else None
     try:
-        data = load_data(str(path))
+        if packed and (bad_shards := pack.verify(packed, progress)):
+            for name in bad_shards:
+                yield Finding(ERROR, f"{name} is missing or damaged", "pack the set again, or restore the file")
+        elif kind in ("", "folder") and is_image_folder(path):
+            yield from check_images(path, progress)
+        else:
+            data = load_data(source)
+            counts = ", ".join(f"{len(split):,} {split.name}" for split in data.splits)
+            yield Finding(OK, f"{data.name}: {counts} images")
     except UserError as error:
-        yield fault(error)
-        return
-    counts = ", ".join(f"{len(split):,} {split.name}" for split in data.splits)
-    yield Finding(FINE, f"{data.name}: {counts} images")
+        yield failure(error)
+
+
+def check_images(folder: Path, progress: Progress) -> Iterator[Finding]:
+    parts = [folder / name for name in PARTS if (folder / name).is_dir()] or [folder]
+    files = [file for part in parts for files in classes_of(part).values() for file in files]
+    bad = find_bad(files, decode=True, progress=progress)
+    for it in bad:
+        yield Finding(ERROR, it.reason, it.remedy or "delete it")
+    good = len(files) - len(bad)
+    yield Finding(NOTE if bad else OK, f"{good:,} of {len(files):,} files are intact images")

@@ -1,4 +1,4 @@
-"""`convatlas doctor`: what is whole is called whole, and each damage is found, named and given a remedy."""
+"""`convatlas doctor`: what is intact is called intact, and each damage is found, named and given a remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from convatlas.cli import main
-from convatlas.doctor import NOTE, WRONG, Diagnosis, examine
+from convatlas.doctor import ERROR, NOTE, Diagnosis, examine
 from convatlas.errors import UserError
 from convatlas.files.lock import locked
 from convatlas.runs import checkpoint
@@ -36,16 +36,16 @@ def folder(tmp_path: Path) -> Path:
     return here
 
 
-def told(found: Diagnosis, level: str) -> list[str]:
+def findings(found: Diagnosis, level: str) -> list[str]:
     return [f"{it.what}; {it.remedy}" for it in found.findings if it.level == level]
 
 
-def test_a_whole_run_is_whole_and_nothing_is_changed(folder: Path) -> None:
+def test_an_intact_run_is_intact_and_nothing_is_changed(folder: Path) -> None:
     before = {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()}
     found = examine(folder)
-    assert (found.kind, found.whole) == ("run folder", True)
-    assert not told(found, WRONG)
-    assert not told(found, NOTE)
+    assert (found.kind, found.intact) == ("run folder", True)
+    assert not findings(found, ERROR)
+    assert not findings(found, NOTE)
     assert {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()} == before
 
 
@@ -79,7 +79,7 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     },
     "last deleted": (
         lambda f: (f / "last.safetensors").unlink(),
-        r"last\.safetensors is missing or damaged; --resume goes on from previous\.safetensors by itself",
+        r"last\.safetensors is missing or damaged; --resume continues from previous\.safetensors",
     ),
     "previous flipped": (
         broken("previous.safetensors", "a bit flipped"),
@@ -87,9 +87,9 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "best zeroed": (
         broken("best.safetensors", "zeroed"),
-        r"best\.safetensors \(of epoch 2\) is missing or damaged; eval",
+        r"best\.safetensors \(epoch 2\) is missing or damaged; use --which last",
     ),
-    "best deleted": (lambda f: (f / "best.safetensors").unlink(), r"best\.safetensors \(of epoch 2\) is missing"),
+    "best deleted": (lambda f: (f / "best.safetensors").unlink(), r"best\.safetensors \(epoch 2\) is missing"),
     "run.json deleted": (
         lambda f: (f / "run.json").unlink(),
         r"is not a run folder: it has no run\.json; give the folder",
@@ -101,7 +101,7 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     "run.json of no network": (record(network="resnet2O"), "no network named 'resnet2O'"),
     "run.json of another network": (
         record(network="chain_n1_m2_k1", options={"input": [1, 8, 8], "classes": 10}),
-        "is of another run",
+        "belongs to another run",
     ),
     "run.json that cannot be built": (
         record(options={"input": [1, 8, 8], "classes": 10, "widths": [None]}),
@@ -113,7 +113,7 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "log emptied": (
         lambda f: (f / "log.jsonl").write_bytes(b""),
-        r"log\.jsonl tells of 0 epochs, 2 are done; restore it",
+        r"log\.jsonl has 0 epochs, but 2 are done; restore it",
     ),
     "weights not finite": (
         lambda f: again(f, "last.safetensors", lambda t, s: t["stem.conv1.bias"].fill_(torch.nan)),
@@ -121,11 +121,11 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a tensor missing": (
         lambda f: again(f, "best.safetensors", lambda t, s: t.__delitem__("stem.conv1.bias")),
-        r"best\.safetensors lacks stem\.conv1\.bias of chain_n1_m1_k0; use another",
+        r"best\.safetensors does not fit chain_n1_m1_k0: missing key stem\.conv1\.bias; use another",
     ),
     "of another run": (
         lambda f: again(f, "last.safetensors", lambda t, s: s.update(network="lenet5")),
-        r"last\.safetensors is of another run \(lenet5\); put its own back",
+        r"last\.safetensors belongs to another run \(lenet5\); restore this run's own",
     ),
 }
 
@@ -135,14 +135,14 @@ def test_each_damage_is_found_with_a_remedy(folder: Path, damage: str, capsys: p
     act, message = WRONGS[damage]
     act(folder)
     found = examine(folder)
-    assert not found.whole
-    assert any(re.search(message, text) for text in told(found, WRONG)), told(found, WRONG)
-    assert all(it.remedy for it in found.findings if it.level == WRONG)
+    assert not found.intact
+    assert any(re.search(message, text) for text in findings(found, ERROR)), findings(found, ERROR)
+    assert all(it.remedy for it in found.findings if it.level == ERROR)
     assert main(["doctor", str(folder)]) == 1
-    assert f"{folder} is not whole (run folder)." in capsys.readouterr().out
+    assert f"{folder} (run folder) has " in capsys.readouterr().out
     assert main(["doctor", str(folder), "--json"]) == 1
     printed = json.loads(capsys.readouterr().out)
-    assert (printed["whole"], printed["kind"]) == (False, "run folder")
+    assert (printed["intact"], printed["kind"]) == (False, "run folder")
     assert printed["findings"] == found.to_json()["findings"]
 
 
@@ -154,27 +154,27 @@ def test_an_unfinished_run_and_what_a_kill_leaves_are_noted(folder: Path) -> Non
         log.write(b'{"kind": "st')
     record(recipe={**json.loads((folder / "run.json").read_text())["recipe"], "epochs": 5})(folder)
     found = examine(folder)
-    assert found.whole
-    notes = "\n".join(told(found, NOTE))
+    assert found.intact
+    notes = "\n".join(findings(found, NOTE))
     for text in (
-        "2 of 5 epochs are done; go on with --resume",
-        ".last.safetensors.new: left half written by a kill; --resume clears them away",
-        "the lock of a process that was killed; nobody holds it",
+        "2 of 5 epochs are done; continue with --resume",
+        ".last.safetensors.new: left half-written by a kill; --resume removes it",
+        "a killed process left its lock, which nobody holds; --resume takes it over",
         "last.safetensors.broken is a damaged checkpoint that was set aside",
-        "the last line of log.jsonl was cut short; --resume drops it",
+        "the last line of log.jsonl is cut short; --resume removes it",
     ):
         assert text in notes
 
 
 def test_a_training_that_goes_on_is_noted_and_not_disturbed(folder: Path) -> None:
     child = holding(folder)
-    assert f"process {child.pid} is training in it" in "".join(told(examine(folder), NOTE))
+    assert f"process {child.pid} is training in this folder" in "".join(findings(examine(folder), NOTE))
     with pytest.raises(UserError, match=rf"process {child.pid} is training in"), locked(folder):
         pass
     child.communicate()
-    assert examine(folder).whole
+    assert examine(folder).intact
     with locked(folder):
-        assert "is training in it" in "".join(told(examine(folder), NOTE))
+        assert "is training in this folder" in "".join(findings(examine(folder), NOTE))
         again = subprocess.run(
             [sys.executable, "-c", "import sys; from pathlib import Path; from convatlas.files.lock import locked\n"
              f"with locked(Path({str(folder)!r})): pass"], capture_output=True, text=True,
@@ -184,12 +184,12 @@ def test_a_training_that_goes_on_is_noted_and_not_disturbed(folder: Path) -> Non
 
 def test_a_checkpoint_by_itself(folder: Path) -> None:
     path = folder / "last.safetensors"
-    assert (examine(path).kind, examine(path).whole) == ("checkpoint", True)
+    assert (examine(path).kind, examine(path).intact) == ("checkpoint", True)
     path.write_bytes(DAMAGES["zeroed at the end"](path.read_bytes()))
-    assert not examine(path).whole
+    assert not examine(path).intact
     path.write_bytes(b"")
     found = examine(path)
-    assert (found.kind, found.whole) == ("weights", False)
+    assert (found.kind, found.intact) == ("weights", False)
 
 
 def test_weights(tmp_path: Path) -> None:
@@ -200,10 +200,10 @@ def test_weights(tmp_path: Path) -> None:
     torch.save({"f": signal.raise_signal}, tmp_path / "code.pt")
     for name in ("w.safetensors", "w.pth"):
         found = examine(tmp_path / name)
-        assert (found.kind, found.whole) == ("weights", True)
-        assert f"{name}: 2 tensors of 14 values in all" in found.findings[0].what
-    assert told(examine(tmp_path / "inf.pth"), WRONG) == ["a is not finite; fetch it again, or use another"]
-    assert "does not hold plain tensors alone" in told(examine(tmp_path / "code.pt"), WRONG)[0]
+        assert (found.kind, found.intact) == ("weights", True)
+        assert f"{name}: 2 tensors, 14 values" in found.findings[0].what
+    assert findings(examine(tmp_path / "inf.pth"), ERROR) == ["a is not finite; download it again, or use another file"]
+    assert "does not hold plain tensors alone" in findings(examine(tmp_path / "code.pt"), ERROR)[0]
 
 
 def test_images_and_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,15 +213,31 @@ def test_images_and_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(place / f"{i}.png")
     assert main(["doctor", str(tmp_path / "photos")]) == 0
-    assert "fine  8 of 8 files are whole images" in capsys.readouterr().out
+    assert "8 of 8 files are intact images" in capsys.readouterr().out
     whole = (tmp_path / "photos" / "a" / "0.png").read_bytes()
     (tmp_path / "photos" / "a" / "0.png").write_bytes(whole[:-200])  # its header is whole
     (tmp_path / "photos" / "b" / "x.jpg").write_text("no image")
     found = examine(tmp_path / "photos")
-    assert (found.kind, found.whole, len(told(found, WRONG))) == ("data", False, 2)
-    assert told(found, NOTE) == ["7 of 9 files are whole images; "]
+    assert (found.kind, found.intact, len(findings(found, ERROR))) == ("data", False, 2)
+    assert findings(found, NOTE) == ["7 of 9 files are intact images; "]
     (tmp_path / "empty").mkdir()
-    assert not examine(tmp_path / "empty").whole
+    assert not examine(tmp_path / "empty").intact
+
+
+def test_a_data_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "digits", "--csv"]) == 0
+    assert capsys.readouterr().out == 'level,what,remedy\nok,"digits: 1,442 train, 355 test images",\n'
+    (tmp_path / "not-cifar").mkdir()
+    assert main(["doctor", f"cifar10:{tmp_path / 'not-cifar'}"]) == 1
+
+
+def test_a_path_that_is_not_there_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from convatlas.cli import main; status = main(['doctor', 'mistyped']); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr[:32]) == (2, "convatlas: there is no mistyped;")
 
 
 @pytest.mark.parametrize("name", ["none", "notes.txt"])
@@ -238,9 +254,9 @@ def test_a_pack(tmp_path: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(place / f"{i}.png")
     assert main(["data", "pack", str(tmp_path / "photos"), "--out", str(tmp_path / "pack"), "--size", "32"]) == 0
-    assert examine(tmp_path / "pack").whole
+    assert examine(tmp_path / "pack").intact
     shard = max((f for f in (tmp_path / "pack").rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     shard.write_bytes(DAMAGES["a bit flipped"](shard.read_bytes()))
     found = examine(tmp_path / "pack")
-    assert not found.whole
-    assert shard.name in told(found, WRONG)[0]
+    assert not found.intact
+    assert shard.name in findings(found, ERROR)[0]

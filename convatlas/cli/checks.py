@@ -71,6 +71,13 @@ def run_folder(folder: str | Path) -> Path:
     return Path(folder)
 
 
+def path_or_source(text: str) -> str:
+    """A path, or a source such as cifar10:DIR, as it is given. Raises UserError where it does not exist."""
+    if not Path(text).exists() and not is_source(text):
+        raise UserError(f"there is no {text}", "give a run folder, a checkpoint, a weights file, or data")
+    return text
+
+
 def picture(option: str, path: str | Path) -> Path:
     """The path of a picture to be drawn. Raises UserError for a format that is not written."""
     if Path(path).suffix.lower() not in FORMATS:

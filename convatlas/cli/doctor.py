@@ -1,32 +1,31 @@
-"""`convatlas doctor`: whether a run, a checkpoint, weights or data are whole, what is wrong, and what to do."""
+"""`convatlas doctor`: whether a run, a checkpoint, weights or data are intact, what is wrong, and what to do."""
 
 from __future__ import annotations
 
 import argparse
 
-from . import source
-from .output import print_json
+from . import checks, source
+from .output import add_formats, print_report
 
-HELP = "check a run, a checkpoint, weights or data, and what to do"
+HELP = "check a run, a checkpoint, weights or data for damage"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas doctor runs/first"
     parser.description = (
-        f"{parser.description} Changes nothing. Exit status: 0 whole, 1 something is wrong, 2 it cannot be examined."
+        f"{parser.description} Changes nothing. Exit status: 0 intact, 1 something is wrong, 2 it cannot be checked."
     )
-    parser.add_argument("path", metavar="RUN_OR_FILE", help="a run folder, a checkpoint, a file of weights, or data")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "path", metavar="PATH", help="a run folder, a checkpoint, a weights file, a data folder or KIND:DIR"
+    )
+    add_formats(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    checks.path_or_source(args.path)
     from ..doctor import examine
+    from ..report.diagnosis import report
 
     found = examine(args.path, progress=source.bar("reading images"))
-    if args.json:
-        print_json(found.to_json())
-    else:
-        for it in found.findings:
-            print(f"{it.level:6}{it.what}" + (f"\n      -> {it.remedy}" if it.remedy else ""))
-        print(f"{args.path} is {'whole' if found.whole else 'not whole'} ({found.kind}).")
-    return 0 if found.whole else 1
+    print_report(report(found), args)
+    return 0 if found.intact else 1

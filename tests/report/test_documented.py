@@ -42,7 +42,7 @@ RECORDS = {
     "evaluate": scores.report(SCORES, (1,)).record,
     "predict": json.loads("".join(predictions.json_lines(PREDICTIONS))),
     "data scan": SCAN.to_json(),
-    "doctor": Diagnosis("weights", "x", (Diagnosed("wrong", "it is torn", "fetch it again"),)).to_json(),
+    "doctor": Diagnosis("weights", "x", (Diagnosed("error", "it is damaged", "download it again"),)).to_json(),
     "lr": Search((0.1, 0.2), (2.0, 1.0)).to_json(),
     "train": json.loads((json_goldens.FOLDER.parent / "run" / "log.jsonl").read_text().splitlines()[-1]),
 }

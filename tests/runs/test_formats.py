@@ -83,7 +83,7 @@ def test_a_pack_of_every_schema_has_the_images_that_it_was_made_of(format: str) 
     folder = GOLDENS / f"pack_1_{format}"
     assert json.loads((folder / "pack.json").read_text())["schema"] == pack.SCHEMA == 1
     assert pack.verify(folder) == []
-    assert examine(folder).whole
+    assert examine(folder).intact
     data = load_data(str(folder))
     assert data.classes == ("ant", "bee")
     for split in data.splits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 LEVELS = ("leaf", "layer", "block", "stage")
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,9 @@ class Totals:
     def training_macs(self) -> int:
         """Of a training step on the batch, forward and backward; times the batches of an epoch, of an epoch."""
         return self.macs + self.backward_macs
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self) | {"params": self.params, "training_macs": self.training_macs}
 
 
 @dataclass(frozen=True)
@@ -132,46 +134,6 @@ class Account:
             f"<tfoot>{_html_row('th', total)}</tfoot></table>"
         )
 
-    def to_json(self) -> dict[str, Any]:
-        columns = [f.name for f in fields(Row) if f.name not in ("block", "block_op")]
-        return {
-            "schema": SCHEMA,
-            "name": self.name,
-            "input": list(self.input),
-            "batch": self.batch,
-            "input_values": self.input_values,
-            "value_bytes": self.value_bytes,
-            "depth": self.depth,
-            "uncounted": list(self.uncounted),
-            "idle": [list(i) for i in self.idle],
-            "totals": asdict(self.totals) | {"params": self.totals.params, "training_macs": self.totals.training_macs},
-            "blocks": {r.block: r.block_op for r in self.rows if r.block},
-            "columns": columns,
-            "rows": [[getattr(r, c) for c in columns] for r in self.rows],
-        }
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Account:
-        blocks = record["blocks"]
-
-        def row(values: list[Any]) -> Row:
-            fields = dict(zip(record["columns"], map(_tuple, values), strict=True))
-            parts = fields["path"].split(".")  # a block's path is how the paths of its rows begin
-            block = next((b for b in (".".join(parts[:i]) for i in range(1, len(parts))) if b in blocks), "")
-            return Row(**fields, block=block, block_op=blocks.get(block, ""))
-
-        return cls(
-            name=record["name"],
-            input=_tuple(record["input"]),
-            batch=record["batch"],
-            rows=tuple(map(row, record["rows"])),
-            uncounted=tuple(record["uncounted"]),
-            idle=tuple((path, n) for path, n in record["idle"]),
-            input_values=record["input_values"],
-            value_bytes=record["value_bytes"],
-            depth=record["depth"],
-        )
-
 
 def _sizes(input: tuple[Any, ...]) -> str:
     """ "3x224x224"; of several inputs, the size of each."""
@@ -184,10 +146,6 @@ def _html_row(tag: str, cells: Sequence[str | int]) -> str:
 
     shown = ((escape(c), "left") if isinstance(c, str) else (f"{c:,}", "right") for c in cells)
     return "<tr>" + "".join(f'<{tag} style="text-align:{side}">{text}</{tag}>' for text, side in shown) + "</tr>"
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def stage_of(path: str) -> str:

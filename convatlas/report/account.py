@@ -102,7 +102,7 @@ def record(counts: Account, level: str = "layer") -> dict[str, Any]:
         "batch": counts.batch,
         "depth": counts.depth,
         "level": level,
-        "totals": counts.to_json()["totals"],
+        "totals": counts.totals.to_json(),
         "idle": dict(counts.idle),
         "uncounted": counts.uncounted,
         "rows": [row_record(row, counts) for row in counts.table(level)],

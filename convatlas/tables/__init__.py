@@ -1,4 +1,4 @@
-"""The counted rows of every variant, as shipped: index.json and one file a variant. Read without torch.
+"""The counted rows of every variant, as shipped: index.json, and a CSV file for each variant. Read without torch.
 
 `python -m convatlas.tables` counts them all again.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from ..accounting.rows import Account
 from ..catalogue import Claim, Variant, name_of
 from ..files.atomic import other_version
+from .rows import read
 
 FOLDER = Path(__file__).parent
 SCHEMA = 1  # of index.json
@@ -43,7 +45,11 @@ def claims(name: str) -> list[Claim]:
 
 def load(name: str) -> Account:
     """The shipped count of a variant at its own input."""
-    return Account.from_json(json.loads((FOLDER / f"{entry(name)['name']}.json").read_text(encoding="utf-8")))
+    record = entry(name)
+    rows = read((FOLDER / f"{record['name']}.csv").read_text(encoding="utf-8"))
+    size = tuple(record["input"])
+    idle = tuple((path, params) for path, params in record["idle"])
+    return Account(record["name"], size, 1, rows, idle=idle, input_values=prod(size), depth=record["depth"])
 
 
 def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
@@ -56,21 +62,19 @@ def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
         "note": variant.note,
         "recipe": variant.recipe,
         "aliases": list(variant.aliases),
-        "claims": [vars(claim) for claim in variant.claims],
-        "totals": counted.to_json()["totals"],
+        "claims": [{k: v for k, v in vars(claim).items() if v is not None} for claim in variant.claims],
+        "totals": counted.totals.to_json(),
+        "idle": [list(module) for module in counted.idle],
         "depth": counted.depth,
         "multiplied_activations": sum(r.activations for r in counted.rows if r.macs),
     }
 
 
-def account_text(counted: Account) -> str:
-    """An account as JSON with one row a line, so that its diff can be read."""
-    record = counted.to_json()
-    rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in record.pop("rows"))
-    head = json.dumps(record, indent=1)
-    return f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n'
-
-
 def index_text(records: dict[str, dict[str, Any]]) -> str:
-    lines = (f"{json.dumps(name)}: {json.dumps(record, ensure_ascii=False)}" for name, record in records.items())
-    return "{\n" + ",\n".join((f'"schema": {SCHEMA}', *lines)) + "\n}\n"
+    """The index as JSON with one variant a line."""
+    lines = (f"{json.dumps(name)}:{_compact(record)}" for name, record in records.items())
+    return "{\n" + ",\n".join((f'"schema":{SCHEMA}', *lines)) + "\n}\n"
+
+
+def _compact(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))

@@ -4,7 +4,8 @@ from rich.progress import track
 
 from ..accounting import account
 from ..catalogue import variants
-from . import FOLDER, account_text, index_record, index_text
+from . import FOLDER, index_record, index_text
+from .rows import write
 
 
 def main() -> None:
@@ -12,10 +13,10 @@ def main() -> None:
     for name, variant in track(variants().items(), description="counting"):
         counted = account(variant)
         records[name] = index_record(variant, counted)
-        (FOLDER / f"{name}.json").write_text(account_text(counted), encoding="utf-8")
+        (FOLDER / f"{name}.csv").write_text(write(counted.rows), encoding="utf-8")
     (FOLDER / "index.json").write_text(index_text(records), encoding="utf-8")
-    for file in FOLDER.glob("*.json"):
-        if file.stem not in records and file.stem != "index":
+    for file in FOLDER.glob("*.csv"):
+        if file.stem not in records:
             file.unlink()
 
 

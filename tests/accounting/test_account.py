@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from convatlas.accounting import Account, account
+from convatlas.accounting import account
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import on_meta
@@ -107,13 +107,6 @@ def test_levels_keep_the_sums() -> None:
         assert sum(r.params for r in rows) == counted.totals.params
     with pytest.raises(UserError, match="no level named 'blocks'; did you mean block"):
         counted.table("blocks")
-
-
-def test_json_keeps_everything() -> None:
-    import json
-
-    counted = account(Branches(), input=(4, 9, 9))
-    assert Account.from_json(json.loads(json.dumps(counted.to_json()))) == counted
 
 
 def test_bad_requests() -> None:

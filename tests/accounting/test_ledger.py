@@ -330,7 +330,7 @@ def same(a: Claim, b: Claim) -> bool:
 
 @cache
 def counts_of(name: str, options: tuple[tuple[str, Any], ...]) -> Account:
-    if not options and (tables.FOLDER / f"{name}.json").exists():
+    if not options and (tables.FOLDER / f"{name}.csv").exists():
         return tables.load(name)
     return account(name, **dict(options))
 

@@ -107,7 +107,7 @@ def claims_hold(variant: Variant, result: Account) -> None:
 
 
 def test_no_table_is_left_over() -> None:
-    files = {f.stem for f in tables.FOLDER.glob("*.json")} - {"index"}
+    files = {f.stem for f in tables.FOLDER.glob("*.csv")}
     assert files == set(names()) == set(tables.index())
     assert list(tables.index()) == list(variants())
 

@@ -138,6 +138,6 @@ def test_another_schema_of_the_index_is_refused_with_the_way_forward(tmp_path: P
     text = tables.index_text({"lenet5": records["lenet5"]})
     (tmp_path / "index.json").write_text(text)
     assert tables.read_index(tmp_path / "index.json") == {"lenet5": records["lenet5"]}
-    (tmp_path / "index.json").write_text(text.replace('"schema": 1', f'"schema": {schema}'))
+    (tmp_path / "index.json").write_text(text.replace('"schema":1', f'"schema":{schema}'))
     with pytest.raises(UserError, match=message):
         tables.read_index(tmp_path / "index.json")

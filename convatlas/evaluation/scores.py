@@ -1,10 +1,10 @@
-"""What a network made of each image of a split, and every figure that follows from it."""
+"""Scores: the prediction for each image of a split, and the accuracies, confusion and mistakes that follow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from html import escape
 from typing import Any
 
 import torch
@@ -17,17 +17,17 @@ MATRIX_CLASSES = 20  # up to so many, the whole confusion matrix is shown
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network made of each image, and every figure that follows from it.
+    """The prediction for each image of a split, and everything that is computed from it.
 
-    A class is ranked by its logit; of two equal logits the class of the lower index comes first, in `predict` too.
-    So a network that gives every class the same logit scores as chance does, not 100%, and top-1 is the diagonal of
-    `confusion`.
+    Classes are ranked by logit; of two equal logits the class with the lower index comes first, in `predict` too.
+    So a network that gives every class the same logit scores at chance level, not 100%, and the diagonal of
+    `confusion` adds up to top-1.
     """
 
     classes: tuple[str, ...]
     labels: Tensor  # int64 (N,): the right class of each image
     predicted: Tensor  # int64 (N,): the class ranked first
-    ranks: Tensor  # int64 (N,): how many classes were ranked before the right one
+    ranks: Tensor  # int64 (N,): how many classes were ranked above the right one
     losses: Tensor  # float32 (N,): cross-entropy, in nats
 
     @property
@@ -48,19 +48,21 @@ class Scores:
         return self.hits(k) / self.n
 
     def hits(self, k: int) -> int:
+        """How many images have their right class among the first k. Raises UserError as `top` does."""
         if not 1 <= k <= len(self.classes):
             raise UserError(f"top-{k} means nothing with {len(self.classes)} classes", f"give 1 to {len(self.classes)}")
         return int((self.ranks < k).sum())
 
     def interval(self, k: int = 1) -> tuple[float, float]:
-        """The 95% interval (Wilson, 1927) of `top(k)`: where the accuracy on endless such images would lie."""
-        n, p, z = self.n, self.top(k), 1.959964
-        centre, half = (p + z * z / (2 * n)), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+        """The 95% confidence interval of `top(k)` (Wilson, 1927)."""
+        from scipy.stats import binomtest
+
+        low, high = binomtest(self.hits(k), self.n).proportion_ci(method="wilson")
+        return float(low), float(high)
 
     @property
     def confusion(self) -> Tensor:
-        """int64 (classes, classes): how many images of the row's class were taken for the column's."""
+        """int64 (classes, classes): how many images of the row's class were predicted as the column's."""
         c = len(self.classes)
         return torch.bincount(self.labels * c + self.predicted, minlength=c * c).view(c, c)
 
@@ -73,7 +75,7 @@ class Scores:
         return tuple(r / n if n else None for r, n in zip(right, images, strict=True))
 
     def confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes: (right class, class taken for it, images), most frequent first."""
+        """The most frequent mistakes: (right class, predicted class, images), the most frequent first."""
         c = len(self.classes)
         wrong = self.ranks > 0
         pairs, counts = torch.unique(self.labels[wrong] * c + self.predicted[wrong], return_counts=True)
@@ -84,7 +86,7 @@ class Scores:
         ]
 
     def to_json(self, topk: Sequence[int] | None = None) -> dict[str, Any]:
-        """Every figure as plain data; the confusion matrix (a row a right class) for at most MATRIX_CLASSES classes."""
+        """As plain data; the confusion matrix (a row for each right class) for at most MATRIX_CLASSES classes."""
         few = len(self.classes) <= MATRIX_CLASSES
         return {
             "images": self.n,
@@ -95,6 +97,20 @@ class Scores:
             "confused": [{"class": right, "taken_for": taken, "images": n} for right, taken, n in self.confused()],
             **({"confusion": self.confusion.tolist()} if few else {}),
         }
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the accuracies and, for at most MATRIX_CLASSES classes, the confusion matrix."""
+        rows = []
+        for k in usual_topk(len(self.classes)):
+            low, high = self.interval(k)
+            rows.append((f"top-{k}", f"{self.hits(k):,}", f"{self.top(k):.2%}", f"{low:.2%} to {high:.2%}"))
+        caption = f"{self.n:,} images, mean loss {self.loss:.4f}"
+        tables = _html_table(caption, ("", "right", "accuracy", "95% interval"), rows)
+        if len(self.classes) <= MATRIX_CLASSES:
+            counts = zip(self.classes, self.confusion.tolist(), strict=True)
+            matrix = [(name, *(str(n or "") for n in row)) for name, row in counts]
+            tables += _html_table("right class (rows) and predicted class (columns)", ("", *self.classes), matrix)
+        return tables
 
 
 def usual_topk(classes: int) -> tuple[int, ...]:
@@ -108,7 +124,17 @@ def ranking(logits: Tensor, k: int) -> Tensor:
 
 
 def rank_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many classes `ranking` puts before the right one, for each row (n,)."""
+    """How many classes `ranking` puts above the right one, for each row (n,)."""
     right = logits.gather(1, labels[:, None])
     index = torch.arange(logits.shape[1])
     return ((logits > right) | ((logits == right) & (index < labels[:, None]))).sum(1)
+
+
+def _html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The first cell of each row is its heading."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        f"<tr><th>{escape(name)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        for name, *cells in rows
+    )
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -55,7 +55,7 @@ def scores_of(logits: Sequence[Sequence[float]] | Tensor, labels: Sequence[int],
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50, 256])
-def test_the_figures_are_scikit_learns(batch: int) -> None:
+def test_scores_equal_scikit_learns(batch: int) -> None:
     random = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(50, 6, generator=random), torch.randint(6, (50,), generator=random)
     scores = scores_of(logits, labels.tolist(), batch)
@@ -171,6 +171,18 @@ def test_wilsons_interval() -> None:
         ranks = (torch.arange(n) >= right).long()
         scores = Scores(("a", "b"), torch.zeros(n).long(), ranks, ranks, torch.zeros(n))
         assert scores.interval() == pytest.approx((low, high), abs=5e-5)
+
+
+def test_a_notebook_shows_accuracies_and_confusion() -> None:
+    scores = replace(scores_of([[3, 2, 1], [1, 3, 2], [1, 3, 2], [2, 3, 1]], [0, 0, 2, 0]), classes=("<a>", "b", "c"))
+    page = scores._repr_html_()
+    assert "<caption>4 images, mean loss " in page
+    assert "<tr><th>top-1</th><td>1</td><td>25.00%</td><td>4.56% to 69.94%</td></tr>" in page
+    assert "<tr><th>&lt;a&gt;</th><td>1</td><td>2</td><td></td></tr>" in page
+    assert "<a>" not in page
+    many = scores_of(torch.randn(5, 21), range(5))
+    assert (many._repr_html_().count("<table>"), page.count("<table>")) == (1, 2)
+    assert "<th>top-5</th>" in many._repr_html_()
 
 
 def test_classes_must_be_the_runs() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor
 
 from ...errors import UserError
@@ -24,7 +25,7 @@ MIN_SIDE = 32  # pixels: a shorter side is tiny
 NEAR_BITS = 4  # of 64 in which the hashes of near duplicates may differ
 NEAR_LEVELS = 6.0  # of 255, that their thumbnails may differ by in the mean
 THUMB = 8  # pixels of a thumbnail's side
-PART = 32  # images that are looked at together
+PART = 32  # images examined together
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 Image = tuple[EncodedSplit | pack.RawSplit, int]  # a split, and the image's index in it
@@ -53,7 +54,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at an image tells."""
+    """What decoding one image tells."""
 
     error: str = ""
     size: tuple[int, int] = (0, 0)  # height, width
@@ -71,11 +72,11 @@ def scan(
     workers: int | None = None,
     progress: Progress = iter,
 ) -> Report:
-    """Looks at every image of `source` (a folder, lists, shards, Parquet files or a pack), the test's too.
+    """Looks at every image of `source` (a folder, lists, shards, Parquet files or a pack), the test split's too.
 
     Near duplicates have difference hashes (of 9 x 8 grey pixels) that differ in at most NEAR_BITS, and thumbnails that
-    differ by at most NEAR_LEVELS in the mean: a picture scaled, or saved anew, is one; crops and mirror images are not
-    found. `progress` is given the numbers of the parts. Raises UserError for a set in memory.
+    differ by at most NEAR_LEVELS in the mean: a picture scaled or saved again is one; crops and mirror images are not
+    found. `progress` wraps the range of the parts. Raises UserError for a set in memory.
     """
     kind, at = recognised(source)
     splits = splits_of(source, kind, at, seed, max_pixels)
@@ -142,17 +143,17 @@ def singles(images: Sequence[Image], looks: Sequence[Look], min_side: int) -> It
 def alike(images: Sequence[Image], looks: Sequence[Look]) -> Iterator[Finding]:
     """A finding for each group of images that show the same picture."""
     good = [i for i, found in enumerate(looks) if not found.error]
-    groups = Groups(len(images))
+    groups = DisjointSet(good)
     first: dict[bytes, int] = {}
     for i in good:
-        groups.join(first.setdefault(looks[i].digest, i), i)
+        groups.merge(first.setdefault(looks[i].digest, i), i)
     distinct = list(first.values())
     for a, b in near([looks[i] for i in distinct]):
-        groups.join(distinct[a], distinct[b])
-    for members in groups.several():
+        groups.merge(distinct[a], distinct[b])
+    for members in sorted(sorted(group) for group in groups.subsets() if len(group) > 1):
         its = [images[i] for i in members]
         exact = len({looks[i].digest for i in members}) == 1
-        same = f"{len(its)} files hold the same {'bytes' if exact else 'picture, scaled or saved anew'}"
+        same = f"{len(its)} files hold the same {'bytes' if exact else 'picture, scaled or saved again'}"
         names = ", ".join(map(where, its))
         if len({label(image) for image in its}) > 1:
             classes = ", ".join(dict.fromkeys(map(label, its)))
@@ -180,30 +181,6 @@ def near(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
                 if len(others):
                     apart = np.abs(thumbs[others].astype(np.int16) - thumbs[a]).mean(1)
                     yield from ((int(a), int(b)) for b in others[apart <= NEAR_LEVELS])
-
-
-class Groups:
-    """Which of n things belong together (union-find)."""
-
-    def __init__(self, n: int):
-        self.parents = list(range(n))
-
-    def of(self, i: int) -> int:
-        while self.parents[i] != i:
-            self.parents[i] = self.parents[self.parents[i]]
-            i = self.parents[i]
-        return i
-
-    def join(self, i: int, j: int) -> None:
-        a, b = sorted((self.of(i), self.of(j)))
-        self.parents[b] = a
-
-    def several(self) -> list[list[int]]:
-        """The groups of two or more, by their first members."""
-        groups: dict[int, list[int]] = {}
-        for i in range(len(self.parents)):
-            groups.setdefault(self.of(i), []).append(i)
-        return [members for members in groups.values() if len(members) > 1]
 
 
 def finding(kind: str, images: Sequence[Image], text: str) -> Finding:

@@ -96,12 +96,12 @@ def test_the_same_bytes_in_training_and_in_the_test(clean: Path) -> None:
         lambda image: (ImageEnhance.Brightness(image).enhance(1.02), {}),
     ],
 )
-def test_a_picture_saved_anew_or_scaled(clean: Path, change) -> None:
+def test_a_picture_saved_again_or_scaled(clean: Path, change) -> None:
     image, options = change(picture(4))
     put(clean / "train/a/again.jpg", image, **options)
     found = only(clean, "near")
     assert names(found) == ["04.jpg", "again.jpg"]
-    assert "2 files hold the same picture, scaled or saved anew: " in found.text
+    assert "2 files hold the same picture, scaled or saved again: " in found.text
 
 
 def test_other_pictures_are_not_near(clean: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_same_picture_in_two_classes(clean: Path, exact: bool) -> None:
     assert sorted(names(found)) == ["04.jpg", "again.jpg"]
     assert sorted(found.classes) == ["a", "b"]
     assert (
-        f"the same {'bytes' if exact else 'picture, scaled or saved anew'} and lie in different classes (a, b)"
+        f"the same {'bytes' if exact else 'picture, scaled or saved again'} and lie in different classes (a, b)"
         in found.text
     )
 

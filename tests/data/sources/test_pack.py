@@ -86,7 +86,7 @@ def test_a_jpeg_pack_is_webdataset_shards_and_keeps_small_jpegs_as_they_are(phot
     pack(data, tmp_path / "jpeg", size=32, quality=95)
     packed = load_data(str(tmp_path / "jpeg"))
     apart = (packed.train.fetch(range(30), AT_32).int() - data.train.fetch(range(30), AT_32).int()).abs()
-    assert apart.double().mean() < 3  # saved anew at quality 95
+    assert apart.double().mean() < 3  # saved again at quality 95
     with tarfile.open(tmp_path / "jpeg/train-00000.tar") as archive:
         assert archive.getnames() == [f"{i:09}.{e}" for i in range(12) for e in ("jpg", "cls")]
         kept = 0

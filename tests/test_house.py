@@ -69,6 +69,14 @@ def test_every_room_has_a_floor() -> None:
     assert {room(f) for f in FILES} - {"__init__"} == set(FLOOR)
 
 
+def test_every_room_says_what_it_is_for() -> None:
+    drawing = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Floors")[0]
+    for folder in sorted({file.parent for file in FILES}):
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+        assert text.split("\n\n")[0].endswith("."), f"{folder}: __init__.py opens with a sentence"
+        assert f"{folder.name}/" in drawing, f"docs/architecture.md does not draw {folder.name}/"
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
 def test_imports_point_down(file: Path) -> None:
     here = room(file)

@@ -22,8 +22,8 @@ from convatlas.doctor import ERROR, NOTE, Diagnosis, examine
 from convatlas.errors import UserError
 from convatlas.files.lock import locked
 from convatlas.runs import checkpoint
-from tests.files.test_lock import holding
-from tests.runs.test_checkpoint import DAMAGES
+from tests.damages import DAMAGES
+from tests.locking import holding
 
 GOLDEN = Path(__file__).parent / "goldens" / "run"
 

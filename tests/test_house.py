@@ -138,3 +138,10 @@ def test_net_files_open_with_their_paper() -> None:
         assert "https://" in text.split("\n\n")[0], f"{family}: the first lines name the paper and its address"
         assert "Read beside" in text, family
         assert "Departures from the paper:" in text, family
+
+
+def test_tests_take_nothing_from_other_test_files() -> None:
+    for file in Path(__file__).parent.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            source = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            assert not source.rpartition(".")[2].startswith("test_"), f"{file}: share helpers in a module of their own"

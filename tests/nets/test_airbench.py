@@ -26,7 +26,7 @@ from convatlas.train.average import SlowWeights
 from convatlas.train.fit import Stopped
 from convatlas.train.optimizers import make_optimizer
 from convatlas.train.schedule import rate
-from tests.train.test_fit import at_step, interrupting, some, train, weights
+from tests.train.short_runs import at_step, interrupting, some, train, weights
 
 RECIPE = find_recipe("airbench94")
 SMALL = replace(find("airbench94"), args={"widths": (26, 28, 30)})

@@ -21,6 +21,8 @@ from convatlas.errors import UserError
 from convatlas.files.atomic import Unwritable, clean, replacing
 from convatlas.runs import checkpoint
 from convatlas.runs.log import Log, read_log
+from tests.damages import DAMAGES
+from tests.killing import killed_before_call
 
 TENSORS = {
     "conv.weight": torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(0)).to(
@@ -247,16 +249,6 @@ def test_two_generations_are_kept(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "previous.safetensors")[1]["value"] == 2
 
 
-DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "truncated": lambda b: b[: len(b) // 2],
-    "emptied": lambda b: b"",
-    "a bit flipped": lambda b: b[:-9] + bytes([b[-9] ^ 16]) + b[-8:],
-    "zeroed": lambda b: bytes(len(b)),
-    "zeroed at the end": lambda b: b[:-100] + bytes(100),
-    "written on": lambda b: b + b"more",
-}
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_newest_whole_one_is_taken_and_the_reason_told(tmp_path: Path, damage: str) -> None:
     for value in (1, 2):
@@ -295,33 +287,6 @@ def test_without_a_whole_one_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last\.saf.*previous\.saf.*; put back a"):
         checkpoint.newest(tmp_path)
     assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
-
-
-def killed_before_call(n: int, links: bool, work: Callable[[], None]) -> int:
-    """The exit status of a child that does the work, and is gone (status 9) before its n-th call of the system."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    left = [n]
-
-    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def stand_in(*args: Any, **more: Any) -> Any:
-            left[0] -= 1
-            if left[0] == 0:
-                os._exit(9)
-            if name == "link" and not links:
-                raise OSError(errno.EPERM, "no links here")
-            return call(*args, **more)
-
-        return stand_in
-
-    try:
-        for name in ("link", "replace", "fsync", "unlink", "open"):
-            setattr(os, name, counted(name, getattr(os, name)))
-        work()
-        os._exit(0)
-    finally:
-        os._exit(1)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

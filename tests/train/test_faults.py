@@ -22,7 +22,7 @@ import pytest
 from convatlas.data.augment import order
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
-from tests.runs.test_checkpoint import DAMAGES
+from tests.damages import DAMAGES
 from tests.train.faults import Blow, Cell, finish, result, start, wait
 
 CELLS = [

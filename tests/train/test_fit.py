@@ -8,7 +8,7 @@ import re
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convatlas.catalogue import Variant, find
+from convatlas.catalogue import find
 from convatlas.data.augment import augment, order
 from convatlas.data.normalise import Normalizer, normalise
 from convatlas.data.sources.folder import FolderSplit
-from convatlas.data.sources.memory import memory_data
-from convatlas.data.types import Data, MemorySplit
+from convatlas.data.types import Data
 from convatlas.errors import UserError
 from convatlas.files.atomic import Unwritable
 from convatlas.layers import ConvNet, on_meta
@@ -40,50 +39,26 @@ from convatlas.train.execution import Execution
 from convatlas.train.fit import Diverged, Stopped, fit, steps_in_epoch
 from convatlas.train.loss import loss_of
 from convatlas.train.optimizers import parameter_groups
-from convatlas.train.progress import Event, OnEvent, quiet
-from tests.trained import digits
-
-CHAIN = Recipe(
-    name="tiny", source="a test", epochs=2, batch=16, optimizer=SGD(0.02), net=(("widths", (4,)),)
-)  # of a network without batch norm or dropout
-DROPPED = replace(
+from convatlas.train.progress import Event, quiet
+from tests.train.short_runs import (
     CHAIN,
-    optimizer=SGD(0.1, nesterov=True, weight_decay=1e-3),
-    augment=("pad_crop:1", "flip"),
-    net=(("depth", 10), ("width", 1)),
-)  # of one with both
-WRN, TINY = "wrn16_4_dropout", "chain_n1_m1_k0"
-
-
-def some(train: int = 72, test: int = 32, flip: bool = False) -> Data:
-    """Of the embedded digits, with counts and checksums of their own; by default 5 steps of 16, the last of 8."""
-    data = digits(train, test)
-    splits = {}
-    for split in (data.train, data.val):
-        assert isinstance(split, MemorySplit)
-        splits[split.name] = split.images, split.labels.flip(0) if flip else split.labels
-    return memory_data("digits", splits, data.classes, {"source": "scikit-learn"}, fit="stretch")
+    DROPPED,
+    TINY,
+    WRN,
+    assert_equal_runs,
+    at_step,
+    interrupting,
+    same,
+    some,
+    train,
+    untimed,
+    weights,
+)
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
     return some()
-
-
-def train(out: Path, data: Data, recipe: Recipe = CHAIN, network: str | Variant = TINY, **more: Any) -> Run:
-    return fit(network, data, recipe, out=out, device="cpu", **{"input": (1, 8, 8), **more})
-
-
-def weights(run: Run, which: str = "last") -> dict[str, Tensor]:
-    return checkpoint.load(run.folder / f"{which}.safetensors")[0]
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def untimed(run: Run) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "images_per_s"} for line in run.log()]
 
 
 # what it does
@@ -298,22 +273,6 @@ def test_weight_decay_pulls_to_zero(tmp_path: Path, data: Data) -> None:
 # resuming
 
 
-def interrupting(at: Callable[[Event], bool], number: signal.Signals = signal.SIGINT) -> OnEvent:
-    """A `say` that sends the process a signal at the first event of which `at` is true."""
-    left = [True]
-
-    def on_event(event: Event) -> None:
-        if left and at(event):
-            left.clear()
-            signal.raise_signal(number)
-
-    return on_event
-
-
-def at_step(epoch: int, step: int) -> Callable[[Event], bool]:
-    return lambda event: event["kind"] == "step" and (event["epoch"], event["step"]) == (epoch, step)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Iterator[Run]:
     """An uninterrupted run, with batch norm, dropout and augmentation."""
@@ -325,14 +284,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Iterator[Run]
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOG_EVERY", 2)
-
-
-def assert_equal_runs(a: Run, b: Run) -> None:
-    assert same(weights(a), weights(b))  # momentum and random state included
-    assert same(weights(a, "best"), weights(b, "best"))
-    assert untimed(a) == untimed(b)
-    states = [checkpoint.load(run.folder / "last.safetensors")[1] for run in (a, b)]
-    assert states[0]["state"] | {"seconds": 0} == states[1]["state"] | {"seconds": 0}
 
 
 @pytest.mark.usefixtures("often")

@@ -42,7 +42,7 @@ from convatlas.train.optimizers import clip_, make_optimizer
 from convatlas.train.schedule import rate
 from convatlas.train.warm_start import plan_start
 from convatlas.weights import Weights
-from tests.train.test_fit import (
+from tests.train.short_runs import (
     CHAIN,
     DROPPED,
     TINY,

@@ -19,7 +19,7 @@ from convatlas.runs.folder import open_run
 from convatlas.train.execution import Execution
 from convatlas.train.fit import fit
 from convatlas.train.progress import Event
-from tests.train.test_fit import CHAIN, TINY, some
+from tests.train.short_runs import CHAIN, TINY, some
 
 DOC = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
 SECTION = DOC.split("## Going on under other terms")[1].split("\n## ")[0]

@@ -22,7 +22,7 @@ from PIL import Image
 from convatlas.data.check.bad import find_bad
 from convatlas.data.decode.reference import read_image
 from convatlas.errors import UserError
-from tests.data.decode.test_reference import BLUE, GREEN, QUARTERS, RED, WHITE, encoded, png, without_adobe
+from tests.images import BLUE, GREEN, QUARTERS, RED, WHITE, encoded, png, without_adobe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's own, of what it passes over
 

@@ -29,7 +29,7 @@ from convatlas.files.lock import locked
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import SGD, Recipe
 from convatlas.train.fit import fit
-from tests.runs.test_checkpoint import killed_before_call
+from tests.killing import killed_before_call
 
 AT_32 = Preprocess((3, 28, 28), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=32)
 

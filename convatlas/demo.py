@@ -1,4 +1,4 @@
-"""The demonstration: LeNet-5 learns real handwritten digits, and is tried on digits that it has not seen."""
+"""The demonstration: LeNet-5 learns real handwritten digits and is tested on digits that it was not trained on."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .weights.model import load
 
 NETWORK, RECIPE = "lenet5", "digits"
 SHOWN = 18  # images in the picture
-MISTAKES = 6  # of them at most so many that the network gets wrong, where there are any
+MISTAKES = 6  # at most so many of them are ones that the network gets wrong
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demonstration made; `indices` says which held-out digits the files and the predictions are of."""
+    """The run, its scores, and the predictions for the held-out digits at `indices`, which were written as files."""
 
     run: Run
     scores: Scores
@@ -49,13 +49,12 @@ def demo(
 ) -> Demo:
     """Trains, evaluates and predicts; everything is left in the folder `out` (default: `fresh_folder()`).
 
-    The weights of the last epoch are scored, not those of the best: the best would be chosen by the very images that
-    it is scored on. `say` is told of each training step (see `fit`), `tell` in plain sentences what is done.
-    Raises UserError when `out` is there and is not empty.
+    The weights of the last epoch are scored: the digits have no validation split to choose an epoch by. `on_event`
+    gets each training step (see `fit`), `tell` plain sentences. Raises UserError when `out` exists and is not empty.
     """
     out = fresh_folder() if out is None else out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already, and not empty", "give the demonstration a new folder with --out")
+        raise UserError(f"{out} exists and is not empty", "give a new folder with --out")
     data, variant = load_data("digits"), find(NETWORK)
     assert data.test is not None
     tell(
@@ -73,7 +72,9 @@ def demo(
     files = write_images(data, indices, out / "images")
     predictions = predict(load(run, "last"), files, top=3, device=device)
     for i, prediction in zip(indices, predictions, strict=True):
-        assert prediction.ranked[0][0] == scores.classes[scores.predicted[i]], "a file is taken for what its pixels are"
+        assert prediction.ranked[0][0] == scores.classes[scores.predicted[i]], (
+            "a file and its pixels are predicted alike"
+        )
 
     charts.confusion(scores.confusion, scores.classes, out / "confusion.png")
     picture(data, scores, indices, predictions, out / "predictions.png")
@@ -81,7 +82,7 @@ def demo(
 
 
 def fresh_folder(parent: Path = Path("runs")) -> Path:
-    """runs/demo, or the first of runs/demo-2, runs/demo-3 ... that is not there."""
+    """runs/demo, or the first of runs/demo-2, runs/demo-3 ... that does not exist."""
     return next(at for n in count(1) if not (at := parent / ("demo" if n == 1 else f"demo-{n}")).exists())
 
 
@@ -106,7 +107,7 @@ def write_images(data: Data, indices: tuple[int, ...], folder: Path) -> list[Pat
 
 
 def picture(data: Data, scores: Scores, indices: tuple[int, ...], predictions: list[Prediction], path: Path) -> None:
-    """The images, each under what it was taken for, and whether that is right."""
+    """The images, each below its predicted class and whether that is right."""
     assert isinstance(data.test, MemorySplit)
     titles = []
     for i, prediction in zip(indices, predictions, strict=True):

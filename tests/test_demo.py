@@ -29,22 +29,22 @@ def brief(name: str) -> Recipe:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Demo, list[str]]]:
-    told: list[str] = []
+    texts: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "find_recipe", brief)
-        yield demo(tmp_path_factory.mktemp("demo") / "run", tell=told.append), told
+        yield demo(tmp_path_factory.mktemp("demo") / "run", tell=texts.append), texts
 
 
 def test_it_leaves_a_run_and_pictures(done: tuple[Demo, list[str]]) -> None:
-    made, told = done
+    made, texts = done
     out = made.run.folder
     assert open_run(out).network == "lenet5"
     for name in ("curves.png", "predictions.png", "confusion.png"):
         with Image.open(out / name) as image:
             assert image.format == "PNG"
             assert len(set(image.convert("L").tobytes())) > 20  # there is something in it
-    assert len(told) == 3
-    assert "1,442 handwritten digits" in told[0]
+    assert len(texts) == 3
+    assert "1,442 handwritten digits" in texts[0]
 
 
 def test_it_scores_the_last_weights_on_every_held_out_digit(done: tuple[Demo, list[str]]) -> None:
@@ -91,12 +91,12 @@ def test_a_new_folder_each_time(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious.txt").touch()
-    with pytest.raises(UserError, match="is there already, and not empty; give the demonstration a new folder"):
+    with pytest.raises(UserError, match="exists and is not empty; give a new folder with --out"):
         demo(tmp_path)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists and is not empty"):
         demo(tmp_path / "precious.txt")
     assert main(["demo", "--out", str(tmp_path)]) == 2
-    assert "is there already, and not empty" in capsys.readouterr().err
+    assert "exists and is not empty" in capsys.readouterr().err
     assert [f.name for f in tmp_path.iterdir()] == ["precious.txt"]
 
 
@@ -107,7 +107,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     out = capsys.readouterr().out
     scores = open_run("runs/demo").epochs()[-1]["test"]
     for part in (
-        f"{round(355 * scores['top1'])} of the 355 digits that it had not seen are right",
+        f"{round(355 * scores['top1'])} of the 355 held-out digits are right",
         f"{scores['top1']:.2%}",
         "top-5",
         "Confusion",

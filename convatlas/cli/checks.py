@@ -79,7 +79,17 @@ def path_or_source(text: str) -> str:
 
 
 def picture(option: str, path: str | Path) -> Path:
-    """The path of a picture to be drawn. Raises UserError for a format that is not written."""
-    if Path(path).suffix.lower() not in FORMATS:
+    """The path of a picture to be drawn. Raises UserError for another format and for an absent folder."""
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
         raise UserError(f"{option} {path} is not a picture", f"give a name that ends in {', '.join(FORMATS)}")
-    return Path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} to draw {path.name} in", "make it first")
+    return path
+
+
+def at_least_one(option: str, n: int) -> int:
+    """The count as it is given. Raises UserError below 1."""
+    if n < 1:
+        raise UserError(f"{option} {n} is too small", "give at least 1")
+    return n

@@ -1,9 +1,8 @@
-"""`convatlas evaluate`: how many images of a split a trained network gets right, and what it takes the others for."""
+"""`convatlas evaluate`: accuracy, loss and confusion of a trained network on a split of a data set."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..errors import UserError
 from ..protocols import find_protocol
@@ -21,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     source.add_val(parser)
     source.add_bad(parser)
-    parser.add_argument("--split", choices=("train", "val", "test"), help="which images (default test, else val)")
+    parser.add_argument("--split", choices=("train", "val", "test"), help="which split (default test, else val)")
     parser.add_argument("--top", metavar="K,K", help="which top-k to print (default 1,5)")
     parser.add_argument("--which", choices=("best", "last"), help="which checkpoint (default best, else last)")
     parser.add_argument(
@@ -30,37 +29,30 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="center",
         help="center (default), flip (averages the mirror image in) or airbench6 (flip, also moved by a pixel)",
     )
-    parser.add_argument("--confusion", metavar="FILE.png", help="draw the confusion matrix")
-    parser.add_argument("--batch", metavar="N", type=int, default=256, help="images at a time (default 256)")
+    parser.add_argument("--confusion", metavar="FILE", help="draw the confusion matrix (.png, .svg or .pdf)")
+    parser.add_argument("--batch", metavar="N", type=int, default=256, help="batch size (default 256)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
     parser.add_argument(
-        "--workers", metavar="N", type=int, help="threads that read and decode ahead (default: the cores; 0: none)"
+        "--workers", metavar="N", type=int, help="threads that decode ahead (default: one a core; 0: none)"
     )
     add_formats(parser)
 
 
-def counts(text: str) -> tuple[int, ...]:
-    """ "1,5" as (1, 5), in order, each once."""
+def parse_top(text: str) -> tuple[int, ...]:
+    """ "1,5" as (1, 5), sorted, each once."""
     if not all(k.strip().isdigit() and int(k) > 0 for k in text.split(",")):
         raise UserError(f"--top {text!r} is not a list of whole numbers from 1", "give one such as 1,5")
     return tuple(sorted({int(k) for k in text.split(",")}))
-
-
-def picture(text: str) -> Path:
-    """The path of a PNG that can be written: known before the evaluation, not after it."""
-    path = Path(text)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"--confusion {path} is no PNG", "give a name that ends in .png")
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} to draw {path.name} in", "make it first")
-    return path
 
 
 def run(args: argparse.Namespace) -> None:
     checks.model(args.model)
     checks.data_source(args.data)
     checks.device(args.device)
-    protocol, drawing = find_protocol(args.protocol), picture(args.confusion) if args.confusion else None
+    checks.at_least_one("--batch", args.batch)
+    given = parse_top(args.top) if args.top else ()
+    protocol = find_protocol(args.protocol)
+    drawing = checks.picture("--confusion", args.confusion) if args.confusion else None
     from ..evaluation.scores import usual_topk
     from ..evaluation.scoring import evaluate
     from ..machine.device import choose_device
@@ -70,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
     device = choose_device(args.device)
     model = load(args.model, args.which, device)
-    top = counts(args.top) if args.top else usual_topk(len(model.classes))
+    top = given or usual_topk(len(model.classes))
     if top[-1] > len(model.classes):
         raise UserError(f"top-{top[-1]} means nothing with {len(model.classes)} classes", "give at most that many")
     data = source.load(args)

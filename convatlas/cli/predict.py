@@ -1,4 +1,4 @@
-"""`convatlas predict`: what a trained network takes image files for."""
+"""`convatlas predict`: the classes that a trained network predicts for image files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HELP = "rank the classes of images with a trained network"
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas predict runs/photos photos/ants --top 2"
     parser.description = (
-        f"{parser.description} Exit status: 0 all predicted, 1 some files could not be read, 2 none could."
+        f"{parser.description} Exit status: 0 all files were predicted, 1 some could not be read, 2 none could."
     )
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a checkpoint from one")
-    parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to look for images in")
+    parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to search for images")
     source.add_max(parser)
-    parser.add_argument("--top", metavar="K", type=int, default=5, help="how many classes for each image (default 5)")
+    parser.add_argument("--top", metavar="K", type=int, default=5, help="classes to print for each image (default 5)")
     parser.add_argument("--which", choices=("best", "last"), help="which checkpoint (default best, else last)")
-    parser.add_argument("--batch", metavar="N", type=int, default=32, help="images at a time (default 32)")
+    parser.add_argument("--batch", metavar="N", type=int, default=32, help="batch size (default 32)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
     add_formats(parser)
 
@@ -34,6 +34,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     checks.model(args.model)
     checks.device(args.device)
+    checks.at_least_one("--top", args.top)
+    checks.at_least_one("--batch", args.batch)
+    max_pixels = source.max_pixels(args)
     from ..evaluation.predictions import image_files, predict_files
     from ..machine.device import choose_device
     from ..report.predictions import json_lines, lines, report
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             top=args.top,
             batch=args.batch,
             device=device,
-            max_pixels=source.max_pixels(args),
+            max_pixels=max_pixels,
         )
     )
     if args.csv or args.md:
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Reported:
-    """The predictions as they come, counted; what could not be read is told on stderr."""
+    """The predictions as they come, counted; files that could not be read go to stderr."""
 
     def __init__(self, predictions: Iterable[Prediction]):
         self.predictions, self.good, self.bad = predictions, 0, 0

@@ -1,4 +1,4 @@
-"""Files in, ranked classes out: what a trained network takes the images of files and folders for."""
+"""Predictions: image files and folders in, ranked classes out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .scoring import logits_of
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network takes one file for, or why the file could not be read."""
+    """The classes predicted for one file, or why it could not be read."""
 
     file: str
     ranked: tuple[tuple[str, float], ...] = ()  # (class, probability), the most likely first
@@ -89,7 +89,7 @@ def predict_files(
     `max_pixels` are errors.
     """
     if top < 1:
-        raise UserError(f"top {top} asks for no class", "give at least 1")
+        raise UserError(f"top {top} is too small", "give at least 1")
     if batch < 1:
         raise UserError(f"a batch of {batch} holds no image", "give at least 1")
     return _predicted(model, iter(files), top, batch, device, max_pixels)
@@ -154,9 +154,7 @@ def ranked_classes(
             f"the network has {logits.shape[1]} outputs for {len(model.classes)} classes", "name as many as it has"
         )
     if not logits.isfinite().all():
-        raise UserError(
-            "the network's output is not finite, so there is no ranking of the classes", "its training diverged"
-        )
+        raise UserError("the network's output is not finite", "training diverged: use another checkpoint")
     first = ranking(logits, min(top, len(model.classes)))
     probabilities = logits.double().softmax(1).gather(1, first)
     return [

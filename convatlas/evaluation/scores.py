@@ -94,7 +94,7 @@ class Scores:
             **{f"top{k}": self.top(k) for k in topk or usual_topk(len(self.classes))},
             "classes": list(self.classes),
             "per_class": self.per_class,
-            "confused": [{"class": right, "taken_for": taken, "images": n} for right, taken, n in self.confused()],
+            "confused": [{"class": right, "predicted": wrong, "images": n} for right, wrong, n in self.confused()],
             **({"confusion": self.confusion.tolist()} if few else {}),
         }
 

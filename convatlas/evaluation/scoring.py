@@ -1,4 +1,4 @@
-"""How good a network is on a split: top-k accuracy, loss, confusion. Every image is counted exactly once."""
+"""Evaluation of a network on a split: every image is counted exactly once."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def evaluate_split(
     for an empty split, for a network with another number of classes, and for logits that are not finite.
     """
     if batch < 1:
-        raise UserError(f"batch {batch} is no number of images", "give at least 1")
+        raise UserError(f"a batch of {batch} holds no image", "give at least 1")
     n = len(split)
     if n == 0:
-        raise UserError(f"the {split.name} split has no image", "there is nothing to evaluate")
+        raise UserError(f"the {split.name} split has no images", "give another split")
     rank, size = (world.rank, world.size) if world else (0, 1)
     labels = torch.as_tensor(split.labels, device="cpu")
     predicted, before, losses = (
@@ -104,9 +104,8 @@ def evaluate_split(
             bad = (~logits.isfinite()).any(1).nonzero()
             if len(bad):
                 raise UserError(
-                    f"the network's output for image {start + int(bad[0])} is not finite, so the classes have "
-                    "no ranking",
-                    "its training diverged: take an earlier checkpoint, or train with a smaller lr",
+                    f"the network's output for image {start + int(bad[0])} is not finite",
+                    "training diverged: use an earlier checkpoint, or train with a smaller lr",
                 )
             predicted[here] = ranking(logits, 1)[:, 0]
             before[here] = rank_of(logits, labels[here])

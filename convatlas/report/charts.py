@@ -60,7 +60,7 @@ def predictions(images: Sequence[Any], titles: Sequence[str], path: Path, column
 
 
 def confusion(counts: Any, classes: Sequence[str], path: Path) -> Path:
-    """A confusion matrix, a row a class: right in blue, wrong in red, each by its share of the row's images.
+    """A confusion matrix, a row for each right class: right in blue, wrong in red, by the share of the row's images.
 
     `counts` is (classes, classes), see `Scores.confusion`. Few mistakes are to be seen among many images: the shade
     goes by the square root of the share. Counts and names are written out for at most LEGIBLE classes.
@@ -78,7 +78,7 @@ def confusion(counts: Any, classes: Sequence[str], path: Path) -> Path:
     axes.imshow(
         np.where(right, colormaps["Blues"](0.75 * share), colormaps["Reds"](0.9 * share)), interpolation="nearest"
     )
-    axes.set(xlabel="taken for", ylabel="class", title=f"{np.trace(counts):,} of {counts.sum():,} right")
+    axes.set(xlabel="predicted class", ylabel="right class", title=f"{np.trace(counts):,} of {counts.sum():,} right")
     if n <= LEGIBLE:
         axes.set_xticks(range(n), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
         axes.set_yticks(range(n), classes)

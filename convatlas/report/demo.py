@@ -1,4 +1,4 @@
-"""What the demonstration came to, and what to try next."""
+"""The demonstration's results, and what to try next."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .tables import Report, Table, label
 NEXT = """\
 Done in {seconds:.0f} s. Look at, in {out}:
   curves.png       how loss and accuracy went, epoch by epoch
-  predictions.png  held-out digits, and what they were taken for
-  confusion.png    which digits are taken for which
+  predictions.png  held-out digits and the predicted classes
+  confusion.png    which digits are confused with which
   images/          those digits as image files
   run.json, log.jsonl, *.safetensors: what was trained, how it went, and the weights
 Then try:
@@ -26,7 +26,7 @@ Then try:
 def report(out: Path, scores: Scores, shown: Sequence[tuple[int, Prediction]], seconds: float) -> Report:
     """Of the run in `out`: its scores, and of some images (by index) the prediction from the file."""
     of_all = of_scores.report(
-        scores, (1, 5), heading=f"\n{scores.hits(1)} of the {scores.n} digits that it had not seen are right."
+        scores, (1, 5), heading=f"\n{scores.hits(1)} of the {scores.n} held-out digits are right."
     )
     return Report(
         of_all.table,
@@ -55,4 +55,4 @@ def predictions(out: Path, scores: Scores, shown: Sequence[tuple[int, Prediction
         verdict = "right" if scores.ranks[i] == 0 else "wrong"
         rows.append((str(Path(prediction.file).relative_to(out)), *ranked, verdict))
     others = (label("or", f"or_{k}") for k in range(2, len(rows[0]) - 1))
-    return Table("predictions", (label("file"), label("taken for"), *others, label("", "verdict")), rows)
+    return Table("predictions", (label("file"), label("predicted"), *others, label("", "verdict")), rows)

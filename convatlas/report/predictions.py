@@ -1,4 +1,4 @@
-"""What a trained network takes image files for."""
+"""The classes predicted for image files."""
 
 from __future__ import annotations
 

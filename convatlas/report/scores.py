@@ -1,4 +1,4 @@
-"""How many images a trained network gets right, and what it takes the others for."""
+"""The scores of a network on a split."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def report(scores: Scores, top: Sequence[int], *, heading: str = "", record: dic
     frequent mistakes. `record` has the keys of JSON that say what was evaluated."""
     after: list[str | Table] = [f"Mean loss (cross-entropy) {scores.loss:.4f}."]
     if len(scores.classes) <= MATRIX_CLASSES:
-        after += ["\nConfusion: each row is a class, each column what its images were taken for.", confusion(scores)]
+        after += ["\nConfusion: the rows are the right classes, the columns the predicted ones.", confusion(scores)]
     if mistakes := scores.confused():
-        columns = (label("class"), label("taken for"), number("images"))
+        columns = (label("class"), label("predicted"), number("images"))
         after += ["\nThe most frequent mistakes:", Table("confused", columns, mistakes)]
     return Report(
         accuracies(scores, top),
@@ -30,24 +30,24 @@ def report(scores: Scores, top: Sequence[int], *, heading: str = "", record: dic
 
 
 def accuracies(scores: Scores, top: Sequence[int], *, exact: bool = False) -> Table:
-    """A line a top-k; `exact`, for programs: shares in [0, 1], the interval in two columns."""
-    figures = [(f"top-{k}", scores.hits(k), scores.n, scores.top(k), *scores.interval(k)) for k in top]
+    """A row for each k; `exact`, for programs: accuracies in [0, 1], the interval in two columns."""
+    exact_rows = [(f"top-{k}", scores.hits(k), scores.n, scores.top(k), *scores.interval(k)) for k in top]
     if exact:
-        names = ("figure", "right", "of", "accuracy", "low", "high")
-        return Table("accuracies", tuple(map(label, names)), figures)
+        names = ("metric", "right", "of", "accuracy", "low", "high")
+        return Table("accuracies", tuple(map(label, names)), exact_rows)
     columns = (
-        label("", "figure"),
+        label("", "metric"),
         number("right", short=None),
         number("of", short=None),
         number("accuracy", short=None),
         number("95% interval", short=None),
     )
-    rows = [(*name, f"{share:.2%}", f"{low:.2%} to {high:.2%}") for *name, share, low, high in figures]
+    rows = [(*name, f"{share:.2%}", f"{low:.2%} to {high:.2%}") for *name, share, low, high in exact_rows]
     return Table("accuracies", columns, rows)
 
 
 def confusion(scores: Scores) -> Table:
-    """A row a class; columns have the classes' names where all are short, else their numbers."""
+    """A row for each right class; columns have the names of the predicted classes if all are short, else numbers."""
     short = all(len(name) <= SHORT for name in scores.classes)
     heads = scores.classes if short else [str(i) for i in range(len(scores.classes))]
     names = scores.classes if short else [f"{i} {name}" for i, name in enumerate(scores.classes)]

@@ -71,7 +71,7 @@ def test_folders_are_searched(tmp_path: Path) -> None:
     assert [p.error for p in predict_files(model(Counts()), [odd])] == [None]  # it is its content that counts
 
 
-def test_bad_files_are_told_and_the_others_predicted(tmp_path: Path) -> None:
+def test_bad_files_are_reported_and_the_others_predicted(tmp_path: Path) -> None:
     good = [picture(tmp_path / f"{i}.png", i) for i in range(4)]
     text, cut, empty, gone = tmp_path / "text.png", tmp_path / "cut.png", tmp_path / "empty", tmp_path / "gone.png"
     text.write_text("no image")
@@ -119,7 +119,7 @@ def test_colour_and_size_are_brought_to_the_networks(tmp_path: Path) -> None:
 
 def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png", 1)
-    with pytest.raises(UserError, match="top 0 asks for no class; give at least 1"):
+    with pytest.raises(UserError, match="top 0 is too small; give at least 1"):
         predict_files(model(Counts()), [file], top=0)
     with pytest.raises(UserError, match="a batch of 0 holds no image"):
         predict_files(model(Counts()), [file], batch=0)
@@ -206,7 +206,7 @@ def test_command_line_with_bad_files(
 
 
 def test_command_line_refuses(run: Run, digit_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "top 0 asks for no class" in call(capsys, run.folder, digit_files, "--top", 0, status=2)[1]
+    assert "--top 0 is too small" in call(capsys, run.folder, digit_files, "--top", 0, status=2)[1]
     assert "there is no model" in call(capsys, tmp_path / "no", digit_files, status=2)[1]
     assert "has no run.json" in call(capsys, tmp_path, digit_files, status=2)[1]
     assert "IMAGE" in call(capsys, run.folder, status=2)[1]

@@ -135,11 +135,11 @@ def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
-    with pytest.raises(UserError, match="the test split has no image"):
+    with pytest.raises(UserError, match="the test split has no images; give another split"):
         evaluate_split(Prescribed(torch.zeros(1, 3)), split_of([], 3), NORMALIZER)
     with pytest.raises(UserError, match="the network has 3 classes and the data have 4"):
         evaluate_split(Prescribed(torch.zeros(2, 3)), split_of([0, 1], 4), NORMALIZER)
-    with pytest.raises(UserError, match="batch 0 is no number of images; give at least 1"):
+    with pytest.raises(UserError, match="a batch of 0 holds no image; give at least 1"):
         evaluate_split(Prescribed(torch.zeros(2, 3)), split_of([0, 1], 3), NORMALIZER, batch=0)
 
 
@@ -241,7 +241,7 @@ def test_command_line(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert [right, taken, str(n)] in [line.split() for line in out.splitlines()]
 
     line = list(csv.DictReader(io.StringIO(call(capsys, str(run.folder), "--data", "digits", "--csv"))))[1]
-    assert (line["figure"], int(line["right"]), int(line["of"])) == ("top-5", scores.hits(5), 355)
+    assert (line["metric"], int(line["right"]), int(line["of"])) == ("top-5", scores.hits(5), 355)
     assert (float(line["low"]), float(line["high"])) == scores.interval(5)
     assert "| --- | ---: |" in call(capsys, str(run.folder), "--data", "digits", "--md")
 
@@ -276,8 +276,8 @@ def test_the_confusion_is_drawn(run: Run, capsys: pytest.CaptureFixture[str], tm
         (("--top", "0"), "--top '0' is not a list of whole numbers from 1"),
         (("--split", "tset"), "no --split named 'tset'"),
         (("--device", "gpu"), "no device named 'gpu'"),
-        (("--batch", "0"), "batch 0 is no number of images"),
-        (("--confusion", "c.jpg"), "--confusion c.jpg is no PNG"),
+        (("--batch", "0"), "--batch 0 is too small; give at least 1"),
+        (("--confusion", "c.jpg"), "--confusion c.jpg is not a picture; give a name that ends in .png, .svg, .pdf"),
         (("--confusion", "nowhere/c.png"), "there is no folder nowhere"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What is wrong with a set: files that are no whole images (bad), and findings about the images (scan)."""
+"""What is wrong with a set: files that are not complete images (bad), and findings about the images (scan)."""

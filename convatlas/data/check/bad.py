@@ -1,9 +1,9 @@
-"""What is done about files that are no images, or broken ones: every one is named, none is replaced by another.
+"""Policies for files that are not images, or are damaged: each one is named, and none is replaced by another image.
 
-fail              the first is named, and nothing is trained (only headers are looked at beforehand)
-trust             none is looked at beforehand; training stops at the first
-skip              every file is decoded beforehand; those that cannot be are left out, and listed
-quarantine:DIR    as skip, and they are moved to DIR, under the same names, each with a line in DIR/quarantine.jsonl
+fail              stop before training and name the first (only headers are read)
+trust             check nothing beforehand; training stops at the first
+skip              decode every file beforehand; leave out those that cannot be decoded, and list them
+quarantine:DIR    as skip, and move them to DIR under the same names, each with a line in DIR/quarantine.jsonl
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Progress = Callable[[Sequence[list[Path]]], Iterable[list[Path]]]
 
 @dataclass(frozen=True)
 class Bad:
-    """A file that is no whole image, and what is wrong with it."""
+    """A file that is not a complete image, and what is wrong with it."""
 
     file: str
     reason: str
@@ -43,7 +43,7 @@ class Policy:
 
     @classmethod
     def parse(cls, text: str) -> Policy:
-        """Raises UserError for what is none of fail, trust, skip and quarantine:DIR."""
+        """Raises UserError for anything but fail, trust, skip and quarantine:DIR."""
         kind, colon, place = text.partition(":")
         if (kind in ("fail", "trust", "skip") and not colon) or (kind == "quarantine" and place):
             return cls(kind, Path(place).expanduser() if place else None)
@@ -53,7 +53,7 @@ class Policy:
 def find_bad(
     files: Iterable[Path], *, decode: bool, max_pixels: int = MAX_PIXELS, progress: Progress = lambda chunks: chunks
 ) -> list[Bad]:
-    """The bad ones among the files, in their order: by their headers alone, or with `decode` by all their pixels."""
+    """The bad files, in the order given; judged by their headers alone or, with `decode`, by all their pixels."""
     every = list(files)
     chunks = [every[i : i + CHUNK] for i in range(0, len(every), CHUNK)]
 
@@ -107,7 +107,7 @@ def quarantine(bad: Sequence[Bad], root: Path, into: Path) -> None:
 
 
 def free(path: Path) -> Path:
-    """The path, or with a number at its end one at which there is nothing."""
+    """The path, with a number appended if it is taken."""
     name, n = path.name, 0
     while os.path.lexists(path):
         n += 1
@@ -116,7 +116,7 @@ def free(path: Path) -> Path:
 
 
 def move(file: Path, target: Path) -> None:
-    """To another file system, too, where only plain files and links can go: a pipe would never end."""
+    """Also to another file system, but only plain files and links: reading a pipe would never end."""
     try:
         os.rename(file, target)
     except OSError:

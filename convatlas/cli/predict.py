@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from . import checks, source
 from .output import add_formats, print_report
 
@@ -37,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     checks.at_least_one("--top", args.top)
     checks.at_least_one("--batch", args.batch)
     max_pixels = source.max_pixels(args)
+    if not any(Path(path).exists() for path in args.paths):
+        raise UserError(f"there is no {args.paths[0]}", "give image files, or folders with images")
     from ..evaluation.predictions import image_files, predict_files
     from ..machine.device import choose_device
     from ..report.predictions import json_lines, lines, report

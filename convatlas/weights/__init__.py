@@ -1,4 +1,4 @@
-"""Weights from files, ours and others', without running anything that they hold; and downloads that are checked."""
+"""Weights files, ours and others', read without executing anything in them; models; checked downloads."""
 
 from .fetch import fetch
 from .files import Weights, load_weights, read_weights

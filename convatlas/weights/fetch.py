@@ -1,4 +1,4 @@
-"""One download: of the right length and checksum, whole or not at all."""
+"""A download of the right length and checksum, or none."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHUNK = 1 << 16
 
 
 def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s: float = 3600.0) -> Path:
-    """The file at `url` in `folder`, under its own name: the one that is there if its checksum is right.
+    """The file at `url` in `folder`, under its own name; not downloaded again if it is there with the right checksum.
 
-    It is written beside, checked, and renamed. Raises UserError for a checksum that differs, for more than `max_bytes`,
-    for a server that does not answer, breaks off, sends in circles or takes longer than `deadline_s`, and for what is
-    not http or https.
+    It is written to a temporary file, checked, and renamed. Raises UserError for a checksum that differs, for more than
+    `max_bytes`, for a server that does not answer, breaks off, redirects in circles or takes longer than `deadline_s`,
+    and for URLs that are not http or https.
     """
     import pooch
     import requests
@@ -29,9 +29,9 @@ def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s:
     parts = urlsplit(url)
     name = Path(parts.path).name
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{url} is not fetched: only http and https are")
+        raise UserError(f"{url} is not an http or https address")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise UserError(f"{url} comes without its checksum (sha256 {sha256!r})", "give 64 hexadecimal digits")
+        raise UserError(f"{url} needs a checksum, and sha256 is {sha256!r}", "give 64 hexadecimal digits")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"{url} does not end in a plain file name")
 
@@ -42,11 +42,11 @@ def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s:
             with session.get(url, stream=True, timeout=QUIET_S) as answer, open(output, "wb") as file:  # type: ignore[arg-type]
                 answer.raise_for_status()
                 if urlsplit(answer.url).scheme not in ("http", "https"):
-                    raise UserError(f"{url} leads to {answer.url}, which is not fetched")
+                    raise UserError(f"{url} redirects to {answer.url}, which is not http or https")
                 promised = int(answer.headers.get("Content-Length") or 0)
                 if promised > max_bytes:
                     raise UserError(f"{url} has {promised:,} bytes, more than the {max_bytes:,} that are allowed")
-                while chunk := answer.raw.read1(CHUNK, decode_content=True):  # what has come, be it little
+                while chunk := answer.raw.read1(CHUNK, decode_content=True):  # what has arrived, however little
                     size += len(chunk)
                     if size > max_bytes:
                         raise UserError(f"{url} sends more than the {max_bytes:,} bytes that are allowed")
@@ -62,4 +62,4 @@ def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s:
     except UserError:
         raise
     except (requests.RequestException, HTTPError, ValueError, OSError) as error:
-        raise UserError(f"{url} cannot be fetched ({' '.join(str(error).split())[:300]})") from error
+        raise UserError(f"{url} cannot be downloaded ({' '.join(str(error).split())[:300]})") from error

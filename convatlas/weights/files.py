@@ -1,7 +1,7 @@
-"""Reading weights: safetensors, and the .pth, .pt and .th files of torch.save, of which only tensors are taken.
+"""Weights files: safetensors, and the .pth, .pt and .th files of torch.save, from which only tensors are taken.
 
-safetensors hold numbers and text. What torch.save writes is a pickle, a program: it is read by torch's interpreter of
-harmless pickles (`weights_only=True`), with nothing to fall back on.
+A safetensors file holds numbers and text. torch.save writes a pickle, which is a program: it is read with torch's
+`weights_only=True`, and there is no fallback.
 """
 
 from __future__ import annotations
@@ -30,25 +30,27 @@ NAMED = 4  # tensors that a message names
 @dataclass(frozen=True)
 class Weights:
     tensors: dict[str, Tensor]  # on the CPU
-    about: dict[str, Any] = field(default_factory=dict)  # what a convatlas checkpoint says; its network above all
+    about: dict[str, Any] = field(
+        default_factory=dict
+    )  # what a convatlas checkpoint says of itself: network, options, preprocessing, classes
 
 
 def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
-    """The tensors in a file by name. Raises UserError for one that is not whole, too large, or holds other things."""
+    """The tensors in a file by name. Raises UserError for a file that is damaged, too large, or holds anything else."""
     path = Path(path)
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise UserError(f"{path} is no file", "give a file of weights")
+            raise UserError(f"{path} is not a file", "give a weights file")
     except OSError as error:
-        raise UserError(f"{path} cannot be opened ({error.strerror})", "give a file of weights") from error
+        raise UserError(f"{path} cannot be opened ({error.strerror})", "give a weights file") from error
     if size > max_bytes:
         raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} that are allowed")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     if path.suffix in PICKLES:
         return Weights(read_torch(path, max_bytes))
-    raise UserError(f"{path} is no kind of weights that is read here", f"give .safetensors, {', '.join(PICKLES)}")
+    raise UserError(f"{path} is not a weights file", f"give .safetensors, {', '.join(PICKLES)}")
 
 
 def read_safetensors(path: Path) -> Weights:
@@ -58,7 +60,7 @@ def read_safetensors(path: Path) -> Weights:
             ours = checkpoint.KEY in (file.metadata() or {})
             tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # what is damaged makes the reader raise anything
-        raise UserError(f"{path} is no whole safetensors file ({error})", "fetch it again") from error
+        raise UserError(f"{path} is not a complete safetensors file ({error})", "download it again") from error
     about: dict[str, Any] = {}
     if ours:
         tensors, about = checkpoint.load(path)
@@ -73,20 +75,20 @@ def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     except Exception as error:  # what is hostile or damaged makes it raise anything
         reason = str(error).split("Check the documentation")[0].splitlines() or [type(error).__name__]
         raise UserError(
-            f"{path} does not hold plain tensors alone, or is damaged ({shortened(reason)})", "nothing in it was run"
+            f"{path} is damaged or holds more than plain tensors ({shortened(reason)})", "nothing in it was executed"
         ) from error
     for name in NESTED:
         if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
             held = held[name]
     if not isinstance(held, Mapping) or not held:
-        raise UserError(f"{path} holds no table of tensors by name", "save net.state_dict()")
+        raise UserError(f"{path} does not hold a state dict", "save net.state_dict()")
     for name, tensor in held.items():
         if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter):
             raise UserError(
                 f"{path} holds {type(tensor).__name__} {str(name)[:40]!r} among its tensors", "save net.state_dict()"
             )
     if sum(t.numel() * t.element_size() for t in held.values()) > max_bytes:
-        raise UserError(f"{path} holds tensors of more than {max_bytes:,} bytes, which is what is allowed")
+        raise UserError(f"{path} holds tensors of more than the {max_bytes:,} bytes that are allowed")
     tensors = {str(name): tensor.detach() for name, tensor in held.items()}
     if any(t.layout != torch.strided or t.is_quantized for t in tensors.values()):
         raise UserError(f"{path} holds sparse or quantised tensors", "save plain ones")
@@ -94,21 +96,21 @@ def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
 
 
 def check_zip(path: Path, max_bytes: int) -> None:
-    """torch.save stores its parts uncompressed: what is compressed is no file of its own, and may be a bomb."""
+    """torch.save does not compress: a compressed archive was written by something else, and may be a bomb."""
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
     except Exception as error:  # see read_torch
-        raise UserError(f"{path} is a damaged archive ({error})", "fetch it again") from error
+        raise UserError(f"{path} is a damaged archive ({error})", "download it again") from error
     names = [part.filename for part in parts]
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or len(set(names)) < len(names):
         raise UserError(
-            f"{path} has parts that are compressed or doubled, which torch.save does not write", "fetch it again"
+            f"{path} has compressed or duplicate parts, which torch.save does not write", "download it again"
         )
     if sum(part.file_size for part in parts) > max_bytes:
-        raise UserError(f"{path} promises more than the {max_bytes:,} bytes that are allowed")
+        raise UserError(f"{path} unpacks to more than the {max_bytes:,} bytes that are allowed")
 
 
 def shortened(lines: list[str]) -> str:
@@ -117,7 +119,7 @@ def shortened(lines: list[str]) -> str:
 
 
 def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -> Weights:
-    """Puts the file's tensors into the network, all of them; a "module." before every name is left out.
+    """Loads the file's tensors into the network, strictly; a "module." prefix of every name is removed.
 
     Raises UserError as `load_tensors` does, and for a checkpoint of another network.
     """
@@ -133,7 +135,7 @@ def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -
 
 
 def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Puts the tensors into the network, all of them. Raises UserError, naming what does not fit, as torch words it."""
+    """Loads the tensors into the network, strictly. Raises UserError with the missing and unexpected keys."""
     own = net.state_dict()
     misfits = {
         "missing keys": [name for name in own if name not in tensors],

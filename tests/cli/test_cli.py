@@ -14,6 +14,8 @@ import pytest
 from convatlas.cli import GROUPS, VERBS, main, parser
 from convatlas.tables import index
 
+ROOT = Path(__file__).parent.parent.parent
+
 
 def output(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     assert main(args) == 0
@@ -189,7 +191,14 @@ def test_list_and_show_do_not_import_torch() -> None:
         ["lr", "resnet2O", "--data", "digits"],
         ["data", "scan", "nowhere"],
         ["evaluate", "nowhere", "--data", "digits"],
+        ["evaluate", "tests/goldens/run", "--data", "nowhere"],
+        ["evaluate", "tests/goldens/run", "--data", "digits", "--top", "0"],
+        ["evaluate", "tests/goldens/run", "--data", "digits", "--protocol", "flop"],
+        ["evaluate", "tests/goldens/run", "--data", "digits", "--confusion", "c.jpg"],
         ["predict", "nowhere", "a.png"],
+        ["predict", "tests/goldens/run", "nowhere.png"],
+        ["predict", "tests/goldens/run", "tests", "--batch", "0"],
+        ["doctor", "nowhere"],
         ["show", "resnet2O"],
         ["draw", "resnet2O"],
         ["memory", "resnet2O"],
@@ -200,7 +209,7 @@ def test_list_and_show_do_not_import_torch() -> None:
 )
 def test_slips_are_answered_without_torch(args: list[str]) -> None:
     code = f"import sys; from convatlas.cli import main; assert main({args!r}) == 2; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

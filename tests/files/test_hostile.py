@@ -166,7 +166,9 @@ def test_no_pickle_is_run_as_weights(tmp_path: Path, name: str, layout: str) -> 
     for suffix in (".pth", ".pt", ".th", ".safetensors"):
         path = tmp_path / f"weights{suffix}"
         path.write_bytes(LAYOUTS[layout](PICKLES[name]))
-        with pytest.raises(UserError, match=r"weights\.\w+ (does not hold plain|has parts that|is no whole|holds )"):
+        with pytest.raises(
+            UserError, match=r"weights\.\w+ (is damaged or holds|has compressed|is not a complete|holds )"
+        ):
             read_weights(path)
         path.unlink()
     assert list(tmp_path.iterdir()) == []
@@ -214,7 +216,7 @@ def test_a_tensor_that_is_larger_than_what_it_holds_is_refused(tmp_path: Path) -
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(1).expand(1 << 40)}, path)
     assert path.stat().st_size < 10_000
-    with pytest.raises(UserError, match=r"holds tensors of more than [\d,]+ bytes"):
+    with pytest.raises(UserError, match=r"holds tensors of more than the [\d,]+ bytes"):
         read_weights(path)
 
 

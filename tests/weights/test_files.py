@@ -90,12 +90,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ({}, "holds no table of tensors by name"),
-        ([torch.zeros(1)], "holds no table of tensors by name"),
+        ({}, "does not hold a state dict"),
+        ([torch.zeros(1)], "does not hold a state dict"),
         ({"a": torch.zeros(1), "b": 3}, "holds int 'b' among its tensors"),
         ({1: torch.zeros(1)}, "holds Tensor '1' among its tensors"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "holds sparse or quantised tensors"),
-        (nn.Linear(2, 2), "does not hold plain tensors alone"),
+        (nn.Linear(2, 2), "is damaged or holds more than plain tensors"),
     ],
 )
 def test_other_things_are_refused(tmp_path: Path, held: Any, message: str) -> None:
@@ -106,16 +106,16 @@ def test_other_things_are_refused(tmp_path: Path, held: Any, message: str) -> No
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     for name, content, message in (
-        ("a.npz", b"x", r"a\.npz is no kind of weights that is read here; give \.safetensors, \.pth, \.pt, \.th"),
-        ("a.pth", b"", r"a\.pth does not hold plain tensors alone, or is damaged"),
-        ("a.safetensors", b"x" * 99, r"a\.safetensors is no whole safetensors file"),
+        ("a.npz", b"x", r"a\.npz is not a weights file; give \.safetensors, \.pth, \.pt, \.th"),
+        ("a.pth", b"", r"a\.pth is damaged or holds more than plain tensors"),
+        ("a.safetensors", b"x" * 99, r"a\.safetensors is not a complete safetensors file"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message):
             read_weights(tmp_path / name)
     with pytest.raises(UserError, match=r"none\.pth cannot be opened \(No such file"):
         read_weights(tmp_path / "none.pth")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         read_weights(tmp_path)
     path = saved(tmp_path / "big.pth", {"a": torch.zeros(1000)})
     with pytest.raises(UserError, match=r"big\.pth has [\d,]+ bytes, more than the 999 that are allowed"):
@@ -188,13 +188,13 @@ def test_a_file_is_fetched_once(server: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("way", "more", "message"),
     [
-        ("good", {"sha256": "0" * 64}, r"cannot be fetched \(SHA256 hash of downloaded file .* does not match"),
+        ("good", {"sha256": "0" * 64}, r"cannot be downloaded \(SHA256 hash of downloaded file .* does not match"),
         ("good", {"max_bytes": len(CONTENT) - 1}, "has 256,000 bytes, more than the 255,999 that are allowed"),
         ("endless", {}, "sends more than the 1,000,000 bytes that are allowed"),
-        ("short", {}, r"cannot be fetched \(.*(IncompleteRead|broken)"),
-        ("loop", {}, r"cannot be fetched \(Exceeded 10 redirects"),
-        ("far", {}, "cannot be fetched"),
-        ("missing", {}, r"cannot be fetched \(404 Client Error"),
+        ("short", {}, r"cannot be downloaded \(.*(IncompleteRead|broken)"),
+        ("loop", {}, r"cannot be downloaded \(Exceeded 10 redirects"),
+        ("far", {}, "cannot be downloaded"),
+        ("missing", {}, r"cannot be downloaded \(404 Client Error"),
         ("slow", {"deadline_s": 0.3}, r"takes longer than 0\.3 s"),
     ],
 )
@@ -216,14 +216,14 @@ def test_what_goes_wrong_leaves_what_was_there(
 @pytest.mark.parametrize(
     ("url", "sha256", "message"),
     [
-        ("file:///etc/passwd", RIGHT, "is not fetched: only http and https are"),
-        ("ftp://127.0.0.1/x", RIGHT, "is not fetched: only http and https are"),
-        ("http:///x", RIGHT, "is not fetched"),
-        ("http://127.0.0.1:1/x", RIGHT, r"cannot be fetched \(.*refused"),
+        ("file:///etc/passwd", RIGHT, "is not an http or https address"),
+        ("ftp://127.0.0.1/x", RIGHT, "is not an http or https address"),
+        ("http:///x", RIGHT, "is not an http or https address"),
+        ("http://127.0.0.1:1/x", RIGHT, r"cannot be downloaded \(.*refused"),
         ("http://127.0.0.1:1/", RIGHT, "does not end in a plain file name"),
         ("http://127.0.0.1:1/..", RIGHT, "does not end in a plain file name"),
-        ("http://127.0.0.1:1/x", "", "comes without its checksum"),
-        ("http://127.0.0.1:1/x", "md5:1234", "comes without its checksum"),
+        ("http://127.0.0.1:1/x", "", "needs a checksum"),
+        ("http://127.0.0.1:1/x", "md5:1234", "needs a checksum"),
     ],
 )
 def test_what_is_not_asked_for(tmp_path: Path, url: str, sha256: str, message: str) -> None:

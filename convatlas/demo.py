@@ -16,7 +16,7 @@ from .data.types import Data, MemorySplit
 from .errors import UserError
 from .evaluation.predictions import Prediction, predict
 from .evaluation.scores import Scores
-from .evaluation.scoring import evaluate_split
+from .evaluation.scoring import evaluate
 from .recipes import find_recipe
 from .report import charts
 from .runs.folder import Run
@@ -64,13 +64,13 @@ def demo(
     run = fit(variant, data, find_recipe(RECIPE), out=out, seed=seed, device=str(device), on_event=on_event)
 
     tell(f"Evaluating the last epoch's weights on the {len(data.test)} digits that were held out.")
-    net = run.load("last", device)
-    scores = evaluate_split(net, data.test, run.normalizer, device=device)
+    model = load(run, "last", device)
+    scores = evaluate(model, data, device=device)
 
     indices = chosen(scores)
     tell(f"Writing {len(indices)} of them as PNG files, and predicting the files.")
     files = write_images(data, indices, out / "images")
-    predictions = predict(load(run, "last"), files, top=3, device=device)
+    predictions = predict(model, files, top=3, device=device)
     for i, prediction in zip(indices, predictions, strict=True):
         assert prediction.ranked[0][0] == scores.classes[scores.predicted[i]], (
             "a file and its pixels are predicted alike"

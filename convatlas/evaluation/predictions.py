@@ -108,7 +108,7 @@ def _predicted(
             asked.append(torch.arange(start, start + len(some)))
             yield asked[-1]
 
-    model.net.to(device)
+    model.net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with eval_mode(model.net):
         for images in fetched(split, batches(), model.preprocess):
             indices = asked.popleft().tolist()

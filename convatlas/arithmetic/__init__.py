@@ -29,6 +29,7 @@ from .matrices import (
     softmax_jacobian,
 )
 from .sides import Field, Window, output_size, receptive_field, transposed_size
+from .stacks import Stack, parse_layer, stack
 
 __all__ = [
     "FC",
@@ -38,6 +39,7 @@ __all__ = [
     "Layer",
     "Pool",
     "Scaling",
+    "Stack",
     "Transposed",
     "Window",
     "avg_pool_matrix",
@@ -48,11 +50,13 @@ __all__ = [
     "lrn_jacobian",
     "max_pool_matrix",
     "output_size",
+    "parse_layer",
     "receptive_field",
     "relu_jacobian",
     "separable_fraction",
     "softmax",
     "softmax_jacobian",
+    "stack",
     "stack_weights",
     "stacked",
     "transposed_size",

@@ -1,17 +1,18 @@
-"""`convatlas layer`: what one layer makes of an image and what it costs, with the numbers put into the formulas."""
+"""`convatlas layer`: what a layer, or a stack of them, makes of an image and what it costs, with the formulas."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 
-from ..arithmetic import FC, Conv, Pool, Transposed
+from ..arithmetic import FC, Conv, Pool, Transposed, parse_layer, stack
+from ..arithmetic.stacks import FORMS
 from ..errors import UserError
-from ..report.layer import Layer, report
+from ..report.layer import Layer, report, stack_report
 from . import DOCS
 from .output import add_formats, print_report
 
-HELP = "one layer's output size, parameters and cost, with formulas"
+HELP = "output size, parameters and cost of a layer or a stack of them"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     fc.add_argument("--units", metavar="N", type=int, required=True)
     fc.add_argument("--no-bias", action="store_true")
 
+    several = kinds.add_parser("stack", help="several layers one after the other, also against others")
+    several.epilog = (
+        f"LAYER is one of: {'; '.join(FORMS.values())}. "
+        "Example: convatlas layer stack --input 64x56x56 'conv 64 3x3 pad 1' 'conv 64 3x3 pad 1' 'conv 64 3x3 pad 1' "
+        "--against 'conv 64 7x7 pad 3'"
+    )
+    several.add_argument("layers", metavar="LAYER", nargs="+", help="in words, quoted: 'conv 64 3x3 pad 1'")
+    several.add_argument("--input", metavar="CxHxW", required=True, help="channels x height x width")
+    several.add_argument("--against", metavar="LAYER", nargs="+", help="a second stack to compare with")
+    several.add_argument("--against-input", metavar="CxHxW", help="the second stack's input (default the same)")
+
     for kind in kinds.choices.values():
         add_formats(kind)
 
@@ -63,12 +75,29 @@ def _filters(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.kind == "stack":
+        run_stack(args)
+        return
     if args.kind == "fc":
         shape = counts("input", args.input, (1, 3), "channels x height x width or units", "256x6x6 or 4096")
     else:
         shape = counts("input", args.input, (3,), "channels x height x width", "3x227x227")
     layer = LAYERS[args.kind](args)
     print_report(report(args.kind, layer, shape, layer.on(shape)), args)
+
+
+def run_stack(args: argparse.Namespace) -> None:
+    if args.against_input and not args.against:
+        raise UserError("--against-input is the input of a second stack", "give that with --against")
+    shape = counts("input", args.input, (1, 3), "channels x height x width or units", "64x56x56")
+    first, second = stack(shape, [parse_layer(text) for text in args.layers]), None
+    if args.against:
+        if args.against_input:
+            shape = counts(
+                "against_input", args.against_input, (1, 3), "channels x height x width or units", "64x56x56"
+            )
+        second = stack(shape, [parse_layer(text) for text in args.against])
+    print_report(stack_report(first, second), args)
 
 
 LAYERS: dict[str, Callable[[argparse.Namespace], Layer]] = {

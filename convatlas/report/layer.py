@@ -1,11 +1,11 @@
-"""What one layer makes of an image and what it costs, with the numbers put into the formulas."""
+"""What one layer, or a stack of layers, makes of an image and what it costs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from ..arithmetic import FC, Conv, Cost, Pool, Transposed
+from ..arithmetic import FC, Conv, Cost, Pool, Stack, Transposed
 from .columns import sides
 from .tables import Report, Table, label, number, prose, size
 
@@ -73,4 +73,88 @@ def record(kind: str, input: tuple[int, ...], cost: Cost) -> dict[str, Any]:
         "bytes": VALUE_BYTES * cost.values,
         "unused": cost.unused,
         "formulas": cost.formulas,
+    }
+
+
+def stack_report(stack: Stack, against: Stack | None = None) -> Report:
+    """The layers of a stack and its totals; beside a second one, the totals of both and their ratio."""
+    both = [stack] if against is None else [stack, against]
+    columns = (
+        label("layer"),
+        label("output"),
+        label("receptive field", "receptive_field"),
+        number("parameters", "params"),
+        number("weights"),
+        number("multiply-adds", "macs"),
+    )
+    tables = [Table("layers", columns, list(layer_rows(s))) for s in both]
+    numbered = [(n, *row) for n, table in enumerate(tables, start=1) for row in table.rows]
+    totals = Table("totals", _total_columns(len(both)), list(total_rows(both)))
+    after: tuple[str | Table, ...] = (totals,)
+    if against is not None:
+        after = (f"against, on {size(against.input)}:", tables[1], "totals:", totals)
+    record = {"stack": stack_record(stack)}
+    if against is not None:
+        record["against"] = stack_record(against)
+    return Report(
+        tables[0],
+        before=(
+            f"{len(stack.layers)} layers on {size(stack.input)}"
+            if len(stack.layers) > 1
+            else f"1 layer on {size(stack.input)}",
+        ),
+        after=after,
+        record=record,
+        data=Table("layers", (number("stack", short=None), *columns), numbered),
+    )
+
+
+def _total_columns(stacks: int) -> tuple[Any, ...]:
+    if stacks == 1:
+        return label("quantity"), number("total", short=None)
+    return (
+        label("quantity"),
+        number("stack", short=None),
+        number("against", short=None),
+        number("stack/against", "ratio"),
+    )
+
+
+def layer_rows(stack: Stack) -> Iterator[tuple[Any, ...]]:
+    for layer, cost, field in zip(stack.layers, stack.costs, stack.receptive_fields, strict=True):
+        kind = type(layer).__name__.lower()
+        yield describe(kind, layer), cost.shape, field or None, cost.params, cost.weights, cost.macs
+
+
+def total_rows(stacks: list[Stack]) -> Iterator[tuple[Any, ...]]:
+    """A quantity, of each stack, and of two their ratio."""
+    yield _total("output", [s.output for s in stacks])
+    yield _total("receptive field", [s.receptive_fields[-1] or None for s in stacks])
+    for name, values in (
+        ("parameters", [s.params for s in stacks]),
+        ("weights", [s.weights for s in stacks]),
+        ("multiply-adds", [s.macs for s in stacks]),
+        ("values", [s.values for s in stacks]),
+    ):
+        yield _total(name, values)
+
+
+def _total(name: str, values: list[Any]) -> tuple[Any, ...]:
+    if len(values) == 1:
+        return name, *values
+    ratio = f"{values[0] / values[1]:.3f}" if isinstance(values[1], int) and values[1] else None
+    return name, *values, ratio
+
+
+def stack_record(stack: Stack) -> dict[str, Any]:
+    names = ("layer", "output", "receptive_field", "params", "weights", "macs")
+    return {
+        "input": stack.input,
+        "layers": [dict(zip(names, row, strict=True)) for row in layer_rows(stack)],
+        "output": stack.output,
+        "receptive_field": stack.receptive_fields[-1] or None,
+        "params": stack.params,
+        "weights": stack.weights,
+        "macs": stack.macs,
+        "values": stack.values,
     }

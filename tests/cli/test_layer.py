@@ -1,6 +1,9 @@
 """`convatlas layer`: what it prints, as the lectures work it out, and what it refuses."""
 
+import csv
+import io
 import json
+import shlex
 import subprocess
 import sys
 
@@ -16,7 +19,7 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def output(capsys: pytest.CaptureFixture[str], command: str) -> str:
-    assert cli.main(["layer", *command.split()]) == 0
+    assert cli.main(["layer", *shlex.split(command)]) == 0
     return capsys.readouterr().out
 
 
@@ -108,6 +111,32 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(output(capsys, "transposed --input 3x4x4 --kernel 2 --filters 1 --json"))["output"] == [1, 5, 5]
 
 
+THREE = "stack --input 64x56x56 'conv 64 3x3 pad 1' 'conv 64 3x3 pad 1' 'conv 64 3x3 pad 1'"
+
+
+def test_stack_against_another(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, f"{THREE} --against 'conv 64 7x7 pad 3'")
+    assert text.startswith("3 layers on 64x56x56\n")
+    words = [line.split() for line in text.splitlines()]
+    assert ["receptive", "field", "7x7", "7x7"] in words
+    assert ["weights", "110,592", "200,704", "0.551"] in words
+    assert ["multiply-adds", "346,816,512", "629,407,744", "0.551"] in words
+    assert [w[-4] for w in words[3:6]] == ["3x3", "5x5", "7x7"]
+
+
+def test_stack_as_data(capsys: pytest.CaptureFixture[str]) -> None:
+    bottleneck = "stack --input 256x56x56 'conv 64 1x1' 'conv 64 3x3 pad 1' 'conv 256 1x1'"
+    command = f"{bottleneck} --against-input 64x56x56 --against 'conv 64 3x3 pad 1' 'conv 64 3x3 pad 1'"
+    record = json.loads(output(capsys, f"{command} --json"))
+    assert (record["stack"]["weights"], record["against"]["weights"]) == (69_632, 73_728)
+    assert record["stack"]["output"] == [256, 56, 56]
+    table = list(csv.DictReader(io.StringIO(output(capsys, f"{command} --csv"))))
+    assert [row["stack"] for row in table] == ["1", "1", "1", "2", "2"]
+    assert table[1]["weights"] == "36864"
+    text = output(capsys, "stack --input 1x28x28 'conv 64 5x5' 'pool 2' 'fc 10'")
+    assert ["parameters", "93,834"] in [line.split() for line in text.splitlines()]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -126,12 +155,15 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("transposed --input 3x9x9 --kernel 2 --filters 1 --output-padding 1", "output_padding 1 is not less than the"),
         ("fc --input 3x9 --units 2", "--input '3x9' is not channels x height x width or units; write it as in 256x6x6"),
         ("fc --input 0 --units 2", "0 is no input"),
+        (f"{THREE} 'cnov 64 3'", "no layer named 'cnov'; did you mean conv?"),
+        (f"{THREE} 'fc 10' 'conv 64 3'", "10 is no image size"),
+        (f"{THREE} --against-input 3x9x9", "--against-input is the input of a second stack; give that with --against"),
         ("cnov --input 3x9x9", "no kind named 'cnov'; did you mean conv?"),
         ("", "required: KIND"),
     ],
 )
 def test_refusals_are_one_line(command: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["layer", *command.split()]) == 2
+    assert cli.main(["layer", *shlex.split(command)]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1

@@ -25,8 +25,8 @@ from convatlas.evaluation.scoring import evaluate
 from convatlas.protocols import PROTOCOLS
 from convatlas.recipe import with_epochs
 from convatlas.recipes import find_recipe
+from convatlas.report.progress import progress
 from convatlas.train.fit import fit
-from convatlas.train.progress import progress
 from convatlas.weights.model import load
 
 

@@ -20,8 +20,8 @@ from .evaluation.scoring import evaluate
 from .recipes import find_recipe
 from .report import charts
 from .runs.folder import Run
+from .train.events import OnEvent, quiet
 from .train.fit import fit
-from .train.progress import OnEvent, quiet
 from .weights.model import load
 
 NETWORK, RECIPE = "lenet5", "digits"

@@ -73,7 +73,7 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     **{
         f"last {damage}": (
             broken("last.safetensors", damage),
-            r"last\.safetensors is no whole checkpoint \(.*\); use anot",
+            r"last\.safetensors is not a whole checkpoint \(.*\); use anot",
         )
         for damage in DAMAGES
     },
@@ -83,7 +83,7 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "previous flipped": (
         broken("previous.safetensors", "a bit flipped"),
-        r"previous\.safetensors is no whole checkpoint",
+        r"previous\.safetensors is not a whole checkpoint",
     ),
     "best zeroed": (
         broken("best.safetensors", "zeroed"),

@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> None:
         checks.picture("--plot", args.plot)
     from ..catalogue import find
     from ..report import charts
+    from ..report.progress import progress
     from ..train.finder import find_rate
-    from ..train.progress import progress
 
     with progress(sys.stderr) as on_event:
         found = find_rate(

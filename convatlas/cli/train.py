@@ -145,8 +145,9 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and args.out:
         checks.run_folder(args.out)
     from ..files.atomic import Unwritable
+    from ..report.progress import progress
+    from ..train.events import quiet
     from ..train.fit import Diverged, Stopped, fit
-    from ..train.progress import progress, quiet
 
     first = not process()
     data = source.load(args)

@@ -174,5 +174,5 @@ def result(job: Job, timeout_s: float) -> Any:
             raise
         raise Stuck(
             f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:g} s",
-            "see whether its disk or network answers, and go on with --resume",
+            "see whether its disk or network answers, then continue with --resume",
         ) from error

@@ -31,7 +31,7 @@ class World:
     rank: int = 0
     size: int = 1
     local: int = 0  # this process's number on its own machine, and so its GPU's
-    failures: int = 0  # of processes of this machine: torchrun began anew after each; other machines count their own
+    failures: int = 0  # of processes of this machine: torchrun restarts after each; other machines count their own
 
     @property
     def leads(self) -> bool:
@@ -118,7 +118,7 @@ def join_world() -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine
-            # torchrun keeps its store when it begins again: without a prefix, ranks find the addresses of the dead
+            # torchrun keeps its store when it restarts: without a prefix, ranks find the addresses of the dead
             store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
             store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
             dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=size)

@@ -63,11 +63,13 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"there is no checkpoint {path}", "train first, or give another run folder") from error
     except Exception as error:  # what is damaged makes the readers raise anything
         reason = "it is not from convatlas" if isinstance(error, KeyError | TypeError) else str(error)
-        raise UserError(f"{path} is no whole checkpoint ({reason})", "use another, or train again") from error
+        raise UserError(f"{path} is not a whole checkpoint ({reason})", "use another, or train again") from error
     if schema != SCHEMA:
         raise other_version(path, schema, (SCHEMA,))
     if metadata.get(DIGEST) != digest(metadata[KEY], tensors):
-        raise UserError(f"{path} is no whole checkpoint (its checksum does not match)", "use another, or train again")
+        raise UserError(
+            f"{path} is not a whole checkpoint (its checksum does not match)", "use another, or train again"
+        )
     return tensors, state
 
 
@@ -100,11 +102,11 @@ def newest(folder: Path) -> Found | None:
         if wrong and (folder / LAST).exists():
             os.replace(folder / LAST, folder / f"{LAST}{BROKEN}")
             wrong.append(f"it is now {LAST}{BROKEN}")
-        return Found(path, tensors, state, tuple([f"{'; '.join(wrong)}; going on from {path}"] if wrong else []))
+        return Found(path, tensors, state, tuple([f"{'; '.join(wrong)}; resuming from {path}"] if wrong else []))
     if (folder / LAST).exists() or (folder / PREVIOUS).exists():
         raise UserError(
             f"no checkpoint in {folder} is whole: {'; '.join(wrong)}",
-            "put back a copy, or take them away to train anew from the first step",
+            "restore a copy, or remove them to train from the first step",
         )
     return None
 

@@ -60,7 +60,7 @@ class Execution:
         if self.workers is not None and self.workers < 0:
             raise UserError(f"workers={self.workers} is below 0", "give 0 or more")
 
-    def but(self, other: Execution) -> Execution:
+    def overridden_by(self, other: Execution) -> Execution:
         """This execution with what `other` gives otherwise than by default."""
         given = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) != f.default}
         return replace(self, **given)

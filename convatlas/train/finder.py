@@ -17,9 +17,9 @@ from ..catalogue import Shape, Variant
 from ..data.types import Data
 from ..errors import UserError
 from ..recipe import Exponential, Recipe
+from .events import Event, OnEvent, quiet
 from .execution import Execution
 from .fit import Diverged, fit, steps_in_epoch
-from .progress import Event, OnEvent, quiet
 
 WORSE = 3.0  # the search ends when the averaged loss is this many times its lowest
 PAST = 0.9  # decay of that average

@@ -36,12 +36,21 @@ from ..runs.log import Log, write_csv
 from ..weights.model import locate
 from . import optimizers
 from .divergence import bad_gradient, culprits, describe_culprits, gradient_norms, not_finite
+from .events import OnEvent, note, quiet
 from .execution import Execution
 from .passes import Passes
-from .progress import OnEvent, note, quiet
 from .schedule import rate
-from .setup import goes_on, measure_images, new_record, open_or_start, prepare, sized, tell_skipped, try_build
-from .state import Meter, State
+from .setup import (
+    has_run_to_resume,
+    measure_images,
+    new_record,
+    open_or_start,
+    prepare,
+    report_skipped,
+    sized,
+    try_build,
+)
+from .state import Meter, Position
 from .train_state import TrainState
 from .warm_start import plan_start
 
@@ -81,49 +90,52 @@ def fit(
     After each epoch it is judged on the held-out images: val, by which the best epoch is chosen, or without val, test.
 
     `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought. To
-    what a recipe of the catalogue scales images before it crops them is scaled with it (`sized` in start.py).
+    what a recipe of the catalogue scales images before it crops them is scaled with it (`sized` in setup.py).
     `seed` decides the weights, the order of the images, their augmentation and the dropout; torch is seeded with it.
     `init` is a run, a run folder or a file of weights to start from, as far as names, shapes and `recipe.init` allow
     (see warm_start.py).
-    `resume` goes on where the run in `out` stopped: on a CPU, with as many threads, to the very weights of an
-    uninterrupted run. `say` is told what happens (see progress.py).
+    `resume` continues the run in `out` from where it stopped: on a CPU, with as many threads, to the same weights, bit
+    for bit, as an uninterrupted run. `on_event` is called with what happens (see events.py).
 
     `execution` says how this machine does it (see execution.py); a resumed run keeps the one that it was started with,
-    but for what is given differently. Under torchrun each process calls this alike, and takes its share of every batch.
+    but for what is given differently. Under torchrun every process makes the same call, and takes its share of each
+    batch.
 
     Raises UserError for what does not fit together, Diverged when a loss, a gradient or a weight is not finite, and
     Stopped, once all is saved, on SIGINT, SIGTERM and SIGHUP (in the main thread, which alone gets them).
     """
     with join_world() as world, ExitStack() as held:
         on_event = on_event if world.leads else quiet
-        place = world.own(choose_device(device))
+        placed_on = world.own(choose_device(device))
         steps = steps_in_epoch(len(data.train), recipe.batch, world.size)
         variant = find(network) if isinstance(network, str) else network
         recipe = sized(recipe, variant, input)
-        record = new_record(variant, data, recipe, input, seed, place, world.size)
-        restarted = world.most(world.failures) > 0  # torchrun began anew, after a failure of any process
-        resume = bool(world.first(goes_on(Path(out), resume, restarted)))
+        record = new_record(variant, data, recipe, input, seed, placed_on, world.size)
+        restarted = world.most(world.failures) > 0  # torchrun restarted, after a failure of any process
+        resume = bool(world.first(has_run_to_resume(Path(out), resume, restarted)))
 
         if init and resume:
-            raise UserError(
-                "a run that goes on has its weights", "leave out --init, which is for a new one, or --resume"
-            )
+            raise UserError("--init and --resume exclude each other: a resumed run has its own weights", "give one")
         if init:
             with on_meta():
                 record = replace(record, init=plan_start(locate(init), try_build(record), recipe))
+
+        if steps == 1:
+            text = f"an epoch is a single step: {len(data.train)} training images in batches of {recipe.batch}"
+            on_event(note(f"{text}; give a smaller --batch for more"))
 
         def begin() -> None:
             folder = prepare(Path(out), record, resume)
             held.enter_context(locked(folder))
             clean(folder)
-            open_or_start(folder, record, execution, data.train, recipe, place, world, resume, on_event)
-            tell_skipped(folder, data, on_event)
+            open_or_start(folder, record, execution, data.train, recipe, placed_on, world, resume, on_event)
+            report_skipped(folder, data, on_event)
             measure_images(open_run(folder), data.train, on_event)
 
         world.lead(begin)
         run = open_run(out)
-        settled = Execution.from_json(run.record.execution).but(execution)
-        return train(run, data, recipe, settled, steps, seed, place, world, resume, on_event)
+        settled = Execution.from_json(run.record.execution).overridden_by(execution)
+        return train(run, data, recipe, settled, steps, seed, placed_on, world, resume, on_event)
 
 
 def train(
@@ -133,25 +145,25 @@ def train(
     execution: Execution,
     steps: int,
     seed: int,
-    place: torch.device,
+    device: torch.device,
     world: World,
     resume: bool,
     on_event: OnEvent,
 ) -> Run:
     """The loop."""
-    normalizer, labels = run.normalizer, data.train.labels.to(place)
+    normalizer, labels = run.normalizer, data.train.labels.to(device)
     colours = Colours.from_json(run.record.colours)
     mixed = any(operation(op)[0] in MIXES for op in recipe.augment)
 
     keep_freed_memory()
     torch.manual_seed(seed)
-    train_state = TrainState(run, data.train, recipe, execution, place, world, on_event)
+    train_state = TrainState(run, data.train, recipe, execution, device, world, on_event)
     net, optimizer = train_state.net, train_state.optimizer
     parameters = dict(net.named_parameters())
-    passes = Passes(net, recipe, execution, place, world, on_event)
+    passes = Passes(net, recipe, execution, device, world, on_event)
     if not world.leads:
         torch.manual_seed(seed + world.rank)  # the same weights, but dropout of its own
-    state = train_state.restore(on_event) if resume else State()
+    state = train_state.restore(on_event) if resume else Position()
     begun = state.epoch * steps + state.step
     log = Log(run.folder / "log.jsonl", state.epoch, begun, writes=world.leads, tensorboard=execution.tensorboard)
     on_event(start_event(run, net, data, recipe, steps, state))
@@ -173,10 +185,10 @@ def train(
                     group["lr"] = state.lr * group["rate"]
                 net.set_progress((epoch * steps + step) / (recipe.epochs * steps))
                 optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
-                undo = train_state.undoing()
+                undo = train_state.snapshot()
                 try:
                     with at_once():
-                        images = next(loaded).to(place)
+                        images = next(loaded).to(device)
                         images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
                         x, y = normalise(images, normalizer), labels[indices]
                         x, target = mix(
@@ -203,7 +215,7 @@ def train(
                 state.step = step + 1
                 on_event(step_event(state, recipe, steps) | {"batch_loss": meter.last})
                 if (step + 1) % min(LOG_EVERY, steps) == 0:
-                    more = {"lr": state.lr, **state.take_lately(recipe), "gradient": gradient_norms(net)}
+                    more = {"lr": state.lr, **state.take_since_log(recipe), "gradient": gradient_norms(net)}
                     log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, **more)
                 due = world.leads and time.monotonic() - saved > execution.save_every_s
                 if call := world.most(SAVE + signals.caught if signals.caught else SAVE * due):
@@ -216,7 +228,7 @@ def train(
                     train_state.save_last(state)
                     saved = time.monotonic()
 
-            meter.tick()
+            meter.add_time()
             if name := not_finite(net):
                 raise diverged(f"{name} is not finite", run, epoch, steps, state.lr)
             try:
@@ -226,7 +238,7 @@ def train(
                         data.held_out,
                         normalizer,
                         batch=max(recipe.batch, 64),
-                        device=place,
+                        device=device,
                         workers=execution.workers,
                         world=world,
                     )
@@ -269,11 +281,11 @@ def steps_in_epoch(images: int, batch: int, processes: int = 1) -> int:
             f"a batch of {batch} gives {processes} processes fewer than 2 images each", "give a larger batch"
         )
     if steps == 0:
-        raise UserError(f"{images} training images make no batch", f"give at least {2 * processes}")
+        raise UserError(f"{images} training images are too few for a batch", f"give at least {2 * processes}")
     return steps
 
 
-def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int, state: State) -> dict[str, Any]:
+def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int, state: Position) -> dict[str, Any]:
     return {
         "kind": "start",
         "network": run.network,
@@ -291,7 +303,7 @@ def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int
     }
 
 
-def step_event(state: State, recipe: Recipe, steps: int) -> dict[str, Any]:
+def step_event(state: Position, recipe: Recipe, steps: int) -> dict[str, Any]:
     at = {"epoch": state.epoch + 1, "epochs": recipe.epochs, "step": state.step, "steps": steps}
     return {"kind": "step", **at, **state.sums.means(), "images_per_s": state.sums.images / state.seconds}
 
@@ -300,11 +312,11 @@ def diverged(what: str, run: Run, epoch: int, step: int, lr: float, which: dict[
     last = run.folder / "last.safetensors"
     kept = f"{last} is from before" if last.exists() else "nothing was saved before"
     where = describe_culprits(which) if which else ""
-    way = "mend or remove them" if which and which["why"] == "pixels" else "try a smaller rate: --set lr=..."
-    return Diverged(f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}){where}; {kept}; {way}")
+    remedy = "fix or remove them" if which and which["why"] == "pixels" else "try a smaller rate: --set lr=..."
+    return Diverged(f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}){where}; {kept}; {remedy}")
 
 
-def stopped(train_state: TrainState, state: State, signum: int, at: str, on_event: OnEvent) -> Stopped:
+def stopped(train_state: TrainState, state: Position, signum: int, at: str, on_event: OnEvent) -> Stopped:
     train_state.save_last(state)
     if train_state.world.leads:
         draw(train_state.run, on_event)

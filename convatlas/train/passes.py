@@ -13,9 +13,9 @@ from ..errors import UserError
 from ..layers import ConvNet
 from ..machine.processes import World
 from ..recipe import Recipe
+from .events import OnEvent, note
 from .execution import Execution
 from .loss import loss_of
-from .progress import OnEvent
 from .segments import cut, recomputed
 
 
@@ -23,7 +23,7 @@ class Passes:
     """`passes(x, target)` leaves the gradients of the whole batch in the parameters, averaged over all processes.
 
     Returns the mean loss of this process's images and their logits, both detached. A batch that a GPU's memory does
-    not hold is passed again in parts of half the size, and so are the batches after it; `say` is told. Raises
+    not hold is passed again in parts of half the size, as are the batches after it; `on_event` is told. Raises
     UserError when not even one image fits, or when there are other processes, which could not follow.
     """
 
@@ -55,15 +55,15 @@ class Passes:
                 return self.all_parts(x, target, batch)
             except torch.OutOfMemoryError as error:
                 if self.world.size > 1 or self.size == 1:
-                    room = "this process's share of a batch" if self.size > 1 else "one image"
+                    load = "this process's share of a batch" if self.size > 1 else "one image"
                     raise UserError(
-                        f"the memory of {x.device} does not hold {room}", "give a smaller --micro-batch, or --segments"
+                        f"out of memory on {x.device} even with {load}", "give a smaller --micro-batch, or --segments"
                     ) from error
             self.size = -(-min(self.size, len(x)) // 2)
             for p in self.learner.parameters():
                 p.grad = None
             torch.cuda.empty_cache() if x.is_cuda else None
-            self.on_event({"kind": "note", "text": f"out of memory: batches now pass in parts of {self.size} images"})
+            self.on_event(note(f"out of memory: batches now pass in parts of {self.size} images"))
 
     def all_parts(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=self.strides)

@@ -26,7 +26,7 @@ def cut(net: nn.Module, segments: int, name: str) -> list[nn.Sequential]:
     units = sequence(net)
     if len(units) < max(2, segments):
         raise UserError(
-            f"{name} passes {len(units)} modules one after the other, which makes no {segments} segments",
+            f"{name} passes {len(units)} modules one after the other, too few for {segments} segments",
             (f"give at most {len(units)}" if len(units) > 1 else "it can only be trained without"),
         )
     size = len(units) // segments

@@ -27,11 +27,11 @@ from ..recipes import recipes
 from ..runs import checkpoint
 from ..runs.folder import NORMALIZER, Run, open_run
 from ..runs.record import RunRecord
+from .events import OnEvent, note
 from .execution import Execution, decide
-from .progress import OnEvent, note
 
 SKIPPED = "skipped.jsonl"
-SAID = 20  # skipped files that are said, besides
+SKIPPED_SHOWN = 20  # skipped files that are said, besides
 
 
 def sized(recipe: Recipe, variant: Variant, input: Shape | None) -> Recipe:
@@ -57,7 +57,7 @@ def new_record(
     """What decides the run, and the machine it runs on; `decide` settles its execution."""
     for name, _ in recipe.net:
         if name in ("classes", "channels", "input"):
-            raise UserError(f"net.{name} is not the recipe's to set", "it follows from the data, and from --input")
+            raise UserError(f"net.{name} is not a setting of the recipe", "it follows from the data, and from --input")
     assert variant.input is not None, "the catalogue gives every variant its input"
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
@@ -87,8 +87,8 @@ def new_record(
     return record
 
 
-def goes_on(out: Path, resume: bool, restarted: bool) -> bool:
-    """Whether there is a run to go on with: there is none yet where a kill came before its run.json."""
+def has_run_to_resume(out: Path, resume: bool, restarted: bool) -> bool:
+    """Whether there is a run to resume: there is none where a kill came before its run.json."""
     if resume and out.is_dir():
         return not {path.name for path in out.iterdir()} <= {LOCK, beside(out / "run.json").name}
     return resume or (restarted and (out / "run.json").exists())
@@ -109,7 +109,7 @@ def prepare(out: Path, record: RunRecord, resume: bool) -> Path:
 
 def no_run_in(out: Path) -> None:
     if (out / "run.json").exists():
-        raise UserError(f"{out} already holds a run", "give --resume to go on with it, or another --out")
+        raise UserError(f"{out} already holds a run", "give --resume to continue it, or another --out")
 
 
 def open_or_start(
@@ -118,7 +118,7 @@ def open_or_start(
     execution: Execution,
     split: Split,
     recipe: Recipe,
-    place: torch.device,
+    device: torch.device,
     world: World,
     resume: bool,
     on_event: OnEvent,
@@ -127,13 +127,13 @@ def open_or_start(
     if not resume:
         no_run_in(out)
         with on_meta():
-            settled = decide(execution, record.build(), recipe, place, world)
+            settled = decide(execution, record.build(), recipe, device, world)
         if settled.workers is None:
             settled = replace(settled, workers=usual_workers(split))
         replace(record, execution=settled.to_json()).write(out)
         return
     run = open_run(out)
-    if found := differences(decisive(run.record), decisive(record)):
+    if found := differences(settings_of(run.record), settings_of(record)):
         raise UserError(
             f"the run in {out} has different settings: {'; '.join(found)}",
             "resume it with its own settings, or give another --out",
@@ -141,17 +141,17 @@ def open_or_start(
     was = Execution.from_json(run.record.execution)
     for change in (
         *differences(run.record.machine, record.machine, "machine"),
-        *differences(was.to_json(), was.but(execution).to_json(), "execution"),
+        *differences(was.to_json(), was.overridden_by(execution).to_json(), "execution"),
     ):
-        on_event(note(f"resumed on other terms, so the last bits may differ: {change}"))
+        on_event(note(f"resumed with changes, so the last bits may differ: {change}"))
 
 
-def tell_skipped(out: Path, data: Data, on_event: OnEvent) -> None:
+def report_skipped(out: Path, data: Data, on_event: OnEvent) -> None:
     """Every file that was left out, in skipped.jsonl; the first few are said as well."""
     if data.skipped:
         lines = (json.dumps({"file": file, "reason": reason}) + "\n" for file, reason in data.skipped)
         write_text(out / SKIPPED, "".join(lines))
-        for _, reason in data.skipped[:SAID]:
+        for _, reason in data.skipped[:SKIPPED_SHOWN]:
             on_event(note(f"skipped: {reason}"))
         on_event(note(f"{len(data.skipped)} files are left out; all are in {out / SKIPPED}"))
 
@@ -180,7 +180,7 @@ def try_build(record: RunRecord) -> ConvNet:
         ) from error
 
 
-def decisive(record: RunRecord) -> dict[str, Any]:
+def settings_of(record: RunRecord) -> dict[str, Any]:
     """Of a record what a resumed run must share; the recipe's fields go by the names that `--set` takes."""
     values = record.to_json()
     recipe = values.pop("recipe")

@@ -17,7 +17,7 @@ from .schedule import PlateauState, warmed_up
 
 
 @dataclass
-class Sums:
+class RunningMeans:
     """Over some training images: how many, their losses, and how many were right as the network then was."""
 
     images: int = 0
@@ -32,12 +32,12 @@ class Sums:
 
 
 @dataclass
-class State:
+class Position:
     epoch: int = 0  # whole epochs done, their test included
     step: int = 0  # steps done since
     seconds: float = 0.0  # that those steps took
-    sums: Sums = field(default_factory=Sums)  # of those steps
-    lately: Sums = field(default_factory=Sums)  # since the last line of the log
+    sums: RunningMeans = field(default_factory=RunningMeans)  # of those steps
+    since_log: RunningMeans = field(default_factory=RunningMeans)  # since the last line of the log
     lr: float = 0.0  # of the last step
     warm: bool = False  # whether the training error has ended a warm-up that waits for it
     best_top1: float = -1.0  # on the val images, where there are any
@@ -47,18 +47,24 @@ class State:
     def end_epoch(self, top1: float, recipe: Recipe) -> None:
         """`top1` is that of the held-out images."""
         self.plateau = self.plateau.after(recipe.schedule, held_out=top1, train=self.sums.means()["top1"])
-        self.epoch, self.step, self.seconds, self.sums, self.lately = self.epoch + 1, 0, 0.0, Sums(), Sums()
+        self.epoch, self.step, self.seconds, self.sums, self.since_log = (
+            self.epoch + 1,
+            0,
+            0.0,
+            RunningMeans(),
+            RunningMeans(),
+        )
 
-    def take_lately(self, recipe: Recipe) -> dict[str, float]:
+    def take_since_log(self, recipe: Recipe) -> dict[str, float]:
         """The means since the last time, which may end the warm-up."""
-        means, self.lately = self.lately.means(), Sums()
+        means, self.since_log = self.since_log.means(), RunningMeans()
         self.warm = self.warm or warmed_up(recipe, error=1 - means["top1"])
         return means
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> State:
+    def from_json(cls, record: Mapping[str, Any]) -> Position:
         """The state that `dataclasses.asdict` made the record of."""
-        parts = {name: Sums(**record[name]) for name in ("sums", "lately")}
+        parts = {name: RunningMeans(**record[name]) for name in ("sums", "since_log")}
         return cls(**{**record, **parts, "plateau": PlateauState(**record["plateau"])})
 
 
@@ -68,7 +74,7 @@ class Meter:
     What is added is the sum over all processes, so that the state is the same in each.
     """
 
-    def __init__(self, state: State, world: World):
+    def __init__(self, state: Position, world: World):
         self.state, self.world, self.since = state, world, time.perf_counter()
         self.pending: list[tuple[int, Tensor, Tensor]] = []  # images, loss, hits
         self.last = math.nan  # the loss of the batch read last
@@ -83,16 +89,16 @@ class Meter:
         hits = torch.stack([right for _, _, right in self.pending]).double().cpu()
         self.pending.clear()
         images, lost, right = self.world.sum(torch.stack([sizes, losses * sizes, hits])).tolist()
-        self.tick()
+        self.add_time()
         for n, loss, hit in zip(images, lost, right, strict=True):
             if not math.isfinite(loss):
                 return f"the loss is {loss}"
             self.last = loss / n
-            for sums in (self.state.sums, self.state.lately):
+            for sums in (self.state.sums, self.state.since_log):
                 sums.add(int(n), loss / n, int(hit))
         return None
 
-    def tick(self) -> None:
+    def add_time(self) -> None:
         """Adds the time since the last look."""
         now = time.perf_counter()
         self.state.seconds += now - self.since

@@ -18,9 +18,9 @@ from ..runs import checkpoint
 from ..runs.folder import NORMALIZER, Run
 from . import optimizers
 from .average import MovingAverage, SlowWeights
+from .events import OnEvent, note
 from .execution import Execution
-from .progress import OnEvent, note
-from .state import State
+from .state import Position
 from .warm_start import start_from
 
 
@@ -66,7 +66,7 @@ class TrainState:
         if self.average:
             self.average.update(steps)
 
-    def undoing(self) -> Callable[[], None]:
+    def snapshot(self) -> Callable[[], None]:
         """To be called when a step is given up before its update: puts back what its passes changed meanwhile."""
         for buffers, before in self.statistics:
             torch._foreach_copy_(before, buffers)
@@ -86,7 +86,7 @@ class TrainState:
         """The network's tensors by name, and their averages if there are any."""
         return {**self.net.state_dict(), **(self.average.tensors() if self.average else {})}
 
-    def everything(self) -> dict[str, Tensor]:
+    def all_tensors(self) -> dict[str, Tensor]:
         """The weights, what the optimizer remembers of each, and the state of each process's random numbers."""
         tensors = self.weights() | optimizers.memory(self.net, self.optimizer)
         if self.lookahead:
@@ -98,32 +98,32 @@ class TrainState:
                 tensors[random_of("cuda", rank)] = random
         return tensors
 
-    def save_best(self, state: State) -> None:
+    def save_best(self, state: Position) -> None:
         self.save(checkpoint.BEST, self.weights(), state)
 
-    def save_last(self, state: State) -> None:
+    def save_last(self, state: Position) -> None:
         """All ranks come here, for each gives its part; the first one writes."""
-        self.save(checkpoint.LAST, self.everything(), state)
+        self.save(checkpoint.LAST, self.all_tensors(), state)
 
-    def save(self, name: str, tensors: dict[str, Tensor], state: State) -> None:
+    def save(self, name: str, tensors: dict[str, Tensor], state: Position) -> None:
         """One checkpoint: the tensors, where training stands, and what the weights are for."""
         if self.world.leads:
             tensors = tensors | {f"{NORMALIZER}{key}": t for key, t in self.run.normalizer.tensors.items()}
             keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
             checkpoint.save(self.run.folder / name, tensors, {**self.run.record.identity, "state": asdict(state)}, keep)
 
-    def restore(self, on_event: OnEvent) -> State:
-        """Puts the newest checkpoint back where its tensors came from; without one, training starts anew."""
+    def restore(self, on_event: OnEvent) -> Position:
+        """Puts the newest checkpoint back where its tensors came from; without one, training starts at step 1."""
         found = self.world.in_turn(lambda: checkpoint.newest(self.run.folder))  # it may set broken ones aside
         if found is None:
             if self.run.log():
-                on_event(note(f"{self.run.folder} has no checkpoint; training starts anew, from the first step"))
-            return State()
+                on_event(note(f"{self.run.folder} has no checkpoint; training starts from the first step"))
+            return Position()
         for text in found.notes:
             on_event(note(text))
         tensors, about = found.tensors, found.state
         if any(about.get(key) != value for key, value in self.run.record.identity.items()):
-            raise UserError(f"{found.path} is of another run", "put its own back, or train again in another --out")
+            raise UserError(f"{found.path} belongs to another run", "restore its own, or train again in another --out")
         self.net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
         optimizers.remember(self.net, self.optimizer, tensors)
         if self.average:
@@ -132,7 +132,7 @@ class TrainState:
             self.lookahead.restore(tensors)
         self.restore_random(tensors)
         try:
-            state = State.from_json(about["state"])
+            state = Position.from_json(about["state"])
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{found.path} does not say where training stood as this convatlas does ({error!r})",
@@ -142,7 +142,7 @@ class TrainState:
             try:
                 checkpoint.load(self.run.folder / checkpoint.BEST)
             except UserError as error:
-                on_event(note(f"{error.what}; the best of the epochs to come takes its place"))
+                on_event(note(f"{error.what}; the best of the coming epochs replaces it"))
                 state.best_top1, state.best_epoch = -1.0, 0
         return state
 

@@ -24,10 +24,11 @@ import torch
 from convatlas.cli import main, source
 from convatlas.cli.train import resume_command
 from convatlas.machine.signals import Signals
+from convatlas.report.progress import Bar, Lines, duration, line
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
 from convatlas.train import progress
-from convatlas.train.progress import Bar, Event, Lines, OnEvent, duration, line
+from convatlas.train.events import Event, OnEvent
 
 TINY = ["train", "Chain_N1_M1_K0", "--data", "digits", "--recipe", "digits", "--input", "1x8x8"]
 FAST = ["--set", "net.widths=[2]", "--set", "batch=512", "--epochs", "2"]  # 3 steps an epoch
@@ -255,7 +256,7 @@ def test_refusals_are_one_line(args: list[str], message: str, capsys: pytest.Cap
 def test_a_run_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, *FAST]) == 0
     assert main([*TINY, *FAST]) == 2
-    assert "already holds a run; give --resume to go on with it, or another --out" in capsys.readouterr().err
+    assert "already holds a run; give --resume to continue it, or another --out" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--set", "lr=0.5", "--resume"]) == 2
     assert "has different settings: lr was 0.002, is now 0.5" in capsys.readouterr().err
 
@@ -269,7 +270,7 @@ def test_a_run_begins_with_another(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert open_run("b").record.init["file"] == "a/last.safetensors"
     assert main([*TINY, *FAST, "--init", "a", "--out", "b", "--resume"]) == 2
-    assert "a run that goes on has its weights; leave out --init" in capsys.readouterr().err
+    assert "--init and --resume exclude each other" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--out", "b", "--resume"]) == 0
     assert main([*TINY, *FAST, "--init", "nowhere", "--out", "c"]) == 2
     assert "there is no model nowhere" in capsys.readouterr().err

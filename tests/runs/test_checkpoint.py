@@ -148,7 +148,9 @@ def test_what_is_written_is_flushed_before_the_rename(path: Path, monkeypatch: p
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])
 def test_a_truncated_file_is_refused(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"last.safetensors is no whole checkpoint \(.+\); use another, or train again"):
+    with pytest.raises(
+        UserError, match=r"last.safetensors is not a whole checkpoint \(.+\); use another, or train again"
+    ):
         checkpoint.load(saved)
 
 
@@ -159,7 +161,7 @@ def test_a_truncated_file_is_refused(saved: Path, keep: int) -> None:
 )
 def test_garbage_is_refused(path: Path, garbage: bytes) -> None:
     path.write_bytes(garbage)
-    with pytest.raises(UserError, match="is no whole checkpoint"):
+    with pytest.raises(UserError, match="is not a whole checkpoint"):
         checkpoint.load(path)
 
 
@@ -169,7 +171,7 @@ def test_a_pickle_is_never_unpickled(path: Path) -> None:
             return os.mkdir, (str(path.parent / "exploded"),)
 
     torch.save({"weights": Bomb()}, path)
-    with pytest.raises(UserError, match="is no whole checkpoint"):
+    with pytest.raises(UserError, match="is not a whole checkpoint"):
         checkpoint.load(path)
     assert not (path.parent / "exploded").exists()
 
@@ -179,7 +181,7 @@ def test_another_programs_safetensors_are_refused(path: Path) -> None:
 
     for metadata in (None, {"format": "pt"}, {"convatlas": "{"}, {"convatlas": "[1]"}, {"convatlas": "{}"}):
         save_file({"a": torch.ones(2)}, path, metadata=metadata)
-        with pytest.raises(UserError, match=r"is no whole checkpoint \(.+\); use another"):
+        with pytest.raises(UserError, match=r"is not a whole checkpoint \(.+\); use another"):
             checkpoint.load(path)
 
 
@@ -187,7 +189,7 @@ def test_a_folder_or_nothing_in_its_place_is_refused(path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no checkpoint .*last.safetensors; train first, or give another run"):
         checkpoint.load(path)
     path.mkdir()
-    with pytest.raises(UserError, match="is no whole checkpoint"):
+    with pytest.raises(UserError, match="is not a whole checkpoint"):
         checkpoint.load(path)
 
 
@@ -259,8 +261,8 @@ def test_the_newest_whole_one_is_taken_and_the_reason_told(tmp_path: Path, damag
     name, value, notes = found(tmp_path) or ("", 0, ())
     assert (name, value, len(notes)) == ("previous.safetensors", 1, 1)
     assert re.fullmatch(
-        rf"{last} is no whole checkpoint \(.+\); it is now last.safetensors.broken; "
-        rf"going on from {tmp_path}/previous.safetensors",
+        rf"{last} is not a whole checkpoint \(.+\); it is now last.safetensors.broken; "
+        rf"resuming from {tmp_path}/previous.safetensors",
         notes[0],
     )
     assert (tmp_path / "last.safetensors.broken").read_bytes() == bad
@@ -273,7 +275,7 @@ def test_a_deleted_one_is_told(tmp_path: Path) -> None:
     for value in (1, 2):
         generation(tmp_path, value)
     (tmp_path / "last.safetensors").unlink()
-    reason = f"there is no {tmp_path}/last.safetensors; going on from {tmp_path}/previous.safetensors"
+    reason = f"there is no {tmp_path}/last.safetensors; resuming from {tmp_path}/previous.safetensors"
     assert found(tmp_path) == ("previous.safetensors", 1, (reason,))
     (tmp_path / "previous.safetensors").unlink()
     assert found(tmp_path) is None

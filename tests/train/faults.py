@@ -28,10 +28,10 @@ from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
 from convatlas.train import fit as module
 from convatlas.train import passes
+from convatlas.train.events import Event
 from convatlas.train.execution import Execution
 from convatlas.train.fit import Diverged, Stopped, fit
 from convatlas.train.loss import loss_of
-from convatlas.train.progress import Event
 from tests.trained import digits
 
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -17,8 +17,8 @@ from convatlas.data.types import Data, MemorySplit
 from convatlas.recipe import SGD, Recipe
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import Run
+from convatlas.train.events import Event, OnEvent
 from convatlas.train.fit import fit
-from convatlas.train.progress import Event, OnEvent
 from tests.trained import digits
 
 CHAIN = Recipe(

@@ -35,11 +35,11 @@ from convatlas.runs.folder import Run, open_run
 from convatlas.train import fit as module
 from convatlas.train import passes
 from convatlas.train.divergence import culprits, describe_culprits, first_not_finite
+from convatlas.train.events import Event, quiet
 from convatlas.train.execution import Execution
 from convatlas.train.fit import Diverged, Stopped, fit, steps_in_epoch
 from convatlas.train.loss import loss_of
 from convatlas.train.optimizers import parameter_groups
-from convatlas.train.progress import Event, quiet
 from tests.train.short_runs import (
     CHAIN,
     DROPPED,
@@ -181,7 +181,7 @@ def test_the_last_batch_is_smaller_and_never_of_one_image(images: int, batch: in
 
 @pytest.mark.parametrize(("images", "batch"), [(1, 128), (0, 128)])
 def test_too_few_images_are_refused(images: int, batch: int) -> None:
-    with pytest.raises(UserError, match=f"{images} training images make no batch; give at least 2"):
+    with pytest.raises(UserError, match=f"{images} training images are too few for a batch; give at least 2"):
         steps_in_epoch(images, batch)
 
 
@@ -386,7 +386,7 @@ def test_it_trains_outside_the_main_thread(tmp_path: Path, data: Data) -> None:
 
 def test_a_run_is_not_overwritten(tmp_path: Path, data: Data) -> None:
     before = weights(train(tmp_path, data))
-    with pytest.raises(UserError, match="already holds a run; give --resume to go on with it, or another --out"):
+    with pytest.raises(UserError, match="already holds a run; give --resume to continue it, or another --out"):
         train(tmp_path, data, seed=1)
     assert same(weights(open_run(tmp_path)), before)
 
@@ -437,7 +437,7 @@ def test_other_terms_are_noted_not_refused(tmp_path: Path, data: Data) -> None:
     events: list[Event] = []
     assert len(train(tmp_path, data, resume=True, on_event=events.append).epochs()) == 2
     notes = [event["text"] for event in events if event["kind"] == "note"]
-    assert notes == ["resumed on other terms, so the last bits may differ: machine.threads was 64, is now 1"]
+    assert notes == ["resumed with changes, so the last bits may differ: machine.threads was 64, is now 1"]
 
 
 @pytest.mark.usefixtures("often")
@@ -452,7 +452,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, data: 
         last.write_bytes(last.read_bytes()[:1000])
     events: list[Event] = []
     run = train(tmp_path, data, DROPPED, WRN, resume=True, on_event=events.append)
-    assert re.match(r".*last.safetensors.*; going on from .*previous.safetensors", events[0]["text"])
+    assert re.match(r".*last.safetensors.*; resuming from .*previous.safetensors", events[0]["text"])
     assert (events[1]["kind"], events[1]["epoch"], events[1]["step"]) == ("start", 1, 0)
     assert_equal_runs(run, whole)
 
@@ -463,12 +463,12 @@ def test_with_every_checkpoint_damaged_it_is_not_resumed(tmp_path: Path, data: D
         train(tmp_path, data, on_event=interrupting(at_step(1, 2)))
     last = tmp_path / "last.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last.safetensors is no whole checkpoint"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last.safetensors is not a whole checkpoint"):
         train(tmp_path, data, resume=True)
     last.unlink()
     events: list[Event] = []
     assert len(train(tmp_path, data, resume=True, on_event=events.append).epochs()) == 2
-    text = f"{tmp_path} has no checkpoint; training starts anew, from the first step"
+    text = f"{tmp_path} has no checkpoint; training starts, from the first step"
     assert events[0] == {"kind": "note", "text": text}
 
 
@@ -479,7 +479,9 @@ def test_a_damaged_best_gives_way_to_the_best_to_come(tmp_path: Path, data: Data
     (tmp_path / "best.safetensors").write_bytes(b"")
     events: list[Event] = []
     run = train(tmp_path, data, recipe, resume=True, on_event=events.append)
-    assert re.match(r".*best.safetensors is no whole .*; the best of the epochs to come takes its ", events[0]["text"])
+    assert re.match(
+        r".*best.safetensors is not a whole .*; the best of the coming epochs replaces it ", events[0]["text"]
+    )
     tops = [line["val"]["top1"] for line in run.epochs()[1:]]
     about = checkpoint.load(tmp_path / "best.safetensors")[1]
     assert about["state"]["best_top1"] == max(tops)
@@ -544,7 +546,7 @@ def test_another_networks_checkpoint_is_not_resumed(tmp_path: Path, data: Data) 
     train(tmp_path / "a", data)
     train(tmp_path / "b", data, replace(CHAIN, net=(("widths", (8,)),)))
     (tmp_path / "a/last.safetensors").write_bytes((tmp_path / "b/last.safetensors").read_bytes())
-    with pytest.raises(UserError, match=r"last.safetensors is of another run; "):
+    with pytest.raises(UserError, match=r"last.safetensors belongs to another run; "):
         train(tmp_path / "a", data, resume=True)
 
 
@@ -554,8 +556,8 @@ def test_another_networks_checkpoint_is_not_resumed(tmp_path: Path, data: Data) 
         ((("widhts", (4,)),), "has no option 'widhts'; its options are "),
         ((("widths", (4, 4)),), r"widths=\(4, 4\) does not give 1 widths"),
         ((("convs", "two"),), r"chain_n1_m1_k0 cannot be built with net.convs='two' \(.+\); see `convatlas show ch"),
-        ((("classes", 3),), "net.classes is not the recipe's to set; it follows from the data"),
-        ((("input", (1, 9, 9)),), "net.input is not the recipe's to set"),
+        ((("classes", 3),), "net.classes is not a setting of the recipe; it follows from the data"),
+        ((("input", (1, 9, 9)),), "net.input is not a setting of the recipe"),
     ],
 )
 def test_what_cannot_be_built_leaves_no_folder(tmp_path: Path, data: Data, net: Any, message: str) -> None:

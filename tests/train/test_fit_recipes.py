@@ -267,7 +267,7 @@ def test_a_resume_has_its_weights_already(tmp_path: Path, data: Data, source: Ru
     whole = train(tmp_path / "whole", data, CHAIN, init=source)
     with pytest.raises(Stopped):
         train(tmp_path / "run", data, CHAIN, init=source, on_event=interrupting(at_step(1, 3)))
-    with pytest.raises(UserError, match="a run that goes on has its weights; leave out --init"):
+    with pytest.raises(UserError, match="--init and --resume exclude each other"):
         train(tmp_path / "run", data, CHAIN, init=source, resume=True)
     assert_equal_runs(train(tmp_path / "run", data, CHAIN, resume=True), whole)
 

@@ -16,10 +16,10 @@ from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.machine.processes import World
 from convatlas.recipe import SGD, Recipe
+from convatlas.train.events import Event, quiet
 from convatlas.train.execution import Execution, decide
 from convatlas.train.fit import fit
 from convatlas.train.passes import Passes
-from convatlas.train.progress import Event, quiet
 from tests.trained import digits
 
 CPU = torch.device("cpu")
@@ -93,7 +93,7 @@ def test_out_of_memory_halves_the_parts_for_good_and_changes_no_gradient() -> No
 def test_not_even_one_image_fits() -> None:
     tight = net()
     small_memory(tight, 0)
-    with pytest.raises(UserError, match="the memory of cpu does not hold one image; give a smaller --micro-batch, or"):
+    with pytest.raises(UserError, match="out of memory on cpu even with one image; give a smaller --micro-batch, or"):
         passes(tight, 4)(*batch(4), 4)
 
 
@@ -141,7 +141,7 @@ def test_segments_end_where_the_whole_ends(tmp_path: Path) -> None:
 def test_segments_that_cannot_be_leave_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="googlenet has auxiliary classifiers, which segments leave out; --set aux_"):
         decide(Execution(segments=2), find("googlenet").build(), replace(RECIPE, aux_weight=0.3), CPU, World())
-    with pytest.raises(UserError, match="passes 4 modules one after the other, which makes no 99 segments"):
+    with pytest.raises(UserError, match="passes 4 modules one after the other, too few for 99 segments"):
         fit(NET, digits(), RECIPE, out=tmp_path / "run", device="cpu", execution=Execution(segments=99))
     assert not (tmp_path / "run" / "run.json").exists()
 
@@ -164,4 +164,4 @@ def test_a_resumed_run_keeps_its_execution(tmp_path: Path) -> None:
         on_event=events.append,
     )
     (note,) = (e["text"] for e in events if e["kind"] == "note")
-    assert note == "resumed on other terms, so the last bits may differ: execution.micro_batch was 5, is now 4"
+    assert note == "resumed with changes, so the last bits may differ: execution.micro_batch was 5, is now 4"

@@ -16,9 +16,9 @@ from convatlas.data.types import Data
 from convatlas.errors import UserError
 from convatlas.recipe import SGD
 from convatlas.runs.folder import open_run
+from convatlas.train.events import Event
 from convatlas.train.execution import Execution
 from convatlas.train.fit import fit
-from convatlas.train.progress import Event
 from tests.train.short_runs import CHAIN, TINY, some
 
 DOC = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
@@ -120,5 +120,5 @@ def test_each_row_does_what_it_says(tmp_path: Path, begun: Path, data: Data, row
     else:
         assert ROWS[row] == "goes on, saying that the last bits may differ"
         assert len(notes) == 1
-        assert re.match(r"resumed on other terms, so the last bits may differ: .+ was .+, is now .+", notes[0])
+        assert re.match(r"resumed with changes, so the last bits may differ: .+ was .+, is now .+", notes[0])
     assert len(open_run(out).epochs()) == 2

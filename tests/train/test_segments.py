@@ -64,7 +64,7 @@ def test_the_cuts_are_those_of_checkpoint_sequential(monkeypatch: pytest.MonkeyP
     ("name", "segments", "message"),
     [
         ("fractalnet_20", 2, "fractalnet_20 passes 1 modules one after the other.*it can only be trained without"),
-        ("resnet20", 99, "which makes no 99 segments; give at most "),
+        ("resnet20", 99, "too few for 99 segments; give at most "),
     ],
 )
 def test_what_cannot_be_cut(name: str, segments: int, message: str) -> None:

@@ -54,7 +54,7 @@ def load(folder: Path, classes: int, *, seed: int = 0, val: float = 0.0) -> Data
     _, train, test, meta = LAYOUTS[classes, binary]
     missing = [f for f in (*train, test) if not (at / f).is_file()]
     if missing:
-        raise UserError(f"{at} is not whole: {', '.join(missing)} missing", "unpack the archive again")
+        raise UserError(f"{at} is incomplete: {', '.join(missing)} missing", "unpack the archive again")
     read = read_binary if binary else read_python
     splits = {}
     for split, files in (("train", train), ("test", (test,))):
@@ -84,7 +84,7 @@ def read_binary(path: Path, classes: int) -> tuple[Tensor, Tensor]:
     record = PIXELS + (1 if classes == 10 else 2)
     if len(content) % record:
         raise UserError(
-            f"{path} has {len(content):,} bytes, no multiple of {record:,}",
+            f"{path} has {len(content):,} bytes, not a multiple of {record:,}",
             f"it is not a whole batch of CIFAR-{classes}",
         )
     rows = content.reshape(-1, record)

@@ -1,7 +1,7 @@
 """Packs: a set with its images resized once, so that training reads less. JPEG in WebDataset shards, or raw pixels.
 
 pack.json           what the pack was made of, and every shard with its size and sha256; written last, so that a folder
-                    without it is the beginning of a pack, which `pack` goes on with
+                    without it is the beginning of a pack, which `pack` resumes
 NAME-00000.tar      JPEG files with their classes (.cls); or
 NAME-00000.raw      uint8 pixels, height x width x 3, image after image
 NAME-00000.npz      where each image of the shard begins, its size and class; written when its shard is whole
@@ -78,7 +78,7 @@ def pack(
     workers: int | None = None,
     progress: Progress = iter,
 ) -> dict[str, Any]:
-    """Writes the pack of a set in the folder `out` and returns its pack.json; goes on with one that was interrupted.
+    """Writes the pack of a set in the folder `out` and returns its pack.json; resumes one that was interrupted.
 
     The short side of larger images is scaled to `size`, as evaluation scales it, so that a raw pack of the `size` that
     a network is evaluated at (256 for 224) gives it the same pixels. JPEG files that are small enough are taken over

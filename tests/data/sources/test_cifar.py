@@ -334,7 +334,7 @@ def test_a_broken_batch_is_named_with_the_reason(tmp_path: Path, content: bytes,
 def test_a_broken_binary_batch_is_named_with_the_reason(tmp_path: Path) -> None:
     path = write_binary(tmp_path) / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"data_batch_2\.bin has 12,291 bytes, no multiple of 3,073"):
+    with pytest.raises(UserError, match=r"data_batch_2\.bin has 12,291 bytes, not a multiple of 3,073"):
         load_data(f"cifar10:{tmp_path}")
     path.write_bytes(b"\x0a" + bytes(3072))
     with pytest.raises(UserError, match="labels from 10 to 10"):

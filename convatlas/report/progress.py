@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TextIO
 
 from ..runs.log import held_out
-
-Event = dict[str, Any]  # its "kind" is start, note, step, epoch or end; see fit
-OnEvent = Callable[[Event], None]
+from ..train.events import Event, OnEvent
 
 LINE_EVERY_S = 10.0  # between plain lines within an epoch
 
 
-def quiet(event: Event) -> None:
-    """Says nothing."""
-
-
-def note(text: str) -> Event:
-    return {"kind": "note", "text": text}
-
-
 @contextmanager
 def progress(file: TextIO | None = None) -> Iterator[OnEvent]:
-    """A `say` for `fit`: a bar where the file (stdout) is a terminal, plain lines elsewhere.
+    """An `on_event` for `fit`: a bar where the file (stdout) is a terminal, plain lines elsewhere.
 
-    Once nobody reads it any more (a closed pipe, a terminal that is gone) nothing is said; the training goes on.
+    When nobody reads it any more (a closed pipe, a closed terminal) nothing is printed and the training continues.
     """
     file = file or sys.stdout
     if not file.isatty():
@@ -109,7 +99,7 @@ def line(event: Event) -> str:
             images = f"{event['train']:,} images to train on, {n:,} {name}"
             return (
                 f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({images}); recipe "
-                f"{event['recipe']}, {event['epochs']} epochs of {event['steps']} steps, on {event['device']}; into "
+                f"{event['recipe']}, {event['epochs']} epochs of {event['steps']} step{'s' * (event['steps'] > 1)}, on {event['device']}; into "
                 f"{event['folder']}"
             )
         case "note":

@@ -97,10 +97,10 @@ def line(event: Event) -> str:
         case "start":
             (name, n), *_ = event["held_out"].items()
             images = f"{event['train']:,} images to train on, {n:,} {name}"
+            steps = f"{event['steps']} step{'s' * (event['steps'] > 1)}"
             return (
                 f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({images}); recipe "
-                f"{event['recipe']}, {event['epochs']} epochs of {event['steps']} step{'s' * (event['steps'] > 1)}, on {event['device']}; into "
-                f"{event['folder']}"
+                f"{event['recipe']}, {event['epochs']} epochs of {steps}, on {event['device']}; into {event['folder']}"
             )
         case "note":
             return event["text"]

@@ -707,3 +707,10 @@ def test_a_signal_does_not_save_weights_that_are_not_finite(tmp_path: Path, data
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     quiet({"kind": "note", "text": "anything"})
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_epoch_of_one_step_is_pointed_out(tmp_path: Path, data: Data) -> None:
+    events: list[Event] = []
+    train(tmp_path / "one", data, replace(CHAIN, epochs=1, batch=512), on_event=events.append)
+    notes = [event["text"] for event in events if event["kind"] == "note"]
+    assert notes == ["an epoch is a single step: 72 training images in batches of 512; give a smaller --batch for more"]

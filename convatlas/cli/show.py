@@ -30,7 +30,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--epoch", metavar="N", type=int, help="add what training on so many images costs")
     parser.add_argument("--receptive", action="store_true", help="show receptive fields in place of costs")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the receptive fields (.png, .svg or .pdf)")
+    parser.add_argument(
+        "--plot", metavar="FILE", type=Path, help="print and draw the receptive fields (.png, .svg, .pdf)"
+    )
     form = add_formats(parser)
     form.add_argument("--html", metavar="FILE", type=Path, help="write one page with all of it, to be opened from disk")
 
@@ -39,15 +41,15 @@ def run(args: argparse.Namespace) -> None:
     name = network.checked(args.name)
     if args.epoch is not None and args.epoch < 1:
         raise UserError(f"--epoch {args.epoch} is not a number of images", "give a whole number of at least 1")
-    if args.plot is not None and (args.json or args.csv or args.md or args.html):
-        raise UserError("--plot writes a picture", "leave --json, --csv, --md and --html out")
+    if args.plot is not None and args.html is not None:
+        raise UserError("--plot and --html write two files", "give one of them; the page has the plot as well")
     if args.under is not None:
         show_under(name, args)
         return
     counts = network.count(name, args, args.batch)
     if args.plot is not None:
-        print(plot(counts, args))
-    elif args.html is not None:
+        picture = plot(counts, args)
+    if args.html is not None:
         from ..report import html
 
         print(write_file(args.html, html(counts)))
@@ -55,8 +57,11 @@ def run(args: argparse.Namespace) -> None:
         from ..report.account import report
 
         told = by_convention(name, args) if args.convention else None
-        made = report(counts, args.level, receptive=args.receptive, epoch=args.epoch, convention=told)
+        receptive = args.receptive or args.plot is not None
+        made = report(counts, args.level, receptive=receptive, epoch=args.epoch, convention=told)
         print_report(made, args)
+        if args.plot is not None and not (args.json or args.csv or args.md):
+            print(picture)
 
 
 def plot(counts: Account, args: argparse.Namespace) -> Path:

@@ -137,24 +137,31 @@ def _receptive_figure(of: LayerGraph, layers: Sequence[int]) -> Figure:
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     branches = bool((least != size).any())
     top.fill_between(x, least, size, color=blue, alpha=0.18, linewidth=0)
+    top.plot(x, size, color=blue, linewidth=1.8, label="receptive field" + (", widest branches" if branches else ""))
     if branches:
-        top.plot(x, least, color=blue, linewidth=1, linestyle="--")
-    top.plot(x, size, color=blue, linewidth=1.8)
+        top.plot(x, least, color=blue, linewidth=1, linestyle="--", label="receptive field, narrowest branches")
     for exact in (True, False):
         chosen = np.array([r.exact is exact for r in rows])
         face = blue if exact else top.get_facecolor()
         top.plot(
-            x[chosen], size[chosen], "o", color=blue, markerfacecolor=face, markersize=4.5 if len(rows) < 150 else 2
+            x[chosen],
+            size[chosen],
+            "o",
+            color=blue,
+            markerfacecolor=face,
+            markersize=4.5 if len(rows) < 150 else 2,
+            label=None if exact or not chosen.any() else "not every pixel of the field is read, or gates read all",
         )
-    top.step(x, jump, where="mid", color=orange, linewidth=1.5)
-    top.plot(x, -start, color=green, linewidth=1.5)
-    top.axhline(side, color=top.xaxis.label.get_color(), linewidth=0.8, linestyle=":")
+    top.step(x, jump, where="mid", color=orange, linewidth=1.5, label="jump: from one position to the next")
+    top.plot(x, -start, color=green, linewidth=1.5, label="padding: how far outside the first position starts")
+    ink = top.xaxis.label.get_color()
+    top.axhline(side, color=ink, linewidth=0.8, linestyle=":", label="side of the image")
     highest = int(np.ceil(np.log2(max(size.max(), side)))) + 0.6
     top.set_yscale("symlog", base=2, linthresh=1)
     top.set_ylim(min(0, float((-start).min())), 2**highest)
     top.yaxis.set_major_locator(FixedLocator([0, *(2**i for i in range(int(highest) + 1))]))
     top.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    top.set(ylabel="pixels of the image")
+    top.set(ylabel="pixels of the image (log scale)")
     ends = [(size[-1], f"sees {size[-1]:,}", blue), (jump[-1], f"jump {jump[-1]}", orange)]
     ends += [(-start[-1], f"padding {-start[-1]:,}", green)]
     if branches:
@@ -162,17 +169,20 @@ def _receptive_figure(of: LayerGraph, layers: Sequence[int]) -> Figure:
     _end_labels(top, ends, side)
 
     low, high = -0.6 * side, 1.6 * side
-    below.axhspan(0, side, color=green, alpha=0.13, linewidth=0)
-    below.bar(x, size, bottom=middle + start, width=0.86, color=blue, alpha=0.35)
+    below.axhspan(0, side, color=green, alpha=0.13, linewidth=0, label="the image")
+    label = "read" + (", widest branches" if branches else "")
+    below.bar(x, size, bottom=middle + start, width=0.86, color=blue, alpha=0.35, label=label)
     if branches:
-        below.bar(x, least, bottom=middle + least_start, width=0.86, color=blue, alpha=0.75)
-    below.set(ylim=(high, low), ylabel="rows of the image", xlim=(0.2, len(rows) + 0.8))
-    below.set_yticks([0, side])
-    key = "dark: by the branches that see least; " if branches else ""
-    hollow = (
-        "" if all(r.exact for r in rows) else "; hollow points: not every pixel of the field is seen, or gates see all"
+        bottom = middle + least_start
+        below.bar(x, least, bottom=bottom, width=0.86, color=blue, alpha=0.75, label="read, narrowest branches")
+    axis_name = "columns" if any(axis) else "rows"
+    below.set(
+        ylim=(high, low), ylabel=f"{axis_name} of the image (pixels)", xlim=(0.2, len(rows) + 0.8), xlabel=of.level
     )
-    below.set_title(f"what the middle position sees ({key}green: the image){hollow}", loc="left", fontsize=9)
+    below.set_yticks([0, side])
+    below.set_title("what the middle position reads of the image", loc="left", fontsize=9)
+    handles = [*top.get_legend_handles_labels()[0], *below.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     title = f"{of.name} on {'x'.join(map(str, of.input))}: what each {of.level} sees of the image"
     _name_layers(top, below, [r.path for r in rows], title)
     for axes in (top, below):
@@ -196,7 +206,7 @@ def _name_layers(top: Axes, below: Axes, paths: Sequence[str], title: str) -> No
     if len(paths) <= LEGIBLE:
         below.set_xticks(range(1, len(paths) + 1), paths, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
     else:
-        below.set_xlabel("layer")
+        below.tick_params(labelbottom=True)
     stages = [stage_of(p).removeprefix("stages.") for p in paths]
     starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
     ends = [*starts[1:], len(stages)]

@@ -187,6 +187,13 @@ def test_the_plot_is_of_these_numbers() -> None:
     assert {"sees 715", "jump 32", "padding 327", "image 224"} <= words
     narrow = [n.size[0] for n, r in zip(of.narrowest, of.rows, strict=True) if n and r in rows]
     assert f"at least {narrow[-1]}" in words
+    legend = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert legend[:2] == ["receptive field, widest branches", "receptive field, narrowest branches"]
+    assert {"side of the image", "the image", "read, narrowest branches"} <= set(legend)
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "pixels of the image (log scale)",
+        "rows of the image (pixels)",
+    ]
     plt.close("all")
 
 
@@ -202,7 +209,9 @@ def test_narrowest_by_hand() -> None:
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_plot_files(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / f"fields.{kind}"
-    assert output(capsys, "show", "lenet5", "--plot", str(file)) == f"{file}\n"
+    table = output(capsys, "show", "lenet5", "--receptive")
+    assert output(capsys, "show", "lenet5", "--plot", str(file)) == f"{table}{file}\n"
+    assert json.loads(output(capsys, "show", "lenet5", "--plot", str(file), "--json"))["name"] == "lenet5"
     if kind == "svg":
         assert ElementTree.parse(file).getroot().tag.endswith("svg")
     assert file.stat().st_size > 10_000
@@ -214,7 +223,7 @@ def test_what_is_not_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--plot", "x.gif"], "x.gif is no kind of picture that is written; end its name in .png or .svg or .pdf"),
         (["--plot", str(tmp_path / "none" / "x.png")], "x.png cannot be written (No such file or directory)"),
         (["--html", str(tmp_path)], "cannot be written (Is a directory); name a file in a folder that exists"),
-        (["--plot", "x.png", "--json"], "--plot writes a picture; leave --json, --csv, --md and --html out"),
+        (["--plot", "x.png", "--html", "x.html"], "--plot and --html write two files; give one of them"),
     ):
         assert main(["show", "lenet5", *args]) == 2
         assert message in capsys.readouterr().err

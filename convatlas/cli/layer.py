@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from ..arithmetic import FC, Conv, Pool, Transposed, parse_layer, stack
 from ..arithmetic.stacks import FORMS
@@ -51,6 +52,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     several.add_argument("--against", metavar="LAYER", nargs="+", help="a second stack to compare with")
     several.add_argument("--against-input", metavar="CxHxW", help="the second stack's input (default the same)")
 
+    for windowed in (conv, pool, transposed):
+        windowed.add_argument(
+            "--plot", metavar="FILE", type=Path, help="draw the windows and the padding (.png, .svg, .pdf)"
+        )
     for kind in kinds.choices.values():
         add_formats(kind)
 
@@ -83,7 +88,12 @@ def run(args: argparse.Namespace) -> None:
     else:
         shape = counts("input", args.input, (3,), "channels x height x width", "3x227x227")
     layer = LAYERS[args.kind](args)
-    print_report(report(args.kind, layer, shape, layer.on(shape)), args)
+    cost = layer.on(shape)
+    if args.kind != "fc" and args.plot is not None:
+        from ..report.layer_plot import plot
+
+        plot(args.kind, layer, shape, cost, args.plot)
+    print_report(report(args.kind, layer, shape, cost), args)
 
 
 def run_stack(args: argparse.Namespace) -> None:

@@ -123,7 +123,7 @@ def parse_seconds(text: str) -> float:
     """ "30m" -> 1800.0."""
     value = parse(text, TIME)
     if value == 0:
-        raise UserError(f"{text!r} is no time at all", f"write it as in {TIME.example}")
+        raise UserError(f"{text!r} is not a time", f"write it as in {TIME.example}")
     return float(value)
 
 

@@ -84,7 +84,7 @@ def test_amounts() -> None:
     ]  # fmt: skip
     for parse, text, message in (
         (parse_seconds, "30", "'30' is not a time; write it as in 90s, 30m or 2h"),
-        (parse_seconds, "0s", "'0s' is no time at all"),
+        (parse_seconds, "0s", "'0s' is not a time"),
         (parse_bytes, "8", "'8' is not a number of bytes; write it as in 8GB"),
         *((parse_bytes, t, f"{t!r} is not a number of bytes") for t in ("0GB", "GB", "-8GB", "8 apples", "8iB", "")),
         (parse_macs, "1GFLOP", "'1GFLOP' is not a number of multiply-adds; write it as in 1GMAC"),

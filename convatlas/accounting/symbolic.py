@@ -412,7 +412,7 @@ def largest_input(
         """The first side from this one on that the network takes, and its cost."""
         return next((s, n) for s in range(side, side + 4096) if (n := cost(s)) is not None)
 
-    costs(costs.images[0][1], batch=batch, classes=classes)  # refuses a batch, or classes, that are no counts
+    costs(costs.images[0][1], batch=batch, classes=classes)  # refuses a batch, or classes, that are not counts
     low, least = taken(1)
     if least > macs:
         raise UserError(

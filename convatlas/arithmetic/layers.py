@@ -160,7 +160,7 @@ class FC:
         """The cost on C x H x W, or on the units of another one."""
         whole("units", self.units, 1)
         if not shape or min(shape) < 1:
-            raise UserError(f"{'x'.join(map(str, shape))} is no input", "give channels x height x width, or units")
+            raise UserError(f"{'x'.join(map(str, shape))} is not an input", "give channels x height x width, or units")
         reads, weights = "*".join(map(str, shape)), prod(shape) * self.units
         return Cost(
             (self.units,),
@@ -222,7 +222,7 @@ def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: f
 def image(shape: Shape) -> tuple[int, int, int]:
     """C, H, W of a shape. Raises UserError when it is not that of an image."""
     if len(shape) != 3 or min(shape) < 1:
-        raise UserError(f"{'x'.join(map(str, shape))} is no image size", "give channels x height x width")
+        raise UserError(f"{'x'.join(map(str, shape))} is not an image size", "give channels x height x width")
     c, h, w = shape
     return c, h, w
 

@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     name = entry(args.name)["name"]
     if args.out and args.out.suffix.lower() != ".svg":
-        raise UserError(f"{args.out} is no SVG file, which is what is drawn", "end its name in .svg")
+        raise UserError(f"{args.out} is not an SVG file", "end its name in .svg")
     from ..accounting import account
     from ..report import svg
 

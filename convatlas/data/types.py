@@ -57,7 +57,7 @@ class Data:
     shape: Shape | None  # native C x H x W; None where each image has its own
     mean: tuple[float, ...]  # of the training pixels, in [0, 1], one for each channel
     std: tuple[float, ...]
-    fit: str = "crop"  # how its images reach a network's size unless told otherwise (see Preprocess)
+    fit: str = "crop"  # how its images reach a network's size unless chosen otherwise (see Preprocess)
     skipped: tuple[tuple[str, str], ...] = ()  # files that were left out, each with the reason
 
     @property

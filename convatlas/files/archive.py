@@ -38,7 +38,7 @@ def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) ->
     """
     archive, into = Path(archive), Path(into)
     if os.path.lexists(into):
-        raise UserError(f"{into} is there already", "take it away, or unpack to another place")
+        raise UserError(f"{into} is there already", "remove it, or unpack to another place")
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=".new", dir=into.parent))

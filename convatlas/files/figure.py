@@ -22,7 +22,9 @@ def write(figure: Figure, path: Path) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path} is no kind of picture that is written", f"end its name in {' or '.join(FORMATS)}")
+        raise UserError(
+            f"{path} is not a picture format that can be written", f"end its name in {' or '.join(FORMATS)}"
+        )
     new = path.with_name(f".{path.name}.new")
     kind = path.suffix.lower().removeprefix(".")
     try:

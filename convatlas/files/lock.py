@@ -82,7 +82,7 @@ def taken(folder: Path, process: int, work: str) -> UserError:
 
 
 def holder(folder: Path) -> int:
-    """The number of the process that trains in the folder; 0 when none does, -1 when it cannot be told."""
+    """The number of the process that trains in the folder; 0 when none does, -1 when it is unknown."""
     if (folder / NAME).resolve() in held:  # closing the file here would give up the lock
         return os.getpid()
     try:

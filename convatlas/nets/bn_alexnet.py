@@ -3,7 +3,7 @@
 Read beside `alexnetowtbn` of github.com/soumith/imagenet-multiGPU.torch, as Canziani et al. print no layers, only the
 accuracy in a figure (57%). This is our reading: the layers of "One weird trick", batch norm (epsilon 1e-3) after each
 but the last, and biases kept, useless though they are before it.
-Departures from the paper: none that can be told.
+Departures from the paper: none known.
 """
 
 from __future__ import annotations

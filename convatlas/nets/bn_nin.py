@@ -4,7 +4,7 @@ https://arxiv.org/abs/1605.07678
 Read beside `ninbn` of github.com/soumith/imagenet-multiGPU.torch, since Canziani et al. print no layers: it gives 62.6%
 for the network that their figure has at 62.5%. This is our reading; `bn_nin_zoo`, the other one, is the Caffe zoo's NiN
 with batch norm after every convolution. Both have an epsilon of 1e-3 and keep the biases of the convolutions.
-Departures from the paper: none that can be told.
+Departures from the paper: none known.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def dense_stages(
 ) -> tuple[nn.Sequential, int]:
     """Dense blocks with a transition between each two, and the channels of the last."""
     if not 0 < compression <= 1:
-        raise UserError(f"compression={compression} is no share of the maps", "give one above 0, at most 1")
+        raise UserError(f"compression={compression} is not a share of the maps", "give one above 0, at most 1")
     stages: dict[str, nn.Module] = {}
     for i, layers in enumerate(blocks, 1):
         stages[f"dense{i}"] = DenseBlock(cin, layers, growth, bottleneck, dropout, memory_efficient)

@@ -152,7 +152,7 @@ class NASNet(ConvNet):
     def set_progress(self, progress: float) -> None:
         """The share of the training done, in [0, 1], with which drop-path rates grow (appendix A.5); 1 until set."""
         if not 0 <= progress <= 1:
-            raise UserError(f"progress={progress} is no share of the training", "give a number from 0 to 1")
+            raise UserError(f"progress={progress} is not a share of the training", "give a number from 0 to 1")
         for m in self.modules():
             if isinstance(m, ScheduledDropPath):
                 m.progress = progress
@@ -200,7 +200,7 @@ VARIANTS = family(NASNet, PAPER, [
         *counts("88,753,150", "23,783,414,658"),
         *accuracy("82.638", "96.066", "timm results-imagenet.csv")]),
     Variant("nasnet_a_5_1538", dict(repeats=5, features=1538), (3, 299, 299), recipe="nasnet_large",
-        aliases=("NASNet-A (5 @ 1538)",), note="1,536 channels at the end: 1,538 is no multiple of 24", claims=[
+        aliases=("NASNet-A (5 @ 1538)",), note="1,536 channels at the end: 1,538 is not a multiple of 24", claims=[
         *counts("12,247,544", "2,552,240,432"),
         Claim("params", "10.9M", "Table 2", gap=NO_STACK), Claim("gmacs", "2.35", "Table 2", gap=NO_STACK),
         *accuracy("78.6", "94.2", "Table 2, single crop 299")]),

@@ -70,7 +70,7 @@ def pooled_block(cin: int, cout: int, stride: int, shortcut: str | None) -> Resi
 def dropping(block: Callable[[int, int, int, str | None], Residual], blocks: int, survival: float) -> Block:
     """`block` with linear decay: the l-th of the `blocks` made so is dropped with probability l/L (1 - survival)."""
     if not 0 < survival <= 1:
-        raise UserError(f"survival={survival} is no probability", "give one above 0, at most 1")
+        raise UserError(f"survival={survival} is not a probability", "give one above 0, at most 1")
     index = count(1)
 
     def make(cin: int, cout: int, stride: int, shortcut: str | None) -> nn.Module:

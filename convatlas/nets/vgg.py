@@ -61,7 +61,9 @@ class VGG(ConvNet):
             raise unknown("VGG configuration", config, TABLE_1)
         for cell in column.replace("|", " ").split():
             if not re.fullmatch(r"LRN|\d*[13579]-[1-9]\d*", cell):
-                raise UserError(f"{cell!r} is no layer of a VGG configuration", "write kernel-channels, such as 3-64")
+                raise UserError(
+                    f"{cell!r} is not a layer of a VGG configuration", "write kernel-channels, such as 3-64"
+                )
         self.input = input
         cin = input[0]
         blocks: dict[str, nn.Module] = {}

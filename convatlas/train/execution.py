@@ -61,7 +61,7 @@ class Execution:
             raise UserError(f"workers={self.workers} is below 0", "give 0 or more")
 
     def overridden_by(self, other: Execution) -> Execution:
-        """This execution with what `other` gives otherwise than by default."""
+        """This execution with what `other` gives differently from the default."""
         given = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) != f.default}
         return replace(self, **given)
 

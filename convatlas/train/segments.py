@@ -21,7 +21,7 @@ def cut(net: nn.Module, segments: int, name: str) -> list[nn.Sequential]:
     """The network as runs of the modules that it passes one after the other, equally many in each but the last.
 
     So `torch.utils.checkpoint.checkpoint_sequential` cuts, whose memory `checkpointed` predicts.
-    Raises UserError for a network that is no such sequence, or of fewer modules than segments.
+    Raises UserError for a network that is not such a sequence, or of fewer modules than segments.
     """
     units = sequence(net)
     if len(units) < max(2, segments):

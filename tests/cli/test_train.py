@@ -24,10 +24,10 @@ import torch
 from convatlas.cli import main, source
 from convatlas.cli.train import resume_command
 from convatlas.machine.signals import Signals
+from convatlas.report import progress
 from convatlas.report.progress import Bar, Lines, duration, line
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
-from convatlas.train import progress
 from convatlas.train.events import Event, OnEvent
 
 TINY = ["train", "Chain_N1_M1_K0", "--data", "digits", "--recipe", "digits", "--input", "1x8x8"]

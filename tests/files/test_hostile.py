@@ -343,7 +343,7 @@ def test_an_honest_archive_is_unpacked_whole(tmp_path: Path, kind: str) -> None:
     assert {f.relative_to(into).as_posix(): f.read_bytes() for f in into.rglob("*") if f.is_file()} == files
     assert (into / "e").is_dir()
     assert not any(f.stat().st_mode & 0o7000 for f in into.rglob("*"))
-    with pytest.raises(UserError, match="is there already; take it away"):
+    with pytest.raises(UserError, match="is there already; remove it"):
         unpack(tmp_path / "archive", into)
     assert sorted(f.name for f in (tmp_path / "new").iterdir()) == ["into"]
 

@@ -193,7 +193,9 @@ def test_compression_is_a_share() -> None:
     assert net.stages.transition1.conv.weight.shape == (26, 52, 1, 1)
     assert on_meta("densenet121", compression=1.0).stages.transition1.conv.weight.shape == (256, 256, 1, 1)
     for theta in (0, 1.5):
-        with pytest.raises(UserError, match=f"compression={theta} is no share of the maps; give one above 0, at most"):
+        with pytest.raises(
+            UserError, match=f"compression={theta} is not a share of the maps; give one above 0, at most"
+        ):
             build("densenet121", compression=theta)
 
 

@@ -1,7 +1,5 @@
 """NASNet: the cells by hand, TensorFlow's padding, scheduled drop-path, and timm's network with the same weights."""
 
-import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from convatlas.errors import UserError
 from convatlas.layers import dense
 from convatlas.nets._nasnet_cells import Cell, FactorizedReduction, Pool, PoolTimm, ScheduledDropPath, Separable
 from convatlas.nets.nasnet import NASNet
+from tests.nets.timm_nasnet import ours
 from tests.oracles import difference, randomise, timm
 
 SMALL: dict[str, Any] = dict(repeats=1, features=96, stem_width=8, input=(3, 72, 72), classes=5)
@@ -211,32 +210,8 @@ def test_user_errors() -> None:
         UserError, match=r"input 3x64x64 does not pass; the smallest square that does is 3x67x67.*aux=False"
     ):
         find("nasnet_a_mobile").build(input=(3, 64, 64))
-    with pytest.raises(UserError, match=r"progress=1\.5 is no share of the training"):
+    with pytest.raises(UserError, match=r"progress=1\.5 is not a share of the training"):
         small().set_progress(1.5)
-
-
-TIMM: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # timm's names, ours
-    (r"^conv0\.", "stem.conv."),
-    (r"^cell_stem_0\.", "stem.cell1."),
-    (r"^cell_stem_1\.", "stem.cell2."),
-    (r"^reduction_cell_0\.", "stages.reduction1."),
-    (r"^reduction_cell_1\.", "stages.reduction2."),
-    (r"^cell_(\d+)\.", lambda m: f"stages.normal{int(m[1]) // 6 + 1}.cell{int(m[1]) % 6 + 1}."),
-    (r"^last_linear\.", "head.linear."),
-    (r"conv_1x1\.", "fit_last."),
-    (r"conv_prev_1x1\.", "fit_older."),
-    (r"path_(\d)\.conv", r"fit_older.conv\1"),
-    (r"final_path_bn", "fit_older.bn"),
-    (r"comb_iter_(\d)_(left|right)\.", r"blocks.\1.\2."),
-    (r"separable_(\d)\.(depth|point)wise_conv2d", r"\2wise\1"),
-    (r"bn_sep_(\d)", r"bn\1"),
-]
-
-
-def ours(name: str) -> str:
-    for pattern, replacement in TIMM:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 @pytest.mark.oracles

@@ -20,7 +20,7 @@ from convatlas.catalogue import find
 from convatlas.layers import same_padding
 from convatlas.nets.efficientnet import compound
 from tests import oracles
-from tests.nets import test_nasnet
+from tests.nets.timm_nasnet import ours
 
 LIMIT = 1e-9
 SMALL = (66, 71)  # even and odd
@@ -179,7 +179,7 @@ def timm_senet(reduction: int) -> tuple[str, Make]:
 
 
 def nasnet_name(theirs: str) -> str:
-    return test_nasnet.ours(f"{theirs}.")[:-1]
+    return ours(f"{theirs}.")[:-1]
 
 
 def timm_nasnet(features: int, stem: int) -> tuple[str, Make]:

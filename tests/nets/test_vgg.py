@@ -167,7 +167,7 @@ def test_wrong_configurations_and_sizes_are_refused_in_words() -> None:
     with pytest.raises(UserError, match=r"no VGG configuration named 'F'; there is A, A-LRN, B, C, D, E"):
         VGG("F")
     with pytest.raises(
-        UserError, match="'4-64' is no layer of a VGG configuration; write kernel-channels, such as 3-64"
+        UserError, match="'4-64' is not a layer of a VGG configuration; write kernel-channels, such as 3-64"
     ):
         VGG("3-64 | 4-64")
     with pytest.raises(UserError, match="input 3x31x31 does not pass; the smallest square that does is 3x32x32"):

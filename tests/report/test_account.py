@@ -220,7 +220,10 @@ def test_plot_files(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_what_is_not_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for args, message in (
-        (["--plot", "x.gif"], "x.gif is no kind of picture that is written; end its name in .png or .svg or .pdf"),
+        (
+            ["--plot", "x.gif"],
+            "x.gif is not a picture format that can be written; end its name in .png or .svg or .pdf",
+        ),
         (["--plot", str(tmp_path / "none" / "x.png")], "x.png cannot be written (No such file or directory)"),
         (["--html", str(tmp_path)], "cannot be written (Is a directory); name a file in a folder that exists"),
         (["--plot", "x.png", "--html", "x.html"], "--plot and --html write two files; give one of them"),

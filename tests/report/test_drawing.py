@@ -177,4 +177,4 @@ def test_without_igraph(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_svg_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["draw", "resnet18", "-o", "net.bmp"]) == 2
-    assert "net.bmp is no SVG file, which is what is drawn; end its name in .svg" in capsys.readouterr().err
+    assert "net.bmp is not an SVG file; end its name in .svg" in capsys.readouterr().err

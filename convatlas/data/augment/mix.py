@@ -22,7 +22,7 @@ def mix(
     x: Tensor, labels: Tensor, indices: Tensor, *, ops: Sequence[str], classes: int, seed: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
     """A whole batch of network input (n, C, H, W) and its targets (n, classes), mixed as the last of `ops` says; where
-    that is no mix, x and the labels (n,) as they are."""
+    that is not a mix, x and the labels (n,) as they are."""
     if not ops or operation(ops[-1])[0] not in MIXES:
         return x, labels
     at = partners(indices, seed=seed, epoch=epoch).to(x.device)

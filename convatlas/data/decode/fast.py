@@ -1,7 +1,7 @@
 """Decoding for training: libjpeg-turbo by simplejpeg and OpenCV's resizing (extra `fast`) where they are installed.
 
 An image as a whole has the pixels that `read_image` gives, whatever is installed: simplejpeg decodes plain JPEG files
-to the very pixels of Pillow, and all else is Pillow's. A window of a view is decoded at a half, a quarter or an eighth
+to exactly Pillow's pixels, and all else is Pillow's. A window of a view is decoded at a half, a quarter or an eighth
 of the size where that still covers what is wanted, and resized by OpenCV or else by Pillow: so it depends on what is
 installed, which a run notes.
 """

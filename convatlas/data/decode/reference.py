@@ -55,7 +55,7 @@ def read_image(source: Source, channels: int, max_pixels: int = MAX_PIXELS) -> T
 
     The first frame of an animation; transparency over white, as a browser or a printed page shows it; the high byte of
     16-bit samples; CMYK as its Adobe marker says (inverted with one, plain without), without colour profiles.
-    Raises UserError, naming the file, for one that is no image, is broken, or has more than `max_pixels`.
+    Raises UserError, naming the file, for one that is not an image, is broken, or has more than `max_pixels`.
     """
     try:
         with open_image(source, max_pixels) as image:
@@ -66,7 +66,7 @@ def read_image(source: Source, channels: int, max_pixels: int = MAX_PIXELS) -> T
     except UserError:
         raise
     except Exception as error:  # a broken file makes Pillow raise anything: OSError, SyntaxError, struct.error ...
-        raise UserError(f"{name_of(source)} is a broken image ({error})", "replace it or take it away") from error
+        raise UserError(f"{name_of(source)} is a broken image ({error})", "replace it or remove it") from error
     return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
 
 
@@ -85,13 +85,13 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except Exception as error:  # see read_image
         if reason := getattr(error, "strerror", None):
             raise UserError(f"{name_of(source)} cannot be opened ({reason})") from error
-        raise UserError(f"{name_of(source)} is not a JPEG, PNG, WebP, BMP or GIF image", "take it away") from error
+        raise UserError(f"{name_of(source)} is not a JPEG, PNG, WebP, BMP or GIF image", "remove it") from error
     if image.width * image.height > max_pixels:
         image.close()
         raise too_large(source, max_pixels)
     if not image.width * image.height:
         image.close()
-        raise UserError(f"{name_of(source)} is a broken image (it has no pixels)", "replace it or take it away")
+        raise UserError(f"{name_of(source)} is a broken image (it has no pixels)", "replace it or remove it")
     return image
 
 
@@ -107,7 +107,7 @@ def content_of(path: Path) -> Content:
 
 
 def refuse_pipes(path: str | PathLike[str]) -> None:
-    """Raises UserError for what is no plain file: opening a pipe would wait for someone to write to it."""
+    """Raises UserError for what is not a plain file: opening a pipe would wait for someone to write to it."""
     kind = stat.S_IFMT(os.stat(path).st_mode)
     if kind != stat.S_IFREG:
         raise UserError(f"{fspath(path)} is {KINDS.get(kind, 'no file')}", "give image files")
@@ -136,8 +136,8 @@ def check_jpeg(source: Source) -> None:
         if kind == SCAN:
             scans += 1
             if scans > MAX_SCANS:
-                raise UserError(f"{name_of(source)} has more than {MAX_SCANS} scans", "save it anew, or take it away")
-    raise UserError(f"{name_of(source)} is a broken image (its end is missing)", "replace it or take it away")
+                raise UserError(f"{name_of(source)} has more than {MAX_SCANS} scans", "save it again, or remove it")
+    raise UserError(f"{name_of(source)} is a broken image (its end is missing)", "replace it or remove it")
 
 
 def flat(image: Image.Image) -> Image.Image:

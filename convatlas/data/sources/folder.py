@@ -124,7 +124,7 @@ def classes_of(folder: Path) -> dict[str, list[Path]]:
         )
     for name, files in found.items():
         if not files:
-            raise UserError(f"the class folder {folder / name} is empty", "fill it or take it away")
+            raise UserError(f"the class folder {folder / name} is empty", "fill it or remove it")
     return found
 
 

@@ -35,8 +35,8 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0, max_pixels: int = MAX
 def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> dict[str, FolderSplit]:
     """The images that the lists name. `classes.txt` names the classes of numbers.
 
-    Raises UserError for a list that is missing or empty, for a line that is no path and class, and for a path that is
-    absolute or leads out of the folder.
+    Raises UserError for a list that is missing or empty, for a line that is not a path and class, and for a path that
+    is absolute or leads out of the folder.
     """
     lists = {split: folder / f"{name}.txt" for name, split in PARTS.items() if (folder / f"{name}.txt").is_file()}
     if "train" not in lists or len(lists) == 1:
@@ -69,7 +69,7 @@ def read_list(file: Path) -> list[tuple[str, Label]]:
     try:
         text = file.read_text(encoding="utf-8")
     except ValueError as error:
-        raise UserError(f"{file} is no UTF-8 text", "write a path and a class a line") from error
+        raise UserError(f"{file} is not UTF-8 text", "write a path and a class a line") from error
     lines = [
         parsed(line, file, number)
         for number, line in enumerate(text.splitlines(), start=1)
@@ -84,5 +84,5 @@ def parsed(line: str, file: Path, number: int) -> tuple[str, Label]:
     path, _, label = line.partition("\t") if "\t" in line else line.strip().rpartition(" ")
     path, label = path.strip(), label.strip()
     if not path or not label:
-        raise UserError(f"{file}, line {number}: {line.strip()!r} is no path and class", "write path<TAB>class")
+        raise UserError(f"{file}, line {number}: {line.strip()!r} is not a path and class", "write path<TAB>class")
     return str(safe(path, f"{file}, line {number}")), int(label) if label.isdigit() else label

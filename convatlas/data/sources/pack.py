@@ -63,7 +63,7 @@ class Plan:
         if self.format not in FORMATS:
             raise unknown("pack format", self.format, FORMATS)
         if self.size < 1:
-            raise UserError(f"size {self.size} is no number of pixels", "give at least 1")
+            raise UserError(f"size {self.size} is not a number of pixels", "give at least 1")
         if not 1 <= self.quality <= 95:
             raise UserError(f"quality {self.quality} is out of range", "give 1 to 95")
 

@@ -100,8 +100,8 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
 def splits(folder: Path, *, seed: int = 0) -> dict[str, ShardSplit]:
     """The shards of a folder: train-*.tar and val-*.tar (or test), or all of them, split by `seed`.
 
-    `classes.txt` names the classes of numbers. Raises UserError for what is no archive, for a sample without a class or
-    with two images, and for member names that lead out of the archive; links and devices are refused.
+    `classes.txt` names the classes of numbers. Raises UserError for what is not an archive, for a sample without a class
+    or with two images, and for member names that lead out of the archive; links and devices are refused.
     """
     parts = parts_of(folder, ".tar")
     found: dict[str, list[tuple[Path, Sample]]] = {}
@@ -182,7 +182,7 @@ def label_of(content: bytes, extension: str, shard: Path, name: str) -> Label:
         record = json.loads(text)
         label = next(record[key] for key in KEYS if key in record)
         if isinstance(label, bool) or not isinstance(label, int | str) or (isinstance(label, int) and label < 0):
-            raise ValueError(f"{label!r} is no class")
+            raise ValueError(f"{label!r} is not a class")
         return label
     except (ValueError, StopIteration, TypeError) as error:
         raise UserError(

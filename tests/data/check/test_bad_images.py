@@ -360,7 +360,7 @@ def test_each_kind_has_its_right_answer(tmp_path: Path, kind: str) -> None:
         assert "\n" not in outcome
 
 
-# what is no plain file
+# what is not a plain file
 
 
 @pytest.mark.parametrize(

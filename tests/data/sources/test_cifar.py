@@ -250,7 +250,7 @@ HOSTILE = {
     "a persistent name": b"\x80\x02P" + HERE.replace(b"\n", b".") + b"\n.",
     "a registered extension": b"\x80\x02\x82\x01)R.",
     "state for plain data": b"\x80\x02](U\x01a}b.",
-    "a call of what is no name": b"\x80\x02U\x06system)R.",
+    "a call of what is not a name": b"\x80\x02U\x06system)R.",
     "a buffer from outside": b"\x80\x05\x97.",
 }
 
@@ -283,7 +283,7 @@ def test_the_canary_sings_when_a_pickle_is_run() -> None:
         "a persistent name",
         "a registered extension",
         "state for plain data",
-        "a call of what is no name",
+        "a call of what is not a name",
         "a buffer from outside",
     ]
 

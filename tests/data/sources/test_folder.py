@@ -175,7 +175,7 @@ def test_an_image_cut_short_is_named_when_it_is_fetched(tmp_path: Path) -> None:
             r"class 'Cats' is only in .*val; train/ and val/ need",
         ),
         (lambda d: (d / "val/bees").rename(d / "val/bee"), r"class 'bee' \(and 1 more\) is only in .*val; train/ and"),
-        (lambda d: (d / "train/new").mkdir(), r"the class folder .*train/new is empty; fill it or take it away"),
+        (lambda d: (d / "train/new").mkdir(), r"the class folder .*train/new is empty; fill it or remove it"),
         (lambda d: [f.unlink() for f in (d / "val/ants").iterdir()], r"the class folder .*val/ants is empty"),
         (
             lambda d: [shutil.rmtree(d / "train" / c) for c in ("ants", "bees")],

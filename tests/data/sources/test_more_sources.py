@@ -142,7 +142,7 @@ def link(folder: Path) -> None:
         (broken([("1.jpg", b""), ("1.png", b"")]), r"has two images named 1; give each sample a name"),
         (broken([("1.jpg", b""), ("1.cls", b"")]), r"1\.cls does not say a class"),
         (broken([("1.jpg", b""), ("1.json", b"[1]")]), r"1\.json does not say a class"),
-        (broken([("1.jpg", b""), ("1.json", b'{"label": -1}')]), r"1\.json does not say a class \(-1 is no class\)"),
+        (broken([("1.jpg", b""), ("1.json", b'{"label": -1}')]), r"1\.json does not say a class \(-1 is not a class\)"),
         (broken([("1.jpg", b""), ("1.json", b'{"name": 1}')]), r"1\.json does not say a class \(no key label, cls"),
         (
             broken([("1.jpg", b""), ("1.cls", b"cat")]),
@@ -238,7 +238,7 @@ def test_lists(tmp_path: Path, prefix: str, form: str, classes: str) -> None:
     [
         ("../x.jpg 0", r"train\.txt, line 1 names '\.\./x\.jpg', which lies outside of it"),
         ("/etc/passwd 0", "names '/etc/passwd', which lies outside of it"),
-        ("x.jpg", r"train\.txt, line 1: 'x\.jpg' is no path and class; write path<TAB>class"),
+        ("x.jpg", r"train\.txt, line 1: 'x\.jpg' is not a path and class; write path<TAB>class"),
         ("images/none.jpg 0", r"none\.jpg cannot be opened"),
         ("", r"train\.txt names no image; write a path and a class a line"),
     ],

@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_refused(photos: Path, tmp_path: Path) -> None:
         pack(load_data("digits"), tmp_path / "digits")
     for options, message in (
         ({"format": "png"}, "no pack format named 'png'"),
-        ({"size": 0}, "size 0 is no number of pixels; give at least 1"),
+        ({"size": 0}, "size 0 is not a number of pixels; give at least 1"),
         ({"quality": 99}, "quality 99 is out of range; give 1 to 95"),
     ):
         with pytest.raises(UserError, match=message):

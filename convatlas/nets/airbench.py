@@ -1,7 +1,7 @@
 """airbench: 94% on CIFAR-10 in 3.29 Seconds on a Single GPU (Jordan, 2024), https://arxiv.org/abs/2404.00498
 
-Read beside section 3 and the released airbench94.py and airbench95.py. Not a network of the lectures: it is here for the
-speed ladder. A frozen 2x2 convolution whitens the patches of the image, each direction in both signs; then three
+Read beside section 3 and the released airbench94.py and airbench95.py. Not a network of the lectures: it is here for
+the speed ladder. A frozen 2x2 convolution whitens the patches of the image, each direction in both signs; then three
 blocks of two 3x3 convolutions, each halving the map; convolutions begin as the identity as far as they can.
 Departures from the paper: the last map is pooled whole, whatever its size (paper: 3x3, which it is).
 """

@@ -100,8 +100,8 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
 def splits(folder: Path, *, seed: int = 0) -> dict[str, ShardSplit]:
     """The shards of a folder: train-*.tar and val-*.tar (or test), or all of them, split by `seed`.
 
-    `classes.txt` names the classes of numbers. Raises UserError for what is not an archive, for a sample without a class
-    or with two images, and for member names that lead out of the archive; links and devices are refused.
+    `classes.txt` names the classes of numbers. Raises UserError for what is not an archive, for a sample without a
+    class or with two images, and for member names that lead out of the archive; links and devices are refused.
     """
     parts = parts_of(folder, ".tar")
     found: dict[str, list[tuple[Path, Sample]]] = {}

@@ -215,7 +215,7 @@ class Counts(ConvNet):
 
 
 def test_evaluation_is_the_same_with_any_workers(folder: Path) -> None:
-    split = load_data(str(folder)).test
+    split = load_data(str(folder)).val
     scores = [evaluate_split(Counts(), split, Normalizer(INPUT), batch=3, workers=workers) for workers in (0, 1, 3)]
     assert all(torch.equal(s.losses, scores[0].losses) for s in scores)
 

@@ -178,3 +178,15 @@ def test_without_igraph(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_svg_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["draw", "resnet18", "-o", "net.bmp"]) == 2
     assert "net.bmp is not an SVG file; end its name in .svg" in capsys.readouterr().err
+
+
+def test_your_own_network_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from torch import nn\ndef make(): return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 5))\n"
+    )
+    assert main(["draw", "mine.py:make", "--input", "3x8x8", "--level", "leaf"]) == 0
+    assert capsys.readouterr().out == "mine.svg\n"
+    assert "Conv2d" in Path("mine.svg").read_text()

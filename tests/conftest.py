@@ -13,6 +13,7 @@ import torch
 torch.set_num_threads(1)  # the tests run side by side, one process a core
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: what is printed would have another width than without
 signal.signal(signal.SIGINT, signal.default_int_handler)  # here and in child processes, even in a background job
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and SIGHUP under nohup
 
 
 def folder_from(variable: str) -> Path:

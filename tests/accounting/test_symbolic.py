@@ -173,7 +173,7 @@ def test_show_under(capsys: pytest.CaptureFixture[str]) -> None:
     assert record["side"] == fit.side, "two images under twice the limit"
     assert record["macs"] == 2 * fit.macs
     for arguments, message in (
-        (["--under", "1GB"], "'1GB' is no number of multiply-adds; write one such as 1GMAC, 569M or 300000000"),
+        (["--under", "1GB"], "'1GB' is not a number of multiply-adds; write it as in 1GMAC, 569M or 300000000"),
         (["--under", "1G", "--input", "3x8x8"], "--under finds the size of the image itself; leave --input 3x8x8 out"),
         (["--under", "1G", "--csv"], "--under prints no table; leave --csv and --md out"),
     ):

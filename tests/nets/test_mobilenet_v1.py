@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convatlas.accounting import account
-from convatlas.catalogue import resolve
+from convatlas.catalogue import name_of
 from convatlas.errors import UserError
 from convatlas.layers import ConvBN, ConvNet, ConvSame
 from convatlas.nets import mobilenet_v1
@@ -201,7 +201,7 @@ def test_a_width_that_leaves_no_channels_is_refused(width: float) -> None:
     ],
 )
 def test_spellings_of_the_paper(spelling: str, name: str) -> None:
-    assert resolve(spelling, {n: v.aliases for n, v in ROWS.items()}) == name
+    assert name_of(spelling, {n: v.aliases for n, v in ROWS.items()}) == name
 
 
 # A network trained and quantised elsewhere (MobileNetV1 0.25 at 128 pixels, 1001 classes); its layers in graph order,

@@ -286,7 +286,7 @@ def test_without_a_whole_one_it_is_refused(tmp_path: Path) -> None:
         generation(tmp_path, value)
     for name in ("last", "previous"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last\.saf.*previous\.saf.*; put back a"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last\.saf.*previous\.saf.*; restore a"):
         checkpoint.newest(tmp_path)
     assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
 

@@ -102,7 +102,7 @@ def test_other_processes_could_not_follow(monkeypatch: pytest.MonkeyPatch) -> No
     small_memory(tight, 2)
     alone = passes(tight, 4)
     alone.world = World(0, 2)
-    with pytest.raises(UserError, match="does not hold this process's share of a batch; give a smaller --micro-batch"):
+    with pytest.raises(UserError, match="even with this process's share of a batch; give a smaller --micro-batch"):
         alone(*batch(4), 8)
 
 

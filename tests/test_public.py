@@ -1,6 +1,6 @@
 """The public face: names, verbs and flags that others rely on, dependencies, and a source tree that runs as it is.
 
-`python -m tests.test_public` writes the flags anew, for a review of what changed.
+`python -m tests.test_public` rewrites the list of flags; review the diff.
 """
 
 import argparse

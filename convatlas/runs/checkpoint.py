@@ -29,6 +29,7 @@ DIGEST = "convatlas_sha256"  # of the checksum in the header
 SCHEMA = 1
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 BROKEN = ".broken"  # added to the name of a `last` that is set aside
+NORMALIZER = "preprocess/"  # before the names of the normalizer's tensors
 AVERAGE = "average/"  # before the names of averaged weights
 
 
@@ -115,3 +116,8 @@ def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of a checkpoint's tensors those that the network is judged by: the averages if it has them, else the weights."""
     averages = {name.removeprefix(AVERAGE): t for name, t in tensors.items() if name.startswith(AVERAGE)}
     return averages or {name: t for name, t in tensors.items() if "/" not in name}
+
+
+def measured(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The normalizer's tensors among a checkpoint's, by the normalizer's names."""
+    return {name.removeprefix(NORMALIZER): t for name, t in tensors.items() if name.startswith(NORMALIZER)}

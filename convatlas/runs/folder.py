@@ -27,12 +27,11 @@ from ..layers import ConvNet
 from ..preprocess import MEASURED, Preprocess
 from ..recipe import Recipe
 from . import checkpoint
-from .checkpoint import averaged
+from .checkpoint import averaged, measured
 from .log import read_log
 from .record import RunRecord, read_record
 
 WHICH = ("best", "last")
-NORMALIZER = "preprocess/"  # before the names of its tensors in checkpoints
 
 
 @dataclass(frozen=True)
@@ -114,11 +113,6 @@ class Run:
                 "put back the one that belongs to it",
             )
         return averaged(tensors)
-
-
-def measured(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The normalizer's tensors among a checkpoint's, by the normalizer's names."""
-    return {name.removeprefix(NORMALIZER): t for name, t in tensors.items() if name.startswith(NORMALIZER)}
 
 
 def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:

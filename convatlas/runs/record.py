@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,7 @@ class RunRecord:
 
     def build(self) -> ConvNet:
         """The network, freshly initialised."""
-        options = {name: tuple(v) if isinstance(v, list) else v for name, v in self.options.items()}
-        return find(self.network).build(**options)
+        return build(self.network, self.options)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -77,6 +77,11 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         write_text(folder / FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+
+
+def build(network: str, options: Mapping[str, Any]) -> ConvNet:
+    """The network of that name with the options that a record has: lists where the constructor takes tuples."""
+    return find(network).build(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
 
 
 KINDS: dict[str, type | tuple[type, ...]] = {

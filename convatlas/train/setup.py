@@ -25,7 +25,8 @@ from ..preprocess import MEASURED
 from ..recipe import Recipe, with_side
 from ..recipes import recipes
 from ..runs import checkpoint
-from ..runs.folder import NORMALIZER, Run, open_run
+from ..runs.checkpoint import NORMALIZER
+from ..runs.folder import Run, open_run
 from ..runs.record import RunRecord
 from .events import OnEvent, note
 from .execution import Execution, decide

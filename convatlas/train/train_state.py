@@ -15,7 +15,8 @@ from ..layers import ConvNet
 from ..machine.processes import World
 from ..recipe import Recipe
 from ..runs import checkpoint
-from ..runs.folder import NORMALIZER, Run
+from ..runs.checkpoint import NORMALIZER
+from ..runs.folder import Run
 from . import optimizers
 from .average import MovingAverage, SlowWeights
 from .events import OnEvent, note

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..runs import checkpoint
-from ..runs.checkpoint import averaged
+from ..runs.checkpoint import averaged, measured
 
 PICKLES = (".pth", ".pt", ".th")
 MAX_BYTES = 8 << 30  # of a file, and of all tensors in it; the largest network here has 0.6 GB
@@ -30,9 +30,9 @@ NAMED = 4  # tensors that a message names
 @dataclass(frozen=True)
 class Weights:
     tensors: dict[str, Tensor]  # on the CPU
-    about: dict[str, Any] = field(
-        default_factory=dict
-    )  # what a convatlas checkpoint says of itself: network, options, preprocessing, classes
+    # of a convatlas checkpoint: its network, options, preprocessing and classes, and the normalizer's tensors
+    about: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Tensor] = field(default_factory=dict)
 
 
 def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
@@ -61,11 +61,10 @@ def read_safetensors(path: Path) -> Weights:
             tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # what is damaged makes the reader raise anything
         raise UserError(f"{path} is not a complete safetensors file ({error})", "download it again") from error
-    about: dict[str, Any] = {}
-    if ours:
-        tensors, about = checkpoint.load(path)
-        tensors = averaged(tensors)
-    return Weights(tensors, about)
+    if not ours:
+        return Weights(tensors)
+    tensors, about = checkpoint.load(path)
+    return Weights(averaged(tensors), about, measured(tensors))
 
 
 def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:

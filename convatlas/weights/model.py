@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..catalogue import find
 from ..data.normalise import Normalizer
 from ..errors import UserError
 from ..preprocess import Preprocess
-from ..runs import checkpoint
-from ..runs.folder import Run, measured, open_run
+from ..runs.folder import Run, open_run
+from ..runs.record import build
 from .files import load_tensors, read_weights
 
 
@@ -66,15 +65,18 @@ def load(model: Model | Run | str | Path, which: str | None = None, device: str 
     weights = read_weights(file)
     about = weights.about
     try:
-        options = {name: tuple(v) if isinstance(v, list) else v for name, v in about["options"].items()}
-        network, classes = about["network"], tuple(about["classes"])
+        network, options, classes = str(about["network"]), dict(about["options"]), tuple(about["classes"])
         preprocess = Preprocess.from_json(about["preprocess"])
-    except KeyError as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} does not say which network, preprocessing and classes its weights are for",
             "load it into a network of your choice with convatlas.weights.load_weights, or give a run folder",
         ) from error
-    net = find(network).build(**options)
+    try:
+        net = build(network, options)
+    except UserError:
+        raise
+    except Exception as error:  # options that were changed by hand make constructors raise anything
+        raise UserError(f"{file} does not describe a network that can be built ({error!r})", "restore it") from error
     load_tensors(net, weights.tensors, str(file))
-    normalizer = Normalizer(preprocess, measured(checkpoint.load(file)[0]))
-    return Model(net.to(device).eval(), normalizer, classes, network, str(file))
+    return Model(net.to(device).eval(), Normalizer(preprocess, weights.measured), classes, network, str(file))

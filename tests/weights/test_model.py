@@ -13,6 +13,7 @@ from convatlas.cli import main
 from convatlas.data.sources import load_data
 from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate
+from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
 from convatlas.weights.model import load, locate
 
@@ -49,6 +50,23 @@ def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path: Path) -
         load(tmp_path / "w.safetensors")
     with pytest.raises(UserError, match=r"there is no model .*none; give a run folder, or a checkpoint"):
         load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": 3}, "does not say which network"),
+        ({"options": {"input": [1, 8, 8], "classes": 10, "widths": [None]}}, "does not describe a network that can be built"),
+        ({"network": "resnet2O"}, "no network named 'resnet2O'"),
+        ({"classes": 7}, "does not say which network"),
+        ({"preprocess": {"input": 1}}, "preprocessing record"),
+    ],
+)
+def test_a_header_that_was_changed_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    tensors, about = checkpoint.load(GOLDEN / "best.safetensors")
+    checkpoint.save(tmp_path / "w.safetensors", tensors, {**about, **change})
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / "w.safetensors")
 
 
 def test_the_command_line_takes_a_file(

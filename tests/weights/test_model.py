@@ -56,7 +56,10 @@ def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path: Path) -
     ("change", "message"),
     [
         ({"options": 3}, "does not say which network"),
-        ({"options": {"input": [1, 8, 8], "classes": 10, "widths": [None]}}, "does not describe a network that can be built"),
+        (
+            {"options": {"input": [1, 8, 8], "classes": 10, "widths": [None]}},
+            "does not describe a network that can be built",
+        ),
         ({"network": "resnet2O"}, "no network named 'resnet2O'"),
         ({"classes": 7}, "does not say which network"),
         ({"preprocess": {"input": 1}}, "preprocessing record"),

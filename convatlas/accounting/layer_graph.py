@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UserError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 INPUT = -1  # stands for the network's input among rows
+FOLDED = 3  # equal rows in a run, from which it is drawn as one
 
 
 class Narrow(NamedTuple):
@@ -105,3 +106,73 @@ def trace_of(counts: Account) -> Trace:
     if again is None or again != counts or again.trace is None:
         raise UserError(f"{counts.name} was read without its graph", "count it again with account(module, input=...)")
     return again.trace
+
+
+def folded(of: LayerGraph) -> tuple[LayerGraph, dict[int, tuple[int, ...]]]:
+    """The graph in which each run of FOLDED or more equal rows, fed by one another alone, is its first row.
+
+    Also says, for each such row, which rows it stands for. Equal rows have the same operation, map, kernel and cost.
+    """
+    into, out = ends(of, "target"), ends(of, "source")
+
+    def follows(a: int, b: int) -> bool:
+        alone = [e.source for e in into[b]] == [a] and [e.target for e in out[a]] == [b]
+        return alone and kind_of(of.rows[a]) == kind_of(of.rows[b])
+
+    runs: list[list[int]] = []
+    for i in of.drawn:
+        if runs and follows(runs[-1][-1], i):
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    stands = {run[0]: tuple(run) for run in runs if len(run) >= FOLDED}
+    first = {i: run[0] for run in stands.values() for i in run}
+    edges = tuple(
+        replace(e, source=first.get(e.source, e.source))
+        for e in of.edges
+        if e.source not in first or first.get(e.target) != first[e.source]
+    )
+    return replace(of, edges=edges), stands
+
+
+def ends(of: LayerGraph, name: str) -> dict[int, list[Edge]]:
+    """The edges by their "source" or "target"."""
+    found: dict[int, list[Edge]] = {i: [] for i in (INPUT, *of.drawn, len(of.rows))}
+    for edge in of.edges:
+        found[getattr(edge, name)].append(edge)
+    return found
+
+
+def kind_of(row: Row) -> tuple[object, ...]:
+    return row.op, row.block_op, row.shape, row.kernel, row.stride, row.groups, row.params, row.macs
+
+
+def shortcuts(counts: Account) -> dict[str, str]:
+    """Of each block that ends by adding a shortcut to its branch, by its path: "identity" or "projection".
+
+    The shortcut is the way with the fewest weighted layers from what the block reads to its last addition: none, or one
+    1x1 convolution.
+    """
+    of = layer_graph(counts, "leaf")
+    into, blocks = ends(of, "target"), dict[str, list[int]]()
+    for i in of.drawn:
+        if of.rows[i].block:
+            blocks.setdefault(of.rows[i].block, []).append(i)
+    found = {}
+    for block, inside in blocks.items():
+        shortest: dict[int, list[int]] = {}  # of each row: the weighted rows on the way with the fewest
+        longest: dict[int, int] = {}
+        kind = None
+        for i in inside:
+            before = [shortest.get(e.source, []) for e in into[i]]
+            weighted = [i] if of.rows[i].macs else []
+            shortest[i] = min(before, key=len) + weighted
+            longest[i] = max(longest.get(e.source, 0) for e in into[i]) + len(weighted)
+            if len(before) > 1:
+                way = shortest[i]
+                adds = of.rows[i].op == "add" and len(way) < longest[i]
+                projects = len(way) == 1 and of.rows[way[0]].kernel == (1, 1)
+                kind = "identity" if adds and not way else "projection" if adds and projects else None
+        if kind:
+            found[block] = kind
+    return found

@@ -1,4 +1,4 @@
-"""`convatlas draw`: a network as SVG, blocks and branches."""
+"""`convatlas draw`: a network as a picture, blocks and branches."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..accounting.rows import LEVELS
-from ..errors import UserError
-from . import network
-from .output import write_file
+from ..report.layout import DIRECTIONS
+from . import checks, network
 
 HELP = "draw a network: its blocks and branches, costs and shapes"
 
@@ -16,18 +15,18 @@ HELP = "draw a network: its blocks and branches, costs and shapes"
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas draw googlenet -o googlenet.svg"
     parser.add_argument("name", metavar="NAME", help=network.NAME)
-    parser.add_argument("-o", "--out", metavar="FILE", type=Path, help="the SVG file (default NAME.svg)")
+    parser.add_argument("-o", "--out", metavar="FILE", type=Path, help="the .svg, .png or .pdf file (default NAME.svg)")
     parser.add_argument("--level", choices=LEVELS, default="block", help="what a box stands for (default block)")
+    parser.add_argument("--direction", choices=DIRECTIONS, default="down", help="down (default), or right for a slide")
+    parser.add_argument("--full", action="store_true", help="draw every block of a run of equal ones")
     network.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     name = network.checked(args.name)
-    out = args.out or Path(f"{Path(name).stem}.svg")
-    if out.suffix.lower() != ".svg":
-        raise UserError(f"{out} is not an SVG file", "end its name in .svg")
+    out = checks.picture("--out", args.out or Path(f"{Path(name).stem}.svg"))
     from ..accounting import account
-    from ..report import svg
+    from ..report.picture import draw
 
     counts = account(name, **network.options(args))
-    print(write_file(out, svg(counts, args.level)))
+    print(draw(counts, out, args.level, args.direction, full=args.full))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DPI = 120
 FORMATS = (".png", ".svg", ".pdf")
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same picture is the same file
 
 
 def write(figure: Figure, path: Path) -> Path:
@@ -28,7 +29,7 @@ def write(figure: Figure, path: Path) -> Path:
     new = path.with_name(f".{path.name}.new")
     kind = path.suffix.lower().removeprefix(".")
     try:
-        figure.savefig(new, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(new, format=kind, metadata=UNDATED.get(kind))
         os.replace(new, path)
     except OSError as error:
         raise UserError(

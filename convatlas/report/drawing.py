@@ -1,24 +1,26 @@
-"""A network as SVG: a box a row, an edge a tensor, laid out in layers by igraph."""
+"""A network drawn: a box a row, an edge a tensor, laid out in layers from the top down or from left to right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from math import log
 
-from ..accounting.layer_graph import INPUT, Edge, LayerGraph, layer_graph
+from ..accounting.layer_graph import INPUT, Edge, LayerGraph, folded, layer_graph, shortcuts
 from ..accounting.rows import Account, Row
-from ..errors import UserError
+from ..errors import unknown
 from .columns import input_size, kernel_text
+from .layout import DIRECTIONS, GAP, Placed, lay_out
 from .tables import compact, size
 from .templates import render
 
 CHARACTER, BOLD = 7.3, 8.1  # pixels, of the widest fonts that a browser may take at 12 pixels; boxes are sized by them
 LINE, PAD = 16, 10
-GAP_X, GAP_Y = 26, 60  # between boxes
-STEM, TURN = 20, 16  # what leaves a box goes straight down first, its shape beside it; then it turns
-WAY = 2  # the width of an edge on its way past boxes
-MARGIN, FRAME = 24, 8
+STEM, TURN = 20, 16  # what leaves a box goes straight first, its shape beside it; then it turns
+HEAD = 5  # of the way into a box is the arrow's
+MARGIN, FRAME, ARC = 24, 8, 20
+SLIDE, MOST_ROWS, ROW_APART = 16 / 9, 12, 70  # a drawing to the right is broken into rows, to fit a slide
 KINDS: dict[str, Callable[[Row], bool]] = {  # what the colour of a box says: the first that fits its row
     "block": lambda row: bool(row.block) and row.path == row.block,
     "conv": lambda row: bool(row.kernel and row.weights),
@@ -26,44 +28,54 @@ KINDS: dict[str, Callable[[Row], bool]] = {  # what the colour of a box says: th
     "linear": lambda row: bool(row.macs),
     "join": lambda row: row.op.split("+")[0] in ("add", "cat", "mul", "stack", "sub"),
 }
+LIGHT = {
+    **{
+        "paper": "#ffffff",
+        "ink": "#1c2430",
+        "soft": "#5b6777",
+        "edge": "#8a97a8",
+        "frame": "#f2f5f9",
+        "rim": "#d3dae4",
+    },
+    **{"conv": "#d7e6fb", "pool": "#d4f0e3", "linear": "#fde5cc", "join": "#ead9f7", "block": "#dbe3f8"},
+    **{"other": "#e9edf2", "end": "#1c2430", "on-end": "#ffffff"},
+}
+DARK = {
+    **{
+        "paper": "#12161c",
+        "ink": "#e8edf4",
+        "soft": "#a3afbf",
+        "edge": "#66748a",
+        "frame": "#1a2029",
+        "rim": "#36414f",
+    },
+    **{"conv": "#1f3d66", "pool": "#1b4a3a", "linear": "#5b3d1d", "join": "#452f5c", "block": "#2b3a66"},
+    **{"other": "#2c343f", "end": "#e8edf4", "on-end": "#12161c"},
+}
+Steps = tuple[tuple[str, tuple[float, ...]], ...]  # "M", "L" and "C" with the coordinates that SVG gives them
 
 
 @dataclass
-class Box:
-    """One row, by the middle of its rectangle."""
+class Box(Placed):
+    """One row, or a run of equal ones, by the middle of its rectangle."""
 
-    lines: tuple[str, ...]
-    kind: str
-    title: str  # what a pointer over it shows
-    row: int
-    x: float = 0
-    y: float = 0
-    width: float = 0
-    height: float = 0
-    low: float = 0  # where its layer ends, of boxes that may be higher
-
-    @property
-    def left(self) -> float:
-        return self.x - self.width / 2
-
-    @property
-    def right(self) -> float:
-        return self.x + self.width / 2
-
-    @property
-    def top(self) -> float:
-        return self.y - self.height / 2
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.height / 2
+    lines: tuple[str, ...] = ()
+    kind: str = "other"
+    title: str = ""  # what a pointer over it shows
+    row: int = INPUT
+    shortcut: str = ""  # "identity" or "projection", of a block that adds one
 
 
 @dataclass(frozen=True)
 class Line:
-    edge: Edge
-    path: str
     title: str
+    steps: Steps
+    edge: Edge | None = None  # None for a block's shortcut
+    dashed: bool = False
+
+    @property
+    def path(self) -> str:
+        return "".join(f"{kind}{','.join(f'{n:.1f}' for n in numbers)}" for kind, numbers in self.steps)
 
 
 @dataclass(frozen=True)
@@ -96,47 +108,145 @@ class Drawing:
     lines: list[Line]
     labels: list[Label]
     frames: list[Frame]
+    arcs: list[Line] = field(default_factory=list)
 
 
-def svg(counts: Account, level: str = "block") -> str:
+def svg(counts: Account, level: str = "block", direction: str = "down", *, full: bool = False) -> str:
     """The network drawn: blocks and branches, with the shapes of the tensors that go from one to the next.
 
-    `level` is one of accounting.LEVELS. Raises UserError where igraph is not installed (`pip install convatlas[draw]`).
+    `level` is one of accounting.LEVELS, `direction` one of DIRECTIONS. Runs of equal blocks are one box unless `full`.
+    Raises UserError where igraph is not installed (`pip install convatlas[draw]`).
     """
-    return render("network.svg", drawing=drawing(layer_graph(counts, level)))
+    return render("network.svg", drawing=drawing(counts, level, direction, full=full), light=LIGHT, dark=DARK)
 
 
-def drawing(of: LayerGraph) -> Drawing:
-    boxes = dict(zip((INPUT, *of.drawn, len(of.rows)), _boxes(of), strict=True))
-    ways = lay_out(boxes, of.edges)
-    frames = list(_frames(of, boxes, ways))
+def drawing(counts: Account, level: str = "block", direction: str = "down", *, full: bool = False) -> Drawing:
+    if direction not in DIRECTIONS:
+        raise unknown("direction", direction, DIRECTIONS)
+    down = direction == "down"
+    whole = layer_graph(counts, level)
+    of, runs = (whole, {}) if full else folded(whole)
+    boxes = dict(zip((INPUT, *of.drawn, len(of.rows)), _boxes(of, runs, shortcuts(counts)), strict=True))
+    gap = GAP if down else max(GAP, 2 * STEM + TURN + max(len(_shapes(e.shapes)) for e in of.edges) * CHARACTER)
+    beside = [(b.width if down else b.height) + 2 * ARC * bool(b.shortcut) for b in boxes.values()]
+    ways = lay_out(boxes, of.edges, beside, down=down, gap=gap)
+    _shift(boxes, ways, down)
+    broken = {} if down else _wrap(boxes, of.edges, ways)
+    frames = list(_frames(of, boxes, ways, down))
+    arcs = [_arc(b, down) for b in boxes.values() if b.shortcut]
     caption = f"{of.name} on {input_size(of.input)}, by {of.level}"
-    xs = [x for way in ways for x, _ in way]
-    return Drawing(
-        of.name,
-        caption,
-        max(*(b.right for b in boxes.values()), *xs, *(f.x + f.width for f in frames), len(caption) * 1.2 * BOLD)
-        + MARGIN,
-        max(b.bottom for b in boxes.values()) + MARGIN,
-        list(boxes.values()),
-        [_line(e, boxes, way) for e, way in zip(of.edges, ways, strict=True)],
-        list(_labels(of, boxes)),
-        frames,
+    if arcs:
+        caption += "; arcs: shortcuts" + (" (dashed: projections)" if any(a.dashed for a in arcs) else "")
+    lines = [
+        _back(e, boxes, broken[e]) if e in broken else _line(e, boxes, way, down, gap)
+        for e, way in zip(of.edges, ways, strict=True)
+    ]
+    points = [numbers for line in (*lines, *arcs) for _, numbers in line.steps]
+    right = max(
+        *(b.right for b in boxes.values()),
+        *(x for numbers in points for x in numbers[::2]),
+        *(f.x + f.width for f in frames),
+        len(caption) * 1.2 * BOLD,
     )
+    bottom = max(
+        *(b.bottom for b in boxes.values()),
+        *(y for numbers in points for y in numbers[1::2]),
+        *(f.y + f.height for f in frames),
+    )
+    labels = list(_labels(of, boxes, down))
+    return Drawing(of.name, caption, right + MARGIN, bottom + MARGIN, list(boxes.values()), lines, labels, frames, arcs)
 
 
-def _boxes(of: LayerGraph) -> Iterator[Box]:
-    def box(lines: Sequence[str], kind: str, row: int, title: str = "") -> Box:
+def _shift(boxes: dict[int, Box], ways: list[list[tuple[float, float]]], down: bool) -> None:
+    """Moves everything so that it begins at the margins, below the caption."""
+    top = MARGIN + 2 * LINE
+    least = min(
+        *((b.left if down else b.top) - (FRAME + ARC if b.shortcut else FRAME) for b in boxes.values()),
+        *(across for way in ways for across, _ in way),
+    )
+    by_across, by_along = (MARGIN if down else top) - least, top if down else MARGIN + STEM
+    for box in boxes.values():
+        box.x, box.y = (box.x + by_across, box.y + by_along) if down else (box.x + by_along, box.y + by_across)
+        box.layer_end += by_along
+    for way in ways:
+        way[:] = [(across + by_across, along + by_along) for across, along in way]
+
+
+def _wrap(boxes: dict[int, Box], edges: Sequence[Edge], ways: list[list[tuple[float, float]]]) -> dict[Edge, float]:
+    """Breaks a drawing to the right into rows, so that it comes nearest to a slide's shape.
+
+    A break is between two layers that one edge alone connects. Returns these edges, each with the y of its way back.
+    """
+    ends = sorted({b.layer_end for b in boxes.values()})
+    layer = {row: ends.index(b.layer_end) for row, b in boxes.items()}
+    starts = [min(b.left for row, b in boxes.items() if layer[row] == k) for k in range(len(ends))]
+    reach: list[list[float]] = [[] for _ in ends]  # up and down, of each layer
+    for row, box in boxes.items():
+        reach[layer[row]] += [box.top - (ARC if box.shortcut else FRAME + LINE), box.bottom + FRAME]
+    layer_of = [[min(range(len(ends)), key=lambda k: abs(starts[k] - along)) for _, along in way] for way in ways]
+    for way, layers in zip(ways, layer_of, strict=True):
+        for (across, _), k in zip(way, layers, strict=True):
+            reach[k].append(across)
+    crossing = [[e for e in edges if layer[e.source] <= k < layer[e.target]] for k in range(len(ends) - 1)]
+    cuts = [k for k, some in enumerate(crossing) if len(some) == 1]
+
+    def rows(n: int) -> list[range]:
+        """The layers of at most n rows of about equal length."""
+        lasts = {min(cuts, key=lambda k: abs(ends[k] - ends[-1] * i / n)) for i in range(1, n)} if cuts else set()
+        bounds = [0, *(k + 1 for k in sorted(lasts)), len(ends)]
+        return [range(first, end) for first, end in pairwise(bounds)]
+
+    def size_of(band: range) -> tuple[float, float, float]:
+        """The length, top and bottom of a row."""
+        ys = [y for k in band for y in reach[k]]
+        return ends[band[-1]] - starts[band[0]], min(ys), max(ys)
+
+    def shape(some: list[range]) -> float:
+        sizes = [size_of(band) for band in some]
+        return max(length for length, *_ in sizes) / sum(bottom - top + ROW_APART for _, top, bottom in sizes)
+
+    chosen = min((rows(n) for n in range(1, MOST_ROWS + 1)), key=lambda some: abs(log(shape(some) / SLIDE)))
+    shift: list[tuple[float, float]] = []  # of each layer, in x and y
+    backs: list[float] = []
+    y = min(y for ys in reach for y in ys)
+    for band in chosen:
+        _, top, bottom = size_of(band)
+        shift += [(starts[0] - starts[band[0]], y - top)] * len(band)
+        backs += [y - ROW_APART / 2] * len(band)
+        y += bottom - top + ROW_APART
+    for way, layers in zip(ways, layer_of, strict=True):
+        way[:] = [(across + shift[k][1], along + shift[k][0]) for (across, along), k in zip(way, layers, strict=True)]
+    for row, box in boxes.items():
+        dx, dy = shift[layer[row]]
+        box.x, box.y, box.layer_end = box.x + dx, box.y + dy, box.layer_end + dx
+    return {crossing[band[-1]][0]: backs[band[-1] + 1] for band in chosen[:-1]}
+
+
+def _back(edge: Edge, boxes: dict[int, Box], y: float) -> Line:
+    """From the end of a row to the beginning of the next, between the two."""
+    start, end = boxes[edge.source], boxes[edge.target]
+    right, left = start.right + 3 * STEM + len(_shapes(edge.shapes)) * CHARACTER, end.left - STEM
+    corners = ((start.right, start.y), (right, start.y), (right, y), (left, y), (left, end.y), (end.left - HEAD, end.y))
+    return Line(_title(edge, boxes), tuple(zip("MLLLLL", corners, strict=True)), edge)
+
+
+def _boxes(of: LayerGraph, runs: dict[int, tuple[int, ...]], shortcut_of: dict[str, str]) -> Iterator[Box]:
+    def box(lines: Sequence[str], kind: str, row: int, title: str = "", shortcut: str = "") -> Box:
         lines = tuple(line for line in lines if line)
         wide = max(len(lines[0]) * BOLD, *(len(line) * CHARACTER for line in lines)) + 2 * PAD
-        return Box(lines, kind, title or lines[0], row, width=wide, height=len(lines) * LINE + PAD)
+        height = len(lines) * LINE + PAD
+        return Box(wide, height, lines=lines, kind=kind, title=title or lines[0], row=row, shortcut=shortcut)
 
     yield box(("input",), "end", INPUT)
     for i in of.drawn:
         row = of.rows[i]
-        told = f"{row.path}: {row.op} {kernel_text(row)}; {row.params:,} parameters, {row.macs:,} multiply-adds"
-        name, operation = _name(of, row), _operation(row)
-        yield box((name, "" if operation == name else operation, _cost(row)), _kind(row), i, told)
+        title = f"{row.path}: {row.op} {kernel_text(row)}; {row.params:,} parameters, {row.macs:,} multiply-adds"
+        name, operation, cost = _name(of, row), _operation(row), _cost(row)
+        if i in runs:
+            last = of.rows[runs[i][-1]].path.rpartition(".")[2]
+            name, operation, cost = f"{name} ... {last}", f"{len(runs[i])} times {operation}", f"{cost} each"
+        shortcut = shortcut_of.get(row.path, "") if row.path == row.block else ""
+        yield box((name, "" if operation == name else operation, cost), _kind(row), i, title, shortcut)
     yield box(("output",), "end", len(of.rows))
 
 
@@ -164,120 +274,83 @@ def _kind(row: Row) -> str:
     return next((kind for kind, fits in KINDS.items() if fits(row)), "other")
 
 
-def lay_out(boxes: dict[int, Box], edges: Sequence[Edge]) -> list[list[tuple[float, float]]]:
-    """Places the boxes; returns of each edge the points where it goes down into a layer of boxes.
-
-    igraph finds layers, and an order in each with few crossings (Sugiyama et al., 1981). The places along a layer are
-    those with the least weighted sum of horizontal distances, a linear program (Gansner et al., 1993, section 4): an
-    edge past other layers, and one without company, is kept straight above all, then one between boxes.
-    """
-    try:
-        import igraph
-    except ImportError as error:
-        raise UserError("drawing a network needs igraph", "install it with: pip install 'convatlas[draw]'") from error
-    place = {row: i for i, row in enumerate(boxes)}
-    graph = igraph.Graph(len(boxes), [(place[e.source], place[e.target]) for e in edges], directed=True)
-    found = graph.layout_sugiyama(maxiter=200)
-    points = [*found.coords, *(point for way in found.edge_routing for point in way)]  # boxes, then bends
-    half = [*(b.width / 2 for b in boxes.values()), *[WAY / 2] * (len(points) - len(boxes))]
-    layers: dict[int, list[int]] = {}
-    for i in sorted(range(len(points)), key=lambda i: points[i][0]):
-        layers.setdefault(round(points[i][1]), []).append(i)
-    apart = [(i, j, half[i] + half[j] + GAP_X) for layer in layers.values() for i, j in pairwise(layer)]
-    pulls: list[tuple[int, int, float]] = []
-    out, into = graph.outdegree(), graph.indegree()
-    bend = len(boxes)
-    chains = []
-    for edge, way in zip(edges, found.edge_routing, strict=True):
-        chain = [place[edge.source], *range(bend, bend + len(way)), place[edge.target]]
-        bend += len(way)
-        chains.append(chain)
-        for i, j in pairwise(chain):
-            from_box, to_box = i < len(boxes), j < len(boxes)
-            alone = (not from_box or out[i] == 1) and (not to_box or into[j] == 1)
-            pulls.append((i, j, 8.0 if alone else 3.0 if from_box and to_box else 1.0))
-    pulls += [(i, 0, 0.05) for i in range(1, len(boxes))]  # below the input, rather than adrift
-    xs = _places(len(points), apart, pulls)
-    left = MARGIN + FRAME - min(x - h for x, h in zip(xs, half, strict=True))
-
-    tops, y = {}, MARGIN + 2.0 * LINE
-    for layer in sorted(layers):
-        height = max(b.height for b, (_, at) in zip(boxes.values(), points) if round(at) == layer)
-        tops[layer] = (y, y + height)
-        y += height + GAP_Y
-    for box, x, (_, layer) in zip(boxes.values(), xs, points):
-        box.x, box.y, box.low = x + left, sum(tops[round(layer)]) / 2, tops[round(layer)][1]
-    return [[(xs[i] + left, tops[round(points[i][1])][0]) for i in chain[1:]] for chain in chains]
+def _at(point: tuple[float, float], down: bool) -> tuple[float, float]:
+    """x and y of a point across and along the drawing's direction."""
+    return point if down else point[::-1]
 
 
-def _places(n: int, apart: Sequence[tuple[int, int, float]], pulls: Sequence[tuple[int, int, float]]) -> list[float]:
-    """x of n points: each (i, j, gap) of `apart` says x[j] - x[i] >= gap, each (i, j, weight) of `pulls` that
-    weight * |x[i] - x[j]| counts."""
-    from scipy.optimize import linprog
-    from scipy.sparse import coo_array
-
-    rows: list[int] = []
-    columns: list[int] = []
-    values: list[float] = []
-    bounds: list[float] = []
-    for i, j, gap in apart:
-        rows += [len(bounds)] * 2
-        columns += [i, j]
-        values += [1.0, -1.0]
-        bounds.append(-gap)
-    for k, (i, j, _) in enumerate(pulls):  # |x[i] - x[j]| <= the k-th of the distances, which follow the places
-        for sign in (1.0, -1.0):
-            rows += [len(bounds)] * 3
-            columns += [i, j, n + k]
-            values += [sign, -sign, -1.0]
-            bounds.append(0.0)
-    costs = [0.0] * n + [weight for _, _, weight in pulls]
-    limits = coo_array((values, (rows, columns)), shape=(len(bounds), len(costs)))
-    solved = linprog(costs, limits.tocsr(), bounds, bounds=[(None, None)] * n + [(0, None)] * len(pulls))
-    assert solved.success, solved.message
-    return list(map(float, solved.x[:n]))
-
-
-def _line(edge: Edge, boxes: dict[int, Box], way: list[tuple[float, float]]) -> Line:
-    """Straight down out of a box and into every layer; what goes sideways does so right below a layer."""
+def _line(edge: Edge, boxes: dict[int, Box], way: list[tuple[float, float]], down: bool, gap: float) -> Line:
+    """Straight out of a box and into every layer; what goes sideways does so in the gap before a layer."""
     start, end = boxes[edge.source], boxes[edge.target]
-    x, low = start.x, start.low
-    path = f"M{x:.1f},{start.bottom:.1f}V{low + STEM:.1f}"
-    for i, (to, top) in enumerate(way):
-        turn = top - GAP_Y + STEM
-        if abs(to - x) > 0.5:
-            path += (
-                f"V{turn:.1f}C{x:.1f},{turn + TURN / 2:.1f} {to:.1f},{turn + TURN / 2:.1f} {to:.1f},{turn + TURN:.1f}"
-            )
-        x = to
-        path += f"V{top if i < len(way) - 1 else end.top - 5:.1f}"  # the arrow's head takes the rest
-    return Line(edge, path, f"{start.title.split(':')[0]} to {end.title.split(':')[0]}: {_shapes(edge.shapes)}")
+    across, leaves, enters = (start.x, start.bottom, end.top) if down else (start.y, start.right, end.left)
+    points: list[tuple[str, list[tuple[float, float]]]] = [("M", [(across, leaves)])]
+    points.append(("L", [(across, start.layer_end + STEM)]))
+    for i, (to, along) in enumerate(way):
+        turn = along - gap + STEM if down else along - TURN - STEM
+        if abs(to - across) > 0.5:
+            points.append(("L", [(across, turn)]))
+            middle = turn + TURN / 2
+            points.append(("C", [(across, middle), (to, middle), (to, turn + TURN)]))
+        across = to
+        points.append(("L", [(to, along if i < len(way) - 1 else enters - HEAD)]))  # the arrow's head takes the rest
+    steps = tuple((kind, tuple(n for point in some for n in _at(point, down))) for kind, some in points)
+    return Line(_title(edge, boxes), steps, edge)
+
+
+def _title(edge: Edge, boxes: dict[int, Box]) -> str:
+    start, end = (boxes[row].title.split(":")[0] for row in (edge.source, edge.target))
+    return f"{start} to {end}: {_shapes(edge.shapes)}"
+
+
+def _arc(box: Box, down: bool) -> Line:
+    """A block's shortcut, along the side of its box."""
+    if down:
+        side, start, end = box.right, box.top + 4, box.bottom - 4
+        far = side + ARC
+        curve = (far, start, far, end, side + HEAD, end)
+        begin = (side, start)
+    else:
+        side, start, end = box.top, box.left + 12, box.right - 12
+        far = side - ARC
+        curve = (start, far, end, far, end, side - HEAD)
+        begin = (start, side)
+    steps = (("M", begin), ("C", curve))
+    return Line(f"{box.title.split(':')[0]}: {box.shortcut} shortcut", steps, dashed=box.shortcut == "projection")
 
 
 def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     return ", ".join(map(size, shapes))
 
 
-def _labels(of: LayerGraph, boxes: dict[int, Box]) -> Iterator[Label]:
-    """Below each box the shapes of what leaves it."""
+def _labels(of: LayerGraph, boxes: dict[int, Box], down: bool) -> Iterator[Label]:
+    """Beside what leaves each box, its shapes."""
     for row, box in boxes.items():
         shapes = dict.fromkeys(s for e in of.edges if e.source == row for s in e.shapes)
         if shapes:
-            yield Label(box.x + 6, box.bottom + 13, _shapes(list(shapes)))
+            x, y = (box.x + 6, box.bottom + 13) if down else (box.right + 6, box.y - 5)
+            yield Label(x, y, _shapes(list(shapes)))
 
 
-def _frames(of: LayerGraph, boxes: dict[int, Box], ways: Sequence[Sequence[tuple[float, float]]]) -> Iterator[Frame]:
+def _frames(
+    of: LayerGraph, boxes: dict[int, Box], ways: Sequence[Sequence[tuple[float, float]]], down: bool
+) -> Iterator[Frame]:
     """A frame around each block of several rows, where no box of another stands in it."""
     for block, inside in _framed(of, boxes).items():
-        top, bottom = min(b.top for b in inside) - FRAME - LINE, max(b.bottom for b in inside) + FRAME
         rows = {b.row for b in inside}
+        left, right = min(b.left for b in inside) - FRAME, max(b.right for b in inside) + FRAME
+        top, bottom = min(b.top for b in inside) - FRAME - LINE, max(b.bottom for b in inside) + FRAME
+        first, last = (top, bottom) if down else (left, right)
         past = [
-            x for e, way in zip(of.edges, ways, strict=True) if e.target in rows for x, y in way if top < y < bottom
+            across
+            for e, way in zip(of.edges, ways, strict=True)
+            if e.target in rows
+            for across, along in way
+            if first < along < last
         ]
-        left, right = (
-            min(*(b.left for b in inside), *past) - FRAME,
-            max(*(b.right for b in inside), *past) + FRAME,
-        )
+        if down:
+            left, right = min(left, *(x - FRAME for x in past)), max(right, *(x + FRAME for x in past))
+        else:
+            top, bottom = min(top, *(y - FRAME - LINE for y in past)), max(bottom, *(y + FRAME for y in past))
         others = [b for b in boxes.values() if b.row not in rows]
         if not any(b.left < right and b.right > left and b.top < bottom and b.bottom > top for b in others):
             yield Frame(f"{block} ({of.rows[inside[0].row].block_op})", left, top, right - left, bottom - top)

@@ -1,8 +1,8 @@
 """Drawings: well-formed, a box a row, every edge of the trace, and nothing over anything else."""
 
-import re
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from convatlas import report
 from convatlas.accounting import account
 from convatlas.accounting.count import row_nodes
-from convatlas.accounting.layer_graph import INPUT, layer_graph
+from convatlas.accounting.layer_graph import INPUT, layer_graph, shortcuts
 from convatlas.accounting.rows import Account
 from convatlas.cli import main
 from convatlas.errors import UserError
 from convatlas.report.drawing import drawing
+from convatlas.report.layout import DIRECTIONS
+from convatlas.report.picture import draw
 from convatlas.tables import load
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -30,7 +32,7 @@ DRAWN = (
 @pytest.mark.parametrize(("name", "level"), DRAWN)
 def test_a_box_a_row_and_an_edge_a_tensor(name: str, level: str) -> None:
     counts = account(name)
-    root = ElementTree.fromstring(report.svg(counts, level))
+    root = ElementTree.fromstring(report.svg(counts, level, full=True))
     rows = [int(g.attrib["data-row"]) for g in root.iter(f"{SVG}g") if "box" in g.attrib["class"]]
     groups = enumerate(counts.groups(level))
     computing = {i for i, group in groups if any(r.activations or r.op == "Flatten" for r in group)}
@@ -68,9 +70,10 @@ def by_marking(counts: Account, level: str) -> set[tuple[int, int]]:
     return {(a, b) for a, b in found if a != b}
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(("name", "level"), DRAWN)
-def test_nothing_overlaps(name: str, level: str) -> None:
-    made = drawing(layer_graph(account(name), level))
+def test_nothing_overlaps(name: str, level: str, direction: str) -> None:
+    made = drawing(account(name), level, direction)
     for i, a in enumerate(made.boxes):
         assert a.left >= 0
         assert a.right <= made.width
@@ -85,24 +88,79 @@ def test_nothing_overlaps(name: str, level: str) -> None:
 @pytest.mark.parametrize(("name", "level"), DRAWN)
 def test_edges_pass_between_the_boxes(name: str, level: str) -> None:
     """Straight runs touch no box but their own two; turns are made where there is no box at all."""
-    made = drawing(layer_graph(account(name), level))
+    made = drawing(account(name), level)
     at = {b.row: b for b in made.boxes}
     for line in made.lines:
+        assert line.edge is not None
         start, end = at[line.edge.source], at[line.edge.target]
         others = [b for b in made.boxes if b is not start and b is not end]
         x, y = start.x, start.bottom
-        for kind, numbers in re.findall(r"([VC])([^VCM]*)", line.path):
-            to = [float(n) for n in re.findall(r"-?[\d.]+", numbers)]
-            low = to[-1]
+        assert line.steps[0] == ("M", (x, y))
+        for kind, numbers in line.steps[1:]:
+            low = numbers[-1]
             assert low >= y - 0.1, line.title
-            if kind == "V":
+            if kind == "L":
+                assert abs(numbers[0] - x) < 1e-6, "straight down"
                 assert not [b for b in others if b.left < x < b.right and b.top < low and b.bottom > y], line.title
             else:
                 assert not [b for b in made.boxes if b.top < low and b.bottom > y], line.title
-                x = to[-2]
+                x = numbers[-2]
             y = low
         assert abs(x - end.x) < 1
         assert 0 < end.top - y < 8
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet152", "googlenet", "vgg16", "mobilenet_v2"])
+def test_to_the_right_it_fits_a_slide(name: str) -> None:
+    made = drawing(account(name), "block", "right")
+    assert 1.1 < made.width / made.height < 2.9, "about 16:9"
+    at = {b.row: b for b in made.boxes}
+    for line in made.lines:
+        assert line.edge is not None
+        start, end = at[line.edge.source], at[line.edge.target]
+        assert line.steps[0] == ("M", (start.right, start.y))
+        assert line.steps[-1][1] == pytest.approx((end.left - 5, end.y))
+        corners = [numbers[-2:] for _, numbers in line.steps]
+        for (x0, y0), (x1, y1) in pairwise(corners):
+            low, high, left, right = min(y0, y1), max(y0, y1), min(x0, x1), max(x0, x1)
+            crossed = [b for b in made.boxes if b.left < right and b.right > left and b.top < high and b.bottom > low]
+            assert not crossed, line.title
+
+
+def test_equal_blocks_are_one_box_unless_all_are_asked_for() -> None:
+    counts = account("resnet152")
+    short, full = drawing(counts), drawing(counts, full=True)
+    assert len(full.boxes) - len(short.boxes) == 34 + 6
+    (long,) = [b for b in short.boxes if b.lines[0] == "stages.conv4.block2 ... block36"]
+    assert long.lines[1:] == ("35 times Bottleneck", "1.12M params, 218M MACs each")
+    assert len(short.lines) == len(short.boxes) - 1
+
+
+def test_shortcuts_by_hand() -> None:
+    """ResNet-18 projects where the map shrinks (He et al., 2015, Figure 3); MobileNetV2 adds at stride 1 alone."""
+    found = shortcuts(account("resnet18"))
+    assert {block for block, kind in found.items() if kind == "projection"} == {
+        f"stages.conv{stage}.block1" for stage in (3, 4, 5)
+    }
+    assert len(found) == 8
+    assert sorted(shortcuts(account("mobilenet_v2")).values()) == ["identity"] * 10
+    for none in ("googlenet", "densenet121", "nasnet_a_mobile", "fractalnet_20", "vgg16"):
+        assert not shortcuts(account(none)), none
+    arcs = drawing(account("resnet18")).arcs
+    assert [arc.dashed for arc in arcs].count(True) == 3
+    assert len(arcs) == 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf"])
+def test_a_picture_of_the_same(tmp_path: Path, suffix: str) -> None:
+    files = [draw(account("lenet5"), tmp_path / f"{n}{suffix}", "layer", "right") for n in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes(), "equal drawings are equal files"
+    assert files[0].read_bytes()[:4] == {".png": b"\x89PNG", ".pdf": b"%PDF"}[suffix]
+
+
+def test_an_unknown_direction_is_refused() -> None:
+    with pytest.raises(UserError, match="no direction named 'rigth'; did you mean right"):
+        drawing(account("lenet5"), direction="rigth")
 
 
 def test_two_towers() -> None:
@@ -164,7 +222,7 @@ def test_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{tmp_path / 'net.svg'}\n"
     assert "16x10x10" in (tmp_path / "net.svg").read_text(encoding="utf-8")
     assert main(["draw", "lenet5", "-o", str(tmp_path / "none" / "net.svg")]) == 2
-    assert "net.svg cannot be written (No such file or directory); name a file" in capsys.readouterr().err
+    assert "to draw net.svg in; make it first" in capsys.readouterr().err
 
 
 def test_without_igraph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +233,9 @@ def test_without_igraph(monkeypatch: pytest.MonkeyPatch) -> None:
         report.svg(account("lenet5"))
 
 
-def test_only_svg_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_formats_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["draw", "resnet18", "-o", "net.bmp"]) == 2
-    assert "net.bmp is not an SVG file; end its name in .svg" in capsys.readouterr().err
+    assert "--out net.bmp is not a picture; give a name that ends in .png, .svg, .pdf" in capsys.readouterr().err
 
 
 def test_your_own_network_is_drawn(

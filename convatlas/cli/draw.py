@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     name = network.checked(args.name)
-    out = checks.picture("--out", args.out or Path(f"{Path(name).stem}.svg"))
+    out = checks.picture("--out", args.out or Path(f"{Path(name if isinstance(name, str) else args.name).stem}.svg"))
     from ..accounting import account
     from ..report.picture import draw
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..accounting.resolve import is_file
 from ..accounting.rows import Account
+from ..errors import UserError
 from ..tables import entry, load
 from .output import parse_input
 
-NAME = "a network, as `list` or its paper spells it, or your own: FILE.py:CALLABLE"
+if TYPE_CHECKING:
+    from ..accounting.resolve import Given
+
+NAME = "a network, as `list` or its paper spells it; your own, FILE.py:CALLABLE; or a MODEL: a run or checkpoint"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +23,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", metavar="N", type=int, help="number of classes (default: the paper's)")
 
 
-def checked(name: str) -> str:
-    """The catalogue's name, or the file and callable as they are given. Raises UserError for an unknown name."""
-    return name if is_file(name) else str(entry(name)["name"])
+def checked(name: str) -> Given:
+    """What `resolve` takes for the name: the catalogue's name, the file and callable as they are given, or the network
+    of a MODEL. Raises UserError for an unknown name."""
+    if is_file(name):
+        return name
+    try:
+        return str(entry(name)["name"])
+    except UserError:
+        if not is_model(name):
+            raise
+    from ..weights.model import describe
+
+    return describe(name)
+
+
+def is_model(name: str) -> bool:
+    path = Path(name)
+    return path.is_file() or (path / "run.json").is_file()
 
 
 def options(args: argparse.Namespace) -> dict[str, Any]:
@@ -29,15 +49,16 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
     return {"input": args.input and parse_input(args.input), **made}
 
 
-def is_stock(name: str, args: argparse.Namespace) -> bool:
+def is_stock(network: Given, args: argparse.Namespace) -> bool:
     """Whether the network is meant as the catalogue has it."""
-    return not is_file(name) and args.input is None and args.classes is None
+    catalogued = isinstance(network, str) and not is_file(network)
+    return catalogued and args.input is None and args.classes is None
 
 
-def count(name: str, args: argparse.Namespace, batch: int = 1) -> Account:
+def count(network: Given, args: argparse.Namespace, batch: int = 1) -> Account:
     """The network's account: the shipped one (which needs no torch) where it is the catalogue's own."""
-    if is_stock(name, args) and batch == 1:
-        return load(name)
+    if isinstance(network, str) and is_stock(network, args) and batch == 1:
+        return load(network)
     from ..accounting import account
 
-    return account(name, batch=batch, **options(args))
+    return account(network, batch=batch, **options(args))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..accounting.resolve import is_file
 from ..accounting.rows import LEVELS, Account
@@ -12,6 +12,9 @@ from ..errors import UserError
 from ..limits import parse_macs
 from . import network
 from .output import add_formats, print_json, print_report, write_file
+
+if TYPE_CHECKING:
+    from ..accounting.resolve import Given
 
 HELP = "one network: paper, file, claims, and what each layer costs"
 
@@ -71,7 +74,7 @@ def plot(counts: Account, args: argparse.Namespace) -> Path:
     return receptive_field(layer_graph(counts, args.level), args.plot)
 
 
-def by_convention(name: str, args: argparse.Namespace) -> Any:
+def by_convention(name: Given, args: argparse.Namespace) -> Any:
     """What another counter says of one image."""
     from ..accounting.counters.reconcile import reconcile
 
@@ -80,18 +83,19 @@ def by_convention(name: str, args: argparse.Namespace) -> Any:
     return reconcile(name, tools=[args.convention], **network.options(args))[args.convention]
 
 
-def show_under(name: str, args: argparse.Namespace) -> None:
+def show_under(name: Given, args: argparse.Namespace) -> None:
     """The largest square image within a budget, and what the next larger one takes."""
     from ..accounting.symbolic import largest_input
     from ..report.account import under_lines
 
-    if args.input is not None and not is_file(name):
+    if args.input is not None and isinstance(name, str) and not is_file(name):
         raise UserError("--under finds the size of the image itself", f"leave --input {args.input} out")
     if args.csv or args.md or args.html:
         raise UserError("--under prints no table", "leave --csv, --md and --html out")
     budget = parse_macs(args.under)
     found = largest_input(name, budget, batch=args.batch, classes=args.classes, input=network.options(args)["input"])
+    shown = name if isinstance(name, str) else args.name
     if args.json:
-        print_json({"name": name, "under": budget, **vars(found)})
+        print_json({"name": shown, "under": budget, **vars(found)})
     else:
-        print("\n".join(under_lines(name, args.under, args.batch, found)))
+        print("\n".join(under_lines(shown, args.under, args.batch, found)))

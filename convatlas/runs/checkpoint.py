@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files.atomic import other_version, replacing
@@ -30,6 +30,7 @@ SCHEMA = 1
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 BROKEN = ".broken"  # added to the name of a `last` that is set aside
 NORMALIZER = "preprocess/"  # before the names of the normalizer's tensors
+NAMED = 4  # tensors that a message names
 AVERAGE = "average/"  # before the names of averaged weights
 
 
@@ -121,3 +122,30 @@ def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def measured(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The normalizer's tensors among a checkpoint's, by the normalizer's names."""
     return {name.removeprefix(NORMALIZER): t for name, t in tensors.items() if name.startswith(NORMALIZER)}
+
+
+def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Loads the tensors into the network, strictly. Raises UserError with the missing and unexpected keys."""
+    own = net.state_dict()
+    misfits = {
+        "missing keys": [name for name in own if name not in tensors],
+        "unexpected keys": [name for name in tensors if name not in own],
+        "size mismatch": [
+            f"{name} ({by(tensors[name])} in the file, {by(own[name])} in the network)"
+            for name in own
+            if name in tensors and tensors[name].shape != own[name].shape
+        ],
+    }
+    if any(misfits.values()):
+        found = ", ".join(f"{what}: {some(names)}" for what, names in misfits.items() if names)
+        name = getattr(net, "variant", None) or type(net).__name__
+        raise UserError(f"{source} does not fit {name}: {found}", "give the weights of this network")
+    net.load_state_dict(dict(tensors))
+
+
+def by(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one value"
+
+
+def some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -27,9 +27,9 @@ from ..layers import ConvNet
 from ..preprocess import MEASURED, Preprocess
 from ..recipe import Recipe
 from . import checkpoint
-from .checkpoint import averaged, measured
+from .checkpoint import averaged, load_tensors, measured
 from .log import read_log
-from .record import RunRecord, read_record
+from .record import FILE, RunRecord, read_record, rebuild
 
 WHICH = ("best", "last")
 
@@ -80,20 +80,8 @@ class Run:
 
         Raises UserError when there is no such checkpoint yet, or when it does not fit the network exactly.
         """
-        try:
-            net = self.record.build()
-        except UserError:
-            raise
-        except Exception as error:  # a record that was changed by hand makes constructors raise anything
-            path = self.folder / "run.json"
-            raise UserError(
-                f"{path} does not describe a network that can be built ({error!r})", "restore it"
-            ) from error
-        try:
-            net.load_state_dict(self.weights(which), strict=True)
-        except RuntimeError as error:
-            path = self.checkpoint(which)
-            raise UserError(f"{path} does not fit {self.network}: {' '.join(str(error).split())}") from error
+        net = rebuild(self.network, self.record.options, self.folder / FILE)
+        load_tensors(net, self.weights(which), str(self.checkpoint(which)))
         return net.to(device).eval()
 
     def checkpoint(self, which: str | None = None) -> Path:

@@ -84,6 +84,16 @@ def build(network: str, options: Mapping[str, Any]) -> ConvNet:
     return find(network).build(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
 
 
+def rebuild(network: str, options: Mapping[str, Any], file: Path) -> ConvNet:
+    """As `build`, of what a file says. Raises UserError, naming it, where that was changed to what cannot be built."""
+    try:
+        return build(network, options)
+    except UserError:
+        raise
+    except Exception as error:  # constructors trust their options
+        raise UserError(f"{file} does not describe a network that can be built ({error!r})", "restore it") from error
+
+
 KINDS: dict[str, type | tuple[type, ...]] = {
     "network": str,
     "options": dict,

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..runs import checkpoint
-from ..runs.checkpoint import averaged, measured
+from ..runs.checkpoint import averaged, load_tensors, measured
 
 PICKLES = (".pth", ".pt", ".th")
 MAX_BYTES = 8 << 30  # of a file, and of all tensors in it; the largest network here has 0.6 GB
 NESTED = ("state_dict", "model", "model_state", "net")  # where training scripts put the weights among other things
 PREFIX = "module."  # what DataParallel puts before every name
-NAMED = 4  # tensors that a message names
 
 
 @dataclass(frozen=True)
@@ -131,30 +130,3 @@ def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -
         raise UserError(f"{path} has weights of {weights.about['network']}", f"give weights of {variant}")
     load_tensors(net, tensors, str(path))
     return weights
-
-
-def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Loads the tensors into the network, strictly. Raises UserError with the missing and unexpected keys."""
-    own = net.state_dict()
-    misfits = {
-        "missing keys": [name for name in own if name not in tensors],
-        "unexpected keys": [name for name in tensors if name not in own],
-        "size mismatch": [
-            f"{name} ({by(tensors[name])} in the file, {by(own[name])} in the network)"
-            for name in own
-            if name in tensors and tensors[name].shape != own[name].shape
-        ],
-    }
-    if any(misfits.values()):
-        found = ", ".join(f"{what}: {some(names)}" for what, names in misfits.items() if names)
-        name = getattr(net, "variant", None) or type(net).__name__
-        raise UserError(f"{source} does not fit {name}: {found}", "give the weights of this network")
-    net.load_state_dict(dict(tensors))
-
-
-def by(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "one value"
-
-
-def some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

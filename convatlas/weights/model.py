@@ -5,18 +5,22 @@ MODEL is what the command line and `load` take: a run folder, or a checkpoint th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..data.normalise import Normalizer
 from ..errors import UserError
+from ..layers import ConvNet
 from ..preprocess import Preprocess
+from ..runs.checkpoint import load_tensors
 from ..runs.folder import Run, open_run
-from ..runs.record import build
-from .files import load_tensors, read_weights
+from ..runs.record import rebuild
+from .files import read_weights
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,20 @@ def load(model: Model | Run | str | Path, which: str | None = None, device: str 
         run = model if isinstance(model, Run) else open_run(model)
         return Model(run.load(which, device), run.normalizer, run.classes, run.network, str(file))
     weights = read_weights(file)
-    about = weights.about
+    net, preprocess, classes = from_header(weights.about, file)
+    load_tensors(net, weights.tensors, str(file))
+    normalizer = Normalizer(preprocess, weights.measured)
+    return Model(net.to(device).eval(), normalizer, classes, net.variant, str(file))
+
+
+def describe(model: str | Path) -> ConvNet:
+    """The network of a MODEL, freshly initialised: counting needs no weights. Raises UserError as `load` does."""
+    file = locate(model)
+    return open_run(model).record.build() if Path(model).is_dir() else from_header(read_weights(file).about, file)[0]
+
+
+def from_header(about: Mapping[str, Any], file: Path) -> tuple[ConvNet, Preprocess, tuple[str, ...]]:
+    """What a checkpoint's header says: the network, freshly initialised, its preprocessing and its classes."""
     try:
         network, options, classes = str(about["network"]), dict(about["options"]), tuple(about["classes"])
         preprocess = Preprocess.from_json(about["preprocess"])
@@ -72,11 +89,4 @@ def load(model: Model | Run | str | Path, which: str | None = None, device: str 
             f"{file} does not say which network, preprocessing and classes its weights are for",
             "load it into a network of your choice with convatlas.weights.load_weights, or give a run folder",
         ) from error
-    try:
-        net = build(network, options)
-    except UserError:
-        raise
-    except Exception as error:  # options that were changed by hand make constructors raise anything
-        raise UserError(f"{file} does not describe a network that can be built ({error!r})", "restore it") from error
-    load_tensors(net, weights.tensors, str(file))
-    return Model(net.to(device).eval(), Normalizer(preprocess, weights.measured), classes, network, str(file))
+    return rebuild(network, options, file), preprocess, classes

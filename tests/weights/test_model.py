@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -83,3 +84,16 @@ def test_the_command_line_takes_a_file(
     assert "no protocol named 'flop'; did you mean flip?" in capsys.readouterr().err
     assert main(["evaluate", "none", "--data", "digits"]) == 2
     assert "there is no model" in capsys.readouterr().err
+
+
+def test_a_model_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = str(shutil.copy(GOLDEN / "best.safetensors", tmp_path / "mine.safetensors"))
+    for model in (str(GOLDEN), alone):
+        assert main(["show", model, "--json"]) == 0
+        record = json.loads(capsys.readouterr().out)
+        tensors = open_run(GOLDEN).load().state_dict()
+        assert record["input"] == [1, 8, 8]
+        assert record["totals"]["params"] == sum(t.numel() for t in tensors.values())
+    assert main(["memory", alone, "--json"]) == 0
+    assert main(["show", str(tmp_path)]) == 2
+    assert "no network named" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""DenseNet: Table 1, sums worked by hand, recomputation that changes nothing but memory, torchvision as an oracle."""
+"""DenseNet: Table 1, sums worked by hand, recomputation that changes nothing but memory."""
 
 import pytest
 import torch

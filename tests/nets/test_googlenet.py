@@ -1,4 +1,4 @@
-"""GoogLeNet against Table 1 of its paper, the naive module against the lectures, and torchvision's network."""
+"""GoogLeNet against Table 1 of its paper, the naive module against the lectures, and torchvision's auxiliary heads."""
 
 import pytest
 import torch
@@ -201,14 +201,10 @@ def test_images_too_small_are_refused_in_words() -> None:
 
 
 @pytest.mark.oracles
-def test_torchvisions_network_gives_the_same_logits_and_gradients() -> None:
+def test_the_auxiliary_heads_are_torchvisions() -> None:
     torch.manual_seed(1)
     library = torchvision_models().googlenet(init_weights=False, aux_logits=True, num_classes=11)
     ours = GoogLeNetBN3x3(classes=11)
     for place, theirs in (("4a", library.aux1), ("4d", library.aux2)):
         found = compare(ours.aux[place], theirs, (theirs.conv.conv.in_channels, 14, 14))
         assert max(found.values()) <= 1e-9, f"{place}: {found}"
-    library.aux_logits = False
-    ours.aux, library.aux1, library.aux2 = nn.ModuleDict(), None, None
-    found = compare(ours, library, (3, 224, 224))
-    assert max(found.values()) <= 1e-9, found

@@ -1,4 +1,4 @@
-"""Inception-v2, v3, v4 and Inception-ResNet: the drawn notation, the papers' sizes and depths, and other libraries'."""
+"""Inception-v2, v3, v4 and Inception-ResNet: the drawn notation, the papers' sizes and depths, the auxiliary head."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""NASNet: the cells by hand, TensorFlow's padding, scheduled drop-path, and timm's network with the same weights."""
+"""NASNet: the cells by hand, TensorFlow's padding, scheduled drop-path, the paper's network beside timm's."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from convatlas.accounting import account
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import dense
-from convatlas.nets._nasnet_cells import Cell, FactorizedReduction, Pool, PoolTimm, ScheduledDropPath, Separable
+from convatlas.nets._nasnet_cells import Cell, FactorizedReduction, Pool, ScheduledDropPath, Separable
 from convatlas.nets.nasnet import NASNet
 from tests.nets.timm_nasnet import ours
 from tests.oracles import difference, randomise, timm
@@ -215,21 +215,17 @@ def test_user_errors() -> None:
 
 
 @pytest.mark.oracles
-@pytest.mark.parametrize("size", [97, 110])
-@pytest.mark.parametrize("pool", [PoolTimm, Pool])
-def test_timm_logits_and_gradients(pool: type[Pool], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look-alike equals timm's; and so does the paper's, once timm's pools leave the padding out."""
+def test_the_papers_network_is_timms_once_its_pools_leave_the_padding_out(monkeypatch: pytest.MonkeyPatch) -> None:
     models = timm().models.nasnet
-    if pool is Pool:
-        same = timm().layers.pool2d_same.AvgPool2dSame
-        monkeypatch.setattr(same, "forward", lambda self, x: Pool("avg", self.stride[0])(x))
+    same = timm().layers.pool2d_same.AvgPool2dSame
+    monkeypatch.setattr(same, "forward", lambda self, x: Pool("avg", self.stride[0])(x))
     torch.manual_seed(0)
     theirs = models.NASNetALarge(num_features=96, stem_size=12, num_classes=7).double()
-    net = NASNet(repeats=6, features=96, stem_width=12, pass_older=True, dropout=0.0, aux=False, pool=pool, classes=7)
+    net = NASNet(repeats=6, features=96, stem_width=12, pass_older=True, dropout=0.0, aux=False, pool=Pool, classes=7)
     net = net.double()
     randomise(theirs)
     net.load_state_dict({ours(name): t for name, t in theirs.state_dict().items()})
-    x = torch.randn(2, 3, size, size, dtype=torch.float64)
+    x = torch.randn(2, 3, 97, 110, dtype=torch.float64)
     assert difference(net.eval()(x), theirs.eval()(x)) <= 1e-9
     net.train()(x).square().sum().backward()
     theirs.train()(x).square().sum().backward()

@@ -178,6 +178,15 @@ def timm_senet(reduction: int) -> tuple[str, Make]:
     return f"timm SENet r={reduction}", make
 
 
+def timm_senet154(depths: tuple[int, ...]) -> tuple[str, Make]:
+    def make() -> nn.Module:
+        senet = oracles.timm().models.senet
+        stem = dict(inplanes=128, input_3x3=True, downsample_kernel_size=3, downsample_padding=1)
+        return senet.SENet(senet.SEBottleneck, depths, groups=64, reduction=16, **stem)
+
+    return f"timm SENet-154 {depths}", make
+
+
 def nasnet_name(theirs: str) -> str:
     return ours(f"{theirs}.")[:-1]
 
@@ -407,6 +416,7 @@ UNSEEN = [
     other("mobilenet_v2_symmetric", torchvision("mobilenet_v2", width_mult=0.2), width=0.2),
     *(compounded(phi) for phi in (0.5, 1, 1.7)),
     nasnet(192, 24),
+    other("senet154", timm_senet154((1, 2, 1, 1)), depths=(1, 2, 1, 1), order="defined"),
     other("se_resnet18", timm_basic_senet((1, 3, 2, 1)), depths=(1, 3, 2, 1), order="defined"),
     *(other("se_resnet50_v1_5", tv_se_resnet((1, 2, 1, 2), r, place), depths=(1, 2, 1, 2), reduction=r, place=place)
         for r, place in ((5, "standard"), (2, "pre"), (8, "post"), (32, "identity"))),

@@ -10,6 +10,7 @@ from convatlas.layers import ConvNet
 from convatlas.nets import preact_resnet, preact_resnet_cifar, resnet, resnet_cifar
 from convatlas.nets.preact_resnet import FIGURE_4, PreActUnit, basic, bottleneck, bottleneck_v1_5
 from convatlas.nets.preact_resnet_cifar import one_layer
+from tests.oracles import randomise
 
 ROWS = {
     v.name: v
@@ -20,18 +21,6 @@ SMALL = dict(convs=basic, widths=(16, 32, 64), shortcut="A", depth=20)
 
 def build(name: str, **options: object) -> ConvNet:
     return ROWS[name].build(**options)
-
-
-def randomise(net: nn.Module) -> None:
-    for m in net.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            for t, low, high in (
-                (m.weight, 0.5, 1.5),
-                (m.bias, -1, 1),
-                (m.running_mean, -1, 1),
-                (m.running_var, 0.5, 2),
-            ):
-                nn.init.uniform_(t, low, high)
 
 
 @pytest.mark.parametrize(

@@ -192,10 +192,9 @@ def test_initial_variance_is_two_over_the_fan(name: str, fan: int) -> None:
             assert (m.eps, m.weight.min(), m.weight.max(), m.bias.abs().max()) == (1e-5, 1, 1, 0), path
 
 
-@pytest.mark.parametrize("name", ["resnet18_a", "resnet50", "plain20", "resnet20", "resnet20_b"])
-def test_every_parameter_learns(name: str) -> None:
+def test_every_parameter_learns() -> None:
     torch.manual_seed(0)
-    net = build(name, classes=5, channels=4, input=(4, 45, 37))
+    net = build("resnet50", classes=5, channels=4, input=(4, 45, 37))
     loss = nn.functional.cross_entropy(net(torch.randn(3, 4, 45, 37)), torch.tensor([0, 1, 2]))
     loss.backward()
     assert [k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []

@@ -9,6 +9,7 @@ from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.nets import resnet, resnext
 from convatlas.nets.resnext import CifarResNeXt, aggregated
+from tests.oracles import randomise
 
 ROWS = {v.name: v for v in (*resnext.VARIANTS, *resnet.VARIANTS)}
 
@@ -20,18 +21,6 @@ def on_meta(name: str, **options: object) -> ConvNet:
 
 def params(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
-
-
-def randomise(net: nn.Module) -> None:
-    for m in net.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            for t, low, high in (
-                (m.weight, 0.5, 1.5),
-                (m.bias, -1, 1),
-                (m.running_mean, -1, 1),
-                (m.running_var, 0.5, 2),
-            ):
-                nn.init.uniform_(t, low, high)
 
 
 def split(grouped: nn.Module, form: str, cardinality: int) -> dict[str, torch.Tensor]:

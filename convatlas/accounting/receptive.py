@@ -28,20 +28,9 @@ class Axis(NamedTuple):
         return self.mask.bit_length()
 
     @property
-    def padding(self) -> int:
-        """The padding that a single convolution of this size and stride would have."""
-        return -self.start
-
-    @property
     def exact(self) -> bool:
         """Every pixel from the first to the last is seen."""
         return self.mask & (self.mask + 1) == 0
-
-    def pixels(self, position: int, length: int) -> set[int]:
-        """The pixels that a position sees, of an image of this length."""
-        first = self.start + position * self.jump
-        stop = min(first + self.size, self.end, length)
-        return {p for p in range(max(first, 0), stop) if self.mask >> (p - first) & 1}
 
     def window(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
         mask = 0

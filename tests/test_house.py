@@ -142,6 +142,13 @@ def test_net_files_open_with_their_paper() -> None:
 
 def test_tests_take_nothing_from_other_test_files() -> None:
     for file in Path(__file__).parent.rglob("test_*.py"):
+        taken: set[str] = set()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            source = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-            assert not source.rpartition(".")[2].startswith("test_"), f"{file}: share helpers in a module of their own"
+            if isinstance(node, ast.Import):
+                taken.update(alias.name for alias in node.names)
+            if isinstance(node, ast.ImportFrom):
+                taken.update(f"{node.module}.{alias.name}" for alias in node.names)
+        parts = {part for name in taken if name.startswith("tests.") for part in name.split(".")}
+        assert not {part for part in parts if part.startswith("test_")}, (
+            f"{file}: move what is shared to a helper module"
+        )

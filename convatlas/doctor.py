@@ -155,7 +155,7 @@ def check_checkpoint(
                 wrong = "missing key" if name not in weights else "size mismatch"
                 what = f"{path.name} does not fit {run.network}: {wrong} {name}"
                 return Finding(ERROR, what, "use another checkpoint"), None
-    when = "" if path.name == checkpoint.BEST else f" after {state.get('epoch')} epochs"
+    when = "" if path.name == checkpoint.BEST else f" after epoch {state.get('epoch')}"
     when += f" and {state['step']} steps" if when and state.get("step") else ""
     return Finding(OK, f"{path.name}: {about.get('network')}{when}, {len(tensors)} tensors, checksum matches"), state
 
@@ -207,7 +207,7 @@ def check_log(run: Run, states: dict[str, State]) -> Iterator[Finding]:
             ERROR, f"log.jsonl has {logged} epochs, but {done} are done", "restore it; the weights are not affected"
         )
     elif path.exists():
-        yield Finding(OK, f"log.jsonl: {len(lines)} lines, {logged} epochs")
+        yield Finding(OK, f"log.jsonl: {len(lines)} lines; epochs logged: {logged}")
     if bad := next((line for line in lines if line["kind"] == "diverged"), None):
         images = ", ".join(map(str, (bad.get("files") or bad.get("images") or [])[:8]))
         yield Finding(

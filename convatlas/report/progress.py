@@ -97,10 +97,11 @@ def line(event: Event) -> str:
         case "start":
             (name, n), *_ = event["held_out"].items()
             images = f"{event['train']:,} images to train on, {n:,} {name}"
+            epochs = f"{event['epochs']} epoch{'s' * (event['epochs'] > 1)}"
             steps = f"{event['steps']} step{'s' * (event['steps'] > 1)}"
             return (
                 f"{event['network']} ({event['parameters']:,} parameters) on {event['data']} ({images}); recipe "
-                f"{event['recipe']}, {event['epochs']} epochs of {steps}, on {event['device']}; into {event['folder']}"
+                f"{event['recipe']}, {epochs} of {steps}, on {event['device']}; into {event['folder']}"
             )
         case "note":
             return event["text"]

@@ -32,6 +32,7 @@ from .events import OnEvent, note
 from .execution import Execution, decide
 
 SKIPPED = "skipped.jsonl"
+SHOWN = 4  # settings that a refusal names
 SKIPPED_SHOWN = 20  # skipped files that are said, besides
 
 
@@ -135,8 +136,9 @@ def open_or_start(
         return
     run = open_run(out)
     if found := differences(settings_of(run.record), settings_of(record)):
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(
-            f"the run in {out} has different settings: {'; '.join(found)}",
+            f"the run in {out} has different settings: {'; '.join(found[:SHOWN])}{more}",
             "resume it with its own settings, or give another --out",
         )
     was = Execution.from_json(run.record.execution)
@@ -185,11 +187,15 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
     """Of a record what a resumed run must share; the recipe's fields go by the names that `--set` takes."""
     values = record.to_json()
     recipe = values.pop("recipe")
-    del recipe["departures"]  # they follow from the rest
+    for follows in ("departures", "source", "published"):
+        del recipe[follows]
+    recipe = {"recipe": recipe.pop("name"), **recipe}
     for component in ("optimizer", "schedule"):
         fields = recipe.pop(component)
         recipe |= {component: fields.pop("kind"), **fields}
-    return {**recipe, **{k: v for k, v in values.items() if k not in ("machine", "execution", "init")}}
+    for own in ("machine", "execution", "init"):
+        del values[own]
+    return {"network": values.pop("network"), **recipe, **values}
 
 
 def differences(was: Any, now: Any, name: str = "") -> list[str]:

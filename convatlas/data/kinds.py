@@ -1,4 +1,4 @@
-"""The kinds of sources by name, and where they lie: what can be said of `--data` without looking in, or torch."""
+"""The kinds of data sources and where they are: what can be checked of `--data` without opening it or torch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Fetching ahead: worker threads read and decode the next batches while the caller works on this one.
+"""Prefetching: worker threads read and decode the next batches while the caller works on the current one.
 
-Threads, not processes: decoding and resizing let go of Python's lock, and nothing has to be sent (see
+Threads, not processes: decoding and resizing release the GIL, and no tensors have to cross process boundaries (see
 benchmarks/folder_input.py).
 """
 
@@ -28,18 +28,18 @@ from .streamed import READING, StreamedSplit, room
 from .types import MemorySplit, Split, Windows
 
 T = TypeVar("T")
-AHEAD = 2  # batches that are fetched ahead
-PART = 16  # images that a worker fetches at a time
-LEAVE_S = 2.0  # for the workers to end in
-TIMEOUT_S = 25.0  # for a worker that is waited for; PART files that take so long are on a disk that hangs
+AHEAD = 2  # batches prefetched
+PART = 16  # images fetched per job
+LEAVE_S = 2.0  # grace period for the workers to exit
+TIMEOUT_S = 25.0  # per job; PART files that take this long are on a disk that hangs
 
 
 class Stuck(UserError):
-    """A worker does not come back with an image."""
+    """A worker has timed out reading an image."""
 
 
 def usual_workers(split: Split) -> int:
-    """None for a set in memory; else as many threads as there are cores for this one of torchrun's processes."""
+    """0 for a data set in memory; otherwise one thread per core available to this process (of torchrun's, if any)."""
     if isinstance(split, MemorySplit):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -55,10 +55,10 @@ def fetched(
     workers: int | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Tensor]:
-    """`split.fetch` of each of `batches` (indices), in their order, the next ones fetched by `workers` threads.
+    """`split.fetch` of each of `batches` (indices), in order, with the next ones prefetched by `workers` threads.
 
-    The images are the same with any number of workers (by default `usual_workers`); with 0 the caller fetches them
-    itself. Raises what a worker raised, and Stuck, with the name of the file, when one takes longer than `timeout_s`.
+    The images do not depend on the number of workers (default `usual_workers`); with 0 the caller fetches them itself.
+    Re-raises a worker's exception, and raises Stuck, naming the file, when a job takes longer than `timeout_s`.
     """
     workers = usual_workers(split) if workers is None else workers
     if not workers or not isinstance(split, StreamedSplit):
@@ -82,8 +82,8 @@ def fetched(
 def in_order(
     call: Callable[..., T], jobs: Iterable[list[tuple[Any, ...]]], workers: int, timeout_s: float = TIMEOUT_S
 ) -> Iterator[list[T]]:
-    """For each list of `jobs` (arguments of `call`) the list of results, in order, the next AHEAD lists worked at by
-    `workers` threads meanwhile; with 0 the caller does it itself."""
+    """For each list of `jobs` (arguments of `call`), the list of results, in order, while `workers` threads run the
+    next AHEAD lists; with 0 the caller runs them itself."""
     if workers < 0:
         raise UserError(f"workers={workers} is below 0", "give 0 or more")
     if workers == 0:
@@ -104,7 +104,7 @@ def in_order(
 
 
 class Job(Future[Any]):
-    """A call for a worker, with the thread that works at it."""
+    """A call to be run by a worker, and the thread that runs it."""
 
     def __init__(self, call: Callable[..., Any], arguments: tuple[Any, ...]):
         super().__init__()
@@ -121,7 +121,7 @@ class Job(Future[Any]):
 
 
 class Workers:
-    """Threads that work through jobs. They do not keep the program from ending, as an executor's that hang would."""
+    """Daemon threads that run jobs: unlike an executor's, they do not keep the program alive when they hang."""
 
     def __init__(self, count: int):
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -142,12 +142,12 @@ class Workers:
         return job
 
     def close(self) -> None:
-        """Jobs that nobody has begun are dropped; the threads end after the one that they are at.
+        """Cancels the jobs that have not started; each thread exits after its current one.
 
-        They are waited for, unless they hang: a thread that comes out of torch's code when Python has ended aborts.
+        Waits for the threads unless they hang: one that returns from torch code after Python has shut down would abort.
         """
         with suppress(Empty):
-            while (job := self.jobs.get_nowait()) is not None:  # a worker may take the last one meanwhile
+            while (job := self.jobs.get_nowait()) is not None:  # a worker may take the last one in the meantime
                 job.cancel()
         for _ in self.threads:
             self.jobs.put(None)
@@ -156,12 +156,12 @@ class Workers:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-WORKING: WeakSet[Workers] = WeakSet()  # the threads of a pool that has not ended keep it alive
+WORKING: WeakSet[Workers] = WeakSet()  # the threads of a running pool keep it alive
 
 
 @atexit.register
 def close_all() -> None:
-    """Of a loop over batches that was left, and whose generator nobody has closed."""
+    """Closes pools still open at exit: a loop over batches was abandoned and its generator never closed."""
     for workers in list(WORKING):
         workers.close()
 
@@ -170,9 +170,9 @@ def result(job: Job, timeout_s: float) -> Any:
     try:
         return job.result(timeout_s)
     except TimeoutError as error:
-        if job.done():  # it is the worker's own
+        if job.done():  # the worker itself raised it
             raise
         raise Stuck(
-            f"{READING.get(job.thread, 'an image')} has not been read after {timeout_s:g} s",
-            "see whether its disk or network answers, then continue with --resume",
+            f"{READING.get(job.thread, 'an image')} was not read within {timeout_s:g} s",
+            "check its disk or network, then continue with --resume",
         ) from error

@@ -1,4 +1,4 @@
-"""From pixels to a network's input: normalisation, and what it measures on the training images first."""
+"""From pixels to a network's input: normalisation, and the statistics that it needs of the training images."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .loading import fetched
 from .statistics import sample_statistics
 from .types import Data, MemorySplit, Split
 
-MOST_IMAGES = 10_000  # measured, evenly spaced, where the set is not in memory
-ZCA_VALUES = 4096  # of an image, at most: the matrix has their square
+MOST_IMAGES = 10_000  # measured, evenly spaced, unless the data set is in memory
+ZCA_VALUES = 4096  # per image, at most: the ZCA matrix has the square of that
 GCN_SCALE = 55.0  # of pylearn2's make_cifar10_gcn_whitened.py, which maxout, NiN and Wide ResNet used
 ZCA_BIAS = 0.1  # added to the variances: pylearn2's ZCA(filter_bias=0.1)
-CHUNK = 500  # images that are measured at a time
-IN_CACHE = 1 << 18  # values that a processor normalises at a time
+CHUNK = 500  # images measured at a time
+IN_CACHE = 1 << 18  # values normalised at a time, to fit the CPU's cache
 
 
 class Normalizer:
-    """A Preprocess with the tensors that were measured for it on the training images: what `normalise` needs.
+    """A Preprocess and the tensors measured for it on the training images: what `normalise` needs.
 
     `tensors`, float32 on the CPU: "mean" (C, H, W) for `whiten` "pixel"; "mean" (d,) and "zca" (d, d) for "gcn_zca",
-    d = C H W; none otherwise. Raises UserError where they are missing or have another shape.
+    d = C H W; empty otherwise. Raises UserError if they are missing or have the wrong shape.
     """
 
     def __init__(self, preprocess: Preprocess, tensors: Mapping[str, Tensor] | None = None):
@@ -38,7 +38,7 @@ class Normalizer:
         if found != expected:
             raise UserError(
                 f"whiten={preprocess.whiten} needs the tensors {expected} measured on the training images, "
-                f"and there are {found or 'none'}",
+                f"but has {found or 'none'}",
                 "take them from the run that trained the network",
             )
 
@@ -50,7 +50,7 @@ class Normalizer:
 
 
 def measured_shapes(preprocess: Preprocess) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors to be measured. Raises UserError for images too large for the matrix of "gcn_zca"."""
+    """The shapes of the tensors to measure. Raises UserError for images too large for the matrix of "gcn_zca"."""
     c, h, w = preprocess.input
     if preprocess.whiten == "pixel":
         return {"mean": (c, h, w)}
@@ -70,7 +70,7 @@ def normalise(images: Tensor, normalizer: Normalizer) -> Tensor:
     if preprocess.whiten not in MEASURED:
         n, c, h, w = images.shape
         factor, shift = factor_and_shift(preprocess, w, images.device)
-        rows = images.permute(0, 2, 3, 1).reshape(-1, w * c)  # long rows: several times as fast as by channel
+        rows = images.permute(0, 2, 3, 1).reshape(-1, w * c)  # long rows: several times faster than by channel
         out = torch.empty(rows.shape, device=images.device)
         some = max(1, IN_CACHE // (w * c)) if images.device.type == "cpu" else max(1, n * h)
         for levels, values in zip(rows.split(some), out.split(some)):
@@ -86,7 +86,7 @@ def normalise(images: Tensor, normalizer: Normalizer) -> Tensor:
 
 @lru_cache(maxsize=8)
 def factor_and_shift(preprocess: Preprocess, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What a row of `width` pixels in channels_last memory is multiplied by, and then added, float32 (width * C,)."""
+    """Factor and shift (float32, width * C each) that normalise a row of `width` pixels in channels_last memory."""
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocess.mean, preprocess.std))
     pair = torch.stack([1 / (preprocess.scale * std), -mean / std])
     factor, shift = pair.repeat(1, width).to(device, torch.float32)
@@ -94,7 +94,7 @@ def factor_and_shift(preprocess: Preprocess, width: int, device: torch.device) -
 
 
 def contrast_normalised(pixels: Tensor) -> Tensor:
-    """Global contrast normalisation: (n, C, H, W) as (n, C H W), each image less its mean, its length GCN_SCALE."""
+    """Global contrast normalisation: (n, C, H, W) to (n, C H W), each image minus its mean, with norm GCN_SCALE."""
     flat = pixels.contiguous().flatten(1)
     flat = flat - flat.mean(1, keepdim=True)
     length = flat.norm(dim=1, keepdim=True) / GCN_SCALE
@@ -102,11 +102,11 @@ def contrast_normalised(pixels: Tensor) -> Tensor:
 
 
 def measure_normalizer(preprocess: Preprocess, split: Split) -> Normalizer:
-    """The preprocessing, measured on the training images (all of a split in memory, else at most MOST_IMAGES).
+    """The Normalizer measured on the training images (all of a split in memory, otherwise at most MOST_IMAGES).
 
     "pixel": the mean of each pixel and channel, in units of `scale` (Krizhevsky et al., 2012, section 2; He et al.,
-    2015, section 4.2). "gcn_zca": the mean of the contrast-normalised images and the matrix that makes their values
-    uncorrelated, V (D + ZCA_BIAS)^(-1/2) V', for their covariance V D V' (Goodfellow et al., 2013, section 5.1).
+    2015, section 4.2). "gcn_zca": the mean of the contrast-normalised images and the matrix that decorrelates
+    their values, V (D + ZCA_BIAS)^(-1/2) V', where V D V' is their covariance (Goodfellow et al., 2013, section 5.1).
     Raises UserError as `measured_shapes` does.
     """
     c, h, w = preprocess.input
@@ -132,18 +132,18 @@ def seen(split: Split) -> int:
 
 
 def parts(preprocess: Preprocess, split: Split) -> Iterator[Tensor]:
-    """The images measured, uint8, some at a time."""
+    """The images to measure, uint8, in chunks."""
     at = torch.linspace(0, len(split) - 1, seen(split)).round().long()
     yield from fetched(split, at.split(CHUNK), preprocess)
 
 
 def preprocess_for(data: Data, input: tuple[int, int, int], whiten: str = "channel") -> Preprocess:
-    """How that set's images best reach a network of `input` C x H x W; mean and std are those of its training pixels.
+    """The default preprocessing of a data set for a network of `input` C x H x W; mean and std of its training pixels.
 
-    Digits are stretched; MNIST's 28 pixels are padded to LeNet's 32 (LeCun et al., 1998, section II.B) or whatever is
-    below twice their size, and stretched beyond; CIFAR's 32 are taken as they are, or scaled; images that differ in
-    size have their short side scaled to 256 pixels for each 224, and their centre cropped. By another `whiten` than
-    "channel" the pixels stay levels of 0 to 255, as in the papers' programs, and std is 1.
+    Digits are stretched. MNIST's 28 pixels are padded to LeNet's 32 (LeCun et al., 1998, section II.B), or to any size
+    below twice their own, and stretched beyond that. CIFAR's 32 pixels are used as they are, or scaled. Images of
+    varying sizes have their short side scaled to 256/224 of the input's, and are then centre-cropped. With a `whiten`
+    other than "channel", pixels stay in 0 to 255, as in the papers' code, and std is 1.
     """
     channels, height, width = input
     fit, resize = data.fit, None
@@ -155,7 +155,7 @@ def preprocess_for(data: Data, input: tuple[int, int, int], whiten: str = "chann
         mean, std = data.mean, data.std
     elif channels == 3:
         mean, std = data.mean * 3, data.std * 3
-    else:  # the spread of the luma does not follow from that of the colours
+    else:  # the std of the luma does not follow from those of the colours
         mean, std = sample_statistics(data.train, 1)
     scale = 255.0
     if whiten != "channel":

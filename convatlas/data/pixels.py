@@ -14,7 +14,7 @@ from ..preprocess import Preprocess
 
 Shape = tuple[int, int, int]  # C x H x W
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels of an image
-LONGEST = 16  # of an image longer than so many times its width, the middle is taken before it is scaled
+LONGEST = 16  # aspect ratio beyond which an image is cropped to its middle before it is scaled
 RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -23,7 +23,7 @@ RESAMPLE = {
 
 
 def geometry(images: Tensor, preprocess: Preprocess) -> Tensor:
-    """Images of one size, uint8 (n, C, h, w), as uint8 (n, C', H, W): channels, size and order as `preprocess` says.
+    """Images of one size, uint8 (n, C, h, w), as uint8 (n, C', H, W): channels, size and channel order of `preprocess`.
 
     Every image that a network sees, in training and in prediction, passes through here. Resizing is Pillow's
     (on the CPU, one image at a time), so that a pixel never depends on the batch, the device or the machine.
@@ -47,7 +47,7 @@ def geometry(images: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def cut(images: Tensor, windows: Sequence[Callable[[int, int], Box]], preprocess: Preprocess) -> Tensor:
-    """Of each image, uint8 (n, C, h, w), its window, scaled to H x W: uint8 (n, C', H, W)."""
+    """Each image's window, scaled to H x W: uint8 (n, C, h, w) to uint8 (n, C', H, W)."""
     channels, height, width = preprocess.input
     images = recolour(images, channels)
     boxes = [window(*images.shape[2:]) for window in windows]
@@ -60,7 +60,7 @@ def cut(images: Tensor, windows: Sequence[Callable[[int, int], Box]], preprocess
 
 
 def recolour(images: Tensor, channels: int) -> Tensor:
-    """uint8 (n, C, h, w) with `channels` channels: grey three times, or the luma of colour, rounded as Pillow does."""
+    """uint8 (n, C, h, w) with `channels` channels: grey repeated, or the luma of colours, rounded as Pillow does."""
     if images.shape[1] == channels:
         return images
     if channels == 3:
@@ -83,7 +83,7 @@ def resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
 
 
 def window(images: Tensor, size: tuple[int, int], background: int = 0) -> Tensor:
-    """The centred window of `size` (height, width), which may be larger than the images on either side."""
+    """The centred window of `size` (height, width); padded where it is larger than the images."""
     height, width = size
     top, left = (round((n - k) / 2) for n, k in zip(images.shape[2:], size))
     h, w = images.shape[2:]

@@ -1,4 +1,4 @@
-"""What is measured on training images: of a set in memory on all of them, of another on a sample."""
+"""Pixel statistics of the training images: of all of them in memory, otherwise of a sample."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .loading import PART, fetched
 from .pixels import recolour
 from .types import MemorySplit, Split
 
-SAMPLE = 512  # images that statistics are taken of where the set is not in memory
+SAMPLE = 512  # images in the sample, unless the data set is in memory
 HOW = "of at most 512 training images, evenly spaced, cropped to 224 x 224"
 
 
@@ -20,7 +20,7 @@ def sample_statistics(split: Split, channels: int) -> tuple[tuple[float, ...], t
 
 
 def sample(split: Split, channels: int) -> Tensor:
-    """All images of a split in memory; of another, at most SAMPLE, evenly spaced, cropped to 224 px: uint8."""
+    """All images of a split in memory; otherwise at most SAMPLE, evenly spaced, cropped to 224 px: uint8."""
     if isinstance(split, MemorySplit):
         return recolour(split.images, channels)
     at = torch.linspace(0, len(split) - 1, min(SAMPLE, len(split))).round().long()
@@ -36,14 +36,14 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
         share = torch.bincount(channel.flatten().cpu(), minlength=256).double() / channel.numel()
         mean = (share * levels).sum()
         means.append(mean.item())
-        stds.append(max((share * (levels - mean).square()).sum().sqrt().item(), 1 / 255))  # one flat colour: not zero
+        stds.append(max((share * (levels - mean).square()).sum().sqrt().item(), 1 / 255))  # flat colours: not 0
     return tuple(means), tuple(stds)
 
 
 def principal_axes(images: Tensor) -> Tensor:
     """The principal axes of the colours of uint8 images (n, C, H, W), longest first, as rows: float64 (C, C).
 
-    Each is as long as the pixels' standard deviation along it, in levels, and its largest entry is positive.
+    Each row's norm is the pixels' standard deviation along it, in levels; its largest entry is positive.
     """
     channels = images.shape[1]
     total, products = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, channels, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Splits that are not in memory: their images are fetched one by one, each into its place in a batch."""
+"""Splits that are not in memory: images are read one at a time, each straight into its slot in the batch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .decode.fast import Window, read_into
 from .decode.reference import MAX_PIXELS, Content
 from .types import Windows
 
-READING: dict[int, str] = {}  # by thread: what it reads, for who waits for it
+READING: dict[int, str] = {}  # what each thread is reading, for the message when it times out
 
 
 class StreamedSplit:
-    """What is common to them; a subclass says how an image is put in its place."""
+    """A split read from storage; a subclass implements `put`, `where` and `key`."""
 
     name: str
     labels: Tensor
@@ -30,20 +30,20 @@ class StreamedSplit:
         return len(self.labels)
 
     def where(self, i: int) -> str:
-        """What messages call the image: its file."""
+        """The image's file, as messages name it."""
         raise NotImplementedError
 
     def key(self, i: int) -> str:
-        """What the image is called within the set, wherever the set lies."""
+        """The image's name within the data set, independent of where the data set is stored."""
         raise NotImplementedError
 
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> StreamedSplit:
-        """The images at `indices` as a split of their own."""
+        """The images at `indices` as a new split."""
         return StreamedPart(self, indices, name, provenance)
 
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
-        """Writes the image, or the window of it, scaled, into `out`, uint8 (H, W, C). Raises UserError, naming the
-        file, for one that is broken."""
+        """Writes the image, or its window, scaled, into `out`, uint8 (H, W, C). Raises UserError, naming the file, if
+        it is broken."""
         raise NotImplementedError
 
     def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
@@ -62,18 +62,18 @@ class StreamedSplit:
 
 
 def room(n: int, preprocess: Preprocess) -> np.ndarray:
-    """uint8 (n, H, W, C), to be filled."""
+    """An uninitialised batch, uint8 (n, H, W, C)."""
     channels, height, width = preprocess.input
     return np.empty((n, height, width, channels), np.uint8)
 
 
 class EncodedSplit(StreamedSplit):
-    """What is common to them; a subclass says how many images there are, and gives the content of each."""
+    """A split of encoded image files; a subclass implements `content`, `where` and `key`."""
 
-    max_pixels: int = MAX_PIXELS  # larger images are refused
+    max_pixels: int = MAX_PIXELS  # larger images are rejected
 
     def content(self, i: int) -> Content:
-        """The content of the image's file. Raises UserError where it cannot be read."""
+        """The content of the image's file. Raises UserError if it cannot be read."""
         raise NotImplementedError
 
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
@@ -84,7 +84,7 @@ class EncodedSplit(StreamedSplit):
 
 
 class StreamedPart(StreamedSplit):
-    """Some images of another split."""
+    """A subset of another split."""
 
     def __init__(self, of: StreamedSplit, indices: Tensor, name: str, provenance: dict[str, Any]):
         self.of, self.at, self.name, self.provenance = of, indices.tolist(), name, provenance
@@ -101,7 +101,7 @@ class StreamedPart(StreamedSplit):
 
 
 class EncodedPart(StreamedPart, EncodedSplit):
-    """Some images of another split, which are kept encoded."""
+    """A subset of an EncodedSplit."""
 
     of: EncodedSplit
 

@@ -1,4 +1,4 @@
-"""Split and Data: labelled images as the rest of the house sees them, wherever they come from."""
+"""Split and Data: labelled images as the rest of the package sees them, whatever their source."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..errors import UserError
 from ..preprocess import Preprocess
 from .pixels import Box, Shape, cut, geometry
 
-CACHE_BYTES = 1 << 30  # a memory split that was resized is kept whole up to this size
+CACHE_BYTES = 1 << 30  # a resized memory split is cached whole up to this size
 
 
 class Windows(Protocol):
-    """A view of the images (data/augment/views.py): which window of each is taken."""
+    """A view (data/augment/views.py): which window of each image is used."""
 
     def windows(self, indices: Tensor) -> list[Callable[[int, int], Box]]: ...
 
@@ -28,37 +28,37 @@ class Split(Protocol):
     name: str
     classes: tuple[str, ...]
     labels: Tensor  # int64 (N,)
-    provenance: dict[str, Any]  # source, path, counts, checksums: enough to say what was trained on
+    provenance: dict[str, Any]  # source, path, counts, checksums: what identifies the training data
 
     def __len__(self) -> int: ...
 
     def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
-        """The images at `indices` as uint8 (n, C, H, W): their geometry as `preprocess` says, or the view's windows,
+        """The images at `indices` as uint8 (n, C, H, W): resized as `preprocess` says, or the view's windows
         scaled to H x W."""
         ...
 
     def key(self, i: int) -> str:
-        """What the image is called within the set, wherever the set lies: a random part is drawn by it."""
+        """The image's name within the data set, independent of where it is stored: random splits hash it."""
         ...
 
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> Split:
-        """The images at `indices` as a split of their own."""
+        """The images at `indices` as a new split."""
         ...
 
 
 @dataclass(frozen=True)
 class Data:
-    """A labelled set: images to train on, to choose by (val) and to judge by (test), one of the last two at least."""
+    """A labelled data set: train, val (for model selection) and test; at least one of val and test."""
 
     name: str
     train: Split
-    val: Split | None  # the best epoch and the rate's drops are chosen by it
-    test: Split | None  # nothing is chosen by it
-    shape: Shape | None  # native C x H x W; None where each image has its own
-    mean: tuple[float, ...]  # of the training pixels, in [0, 1], one for each channel
+    val: Split | None  # selects the best epoch and triggers learning-rate drops
+    test: Split | None  # never used for selection
+    shape: Shape | None  # native C x H x W; None if images vary in size
+    mean: tuple[float, ...]  # of the training pixels, in [0, 1], per channel
     std: tuple[float, ...]
-    fit: str = "crop"  # how its images reach a network's size unless chosen otherwise (see Preprocess)
-    skipped: tuple[tuple[str, str], ...] = ()  # files that were left out, each with the reason
+    fit: str = "crop"  # default for resizing images to a network's input (see Preprocess)
+    skipped: tuple[tuple[str, str], ...] = ()  # files left out, each with the reason
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -66,18 +66,18 @@ class Data:
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Those that there are, train first."""
+        """The splits that exist, train first."""
         return tuple(split for split in (self.train, self.val, self.test) if split is not None)
 
     @property
     def held_out(self) -> Split:
-        """What training is judged by after each epoch: val where there is one, else test."""
+        """The split evaluated after each epoch: val if there is one, otherwise test."""
         split = self.val or self.test
-        assert split is not None, "a set has images that it is not trained on"
+        assert split is not None, "a data set has val or test images"
         return split
 
     def split(self, name: str | None = None) -> Split:
-        """The split of that name; by default test, or val where there is no test. Raises UserError for another one."""
+        """The split of that name; by default test, or val if there is no test. Raises UserError for any other name."""
         found = {split.name: split for split in self.splits}
         if name is None:
             return found.get("test") or self.held_out
@@ -92,7 +92,7 @@ class Data:
 
 @dataclass(eq=False)
 class MemorySplit:
-    """A split whose images are held as one uint8 tensor (N, C, H, W) at their native size."""
+    """A split held in memory as one uint8 tensor (N, C, H, W) at native size."""
 
     name: str
     images: Tensor
@@ -110,7 +110,7 @@ class MemorySplit:
         return len(self.labels)
 
     def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
-        """The images at `indices` as uint8 (n, C, H, W); reshaped once for all when the whole split is small enough."""
+        """The images at `indices` as uint8 (n, C, H, W); resized once and cached if the whole split fits."""
         at = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         if view is not None:
             return cut(self.images[at], view.windows(at), preprocess)

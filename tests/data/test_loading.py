@@ -117,7 +117,7 @@ def test_an_error_surfaces_and_names_the_file(workers: int) -> None:
 def test_a_worker_that_hangs_is_named() -> None:
     split = Slow(60, 30)
     loaded = fetched(split, torch.arange(60).split(20), INPUT, workers=2, timeout_s=0.3)
-    with pytest.raises(Stuck, match=r"image 7 of the test has not been read after 0\.3 s; see whether its disk"):
+    with pytest.raises(Stuck, match=r"image 7 of the test was not read within 0\.3 s; check its disk"):
         list(loaded)
     split.gate.set()
 
@@ -202,7 +202,7 @@ def test_a_thread_that_hangs_does_not_keep_the_program_from_ending() -> None:
         "except Stuck as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.startswith("an image has not been read after 0.1 s")
+    assert done.stdout.startswith("an image was not read within 0.1 s")
 
 
 class Counts(ConvNet):

@@ -120,9 +120,9 @@ def test_of_a_split_that_is_not_in_memory_a_part_is_measured(data: Data, monkeyp
 def test_what_was_measured_does_not_get_lost() -> None:
     plain = Preprocess((3, 2, 2), (1.0,) * 3, (1.0,) * 3, whiten="pixel", scale=1.0)
     images = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    with pytest.raises(UserError, match=r"whiten=pixel needs the tensors .*and there are none; take them from the run"):
+    with pytest.raises(UserError, match=r"whiten=pixel needs the tensors .*but has none; take them from the run"):
         Normalizer(plain)
-    with pytest.raises(UserError, match=r"and there are \{'mean': \(3, 1, 2\)\}"):
+    with pytest.raises(UserError, match=r"but has \{'mean': \(3, 1, 2\)\}"):
         Normalizer(plain, {"mean": torch.zeros(3, 1, 2)})
     whole = Normalizer(plain, {"mean": torch.ones(3, 2, 2)})
     assert normalise(images, whole).tolist() == (-torch.ones(1, 3, 2, 2)).tolist()

@@ -71,7 +71,7 @@ def test_folders_as_laid_out(tmp_path: Path, parts: tuple[str, ...]) -> None:
     assert len(data.val) == (4 if parts == ("train", "test") else 40)
     assert data.held_out is data.val
     if parts != ("train", "test"):
-        with pytest.raises(UserError, match="the data have a val split already; leave out --val"):
+        with pytest.raises(UserError, match="the data already have a val split; leave out --val"):
             load_data(str(tmp_path), val=0.2)
 
 

@@ -81,7 +81,7 @@ def test_scale_crop_at_one_scale_is_a_plain_random_crop() -> None:
 
 def test_a_scale_below_the_window_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"'scale_crop:100:200' scales images too small to crop 224x224 .* give scale_crop:224:224"
+        UserError, match=r"'scale_crop:100:200' scales images below the 224x224 crop; give scale_crop:224:224"
     ):
         view_of(("scale_crop:100:200",), (224, 224), seed=0, epoch=0)
     with pytest.raises(UserError, match=r"give scale_crop:299:480"):

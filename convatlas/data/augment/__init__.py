@@ -1,7 +1,7 @@
 """Batched augmentation on the images' device, keyed by (seed, epoch, index): see keys.py.
 
-Three kinds, in this order (recipe.AUGMENTATIONS): a view, taken while images are read (views.py); operations on the
-uint8 pixels of a batch (`augment`); a mix of the normalised images with one another (mix.py).
+Three kinds, in this order (recipe.AUGMENTATIONS): a view, cropped as images are read (views.py); operations on the
+uint8 pixels of a batch (`augment`); mixing of normalised images (mix.py).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Colours:
     """The colours of the training pixels, in levels 0 to 255, for the operations that need them."""
 
     mean: tuple[int, ...] = (0,)  # each channel's, rounded
-    axes: tuple[tuple[float, ...], ...] = ()  # the principal axes as rows, each of the length of the deviation along it
+    axes: tuple[tuple[float, ...], ...] = ()  # the principal axes as rows; each norm is the std along it
 
     @classmethod
     def of(cls, split: Split, preprocess: Preprocess, ops: Sequence[str]) -> Colours:
-        """Those of the split's images as `preprocess` has them; the axes only where `ops` need them."""
+        """The colours of the split's images under `preprocess`; the axes only if `ops` need them."""
         mean = tuple(round(m * preprocess.scale) for m in preprocess.mean)
         if not any(operation(op)[0] == "lighting" for op in ops):
             return cls(mean)
@@ -51,10 +51,10 @@ class Colours:
 def augment(
     images: Tensor, indices: Tensor, *, ops: Sequence[str], seed: int, epoch: int, colours: Colours | None = None
 ) -> Tensor:
-    """uint8 images (n, C, H, W), augmented in the order of `ops` (recipe.AUGMENTATIONS) that are of pixels.
+    """Applies the pixel operations among `ops` (recipe.AUGMENTATIONS), in order, to uint8 images (n, C, H, W).
 
-    `indices` (n,) are the images' indices in their split. `colours` are those of its pixels, which "lighting" needs,
-    and which fill what "cutout" and AutoAugment leave free (black without).
+    `indices` (n,) are the images' indices in their split. "lighting" needs `colours`, those of the split's pixels; they
+    also fill what "cutout" and AutoAugment leave empty (black without them).
     """
     indices = indices.to(images.device)
     colours = colours or Colours()

@@ -1,6 +1,6 @@
-"""What pixels become: Pillow's ImageEnhance and ImageOps, on batches of uint8 (n, C, H, W), a strength for each image.
+"""Colour operations: Pillow's ImageEnhance and ImageOps on batches of uint8 (n, C, H, W), one strength per image.
 
-The pixels are Pillow's own, bit for bit: Howard (2013) and Cubuk et al. (2018) define their operations by it.
+Results match Pillow bit for bit: Howard (2013) and Cubuk et al. (2018) define their operations by it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ORDERS = tuple(permutations(range(3)))
 
 
 def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epoch: int) -> Tensor:
-    """Brightness, contrast and saturation, each by a factor of 1 - strength to 1 + strength, in any order.
+    """Brightness, contrast and saturation, each by a factor in 1 - strength ... 1 + strength, in random order.
 
     Howard (2013), "Some Improvements on Deep Convolutional Neural Network Based Image Classification", section 2.2:
     0.5 to 1.5 by the Python Imaging Library. GoogLeNet (Szegedy et al., 2014, section 6) found it useful.
@@ -34,17 +34,17 @@ def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epo
 
 
 def where(chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], images: Tensor, values: Tensor) -> Tensor:
-    """`change(images, values)` of the chosen images alone; the others as they are."""
+    """`change(images, values)` for the chosen images; the others unchanged."""
     at = chosen.nonzero()[:, 0]
     return images.index_copy(0, at, change(images[at], values[at])) if len(at) else images
 
 
 def lighting(images: Tensor, indices: Tensor, std: float, axes: Tensor, seed: int, epoch: int) -> Tensor:
-    """One colour added to all pixels of an image: along each principal axis of the training pixels' colours, a normal
-    number times `std` times the pixels' standard deviation along it (`axes`: the axes as rows times that, in levels).
+    """PCA colour noise: adds one colour to all pixels of an image. Along each principal axis of the training pixels'
+    colours it is a normal sample times `std` times their standard deviation (the norm of the row of `axes`, in levels).
 
-    Krizhevsky et al. (2012), section 4.1. They print the eigenvalue; their program (cuda-convnet: color_stdevs) takes
-    the standard deviation, which alone does not depend on the unit of the pixels. Rounded to whole levels.
+    Krizhevsky et al. (2012), section 4.1. The paper prints the eigenvalue; its code (cuda-convnet: color_stdevs)
+    uses the standard deviation, the only one independent of the pixels' unit. Rounded to whole levels.
     """
     axes = axes.to(images.device, torch.float64)
     amounts = torch.stack([normal(indices, seed, epoch, Draw.LIGHTING + i) for i in range(len(axes))], 1)
@@ -52,27 +52,27 @@ def lighting(images: Tensor, indices: Tensor, std: float, axes: Tensor, seed: in
     return (images.to(torch.int32) + added.to(torch.int32)).clamp_(0, 255).to(torch.uint8)
 
 
-# ImageEnhance: the image blended with a degenerate one; factor 0 gives that, 1 the image, 2 the image the other way
+# ImageEnhance: blends with a degenerate image; factor 0 gives the degenerate, 1 the original, 2 extrapolates
 
 
 def brightness(images: Tensor, factors: Tensor) -> Tensor:
-    """Blended with black."""
+    """Blends with black."""
     return blend(torch.zeros_like(images[:, :, :1, :1]), images, factors)
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Blended with the mean of the image's luma."""
+    """Blends with the mean of the image's luma."""
     mean = (recolour(images, 1).flatten(1).double().mean(1) + 0.5).floor().to(torch.uint8)
     return blend(mean[:, None, None, None], images, factors)
 
 
 def saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Blended with the image's luma."""
+    """Blends with the image's luma."""
     return blend(recolour(images, 1), images, factors)
 
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
-    """Blended with the image smoothed, the pixels at its edge left as they are."""
+    """Blends with the smoothed image; border pixels stay unchanged."""
     if min(images.shape[2:]) < 3:
         return images
     kernel = torch.ones(1, 1, 3, 3, device=images.device)
@@ -90,13 +90,13 @@ def middle_of(images: Tensor) -> Tensor:
 
 
 def blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:
-    """degenerate + factor * (image - degenerate), cut off below whole levels, in float32 as Pillow does."""
+    """degenerate + factor * (image - degenerate), truncated to whole levels, in float32 as Pillow does."""
     factors = factors.to(images.device, torch.float32)[:, None, None, None]
     low = degenerate.float()
     return (low + factors * (images.float() - low)).clamp_(0, 255).to(torch.uint8)
 
 
-# ImageOps: a table of 256 levels, for all images or for each and each of its channels
+# ImageOps: a table of 256 levels, shared or per image and channel
 
 
 def invert(images: Tensor) -> Tensor:
@@ -104,26 +104,26 @@ def invert(images: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
-    """Levels from the threshold up inverted."""
+    """Inverts levels at or above the threshold."""
     return torch.where(images < thresholds.to(images.device)[:, None, None, None], images, 255 - images)
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """So many of a level's high bits kept."""
+    """Keeps the `bits` highest bits of each level."""
     masks = (0xFF << (8 - bits.long())) & 0xFF
     return images & masks.to(images.device, torch.uint8)[:, None, None, None]
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Each channel stretched to 0 ... 255."""
+    """Stretches each channel to 0 ... 255."""
     low, high = (extreme.double() for extreme in images.flatten(2).aminmax(dim=2))
-    scale = torch.full_like(low, 255) / (high - low)  # `255 / x` would be the reciprocal, times 255
+    scale = torch.full_like(low, 255) / (high - low)  # `255 / x` would compute 255 * (1 / x)
     levels = torch.arange(256, dtype=torch.float64, device=images.device) * scale[..., None] - (low * scale)[..., None]
     return look_up(images, torch.where((high > low)[..., None], levels.clamp(0, 255), identity(images).double()))
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Each channel's levels spread so that all come about as often."""
+    """Equalizes each channel's histogram."""
     n, channels, _, _ = images.shape
     counts = torch.zeros(n, channels, 256, dtype=torch.int64, device=images.device)
     counts.scatter_add_(2, images.flatten(2).long(), torch.ones_like(images.flatten(2), dtype=torch.int64))
@@ -139,5 +139,5 @@ def identity(images: Tensor) -> Tensor:
 
 
 def look_up(images: Tensor, tables: Tensor) -> Tensor:
-    """Each level replaced by what stands in its place in the table (n, C, 256) of its channel."""
+    """Replaces each level by its entry in the channel's table (n, C, 256)."""
     return tables.to(torch.uint8).gather(2, images.flatten(2).long()).view_as(images)

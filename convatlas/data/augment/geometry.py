@@ -1,4 +1,4 @@
-"""Where pixels go: crops, mirror images, holes, and Pillow's affine transforms, on batches of uint8 (n, C, H, W)."""
+"""Geometric operations: crops, flips, cutout and Pillow's affine transforms on batches of uint8 (n, C, H, W)."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from torch.nn import functional as F
 
 from .keys import Draw, draw
 
-Fill = tuple[int, ...]  # a level for each channel, or one for all
+Fill = tuple[int, ...]  # one level per channel, or one for all
 
 
 def pad_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
-    """Each side padded with `pad` zeros, and the original size cropped anywhere."""
+    """Pads each side with `pad` zeros and takes a random crop of the original size."""
     return crop(F.pad(images, (pad,) * 4), images.shape[2:], indices, pad, seed, epoch)
 
 
 def reflect_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
-    """As pad_crop, the padding mirroring the image at its outermost pixels, which are not repeated."""
+    """As pad_crop, with reflection padding (the border pixels are not repeated)."""
     rows, columns = (mirror(torch.arange(-pad, n + pad, device=images.device), n) for n in images.shape[2:])
     return crop(images[:, :, rows][:, :, :, columns], images.shape[2:], indices, pad, seed, epoch)
 
 
 def mirror(at: Tensor, n: int) -> Tensor:
-    """Places anywhere, thrown back at 0 and n - 1 into 0 ... n - 1."""
+    """Positions reflected at 0 and n - 1 into 0 ... n - 1."""
     period = max(2 * (n - 1), 1)
     at = at % period
     return torch.minimum(at, period - at) if n > 1 else torch.zeros_like(at)
 
 
 def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
-    """From each image (n, C, h, w) a window of `size` anywhere."""
+    """A random window of `size` from each image (n, C, h, w)."""
     top = draw(indices, 2 * pad + 1, seed, epoch, Draw.ROWS)
     left = draw(indices, 2 * pad + 1, seed, epoch, Draw.COLUMNS)
     windows = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # a view
@@ -40,18 +40,18 @@ def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int,
 
 
 def flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
-    """Mirrored left to right, half of the time."""
+    """Mirrors left to right with probability 1/2."""
     return mirrored(images, draw(indices, 2, seed, epoch, Draw.FLIP).bool())
 
 
 def alternate_flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
-    """Mirrored left to right in every second epoch, each image from the first or from the second on (Jordan, 2024)."""
+    """Mirrors left to right every second epoch; whether from the first or second is random per image (Jordan, 2024)."""
     return mirrored(images, draw(indices, 2, seed, 0, Draw.FLIP) != epoch % 2)
 
 
 def mirrored(images: Tensor, which: Tensor) -> Tensor:
-    """Those images mirrored left to right."""
-    if images.device.type == "cpu":  # each image by itself: many times as fast as choosing pixel by pixel
+    """The images, those in `which` mirrored left to right."""
+    if images.device.type == "cpu":  # image by image: many times faster than torch.where
         images = images.clone()
         for i in which.nonzero()[:, 0].tolist():
             images[i] = images[i].flip(2)
@@ -60,7 +60,7 @@ def mirrored(images: Tensor, which: Tensor) -> Tensor:
 
 
 def cutout(images: Tensor, indices: Tensor, side: int, fill: Fill, seed: int, epoch: int) -> Tensor:
-    """A square of `side` pixels filled, its centre anywhere in the image (DeVries and Taylor, 2017, section 3.2)."""
+    """Fills a square of `side` pixels centred anywhere in the image (DeVries and Taylor, 2017, section 3.2)."""
     h, w = images.shape[2:]
     row = draw(indices, h, seed, epoch, Draw.CUTOUT)
     column = draw(indices, w, seed, epoch, Draw.CUTOUT + 1)
@@ -68,14 +68,14 @@ def cutout(images: Tensor, indices: Tensor, side: int, fill: Fill, seed: int, ep
 
 
 def squares(row: Tensor, column: Tensor, high: int | Tensor, wide: int | Tensor, h: int, w: int) -> Tensor:
-    """bool (n, 1, h, w): the rectangle `high` x `wide` about each centre, cut off where the image ends."""
+    """bool (n, 1, h, w): the rectangle `high` x `wide` around each centre, clipped to the image."""
     above = between(torch.arange(h, device=row.device), row, high)
     beside = between(torch.arange(w, device=row.device), column, wide)
     return above[:, None, :, None] & beside[:, None, None, :]
 
 
 def between(at: Tensor, centre: Tensor, length: int | Tensor) -> Tensor:
-    """bool (n, len(at)): within `length` places about each centre (n,), the place before it one more than after."""
+    """bool (n, len(at)): within the `length` positions around each centre (n,); if even, one more before than after."""
     length = torch.as_tensor(length, device=at.device).expand(len(centre))
     first = centre - torch.div(length, 2, rounding_mode="floor")
     return (at >= first[:, None]) & (at < (first + length)[:, None])
@@ -87,9 +87,9 @@ def colour(fill: Fill, images: Tensor) -> Tensor:
 
 
 def affine(images: Tensor, matrices: Tensor, fill: Fill) -> Tensor:
-    """Pillow's nearest-neighbour Image.transform: pixel (x, y) of the result is that of the image at
-    (a x + b y + c, d x + e y + f), both measured at pixel centres, for each row of `matrices`, float64 (n, 6);
-    `fill` where that lies outside. In Pillow's own 16-bit fixed point, so that the pixels are the same.
+    """Pillow's nearest-neighbour Image.transform: output pixel (x, y) is the input pixel at
+    (a x + b y + c, d x + e y + f), both measured at pixel centres, for each row of `matrices`, float64 (n, 6); `fill`
+    outside the image. Uses Pillow's 16-bit fixed-point arithmetic, so pixels match exactly.
     """
     _, channels, h, w = images.shape
     a, b, c, d, e, f = matrices.to(images.device).unbind(1)

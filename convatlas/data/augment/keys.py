@@ -1,6 +1,6 @@
 """Random numbers keyed by (seed, epoch, index): a hash of the key, not the next numbers of a stream.
 
-So an image gets the same augmentation whatever batch, worker or machine it is met on.
+So an image gets the same augmentation in any batch, worker or machine.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from torch import Tensor
 
 
 class Draw(IntEnum):
-    """What a number is drawn for, so that no two draws are alike; the order of the images and each augmentation."""
+    """What a number is drawn for, so that draws are independent: shuffling and each augmentation."""
 
     SHUFFLE = 0
     ROWS = 1
     COLUMNS = 2
     FLIP = 3
     CUTOUT = 10  # row, column
-    LIGHTING = 20  # a number for each axis of colour
+    LIGHTING = 20  # one per colour axis
     PHOTOMETRIC = 30  # the order, then each factor
-    POLICY = 40  # the sub-policy; then for each of its two operations whether, and which way
+    POLICY = 40  # the sub-policy; for each of its two operations, whether to apply it; its sign
     PARTNER = 50
     SHARE = 51
     PATCH = 52  # row, column
     SCALE = 60
     WINDOW = 61  # row, column
-    AREA = 70  # for each try: area, aspect, row, column
+    AREA = 70  # per attempt: area, aspect, row, column
 
 
 def order(n: int, *, seed: int, epoch: int) -> Tensor:
@@ -36,7 +36,7 @@ def order(n: int, *, seed: int, epoch: int) -> Tensor:
 
 
 def draw(indices: Tensor, n: int, seed: int, epoch: int, number: int) -> Tensor:
-    """For each index (int64) a whole number in 0 ... n-1, evenly spread (n well below 2**31)."""
+    """For each index (int64), an integer uniform in 0 ... n-1 (n well below 2**31)."""
     high = (bits(indices, seed, epoch, number) >> 32) & 0xFFFFFFFF
     return (high * n) >> 32
 
@@ -44,18 +44,18 @@ def draw(indices: Tensor, n: int, seed: int, epoch: int, number: int) -> Tensor:
 def uniform(
     indices: Tensor, seed: int, epoch: int, number: int | Tensor, low: float = 0.0, high: float = 1.0
 ) -> Tensor:
-    """For each index (int64) a float64 above `low` and below `high`, evenly spread; numbers may be many."""
+    """For each index (int64), a float64 uniform in (`low`, `high`); `number` may be a tensor of several."""
     share = (((bits(indices, seed, epoch, number) >> 12) & (1 << 52) - 1).double() + 0.5) / (1 << 52)
     return low + (high - low) * share
 
 
 def normal(indices: Tensor, seed: int, epoch: int, number: int) -> Tensor:
-    """For each index (int64) a float64 of the standard normal distribution."""
+    """For each index (int64), a float64 sample of the standard normal distribution."""
     return torch.special.ndtri(uniform(indices, seed, epoch, number))
 
 
 def bits(indices: Tensor, seed: int, epoch: int, number: int | Tensor) -> Tensor:
-    """64 random bits for each index (int64): SplitMix64 (Steele et al., 2014) of the key's parts in turn."""
+    """64 random bits for each index (int64): SplitMix64 (Steele et al., 2014) over the parts of the key."""
     key = torch.zeros((), dtype=torch.int64)
     for part in (seed, epoch, number):
         key = splitmix(key + part)

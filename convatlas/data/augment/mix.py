@@ -1,7 +1,7 @@
-"""Images mixed with one another: mixup and cutmix, with targets to match.
+"""Mixup and cutmix: images mixed with one another, and targets to match.
 
-Everything is keyed by the image's index; its partner is another of the same batch, of all ranks together, so that what
-an image is mixed with depends neither on the number of ranks nor on that of workers.
+Everything is keyed by the image's index. Its partner comes from the same global batch, across all ranks, so it depends
+on neither the number of ranks nor the number of workers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .keys import Draw, bits, draw, uniform
 def mix(
     x: Tensor, labels: Tensor, indices: Tensor, *, ops: Sequence[str], classes: int, seed: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """A whole batch of network input (n, C, H, W) and its targets (n, classes), mixed as the last of `ops` says; where
-    that is not a mix, x and the labels (n,) as they are."""
+    """A global batch of network input (n, C, H, W) and its targets (n, classes), mixed by the last of `ops`; if that is
+    not a mix, x and the labels (n,) unchanged."""
     if not ops or operation(ops[-1])[0] not in MIXES:
         return x, labels
     at = partners(indices, seed=seed, epoch=epoch).to(x.device)
@@ -30,9 +30,9 @@ def mix(
 
 
 def partners(indices: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """For each place in a whole batch (n,) the place of its partner: another one, unless it is alone.
+    """For each position in a global batch (n,), the position of its partner: a different one, unless it is alone.
 
-    A rank that has only a part of the batch takes its rows of this, and fetches those images as well.
+    A rank that holds part of the batch takes its rows of this and fetches those images too.
     """
     shuffled = bits(indices.cpu(), seed, epoch, Draw.PARTNER).argsort(stable=True)
     return torch.empty_like(shuffled).index_copy_(0, shuffled, shuffled.roll(-1))
@@ -49,11 +49,11 @@ def mix_with(
     seed: int,
     epoch: int,
 ) -> tuple[Tensor, Tensor]:
-    """Network input (n, C, H, W), mixed with the `others` (their x and labels), and targets (n, classes) that sum to 1.
+    """Network input (n, C, H, W) mixed with the `others` (their x and labels), and targets (n, classes) that sum to 1.
 
-    "mixup:alpha" adds them, and "cutmix:alpha" puts a rectangle of the other in place of this one's, in shares drawn
-    from Beta(alpha, alpha); alpha 0 leaves all as it is. Zhang et al. (2018), equation 1; Yun et al. (2019), equations
-    1 and 2. (Their programs draw one share for a batch; here each image has its own.)
+    "mixup:alpha" interpolates, "cutmix:alpha" pastes a rectangle of the partner, with ratios drawn from
+    Beta(alpha, alpha); alpha 0 changes nothing. Zhang et al. (2018), equation 1; Yun et al. (2019), equations
+    1 and 2. (The papers' code draws one ratio per batch; here each image has its own.)
     """
     name, (alpha,) = operation(op)
     share = shares(indices, alpha, seed, epoch).to(x.device)
@@ -63,13 +63,13 @@ def mix_with(
     else:
         cut = patches(indices.to(x.device), share, x.shape[2], x.shape[3], seed, epoch)
         x = torch.where(cut, others[0], x)
-        share = 1 - cut.double().mean((1, 2, 3))  # of the rectangle as cut off by the image's edge
+        share = 1 - cut.double().mean((1, 2, 3))  # of the rectangle as clipped to the image
     own, other = (F.one_hot(y, classes).double() for y in (labels, others[1]))
     return x, (share[:, None] * own + (1 - share[:, None]) * other).float()
 
 
 def shares(indices: Tensor, alpha: float, seed: int, epoch: int) -> Tensor:
-    """For each index the share that its image keeps, float64 (n,): of the distribution Beta(alpha, alpha)."""
+    """For each index, the share that its own image keeps: float64 (n,), distributed as Beta(alpha, alpha)."""
     if alpha == 0:
         return torch.ones(len(indices), dtype=torch.float64)
     quantiles = uniform(indices.cpu(), seed, epoch, Draw.SHARE)
@@ -77,7 +77,7 @@ def shares(indices: Tensor, alpha: float, seed: int, epoch: int) -> Tensor:
 
 
 def patches(indices: Tensor, share: Tensor, h: int, w: int, seed: int, epoch: int) -> Tensor:
-    """bool (n, 1, h, w): a rectangle of the image's aspect and 1 - share of its area, its centre anywhere in it."""
+    """bool (n, 1, h, w): a rectangle of the image's aspect with 1 - share of its area, centred anywhere."""
     high, wide = ((n * (1 - share).sqrt()).long() for n in (h, w))
     row = draw(indices, h, seed, epoch, Draw.PATCH)
     column = draw(indices, w, seed, epoch, Draw.PATCH + 1)

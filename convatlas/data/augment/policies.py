@@ -1,10 +1,10 @@
 """AutoAugment: Learning Augmentation Policies from Data (Cubuk et al., 2018), https://arxiv.org/abs/1805.09501
 
-Read beside Tables 7 and 9: each image gets one of 25 sub-policies, evenly drawn; each of its two operations is done
-with its probability, at its magnitude. Magnitudes 0 ... 9 are spaced evenly over the ranges of Table 6; an operation
-that has two directions (the enhancements too, whose factors lie about 1) takes either, evenly drawn.
-Departures from the paper: none known; it leaves open which way Posterize and Solarize run (here, as in torchvision: the
-higher, the more is changed) and what fills the places that pixels have left (here: the training set's mean colour).
+Read beside Tables 7 and 9: each image gets one of 25 sub-policies, drawn uniformly; each of its two operations is
+applied with its probability, at its magnitude. Magnitudes 0 ... 9 are spaced evenly over the ranges of Table 6; signed
+operations (the enhancements among them, with factors around 1) take either sign with equal probability.
+Departures from the paper: none known. It does not say in which direction Posterize and Solarize run (here, as in
+torchvision: the higher, the stronger) or what fills vacated pixels (here: the training set's mean colour).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .keys import Draw, draw, uniform
 
 Step = tuple[str, float, int]
 Policy = tuple[tuple[Step, Step], ...]
-NONE = 0  # the magnitude of an operation that has none
+NONE = 0  # for an operation that takes no magnitude
 
 TABLE_7: Policy = (  # CIFAR-10: (operation, probability, magnitude), twice
     (("Invert", 0.1, NONE), ("Contrast", 0.2, 6)),
@@ -83,13 +83,13 @@ POLICIES = {"autoaugment": TABLE_9, "autoaugment_cifar10": TABLE_7}
 
 
 def follow(name: str, images: Tensor, indices: Tensor, fill: Fill, seed: int, epoch: int) -> Tensor:
-    """uint8 images (n, C, H, W), each by its sub-policy of the policy `name`; freed places are filled with `fill`."""
+    """uint8 images (n, C, H, W), each by its sub-policy of the policy `name`; vacated pixels get `fill`."""
     policy = POLICIES[name]
     chosen = draw(indices, len(policy), seed, epoch, Draw.POLICY).tolist()
     for place in (0, 1):
         likely = uniform(indices, seed, epoch, Draw.POLICY + 1 + place).tolist()
         backward = draw(indices, 2, seed, epoch, Draw.POLICY + 3 + place).tolist()
-        todo: dict[str, list[tuple[int, float]]] = {}  # of each operation, the images and how much
+        todo: dict[str, list[tuple[int, float]]] = {}  # per operation: the images and their magnitudes
         for i, sub in enumerate(chosen):
             operation, probability, magnitude = policy[sub][place]
             if likely[i] < probability:
@@ -126,7 +126,7 @@ def posterize(images: Tensor, magnitudes: list[float], _: Fill) -> Tensor:
 
 
 def pixels(share: float, side: int) -> int:
-    """Whole pixels towards zero: at most 150 of 331, the size of the images of Table 6."""
+    """Whole pixels, rounded towards zero: at most 150 of 331, the image size of Table 6."""
     return math.trunc(share * 150 / 331 * side)
 
 

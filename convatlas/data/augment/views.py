@@ -1,4 +1,4 @@
-"""Views: which window of the stored image is taken, and scaled to the network's size; keyed as augmentation is."""
+"""Views: which window of the stored image is cropped and scaled to the network's input; keyed as augmentation is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NARROWEST, WIDEST = 3 / 4, 4 / 3  # width / height
 
 @dataclass(frozen=True)
 class View:
-    """One epoch's windows for a network of `size` (height, width). The images' own indices key them."""
+    """One epoch's windows for a network of `size` (height, width), keyed by the images' indices."""
 
     op: str
     size: tuple[int, int]
@@ -29,7 +29,7 @@ class View:
     epoch: int
 
     def windows(self, indices: Tensor) -> list[Callable[[int, int], Box]]:
-        """For each index (n,) the function from its image's height and width to the window."""
+        """For each index (n,), the function from its image's height and width to the window."""
         name, (low, high) = operation(self.op)
         area = name == "area_crop"
         numbers = torch.arange(Draw.AREA, Draw.AREA + 4 * TRIES) if area else torch.arange(Draw.SCALE, Draw.SCALE + 3)
@@ -40,9 +40,9 @@ class View:
 
 
 def view_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: int) -> View | None:
-    """The epoch's view by `ops` (Recipe.augment), where they have one.
+    """The epoch's view by `ops` (Recipe.augment), or None if they have none.
 
-    Raises UserError where images of that scale cannot hold a window of `size` (height, width).
+    Raises UserError if images of that scale cannot hold a window of `size` (height, width).
     """
     if not ops or operation(ops[0])[0] not in VIEWS:
         return None
@@ -50,16 +50,16 @@ def view_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: in
     if name == "scale_crop" and arguments[0] < max(size):
         least = max(size)
         raise UserError(
-            f"augmentation {ops[0]!r} scales images too small to crop {size[0]}x{size[1]} pixels from",
+            f"augmentation {ops[0]!r} scales images below the {size[0]}x{size[1]} crop",
             f"give scale_crop:{least}:{max(least, round(arguments[1]))} or more",
         )
     return View(ops[0], size, seed, epoch)
 
 
 def area_window(draws: list[float], low: float, high: float, h: int, w: int) -> Box:
-    """`low` to `high` of the area, 3/4 to 4/3 as wide as high (evenly spread logarithms), anywhere in h x w.
+    """`low` to `high` of the area at an aspect ratio of 3/4 to 4/3 (log-uniform), anywhere in h x w.
 
-    Ten tries, and then the largest window of a legal aspect, in the middle. Szegedy et al. (2014), section 6.
+    After ten failed attempts, the largest centred window of a legal aspect. Szegedy et al. (2014), section 6.
     """
     for i in range(0, 4 * TRIES, 4):
         area = (low + (high - low) * draws[i]) * h * w
@@ -74,9 +74,9 @@ def area_window(draws: list[float], low: float, high: float, h: int, w: int) -> 
 
 
 def scale_window(draws: list[float], low: int, high: int, size: tuple[int, int], h: int, w: int) -> Box:
-    """What `size` pixels anywhere show of an image whose short side is scaled to `low` ... `high` pixels.
+    """A random crop of `size` from an image scaled to a short side of `low` ... `high` pixels.
 
-    In the image's own pixels, so rounded to whole ones. Simonyan and Zisserman (2014), section 3.1.
+    Given in the image's own pixels, so rounded to whole ones. Simonyan and Zisserman (2014), section 3.1.
     """
     scale = (low + int(draws[0] * (high - low + 1))) / min(h, w)
     height, width = (min(max(round(n / scale), 1), whole) for n, whole in zip(size, (h, w)))

@@ -1,1 +1,1 @@
-"""What is wrong with a set: files that are not complete images (bad), and findings about the images (scan)."""
+"""Problems of a data set: files that are not complete images (bad), and findings about the images (scan)."""

@@ -1,9 +1,9 @@
-"""Policies for files that are not images, or are damaged: each one is named, and none is replaced by another image.
+"""Policies for files that are not images, or are damaged: each is named, none is replaced by another image.
 
-fail              stop before training and name the first (only headers are read)
-trust             check nothing beforehand; training stops at the first
-skip              decode every file beforehand; leave out those that cannot be decoded, and list them
-quarantine:DIR    as skip, and move them to DIR under the same names, each with a line in DIR/quarantine.jsonl
+fail              stop before training and name the first (reads only headers)
+trust             check nothing in advance; training stops at the first
+skip              decode every file in advance; leave out and list those that cannot be decoded
+quarantine:DIR    as skip, and move them to DIR under the same names, each logged in DIR/quarantine.jsonl
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...errors import UserError
 from ..decode.reference import MAX_PIXELS, open_image, read_image
 
 THREADS = min(32, os.cpu_count() or 1)
-CHUNK = 64  # files that a thread takes at a time
+CHUNK = 64  # files per job
 LIST = "quarantine.jsonl"
 
 Progress = Callable[[Sequence[list[Path]]], Iterable[list[Path]]]
@@ -53,7 +53,7 @@ class Policy:
 def find_bad(
     files: Iterable[Path], *, decode: bool, max_pixels: int = MAX_PIXELS, progress: Progress = lambda chunks: chunks
 ) -> list[Bad]:
-    """The bad files, in the order given; judged by their headers alone or, with `decode`, by all their pixels."""
+    """The bad files, in the order given; judged by their headers only or, with `decode`, by all pixels."""
     every = list(files)
     chunks = [every[i : i + CHUNK] for i in range(0, len(every), CHUNK)]
 
@@ -76,24 +76,24 @@ def find_bad(
 def refuse(bad: Sequence[Bad]) -> None:
     """Raises UserError for the first."""
     if bad:
-        more = f" ({len(bad) - 1} more files are bad)" if len(bad) > 1 else ""
+        more = f" ({len(bad) - 1} more bad files)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0].reason}{more}", bad[0].remedy)
 
 
 def quarantine(bad: Sequence[Bad], root: Path, into: Path) -> None:
-    """Moves the files from below `root` to below `into`. Nothing there is overwritten, nothing is deleted.
+    """Moves the files from `root` to `into`, keeping their relative paths. Nothing is overwritten or deleted.
 
-    Each move is written to `into`/quarantine.jsonl before it is made. Raises UserError where it cannot be made.
+    Each move is logged to `into`/quarantine.jsonl before it is made. Raises UserError if a move fails.
     """
     if into.absolute().is_relative_to(root.absolute()):
         raise UserError(
-            f"the quarantine {into} is within {root}, so its files would be found again", "give another DIR"
+            f"the quarantine {into} is inside {root}, so its files would be found again", "give another DIR"
         )
     try:
         into.mkdir(parents=True, exist_ok=True)
         for it in bad:
             file = Path(it.file)
-            if not os.path.lexists(file):  # another process of the same training was faster
+            if not os.path.lexists(file):  # another process of the same run moved it first
                 continue
             target = free(into / file.relative_to(root))
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def free(path: Path) -> Path:
 
 
 def move(file: Path, target: Path) -> None:
-    """Also to another file system, but only plain files and links: reading a pipe would never end."""
+    """Moves across file systems too, but only regular files and links: reading a pipe would never end."""
     try:
         os.rename(file, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""What is wrong with a set of images: broken or tiny ones, the same picture twice, or in two classes."""
+"""Problems of a data set of images: broken or tiny files, duplicates, and the same picture in two classes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ..pixels import resize
 from ..sources import folder, lists, pack, parquet, recognised, shards
 from ..streamed import EncodedSplit
 
-MIN_SIDE = 32  # pixels: a shorter side is tiny
-NEAR_BITS = 4  # of 64 in which the hashes of near duplicates may differ
-NEAR_LEVELS = 6.0  # of 255, that their thumbnails may differ by in the mean
-THUMB = 8  # pixels of a thumbnail's side
+MIN_SIDE = 32  # pixels; an image with a shorter side is tiny
+NEAR_BITS = 4  # of 64: how far the hashes of near duplicates may differ
+NEAR_LEVELS = 6.0  # of 255: mean difference of their thumbnails, at most
+THUMB = 8  # side of a thumbnail, in pixels
 PART = 32  # images examined together
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
-Image = tuple[EncodedSplit | pack.RawSplit, int]  # a split, and the image's index in it
+Image = tuple[EncodedSplit | pack.RawSplit, int]  # a split and an index in it
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with some files: "bad", "tiny", "duplicate" (byte by byte), "near" (to the eye), "mislabelled" (the
-    same picture in two classes), "damaged" (a shard of a pack)."""
+    """A problem of some files: "bad", "tiny", "duplicate" (identical bytes), "near" (visually identical), "mislabelled"
+    (the same picture in two classes), "damaged" (a shard of a pack)."""
 
     kind: str
     files: tuple[str, ...]
@@ -54,7 +54,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Look:
-    """What decoding one image tells."""
+    """What decoding one image yields."""
 
     error: str = ""
     size: tuple[int, int] = (0, 0)  # height, width
@@ -72,11 +72,11 @@ def scan(
     workers: int | None = None,
     progress: Progress = iter,
 ) -> Report:
-    """Looks at every image of `source` (a folder, lists, shards, Parquet files or a pack), the test split's too.
+    """Examines every image of `source` (a folder, lists, shards, Parquet files or a pack), test images included.
 
     Near duplicates have difference hashes (of 9 x 8 grey pixels) that differ in at most NEAR_BITS, and thumbnails that
-    differ by at most NEAR_LEVELS in the mean: a picture scaled or saved again is one; crops and mirror images are not
-    found. `progress` wraps the range of the parts. Raises UserError for a set in memory.
+    differ by at most NEAR_LEVELS on average: a rescaled or re-saved picture is found, a crop or mirror image is not.
+    `progress` wraps the range of parts. Raises UserError for a data set in memory.
     """
     kind, at = recognised(source)
     splits = splits_of(source, kind, at, seed, max_pixels)
@@ -85,14 +85,14 @@ def scan(
     parts = (images[start : start + PART] for start in progress(range(0, len(images), PART)))
     looks = [found for part in in_order(look, parts, count) for found in part]
     damaged = [
-        Finding("damaged", (file,), (), (), f"{file} is not what was packed; pack the set again")
+        Finding("damaged", (file,), (), (), f"{file} does not match its checksum; pack the data set again")
         for file in (pack.verify(at) if kind == "pack" else ())
     ]
     return Report(len(images), (*damaged, *singles(images, looks, min_side), *alike(images, looks)))
 
 
 def splits_of(source: str, kind: str, at: Path, seed: int, max_pixels: int) -> Sequence[EncodedSplit | pack.RawSplit]:
-    """The splits of a set of image files, none of which has been looked at."""
+    """The splits of a data set of image files, with no file checked yet."""
     match kind:
         case "folder":
             return [*folder.splits(at, seed=seed, bad="trust", max_pixels=max_pixels)[0].values()]
@@ -104,7 +104,7 @@ def splits_of(source: str, kind: str, at: Path, seed: int, max_pixels: int) -> S
             return [*parquet.splits(at, seed=seed).values()]
         case "pack":
             return [*pack.load(at).splits]  # type: ignore[list-item]
-    raise UserError(f"{source} is not a set of image files", "there is nothing to scan")
+    raise UserError(f"{source} is not a set of image files", "give a folder, lists, shards, Parquet files or a pack")
 
 
 def look(split: EncodedSplit | pack.RawSplit, i: int) -> Look:
@@ -124,7 +124,7 @@ def look(split: EncodedSplit | pack.RawSplit, i: int) -> Look:
 
 
 def difference_hash(image: Tensor) -> int:
-    """64 bits: whether each of 8 x 8 places is darker than the next one to the right (Krawetz, 2013)."""
+    """64 bits: whether each of 8 x 8 pixels is darker than its right neighbour (Krawetz, 2013)."""
     red, green, blue = resize(image[None], (8, 9), "bilinear")[0].to(torch.int32)
     grey = 299 * red + 587 * green + 114 * blue
     bits = (grey[:, 1:] > grey[:, :-1]).flatten().tolist()
@@ -137,7 +137,7 @@ def singles(images: Sequence[Image], looks: Sequence[Look], min_side: int) -> It
             yield finding("bad", [image], found.error)
         elif min(found.size) < min_side:
             height, width = found.size
-            yield finding("tiny", [image], f"{where(image)} has {width} x {height} pixels, a side below {min_side}")
+            yield finding("tiny", [image], f"{where(image)} is {width} x {height}, shorter than {min_side} pixels")
 
 
 def alike(images: Sequence[Image], looks: Sequence[Look]) -> Iterator[Finding]:
@@ -153,18 +153,18 @@ def alike(images: Sequence[Image], looks: Sequence[Look]) -> Iterator[Finding]:
     for members in sorted(sorted(group) for group in groups.subsets() if len(group) > 1):
         its = [images[i] for i in members]
         exact = len({looks[i].digest for i in members}) == 1
-        same = f"{len(its)} files hold the same {'bytes' if exact else 'picture, scaled or saved again'}"
+        same = f"{len(its)} files {'are byte-identical' if exact else 'show the same picture, rescaled or re-saved'}"
         names = ", ".join(map(where, its))
         if len({label(image) for image in its}) > 1:
             classes = ", ".join(dict.fromkeys(map(label, its)))
-            yield finding("mislabelled", its, f"{same} and lie in different classes ({classes}): {names}")
+            yield finding("mislabelled", its, f"{same} and are in different classes ({classes}): {names}")
         else:
-            across = " in training and in the test" if len({split.name for split, _ in its}) > 1 else ""
+            across = " across training and test" if len({split.name for split, _ in its}) > 1 else ""
             yield finding("duplicate" if exact else "near", its, f"{same}{across}: {names}")
 
 
 def near(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Pairs whose hashes and thumbnails are close; all hashes that differ in few bits agree in one of some bands."""
+    """Pairs with close hashes and thumbnails; hashes that differ in at most NEAR_BITS agree on at least one band."""
     if not looks:
         return
     hashes = np.array([found.hash for found in looks], np.uint64)

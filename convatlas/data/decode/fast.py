@@ -1,9 +1,8 @@
-"""Decoding for training: libjpeg-turbo by simplejpeg and OpenCV's resizing (extra `fast`) where they are installed.
+"""Decoding for training: libjpeg-turbo through simplejpeg, and OpenCV's resizing (extra `fast`), if installed.
 
-An image as a whole has the pixels that `read_image` gives, whatever is installed: simplejpeg decodes plain JPEG files
-to exactly Pillow's pixels, and all else is Pillow's. A window of a view is decoded at a half, a quarter or an eighth
-of the size where that still covers what is wanted, and resized by OpenCV or else by Pillow: so it depends on what is
-installed, which a run notes.
+Whole images have the pixels of `read_image` whatever is installed: simplejpeg decodes plain JPEG files to exactly
+Pillow's pixels, and Pillow decodes the rest. A view's window is decoded at 1/2, 1/4 or 1/8 of the size where that still
+has enough pixels, and resized by OpenCV or else by Pillow; so it depends on what is installed, which the run records.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ except ImportError:
     FAST = False
 else:
     FAST = True
-    cv2.setNumThreads(0)  # the workers are the threads
+    cv2.setNumThreads(0)  # the workers already use all cores
 
 Window = Callable[[int, int], Box]  # from an image's height and width
-REDUCTIONS = (8, 4, 2)  # by which a JPEG decoder can scale down as it decodes
+REDUCTIONS = (8, 4, 2)  # factors by which a JPEG decoder can downscale while decoding
 
 
 def decoder() -> str:
-    """What decodes here, with its version."""
+    """The decoder in use, with its version."""
     return f"simplejpeg {simplejpeg.__version__}, opencv {cv2.__version__}" if FAST else f"pillow {PIL.__version__}"
 
 
 def read(content: bytes, preprocess: Preprocess, window: Window | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """The content of an image file as uint8 (C, H, W) for the network: as a whole, or the window of it, scaled.
+    """The content of an image file as uint8 (C, H, W) for the network: whole, or its window, scaled.
 
     Raises UserError as `read_image` does.
     """
@@ -50,7 +49,7 @@ def read(content: bytes, preprocess: Preprocess, window: Window | None = None, m
 
 
 def read_into(out: np.ndarray, content: bytes, preprocess: Preprocess, window: Window | None, max_pixels: int) -> None:
-    """`read` into its place in a batch: `out`, uint8 (H, W, C)."""
+    """As `read`, into a slot of a batch: `out`, uint8 (H, W, C)."""
     channels = preprocess.input[0]
     if window is None:
         pixels = plain_pixels(content, max_pixels)
@@ -65,7 +64,7 @@ def read_into(out: np.ndarray, content: bytes, preprocess: Preprocess, window: W
 
 
 def window_into(out: np.ndarray, pixels: np.ndarray, window: Window, preprocess: Preprocess) -> None:
-    """The window of an image that is decoded, uint8 (h, w, 3), scaled into `out`, uint8 (H, W, C)."""
+    """The window of a decoded image, uint8 (h, w, 3), scaled into `out`, uint8 (H, W, C)."""
     if FAST:
         left, top, right, bottom = window(*pixels.shape[:2])
         scale_into(out, pixels[top:bottom, left:right], preprocess)
@@ -74,7 +73,7 @@ def window_into(out: np.ndarray, pixels: np.ndarray, window: Window, preprocess:
 
 
 def ordered(image: Tensor, preprocess: Preprocess) -> Tensor:
-    """uint8 (3, H, W) in RGB with the channels that the network takes, in their order."""
+    """uint8 (3, H, W) in RGB, converted to the network's channels and their order."""
     image = recolour(image[None], preprocess.input[0])[0]
     return image.flip(0) if preprocess.order == "BGR" and len(image) == 3 else image
 
@@ -85,7 +84,7 @@ def plain_pixels(content: bytes, max_pixels: int) -> np.ndarray | None:
 
 
 def decoded(content: bytes, size: tuple[int, int], reduction: int = 1) -> np.ndarray | None:
-    """uint8 (h, w, 3) of a JPEG file with the `plain_size`; None for a broken one: Pillow is to say what is wrong."""
+    """uint8 (h, w, 3) of a JPEG file of that `plain_size`; None if it is broken: Pillow then reports the error."""
     height, width = (-(-side // reduction) for side in size)
     try:
         return simplejpeg.decode_jpeg(content, min_height=height, min_width=width, min_factor=reduction)
@@ -94,7 +93,7 @@ def decoded(content: bytes, size: tuple[int, int], reduction: int = 1) -> np.nda
 
 
 def plain_size(content: bytes, max_pixels: int) -> tuple[int, int] | None:
-    """Height and width of a JPEG file in YCbCr that stands upright; None for any other file."""
+    """Height and width of an upright YCbCr JPEG file; None for any other file."""
     if not FAST or not content.startswith(b"\xff\xd8"):
         return None
     try:
@@ -109,13 +108,13 @@ def plain_size(content: bytes, max_pixels: int) -> tuple[int, int] | None:
 
 
 def scans(content: bytes) -> int:
-    """How often the marker of a scan stands in a JPEG file."""
-    values = np.frombuffer(content, np.uint8)  # in a quarter of the time of bytes.count
+    """The number of scan markers in a JPEG file."""
+    values = np.frombuffer(content, np.uint8)  # four times as fast as bytes.count
     return int(np.count_nonzero((values[:-1] == 0xFF) & (values[1:] == SCAN)))
 
 
 def first_scan(content: bytes) -> int:
-    """Where the header of a JPEG file ends, up to which Pillow looks for EXIF; the file's end where it is not plain."""
+    """Where a JPEG file's header ends, up to which Pillow looks for EXIF; the file's end if it is malformed."""
     at = 2
     while content[at : at + 1] == b"\xff":
         kind = content[at + 1]
@@ -131,12 +130,12 @@ def turned(content: bytes) -> bool:
     try:
         with open_image(content) as image:
             return orientation(image) in UPRIGHT
-    except UserError:  # Pillow is to say what is wrong
+    except UserError:  # Pillow reports the error later
         return True
 
 
 def fast_window(content: bytes, window: Window, preprocess: Preprocess, max_pixels: int) -> np.ndarray | None:
-    """The window of a JPEG file, uint8 (h, w, 3), perhaps reduced; None for any other file."""
+    """The window of a JPEG file, uint8 (h, w, 3), possibly downscaled; None for any other file."""
     size = plain_size(content, max_pixels)
     if size is None:
         return None
@@ -150,7 +149,7 @@ def fast_window(content: bytes, window: Window, preprocess: Preprocess, max_pixe
 
 
 def scale_into(out: np.ndarray, pixels: np.ndarray, preprocess: Preprocess) -> None:
-    """uint8 (h, w, 3) as (H, W, C): between the nearest four pixels; averaged where it shrinks by 2 or more."""
+    """Resizes uint8 (h, w, 3) to (H, W, C): bilinear, or area-averaged if it shrinks by 2 or more."""
     channels, height, width = preprocess.input
     h, w = pixels.shape[:2]
     shrinks = h >= 2 * height or w >= 2 * width
@@ -176,7 +175,7 @@ def pillow_window(content: bytes, window: Window, preprocess: Preprocess, max_pi
         try:
             check_jpeg(content)
             image.load()
-        except Exception:  # see read_image, which says what is wrong
+        except Exception:  # read_image reports the error
             return None
         box = reduced(box, reduction, image.size[::-1])
         scaled = image.crop(box).resize(preprocess.input[:0:-1], RESAMPLE[preprocess.interpolation])
@@ -184,7 +183,7 @@ def pillow_window(content: bytes, window: Window, preprocess: Preprocess, max_pi
 
 
 def reduction_for(box: Box, preprocess: Preprocess) -> int:
-    """The largest reduction that leaves the box as many pixels as the network takes."""
+    """The largest reduction that leaves the box at least as many pixels as the network's input."""
     _, height, width = preprocess.input
     left, top, right, bottom = box
     covers = (k for k in REDUCTIONS if right - left >= k * width and bottom - top >= k * height)
@@ -192,7 +191,7 @@ def reduction_for(box: Box, preprocess: Preprocess) -> int:
 
 
 def reduced(box: Box, reduction: int, size: tuple[int, ...]) -> Box:
-    """The box in an image of `size` (height, width) that was scaled down so as it was decoded."""
+    """The box in an image of `size` (height, width) that was downscaled by `reduction` while decoding."""
     if reduction == 1:
         return box
     left, top, right, bottom = (round(edge / reduction) for edge in box)
@@ -200,5 +199,5 @@ def reduced(box: Box, reduction: int, size: tuple[int, ...]) -> Box:
 
 
 def chw(pixels: np.ndarray) -> Tensor:
-    """uint8 (h, w, 3) as a tensor (3, h, w) of the same memory."""
+    """uint8 (h, w, 3) as a tensor (3, h, w) that shares its memory."""
     return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""read_image: the reference decoder (Pillow), which settles once how every odd kind of image file becomes pixels."""
+"""read_image: the reference decoder (Pillow), the one place that decides how unusual image files become pixels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ...errors import UserError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # no others: some of Pillow's readers start programs
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # no others: some of Pillow's readers run external programs
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 MAX_PIXELS = 50_000_000
-MAX_SCANS = 200  # of a JPEG: cameras and encoders make 1 to about 20; each costs a pass over all pixels
-MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # but restarts; a 0xff among a scan's data is followed by a 0
-SCAN, END, ALONE = 0xDA, 0xD9, (0x01, 0xD8)  # without a length: TEM and SOI
-KINDS = {  # of what is at a path, besides files
+MAX_SCANS = 200  # of a JPEG: cameras and encoders write 1 to about 20; each costs a pass over all pixels
+MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # except restarts; in scan data 0xff is followed by 0
+SCAN, END, ALONE = 0xDA, 0xD9, (0x01, 0xD8)  # ALONE, without a length: TEM and SOI
+KINDS = {  # what a path may be other than a file
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -31,7 +31,7 @@ KINDS = {  # of what is at a path, besides files
     stat.S_IFBLK: "a device",
 }
 ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {  # what undoes each EXIF orientation
+UPRIGHT = {  # undoes each EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,7 +45,7 @@ Source = str | PathLike[str] | bytes  # a path, or the content of a file
 
 
 class Content(bytes):
-    """The content of a file, with what messages call the file."""
+    """The content of a file, and its name for messages."""
 
     name: str
 
@@ -53,9 +53,9 @@ class Content(bytes):
 def read_image(source: Source, channels: int, max_pixels: int = MAX_PIXELS) -> Tensor:
     """The image as uint8 (channels, H, W), upright, grey (`channels` 1) or RGB (3).
 
-    The first frame of an animation; transparency over white, as a browser or a printed page shows it; the high byte of
-    16-bit samples; CMYK as its Adobe marker says (inverted with one, plain without), without colour profiles.
-    Raises UserError, naming the file, for one that is not an image, is broken, or has more than `max_pixels`.
+    Takes the first frame of an animation, blends transparency over white, as browsers do, and keeps the high byte of
+    16-bit samples; CMYK is inverted if it has an Adobe marker; colour profiles are ignored. Raises UserError, naming
+    the file, if it is not an image, is broken, or has more than `max_pixels`.
     """
     try:
         with open_image(source, max_pixels) as image:
@@ -71,9 +71,9 @@ def read_image(source: Source, channels: int, max_pixels: int = MAX_PIXELS) -> T
 
 
 def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The image with its header read and its size checked, but no pixel decoded. Raises UserError as read_image."""
+    """Opens the image and checks its size, decoding no pixels. Raises UserError as read_image does."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, for the whole process: ours is the stricter one
+        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's process-wide limit; ours below is stricter
     try:
         if not isinstance(source, bytes):
             refuse_pipes(source)
@@ -96,7 +96,7 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def content_of(path: Path) -> Content:
-    """What is in the image file. Raises UserError where it cannot be read."""
+    """The bytes of the image file. Raises UserError if it cannot be read."""
     try:
         refuse_pipes(path)
         content = Content(path.read_bytes())
@@ -107,10 +107,10 @@ def content_of(path: Path) -> Content:
 
 
 def refuse_pipes(path: str | PathLike[str]) -> None:
-    """Raises UserError for what is not a plain file: opening a pipe would wait for someone to write to it."""
+    """Raises UserError for anything but a regular file: opening a pipe would block until someone writes to it."""
     kind = stat.S_IFMT(os.stat(path).st_mode)
     if kind != stat.S_IFREG:
-        raise UserError(f"{fspath(path)} is {KINDS.get(kind, 'no file')}", "give image files")
+        raise UserError(f"{fspath(path)} is {KINDS.get(kind, 'not a regular file')}", "give image files")
 
 
 def too_large(source: Source, max_pixels: int) -> UserError:
@@ -120,10 +120,10 @@ def too_large(source: Source, max_pixels: int) -> UserError:
 
 
 def check_jpeg(source: Source) -> None:
-    """Walks through the segments. Raises UserError for a file without an end, which would be filled up with grey, and
-    for more scans than anyone makes.
+    """Walks through the segments. Raises UserError if the end is missing, which would decode as grey, or for more than
+    MAX_SCANS scans.
 
-    Bytes that changed within a scan are not found so: a JPEG has no checksum.
+    Bytes changed within a scan go undetected: JPEG has no checksum.
     """
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     at, scans = 2, 0
@@ -136,7 +136,7 @@ def check_jpeg(source: Source) -> None:
         if kind == SCAN:
             scans += 1
             if scans > MAX_SCANS:
-                raise UserError(f"{name_of(source)} has more than {MAX_SCANS} scans", "save it again, or remove it")
+                raise UserError(f"{name_of(source)} has more than {MAX_SCANS} scans", "re-save it or remove it")
     raise UserError(f"{name_of(source)} is a broken image (its end is missing)", "replace it or remove it")
 
 
@@ -146,7 +146,7 @@ def flat(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey; older versions of Pillow open it as 32-bit
         high = np.clip(np.asarray(image), 0, 65535) >> 8
         image = Image.fromarray(high.astype(np.uint8))
-    elif image.mode == "CMYK" and "adobe" not in image.info:  # Pillow inverts always
+    elif image.mode == "CMYK" and "adobe" not in image.info:  # Pillow always inverts
         image = ImageChops.invert(image)
     elif image.has_transparency_data:
         opaque = image.convert("RGBA")
@@ -157,7 +157,7 @@ def flat(image: Image.Image) -> Image.Image:
 def orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(ORIENTATION)
-    except Exception:  # a broken EXIF block does not make a broken image
+    except Exception:  # a broken EXIF block does not make the image broken
         return None
 
 

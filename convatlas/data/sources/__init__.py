@@ -1,4 +1,4 @@
-"""Sources of labelled images, one file each; `load_data` tells them apart."""
+"""Sources of labelled images, one file each; `load_data` recognises which one to use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..kinds import located
 from ..types import Data
 from . import cifar, digits, folder, lists, mnist, pack, parquet, shards
 
-# suffixes of images that cannot be decoded here
+# suffixes of image formats that are not supported
 UNREAD = {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw", ".psd", ".svg"}
 
 
@@ -25,13 +25,13 @@ def load_data(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> Data:
-    """The set that `source` names: one of kinds.SOURCES, or the path of a folder, which is recognised by what is in it.
+    """Loads the data set `source`: one of kinds.SOURCES, or a folder, whose kind is recognised from its contents.
 
-    `val` is the share of each class of the training images to choose by instead, drawn by `seed`: by default 0.1 for
-    an image folder without val images, else 0. `seed` also splits a set that has no splits. For image folders alone:
-    `bad`, what is done about files that are not whole images (see check/bad.py), the largest size, and `progress`,
-    which is given the chunks of files that are looked at. Raises UserError for a source that is not there, is not
-    recognised, or is not whole.
+    `val` is the share of each class of the training images to hold out for validation, drawn with `seed`: by default
+    0.1 for an image folder without val images, otherwise 0. `seed` also splits a data set that has no splits. Image
+    folders only: `bad`, the policy for files that are not complete images (see check/bad.py), `max_pixels`, and
+    `progress`, which wraps the chunks of files being checked. Raises UserError for a source that does not exist, is
+    not recognised, or is incomplete.
     """
     kind, at = recognised(source)
     share = val or 0.0
@@ -58,7 +58,7 @@ def load_data(
 
 
 def recognised(source: str) -> tuple[str, Path]:
-    """What kind of source it is, as in `kinds.KINDS`, and the folder that holds it. Raises as `load_data` does."""
+    """The kind of source (one of `kinds.KINDS`) and the folder that holds it. Raises as `load_data` does."""
     kind, at = located(source)
     if kind == "digits":
         return kind, at
@@ -81,7 +81,7 @@ def recognised(source: str) -> tuple[str, Path]:
 
 
 def unrecognised(at: Path) -> UserError:
-    """Why a folder is not a data set: images without class folders, of formats that are not read, or something else."""
+    """Why a folder is not a data set: images without class folders, unsupported formats, or something else."""
     if not any(at.iterdir()):
         return UserError(f"{at} is empty", "give a folder with a sub-folder of images for each class")
     for place in (at, at / "train", at / "val", at / "test"):
@@ -95,21 +95,22 @@ def unrecognised(at: Path) -> UserError:
     formats = sorted({file.suffix.lower() for file in folder.files_of(at)} & UNREAD)
     if formats:
         return UserError(
-            f"the images in {at} are {' and '.join(formats)} files, which are not read",
+            f"the images in {at} are {' and '.join(formats)} files, which are not supported",
             f"convert them to one of {', '.join(SUFFIXES)}",
         )
     return UserError(
-        f"{at} holds neither CIFAR batches (data_batch_1, data_batch_1.bin, train.bin, cifar-10-batches-py/ ...), "
-        "nor IDX files (train-images-idx3-ubyte, .gz or not), nor images (train/ and val/, or a folder for each "
-        "class), nor lists of images (train.txt), nor shards (.tar), Parquet files or a pack"
+        f"{at} is not a data set that convatlas recognises",
+        "give CIFAR batches (data_batch_1, data_batch_1.bin, train.bin, cifar-10-batches-py/ ...), IDX files "
+        "(train-images-idx3-ubyte, .gz or not), images (train/ and val/, or a folder for each class), lists of images "
+        "(train.txt), shards (.tar), Parquet files or a pack",
     )
 
 
 def unpacked(at: Path) -> Path:
-    """The absolute folder; of an archive, the one beside it that it is unpacked to."""
+    """The absolute folder; an archive is unpacked to a folder beside it."""
     if at.is_file() and (suffix := next((s for s in archive.SUFFIXES if at.name.lower().endswith(s)), "")):
-        beside = at.with_name(at.name[: -len(suffix)])  # unpacked once
+        beside = at.with_name(at.name[: -len(suffix)])  # unpacked only once
         return (beside if beside.is_dir() else archive.unpack(at, beside)).absolute()
     if not at.is_dir():
-        raise UserError(f"{at} is a file", "give the folder that it is in, or that it unpacks to")
+        raise UserError(f"{at} is a file", "give its folder, or the folder it unpacks to")
     return at.absolute()

@@ -17,7 +17,7 @@ from ..types import Data
 from .memory import memory_data
 from .pickled import read_pickle
 
-PIXELS = 3 * 32 * 32  # a plane for red, then green, then blue
+PIXELS = 3 * 32 * 32  # red plane, green plane, blue plane
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 LAYOUTS = {  # (classes, is binary): folder, training files, test file, file of the class names
     (10, False): ("cifar-10-batches-py", BATCHES, "test_batch", "batches.meta"),
@@ -28,7 +28,7 @@ LAYOUTS = {  # (classes, is binary): folder, training files, test file, file of 
 
 
 def find(folder: Path, classes: int) -> Path | None:
-    """The folder that holds a version of CIFAR-10 or -100: `folder`, or the one below it that bears its usual name."""
+    """The folder that holds a version of CIFAR-10 or -100: `folder`, or its sub-folder with the usual name."""
     found = locate(folder, classes)
     return found and found[0]
 
@@ -43,13 +43,13 @@ def locate(folder: Path, classes: int) -> tuple[Path, bool] | None:
 
 
 def load(folder: Path, classes: int, *, seed: int = 0, val: float = 0.0) -> Data:
-    """CIFAR-10 or CIFAR-100 with its fine labels. Raises UserError for a file missing, broken or of another set."""
+    """CIFAR-10 or CIFAR-100 with its fine labels. Raises UserError for missing, broken or foreign files."""
     found = locate(folder, classes)
     if found is None:
         wanted = " or ".join(
             f"{train[0]} and {meta}" for (n, _), (_, train, _, meta) in LAYOUTS.items() if n == classes
         )
-        raise UserError(f"{folder} does not hold CIFAR-{classes}: no {wanted}", "give the folder that does")
+        raise UserError(f"{folder} does not hold CIFAR-{classes}: no {wanted}", "give the folder that holds it")
     at, binary = found
     _, train, test, meta = LAYOUTS[classes, binary]
     missing = [f for f in (*train, test) if not (at / f).is_file()]
@@ -85,18 +85,16 @@ def read_binary(path: Path, classes: int) -> tuple[Tensor, Tensor]:
     if len(content) % record:
         raise UserError(
             f"{path} has {len(content):,} bytes, not a multiple of {record:,}",
-            f"it is not a whole batch of CIFAR-{classes}",
+            f"it is not a complete batch of CIFAR-{classes}",
         )
     rows = content.reshape(-1, record)
     return checked(path, rows[:, -PIXELS:], rows[:, -PIXELS - 1], classes)
 
 
 def checked(path: Path, data: Any, labels: np.ndarray, classes: int) -> tuple[Tensor, Tensor]:
-    """A batch as uint8 (N, 3, 32, 32) and int64 (N,), if it is one."""
+    """A batch as uint8 (N, 3, 32, 32) and int64 (N,). Raises UserError if it is malformed."""
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,) or not len(data):
-        raise UserError(
-            f"{path} does not hold images of 32 x 32 pixels in 3 colours", f"it is not a batch of CIFAR-{classes}"
-        )
+        raise UserError(f"{path} does not hold RGB images of 32 x 32 pixels", f"it is not a batch of CIFAR-{classes}")
     if labels.dtype.kind not in "iu" or labels.shape != (len(data),):
         raise UserError(f"{path} does not hold one label for each of its {len(data)} images")
     if labels.min() < 0 or labels.max() >= classes:

@@ -10,11 +10,11 @@ import torch
 from ..types import Data
 from .memory import memory_data
 
-STRIDE = 5  # of each class, every fifth image is for the test
+STRIDE = 5  # every fifth image of each class is a test image
 
 
 def load(*, seed: int = 0, val: float = 0.0) -> Data:
-    """The digits, with a fixed split: 1,442 to train on and 355 for the test, each class in the same proportion."""
+    """The digits, with a fixed split: 1,442 for training and 355 for testing, stratified by class."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

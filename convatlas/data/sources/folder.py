@@ -20,12 +20,12 @@ from ..streamed import EncodedSplit
 from ..types import Data
 from .labels import PARTS, VAL_SHARE, hold_out, split_how, streamed_data, val_from_train
 
-LITTER = ("thumbs.db", "desktop.ini")  # what Windows hides
+LITTER = ("thumbs.db", "desktop.ini")  # hidden by Windows
 
 
 @dataclass(eq=False)
 class FolderSplit(EncodedSplit):
-    """A split whose images are files."""
+    """A split of image files."""
 
     name: str
     files: tuple[Path, ...]
@@ -49,7 +49,7 @@ class FolderSplit(EncodedSplit):
 
 
 def find(folder: Path) -> Path | None:
-    """`folder`, where its sub-folders look like classes of images."""
+    """`folder`, if its sub-folders look like classes of images."""
     parts = [folder / name for name in PARTS if (folder / name).is_dir()] or [folder]
     some = (next(files_of(sub), None) for part in parts for sub in subfolders(part))
     return folder if any(file and file.suffix.lower() in SUFFIXES for file in some) else None
@@ -64,7 +64,7 @@ def load(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> Data:
-    """The set in a folder: see `splits`. Where it has no val of its own, VAL_SHARE of the training images is."""
+    """The data set in a folder: see `splits`. Without a val split, VAL_SHARE of the training images becomes one."""
     found, skipped = splits(folder, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
     share = val if val is not None else 0.0 if "val" in found else VAL_SHARE
     notes = tuple((it.file, it.reason) for it in skipped)
@@ -79,12 +79,11 @@ def splits(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> tuple[dict[str, FolderSplit], list[Bad]]:
-    """The folder's images by split, looked at as `bad` says (see bad.py), and the files that were skipped.
+    """The folder's images by split, checked as `bad` says (see bad.py), and the skipped files.
 
-    Classes are in the order of their names. Without splits of its own, one in five images of each class is for the
-    test: those whose path, hashed with `seed`, comes first; files that are skipped count as not there. Raises UserError
-    for files that are not images (the first is named), for empty or missing classes, and for classes that differ
-    between the splits.
+    Classes are sorted by name. A folder without splits has one in five images of each class held out for testing:
+    the first when paths are hashed with `seed`; skipped files do not count. Raises UserError for files that are not
+    images (naming the first), for empty or missing classes, and for classes that differ between the splits.
     """
     policy, train = Policy.parse(bad), folder / "train"
     if train.is_dir():
@@ -115,7 +114,7 @@ def splits(
 
 
 def classes_of(folder: Path) -> dict[str, list[Path]]:
-    """The files of each class, in the order of their names."""
+    """The files of each class, sorted by class name."""
     found = {sub.name: sorted(files_of(sub)) for sub in subfolders(folder)}
     if len(found) < 2:
         has = f"only the sub-folder {next(iter(found))!r}" if found else "no sub-folders"
@@ -134,7 +133,7 @@ Parts = dict[str, dict[str, list[Path]]]  # split: class: files
 def without_bad(
     folder: Path, found: Parts, policy: Policy, max_pixels: int, progress: Progress
 ) -> tuple[Parts, list[Bad]]:
-    """The files that can be read, and the others with the reasons. Raises UserError as the policy says (see bad.py)."""
+    """The readable files, and the others with reasons. Raises UserError as the policy says (see bad.py)."""
     if policy.kind == "trust":
         return found, []
     every = [file for part in found.values() for files in part.values() for file in files]
@@ -148,7 +147,8 @@ def without_bad(
         for name, files in left[part_name].items():
             if not files:
                 raise UserError(
-                    f"no image of the class folder {folder / part_name / name} can be read", "mend or fill it"
+                    f"no image of the class folder {folder / part_name / name} can be read",
+                    "replace its images or remove it",
                 )
     if policy.into:
         quarantine(bad, folder, policy.into)
@@ -160,14 +160,14 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """The files below a folder, hidden ones left out."""
+    """The files below a folder, except hidden ones."""
     for at, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         yield from (Path(at, f) for f in sorted(files) if not f.startswith(".") and f.lower() not in LITTER)
 
 
 def split(folder: Path, found: dict[str, list[Path]], seed: int) -> Parts:
-    """Each class's files parted in train and test."""
+    """Each class's files, divided into train and test."""
     items = [(name, file) for name, files in found.items() for file in files]
     held = hold_out([file.relative_to(folder).as_posix() for _, file in items], [name for name, _ in items], seed)
     parts: Parts = {part: {name: [] for name in found} for part in ("train", "test")}

@@ -1,4 +1,4 @@
-"""Labelled items with names, brought together as a Data: which part each belongs to, and what its class is called."""
+"""From named, labelled items to a Data: the split each belongs to, and its class."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from ..statistics import sample_statistics
 from ..types import Data, Split
 
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # spelling: split
-TEST_SHARE = 0.2  # of a set without splits
+TEST_SHARE = 0.2  # of a data set without splits
 VAL_SHARE = 0.1  # of the training images of a folder without val
-CLASSES = "classes.txt"  # a class a line, in the order of their numbers
+CLASSES = "classes.txt"  # one class per line, in the order of their numbers
 Label = int | str
 
 
 def parts_of(folder: Path, suffix: str) -> dict[str, list[Path]]:
-    """The files below a folder by their split, "train" and "val" or "test" or both; all as "" where no name says.
+    """The files below a folder by split: "train" and "val" or "test" or both; all under "" if no name says which.
 
-    Names such as train-00000.tar, val/0.tar, data/test-00000-of-00001.parquet. Raises UserError where there are no such
-    files, or none to train on or to judge by.
+    Names such as train-00000.tar, val/0.tar, data/test-00000-of-00001.parquet. Raises UserError if there are no such
+    files, or none for training, or none for validation and testing.
     """
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.rglob(f"*{suffix}")):
         if not any(part.startswith(".") for part in file.relative_to(folder).parts):
             found.setdefault(part_of(file.relative_to(folder)), []).append(file)
     if not found:
-        raise UserError(f"{folder} holds no {suffix} files", "give the folder that does")
+        raise UserError(f"{folder} holds no {suffix} files", "give the folder that holds them")
     if set(found) == {""}:
         return found
     if "train" not in found or not {"val", "test"} & found.keys():
         raise UserError(
-            f"of the {suffix} files in {folder} none is for {'testing' if 'train' in found else 'training'}",
-            "name some train-... and others val-... or test-..., or none of them so",
+            f"none of the {suffix} files in {folder} is for {'testing' if 'train' in found else 'training'}",
+            "name some train-... and others val-... or test-..., or give none of them such a name",
         )
     return {split: found[split] for split in ("train", "val", "test") if split in found}
 
 
 def part_of(path: Path) -> str:
-    """The split that a file's name, or else its folder's, begins with."""
+    """The split that the name of a file, or of its folder, starts with."""
     for name in (path.name, *reversed(path.parts[:-1])):
         if found := re.match(rf"({'|'.join(sorted(PARTS, key=len, reverse=True))})(?![a-z])", name.lower()):
             return PARTS[found[1]]
@@ -53,28 +53,28 @@ def part_of(path: Path) -> str:
 
 
 def numbered(folder: Path, labels: dict[str, Sequence[Label]]) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """The classes' names, and the labels (int64) of each part: numbers as they are, names in their order.
+    """The classes' names, and the labels (int64) of each split: numbers as they are, names in sorted order.
 
-    `classes.txt` in the folder names the classes of numbers, or says in which order names come. Raises UserError for
-    numbers among names, for a label that is none of the classes, and for one of the test without a training image.
+    `classes.txt` in the folder names numbered classes, or gives the order of named ones. Raises UserError for numbers
+    mixed with names, for a label that is not one of the classes, and for a class without training images.
     """
     every = [label for part in labels.values() for label in part]
     numbers = {label for label in every if isinstance(label, int)}
     names = {label for label in every if isinstance(label, str)}
     if numbers and names:
-        raise UserError(f"some labels in {folder} are numbers and some are names", "make them one or the other")
+        raise UserError(f"some labels in {folder} are numbers and some are names", "use one or the other")
     classes = listed_classes(folder) or (tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(names)))
     labels_in_order: Sequence[Label] = range(len(classes)) if numbers else classes
     number = {label: i for i, label in enumerate(labels_in_order)}
     for label in every:
         if label not in number:
-            raise UserError(f"label {label!r} in {folder} is none of its {len(classes)} classes", f"see {CLASSES}")
+            raise UserError(f"label {label!r} in {folder} is not one of its {len(classes)} classes", f"see {CLASSES}")
     if len(classes) < 2:
         raise UserError(f"the images in {folder} are all of one class", "give two or more")
     found = {part: torch.tensor([number[label] for label in its]) for part, its in labels.items()}
     for part, of_part in found.items():
         if new := sorted(set(of_part.tolist()) - set(found["train"].tolist())):
-            raise UserError(f"class {classes[new[0]]!r} has images in {part} and none in train", "give it some there")
+            raise UserError(f"class {classes[new[0]]!r} has images in {part} but none in train", "add some to train")
     return classes, found
 
 
@@ -85,20 +85,20 @@ def listed_classes(folder: Path) -> tuple[str, ...]:
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Label], seed: int) -> list[bool]:
-    """Which one in five of each class is for the test: those whose name, hashed with `seed`, comes first.
+    """Which items are held out for testing: one in five of each class, the first when names are hashed with `seed`.
 
     Raises UserError for a class of one image.
     """
     for label in (counts := Counter(labels)):
         if counts[label] < 2:
-            raise UserError(f"class {label!r} has one image", "a class that is to be split needs at least two")
+            raise UserError(f"class {label!r} has only one image", "a class needs at least two to be split")
     return drawn(names, labels, TEST_SHARE, str(seed), least=1)
 
 
 def drawn(names: Sequence[str], labels: Sequence[Label], share: float, salt: str, least: int = 0) -> list[bool]:
-    """Which items are drawn: that share of each class, and `least` at least, by their names hashed with `salt`.
+    """Which items are drawn: that share of each class, at least `least`, by their names hashed with `salt`.
 
-    So what is added to a set, or taken away, moves few of the others.
+    Adding or removing items therefore changes the assignment of few others.
     """
     by_class: dict[Label, list[int]] = {}
     for i, label in enumerate(labels):
@@ -112,16 +112,16 @@ def drawn(names: Sequence[str], labels: Sequence[Label], share: float, salt: str
 
 
 def val_from_train(splits: Mapping[str, Split], share: float, seed: int) -> dict[str, Split]:
-    """The splits with that share of each class of the training images as val; unchanged for a share of 0.
+    """The splits, with that share of each class of the training images moved to val; unchanged for a share of 0.
 
-    Raises UserError for a share that is not below 1, and where there is a val already.
+    Raises UserError for a share outside [0, 1), and if there is already a val split.
     """
     if not 0 <= share < 1:
         raise UserError(f"val={share} is not a share of the training images", "give 0 to below 1, such as 0.1")
     if not share:
         return dict(splits)
     if "val" in splits:
-        raise UserError("the data have a val split already", "leave out --val")
+        raise UserError("the data already have a val split", "leave out --val")
     train = splits["train"]
     chosen = torch.tensor(drawn([train.key(i) for i in range(len(train))], train.labels.tolist(), share, f"val {seed}"))
     if not chosen.any():
@@ -139,15 +139,15 @@ def split_how(seed: int) -> str:
 
 
 def safe(name: str, where: str) -> PurePosixPath:
-    """The name as a path. Raises UserError for one that leads out of the folder or archive that it stands in."""
+    """The name as a path. Raises UserError if it leads out of its folder or archive."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
-        raise UserError(f"{where} names {name!r}, which lies outside of it", "such a set is not read")
+        raise UserError(f"{where} names {name!r}, which is outside it", "give a data set without such paths")
     return path
 
 
 def digest_of(lines: Iterable[str]) -> str:
-    """sha256 of the lines: enough to tell whether a set has changed."""
+    """sha256 of the lines: enough to detect that a data set has changed."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(f"{line}\n".encode())

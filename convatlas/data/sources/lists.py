@@ -1,4 +1,4 @@
-"""Split files: train.txt and val.txt (or test.txt), a line an image: its path within the folder, and its class.
+"""Split files: train.txt and val.txt (or test.txt), one image per line: its path within the folder, and its class.
 
 "cats/1.jpg 0" with a number, or "cats/1.jpg<TAB>cat" with a name; the last word of a line without a tab is the class.
 """
@@ -17,7 +17,7 @@ from .labels import PARTS, Label, digest_of, numbered, safe, streamed_data, val_
 
 
 def find(folder: Path) -> Path | None:
-    """`folder`, where a train.txt in it names a file beside it."""
+    """`folder`, if it has a train.txt that names a file in it."""
     try:
         return folder if (folder / read_list(folder / "train.txt")[0][0]).is_file() else None
     except (OSError, UserError):
@@ -25,7 +25,7 @@ def find(folder: Path) -> Path | None:
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0, max_pixels: int = MAX_PIXELS) -> Data:
-    """The set that the lists in a folder name, every header checked: see `splits`."""
+    """The data set listed in a folder, with every header checked: see `splits`."""
     found = splits(folder, max_pixels=max_pixels)
     files = [file for split in found.values() for file in split.files]
     refuse(find_bad(files, decode=False, max_pixels=max_pixels))
@@ -33,14 +33,14 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0, max_pixels: int = MAX
 
 
 def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> dict[str, FolderSplit]:
-    """The images that the lists name. `classes.txt` names the classes of numbers.
+    """The listed images by split. `classes.txt` names numbered classes.
 
-    Raises UserError for a list that is missing or empty, for a line that is not a path and class, and for a path that
-    is absolute or leads out of the folder.
+    Raises UserError for a missing or empty list, for a line that is not a path and a class, and for a path that is
+    absolute or leads out of the folder.
     """
     lists = {split: folder / f"{name}.txt" for name, split in PARTS.items() if (folder / f"{name}.txt").is_file()}
     if "train" not in lists or len(lists) == 1:
-        raise UserError(f"{folder} has no train.txt with a val.txt or test.txt", "give the folder that does")
+        raise UserError(f"{folder} has no train.txt with a val.txt or test.txt", "give the folder that has them")
     found = {split: read_list(file) for split, file in lists.items()}
     classes, labels = numbered(folder, {part: [label for _, label in lines] for part, lines in found.items()})
     listed = {}
@@ -65,18 +65,18 @@ def size_of(file: Path) -> int:
 
 
 def read_list(file: Path) -> list[tuple[str, Label]]:
-    """Each line's path and class; blank lines, and those that begin with #, say nothing."""
+    """Each line's path and class; blank lines and comments (#) are skipped."""
     try:
         text = file.read_text(encoding="utf-8")
     except ValueError as error:
-        raise UserError(f"{file} is not UTF-8 text", "write a path and a class a line") from error
+        raise UserError(f"{file} is not UTF-8 text", "write one path and class per line") from error
     lines = [
         parsed(line, file, number)
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
     if not lines:
-        raise UserError(f"{file} names no image", "write a path and a class a line")
+        raise UserError(f"{file} lists no images", "write one path and class per line")
     return lines
 
 
@@ -84,5 +84,5 @@ def parsed(line: str, file: Path, number: int) -> tuple[str, Label]:
     path, _, label = line.partition("\t") if "\t" in line else line.strip().rpartition(" ")
     path, label = path.strip(), label.strip()
     if not path or not label:
-        raise UserError(f"{file}, line {number}: {line.strip()!r} is not a path and class", "write path<TAB>class")
+        raise UserError(f"{file}, line {number}: {line.strip()!r} is not a path and a class", "write path<TAB>class")
     return str(safe(path, f"{file}, line {number}")), int(label) if label.isdigit() else label

@@ -1,4 +1,4 @@
-"""Sets held in memory as two tensors a split, with their counts and checksums."""
+"""Data sets in memory, two tensors per split, with their counts and checksums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def memory_data(
     val: float = 0.0,
     seed: int = 0,
 ) -> Data:
-    """A set held in memory, with its statistics, counts and checksums (of pixels in N, C, H, W order, then labels)."""
+    """A data set in memory, with its statistics, counts and checksums (of pixels in N, C, H, W order, then labels)."""
     splits = {}
     for split, (images, labels) in tensors.items():
         about = {**provenance, "images": len(images), "sha256": checksum(images, labels)}

@@ -1,4 +1,4 @@
-"""MNIST and whatever comes in its format: IDX files (http://yann.lecun.com/exdb/mnist/), gzipped or not."""
+"""MNIST and other data sets in its format: IDX files (http://yann.lecun.com/exdb/mnist/), gzipped or not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .memory import memory_data
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 FILES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 WHERE = ("", "raw", "MNIST/raw", "FashionMNIST/raw")  # the folder itself, or as torchvision lays it out
-MANY = 1 << 24  # bytes read at a time
+MANY = 1 << 24  # bytes per read
 
 
 def find(folder: Path) -> Path | None:
@@ -28,11 +28,11 @@ def find(folder: Path) -> Path | None:
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
-    """The four IDX files of `folder`, their classes named by number. Raises UserError for one missing or wrong."""
+    """The four IDX files of `folder`, with numbers as class names. Raises UserError for a missing or malformed file."""
     at = find(folder)
     if at is None:
         raise UserError(
-            f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz", "give the folder that does"
+            f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz", "give the folder that holds it"
         )
     splits = {name: read_split(at, *files) for name, files in FILES.items()}
     classes = int(splits["train"][1].max()) + 1
@@ -51,19 +51,19 @@ def read_split(folder: Path, images_name: str, labels_name: str) -> tuple[Tensor
     images, labels = read_idx(images_file), read_idx(labels_file)
     if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
         raise UserError(
-            f"{images_file} holds {describe(images)}", "images are uint8 of 3 dimensions, count x height x width"
+            f"{images_file} holds {describe(images)}", "give uint8 images of 3 dimensions, count x height x width"
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.min(initial=0) < 0:
-        raise UserError(f"{labels_file} holds {describe(labels)}", "labels are whole numbers from 0, of 1 dimension")
+        raise UserError(f"{labels_file} holds {describe(labels)}", "give integer labels from 0, of 1 dimension")
     if len(images) != len(labels):
         raise UserError(
-            f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels", "they must agree"
+            f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels", "give matching files"
         )
     return torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64))
 
 
 def spellings(folder: Path, name: str) -> list[Path]:
-    """The files that hold `name`: train-images-idx3-ubyte or train-images.idx3-ubyte, plain before .gz."""
+    """The files for `name`: train-images-idx3-ubyte or train-images.idx3-ubyte, plain before .gz."""
     dims = 3 if name.endswith("images") else 1
     names = (f"{name}{dash}idx{dims}-ubyte{gz}" for gz in ("", ".gz") for dash in "-.")
     return [folder / n for n in names if (folder / n).is_file()]
@@ -73,7 +73,7 @@ def one_of(folder: Path, name: str) -> Path:
     files = spellings(folder, name)
     if not files:
         raise UserError(
-            f"{folder} holds no {name}-idx?-ubyte, plain or .gz", "the four files of the set belong together"
+            f"{folder} holds no {name}-idx?-ubyte, plain or .gz", "put the four files of the data set together"
         )
     return files[0]
 
@@ -88,7 +88,7 @@ def read_idx(path: Path) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             zeros, code, ndim = struct.unpack(">HBB", file.read(4))
             if zeros or code not in DTYPES or not 0 < ndim <= 8:
-                raise UserError(f"{path} begins with {zeros:04x}{code:02x}{ndim:02x}", "IDX is 0000, a type and a rank")
+                raise UserError(f"{path} begins with {zeros:04x}{code:02x}{ndim:02x}", "give an IDX file")
             shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
             dtype = np.dtype(DTYPES[code])
             promised = math.prod(shape) * dtype.itemsize
@@ -97,10 +97,10 @@ def read_idx(path: Path) -> np.ndarray:
                 parts.append(part)
                 size += len(part)
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
-        raise UserError(f"{path} is cut short or damaged ({error})", "fetch it again") from error
+        raise UserError(f"{path} is truncated or damaged ({error})", "download it again") from error
     if size != promised:
-        has = f"only {size:,} bytes of them" if size < promised else "more"
-        raise UserError(f"{path} promises {' x '.join(map(str, shape))} values and holds {has}", "fetch it again")
+        has = f"only {size:,} bytes" if size < promised else "more"
+        raise UserError(f"{path} declares {' x '.join(map(str, shape))} values but holds {has}", "download it again")
     values = np.frombuffer(b"".join(parts), dtype)
     return values.astype(dtype.newbyteorder("=")).reshape(shape)
 

@@ -1,10 +1,10 @@
-"""Packs: a set with its images resized once, so that training reads less. JPEG in WebDataset shards, or raw pixels.
+"""Packs: a data set with its images resized once, so that training reads less: JPEG WebDataset shards or raw pixels.
 
-pack.json           what the pack was made of, and every shard with its size and sha256; written last, so that a folder
-                    without it is the beginning of a pack, which `pack` resumes
+pack.json           what the pack was made from, and every shard with its size and sha256; written last, so a folder
+                    without it is an unfinished pack, which `pack` resumes
 NAME-00000.tar      JPEG files with their classes (.cls); or
-NAME-00000.raw      uint8 pixels, height x width x 3, image after image
-NAME-00000.npz      where each image of the shard begins, its size and class; written when its shard is whole
+NAME-00000.raw      uint8 pixels, height x width x 3, one image after another
+NAME-00000.npz      each image's offset, size and class; written when its shard is complete
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from .labels import val_from_train
 from .shards import ShardSplit
 
 SCHEMA = 1
-FORMATS = {"jpeg": "tar", "raw": "raw"}  # and the ending of its shards
+FORMATS = {"jpeg": "tar", "raw": "raw"}  # format: extension of its shards
 PER_SHARD = 2000  # images
-PART = 32  # images that are worked at together
+PART = 32  # images per job
 RECORD, PLAN = "pack.json", "plan.json"
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
@@ -51,12 +51,12 @@ Progress = Callable[[Sequence[int]], Iterable[int]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides a pack: the same plan makes the same files."""
+    """What determines a pack: the same plan gives the same files."""
 
     format: str
-    size: int  # of the short side, in pixels, of larger images; smaller ones stay as they are
+    size: int  # short side, in pixels; smaller images are not enlarged
     quality: int  # of JPEG, 1 to 95
-    source: dict[str, Any]  # the provenance of the set
+    source: dict[str, Any]  # the provenance of the data set
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -78,20 +78,18 @@ def pack(
     workers: int | None = None,
     progress: Progress = iter,
 ) -> dict[str, Any]:
-    """Writes the pack of a set in the folder `out` and returns its pack.json; resumes one that was interrupted.
+    """Packs a data set into the folder `out` and returns its pack.json; resumes an interrupted pack.
 
-    The short side of larger images is scaled to `size`, as evaluation scales it, so that a raw pack of the `size` that
-    a network is evaluated at (256 for 224) gives it the same pixels. JPEG files that are small enough are taken over
-    byte by byte. `progress` is given the numbers of the parts that are left to do. Raises UserError for a set in
-    memory, for a folder that holds another pack or anything else, and for an image that cannot be read.
+    The short side of larger images is scaled to `size`, as in evaluation, so a raw pack of the `size` that a network is
+    evaluated at (256 for 224) gives identical pixels. JPEG files that are small enough are copied byte for byte.
+    `progress` wraps the range of the parts left to do. Raises UserError for a data set in memory, for a folder that
+    holds another pack or anything else, and for an image that cannot be read.
     """
     out = Path(out)
     plan = Plan(format, size, quality, json.loads(json.dumps(data.provenance)), data.classes)
     for split in data.splits:
         if not isinstance(split, EncodedSplit):
-            raise UserError(
-                f"{data.name} is not a set of image files, or is packed already", "there is nothing to gain"
-            )
+            raise UserError(f"{data.name} is not a set of image files, or is already packed", "train on it as it is")
     check_place(out, plan)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -105,7 +103,7 @@ def pack(
 
 
 def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Progress) -> dict[str, Any]:
-    """The work itself, from where it was left."""
+    """Writes the shards that are still missing, then pack.json, which it returns."""
     splits = data.splits
     todo = [
         (split, f"{split.name}-{number:05}", range(start, min(start + PER_SHARD, len(split))))
@@ -142,12 +140,12 @@ def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Pro
 
 
 def check_place(out: Path, plan: Plan) -> None:
-    """Raises UserError for a folder that holds anything but the beginning of this very pack."""
+    """Raises UserError for a folder that holds anything but an unfinished pack of the same plan."""
     if (out / RECORD).exists():
         raise UserError(f"{out} already holds a pack", "give it to train --data, or give another --out")
     if (out / PLAN).is_file():
         if (out / PLAN).read_bytes() != content_of(plan):
-            raise UserError(f"{out} holds the beginning of another pack", "give the same options, or another --out")
+            raise UserError(f"{out} holds another unfinished pack", "give the same options, or another --out")
     elif out.exists() and {path.name for path in out.iterdir()} - {LOCK, beside(out / PLAN).name}:
         raise UserError(f"{out} is not empty and holds no pack", "give another --out")
 
@@ -157,7 +155,7 @@ def content_of(plan: Plan) -> bytes:
 
 
 def converted(split: EncodedSplit, i: int, plan: Plan) -> tuple[bytes, int, int]:
-    """The image as it is packed: JPEG or raw pixels; its height and width."""
+    """The packed image (JPEG or raw pixels), its height and its width."""
     content = split.content(i)
     if plan.format == "jpeg" and (size := small_enough(content, plan.size)):
         return content, *size
@@ -172,17 +170,17 @@ def converted(split: EncodedSplit, i: int, plan: Plan) -> tuple[bytes, int, int]
 
 
 def small_enough(content: Content, size: int) -> tuple[int, int] | None:
-    """Height and width of a plain JPEG file whose short side has at most `size` pixels."""
+    """Height and width of a plain JPEG file with a short side of at most `size` pixels; None for any other."""
     with open_image(content) as image:
         plain = image.format == "JPEG" and image.mode == "RGB" and orientation(image) not in UPRIGHT
         if not plain or min(image.size) > size:
             return None
-        image.load()  # a broken one is not to be packed
+        image.load()  # raises if it is broken
         return image.height, image.width
 
 
 def shrunk(image: Tensor, size: int) -> Tensor:
-    """uint8 (3, h, w) with its short side scaled to `size`, as `geometry` does it; smaller ones as they are."""
+    """uint8 (3, h, w) with its short side scaled to `size`, as `geometry` does; smaller images unchanged."""
     h, w = image.shape[1:]
     if min(h, w) <= size:
         return image
@@ -192,7 +190,7 @@ def shrunk(image: Tensor, size: int) -> Tensor:
 def write_shard(
     out: Path, name: str, plan: Plan, split: Split, indices: range, images: Iterator[tuple[bytes, int, int]]
 ) -> None:
-    """One shard and its index; the index, written last, says that the shard is whole."""
+    """Writes one shard, then its index: the index marks the shard as complete."""
     path = out / f"{name}.{FORMATS[plan.format]}"
     labels = split.labels[indices.start : indices.stop].tolist()
     places, names = [], []
@@ -235,15 +233,15 @@ def write(path: Path, content: bytes) -> None:
         new.write_bytes(content)
 
 
-# reading one
+# reading a pack
 
 
 @dataclass(eq=False)
 class RawSplit(StreamedSplit):
-    """A split whose pixels lie in files that are mapped into memory."""
+    """A split of raw pixels in memory-mapped files."""
 
     name: str
-    maps: tuple[np.ndarray, ...]  # uint8, a shard each
+    maps: tuple[np.ndarray, ...]  # uint8, one per shard
     places: np.ndarray  # int64 (N, 4): shard, offset, height, width
     labels: Tensor
     classes: tuple[str, ...]
@@ -273,10 +271,10 @@ def find(folder: Path) -> Path | None:
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
-    """The pack in a folder, with the statistics of the set that it was made of, or of what `val` leaves of it.
+    """The pack in a folder, with the statistics of its original data set, or of the training images that `val` leaves.
 
-    Raises UserError for one that is not finished, or of another version, and for a shard that is missing or of another
-    size. Checksums are `verify`'s matter: reading every byte would take as long as an epoch.
+    Raises UserError for an unfinished pack, for one of another version, and for a shard that is missing or has the
+    wrong size. Checksums are left to `verify`: reading every byte would take as long as an epoch.
     """
     record = read_record(folder)
     with as_written(folder):
@@ -290,14 +288,14 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
 
 @contextmanager
 def as_written(folder: Path) -> Iterator[None]:
-    """Raises UserError where pack.json turns out to be another thing than a pack's."""
+    """Raises UserError if pack.json turns out to be malformed."""
     try:
         yield
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{folder / RECORD} is not what `convatlas data pack` writes ({error!r})", "pack the set again"
+            f"{folder / RECORD} was not written by `convatlas data pack` ({error!r})", "pack the data set again"
         ) from error
 
 
@@ -307,7 +305,7 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
         paths = tuple(folder / shard["file"] for shard in part["shards"])
         for path, shard in zip(paths, part["shards"]):
             if not path.is_file() or path.stat().st_size != shard["bytes"]:
-                raise UserError(f"{path} is missing or not whole", "pack the set again")
+                raise UserError(f"{path} is missing or incomplete", "pack the data set again")
         indices = [read_index(path.with_suffix(".npz")) for path in paths]
         for path, shard, (its, of, _) in zip(paths, part["shards"], indices):
             check_index(path.with_suffix(".npz"), its, of, shard, record)
@@ -324,7 +322,7 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
         }
         classes, tensor = tuple(record["classes"]), torch.from_numpy(labels)
         if record["format"] == "raw":
-            maps = tuple(np.asarray(np.memmap(path, np.uint8, "r")) for path in paths)  # slices in half the time
+            maps = tuple(np.asarray(np.memmap(path, np.uint8, "r")) for path in paths)  # slices twice as fast
             at = np.stack([shard_of, places[:, 0], places[:, 2], places[:, 3]], 1)
             splits[name] = RawSplit(name, maps, at, tensor, classes, provenance)
         else:
@@ -339,41 +337,43 @@ def read_record(folder: Path) -> dict[str, Any]:
     """pack.json. Raises UserError as `load` does."""
     path = folder / RECORD
     if not path.is_file():
-        raise UserError(f"the pack in {folder} is not finished", "run the same `convatlas data pack` again to go on")
+        raise UserError(f"the pack in {folder} is not finished", "run the same `convatlas data pack` again to resume")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         schema = record["schema"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is not what `convatlas data pack` writes ({error!r})", "pack the set again") from error
+        raise UserError(
+            f"{path} was not written by `convatlas data pack` ({error!r})", "pack the data set again"
+        ) from error
     if schema != SCHEMA:
         raise other_version(path, schema, (SCHEMA,))
     return record
 
 
 def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Of each image its offset, bytes, height and width, int64 (n, 4); the labels, int64 (n,); the shard's checksum."""
+    """Each image's offset, bytes, height and width, int64 (n, 4); the labels, int64 (n,); the shard's checksum."""
     try:
         with path.open("rb") as file, np.load(file) as index:
             return index["places"], index["labels"], str(index["sha256"])
-    except Exception as error:  # what is damaged makes the reader raise anything
-        raise UserError(f"{path} is missing or damaged ({error})", "pack the set again") from error
+    except Exception as error:  # damaged files make the reader raise anything
+        raise UserError(f"{path} is missing or damaged ({error})", "pack the data set again") from error
 
 
 def check_index(
     path: Path, places: np.ndarray, labels: np.ndarray, shard: dict[str, Any], record: dict[str, Any]
 ) -> None:
-    """Raises UserError for an index that cannot be this shard's."""
+    """Raises UserError for an index that cannot belong to this shard."""
     fits = len(places) == len(labels) == shard["images"]
     fits = fits and places.min() >= 0 and (places[:, 0] + places[:, 1]).max() <= shard["bytes"]
     fits = fits and labels.min() >= 0 and labels.max() < len(record["classes"])
     if record["format"] == "raw":
         fits = fits and (places[:, 1] == 3 * places[:, 2] * places[:, 3]).all()
     if not fits:
-        raise UserError(f"{path} does not fit its shard", "pack the set again")
+        raise UserError(f"{path} does not match its shard", "pack the data set again")
 
 
 def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> list[str]:
-    """The shards whose content is not what was written, by their checksums; none where all is well."""
+    """The shards whose checksum does not match; empty if all do."""
     record = read_record(folder)
     with as_written(folder):
         shards = {shard["file"]: shard["sha256"] for part in record["splits"].values() for shard in part["shards"]}
@@ -381,7 +381,7 @@ def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = it
 
 
 def checksum(path: Path) -> str | None:
-    """None of a file that cannot be read."""
+    """The sha256 of a file; None if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Hugging Face image sets as Parquet files: a column of images (a struct with "bytes"), and one of labels.
+"""Hugging Face image data sets in Parquet files: a column of images (a struct with "bytes") and one of labels.
 
-https://huggingface.co/docs/datasets/image_load; the metadata of the schema has the classes' names. Needs pyarrow (extra
-`hub`). Images are read a row group at a time: a set that is larger than CACHE_BYTES is better packed first.
+https://huggingface.co/docs/datasets/image_load; the schema's metadata names the classes. Needs pyarrow (extra `hub`).
+Images are read one row group at a time: pack a data set larger than CACHE_BYTES first.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ..streamed import EncodedSplit
 from ..types import Data
 from .labels import Label, digest_of, hold_out, numbered, parts_of, split_how, streamed_data, val_from_train
 
-CACHE_BYTES = 2 << 30  # of row groups that are kept
-LABELS = ("label", "labels", "fine_label", "class")  # the first that there is
+CACHE_BYTES = 2 << 30  # of cached row groups
+LABELS = ("label", "labels", "fine_label", "class")  # the first one present
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Of one file: the columns, and the classes' names where the metadata has them."""
+    """The columns of one file, and the class names if the metadata has them."""
 
-    image: str  # as Parquet calls the bytes: "image.bytes"
+    image: str  # Parquet's name for the bytes: "image.bytes"
     label: str
     names: tuple[str, ...]
 
 
 @dataclass(eq=False)
 class ParquetSplit(EncodedSplit):
-    """A split whose images lie in Parquet files."""
+    """A split of images in Parquet files."""
 
     name: str
     files: tuple[Path, ...]
@@ -71,7 +71,7 @@ class ParquetSplit(EncodedSplit):
         return f"{self.files[file].name}/{group}/{row}"
 
     def group(self, file: int, group: int) -> Any:
-        """The images of a row group (a pyarrow array), the latest CACHE_BYTES of which are kept."""
+        """The images of a row group (a pyarrow array); the latest CACHE_BYTES of them are cached."""
         with self._lock:
             key = file, group
             if key not in self._groups:
@@ -90,27 +90,27 @@ def opened(file: Path) -> Any:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise UserError("reading Parquet files needs pyarrow", "say pip install 'convatlas[hub]'") from error
+        raise UserError("reading Parquet files needs pyarrow", "pip install 'convatlas[hub]'") from error
     try:
         return ParquetFile(file)
     except ArrowInvalid as error:
-        raise UserError(f"{file} is not a whole Parquet file ({error})", "fetch it again") from error
+        raise UserError(f"{file} is not a complete Parquet file ({error})", "download it again") from error
 
 
 def find(folder: Path) -> Path | None:
-    """`folder`, where there are Parquet files in it, or in its data/ ..."""
+    """`folder`, if it or one of its sub-folders holds Parquet files."""
     return folder if any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet")) else None
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
-    """The set in the Parquet files of a folder: see `splits`."""
+    """The data set in a folder of Parquet files: see `splits`."""
     return streamed_data(folder, val_from_train(splits(folder, seed=seed), val, seed))
 
 
 def splits(folder: Path, *, seed: int = 0) -> dict[str, ParquetSplit]:
     """The Parquet files of a folder: train-* and validation-* (or test-*), or all of them, split by `seed`.
 
-    Raises UserError without pyarrow, for files without images or labels, and for those that differ in their columns.
+    Raises UserError without pyarrow, for files without images or labels, and for files with different columns.
     """
     parts = parts_of(folder, ".parquet")
     columns = columns_of(opened(next(iter(parts.values()))[0]), next(iter(parts.values()))[0])
@@ -154,17 +154,17 @@ def split_of(
 
 
 def rows(files: list[Path], columns: Columns) -> list[tuple[Path, int, int, Label]]:
-    """Every row's file, row group, place in it, and class."""
+    """Every row's file, row group, index in it, and class."""
     found: list[tuple[Path, int, int, Label]] = []
     for file in files:
         parquet = opened(file)
         if columns_of(parquet, file) != columns:
-            raise UserError(f"{file} has other columns, or other classes, than {files[0]}", "give files of one set")
+            raise UserError(f"{file} has other columns or classes than {files[0]}", "give files of one data set")
         for group in range(parquet.num_row_groups):
             labels = parquet.read_row_group(group, columns=[columns.label]).column(0).to_pylist()
             for row, label in enumerate(labels):
                 if not isinstance(label, int | str) or (isinstance(label, int) and label < 0):
-                    raise UserError(f"{file}: row {row} of group {group} has the label {label!r}", "it is not labelled")
+                    raise UserError(f"{file}: row {row} of group {group} has the label {label!r}", "label or remove it")
                 found.append((file, group, row, label))
     return found
 
@@ -194,7 +194,7 @@ def columns_of(parquet: Any, file: Path) -> Columns:
     if not images or not labelled:
         raise UserError(
             f"{file} has the columns {', '.join(schema.names)}",
-            f"it needs one of images, and one of labels ({', '.join(LABELS)})",
+            f"add one of images and one of labels ({', '.join(LABELS)})",
         )
     image, label = images[0], labelled[0]
     names = features.get(label, {}).get("names") or ()

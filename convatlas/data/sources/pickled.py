@@ -1,8 +1,8 @@
-"""Plain data and numpy arrays out of a pickle, without running it.
+"""Plain data and numpy arrays from a pickle, without executing it.
 
-A pickle is a program whose GLOBAL and REDUCE instructions may call anything. This interprets the part of the
-instruction set that makes plain data, knows by name the few calls that numpy's arrays are written with and makes those
-arrays itself; every other is refused: nothing is imported, and nothing that the file names is called.
+A pickle is a program: its GLOBAL and REDUCE instructions may call anything. This interprets the instructions that build
+plain data, recognises by name the few calls that serialise numpy arrays, and builds those arrays itself. Any other
+call is rejected: nothing is imported, and nothing that the file names is called.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import numpy as np
 
 from ...errors import UserError
 
-CALLS = {  # what is read in place of each call that a pickled array makes (numpy 2, and before)
+CALLS = {  # the calls in a pickled array (numpy 2, and before), and what stands for each
     "numpy._core.multiarray _reconstruct": "array",
     "numpy.core.multiarray _reconstruct": "array",
     "numpy._core.numeric _frombuffer": "frombuffer",
     "numpy.core.numeric _frombuffer": "frombuffer",
     "numpy ndarray": "ndarray",
     "numpy dtype": "dtype",
-    "_codecs encode": "encode",  # Python 3's bytes in protocols 0 to 2, and no bytes at all:
+    "_codecs encode": "encode",  # Python 3's bytes in protocols 0 to 2; empty bytes:
     "__builtin__ bytes": "bytes",
 }
 
 
 class Refused(Exception):
-    """The pickle does what plain data does not; the message says what."""
+    """The pickle does something that plain data does not; the message says what."""
 
 
 @dataclass(eq=False)
@@ -49,19 +49,21 @@ class Array:
 
 
 def read_pickle(content: bytes, name: str) -> dict[str, Any]:
-    """The dict in a pickle: numbers, text, bytes (as Python 2's strings come), lists, tuples, arrays of whole numbers.
+    """The dict in a pickle: numbers, text, bytes (Python 2's strings), lists, tuples and integer arrays.
 
-    Its keys come as text. Raises UserError, with the file's `name`, for a pickle that holds or calls anything else, and
-    for one that is cut short.
+    Keys are returned as text. Raises UserError, with the file's `name`, for a pickle that holds or calls anything else
+    or is truncated.
     """
     try:
         record = run(content)
     except Refused as error:
-        raise UserError(f"{name} {error}, which plain data does not", "it was not run: fetch the file again") from error
+        raise UserError(
+            f"{name} {error}, which plain data does not", "it was not executed: download it again"
+        ) from error
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{name} is damaged or no pickle ({error})", "fetch it again") from error
+        raise UserError(f"{name} is damaged or not a pickle ({error})", "download it again") from error
     if not isinstance(record, dict):
-        raise UserError(f"{name} holds no table of names and values", "fetch it again")
+        raise UserError(f"{name} does not hold a dict", "download it again")
     values = (v.values if isinstance(v, Array) else v for v in record.values())
     return dict(zip((k.decode("latin-1") if isinstance(k, bytes) else k for k in record), values))
 
@@ -137,7 +139,7 @@ def run(content: bytes) -> Any:
                 build(stack[-1], state)
             case _:
                 raise Refused(f"uses the instruction {op.name}")
-    raise ValueError("it does not end")
+    raise ValueError("it has no end")
 
 
 def call(path: str) -> Call:
@@ -160,7 +162,7 @@ def pairs(items: list[Any]) -> dict[str | bytes | int, Any]:
 
 
 def reduced(kind: str, arguments: tuple[Any, ...]) -> Any:
-    """What each call of CALLS makes of its arguments."""
+    """The result of a call in CALLS."""
     match kind, arguments:
         case "array", (Call("ndarray"), _, _):
             return Array()
@@ -176,7 +178,7 @@ def reduced(kind: str, arguments: tuple[Any, ...]) -> Any:
 
 
 def build(made: Any, state: tuple[Any, ...]) -> None:
-    """Fills in what a call made: a dtype's byte order, an array's values."""
+    """Completes the result of a call: a dtype's byte order, an array's values."""
     match made, state:
         case DType(), (int(), bytes() | str() as order, *_):
             made.order = order.decode() if isinstance(order, bytes) else order
@@ -188,6 +190,6 @@ def build(made: Any, state: tuple[Any, ...]) -> None:
 
 def as_array(raw: bytes, dtype: DType, shape: tuple[int, ...], order: str) -> np.ndarray:
     if not re.fullmatch(r"[iu][1248]", dtype.code) or dtype.order not in "|=<>":
-        raise Refused(f"has an array of type {dtype.code!r}, not of whole numbers")
+        raise Refused(f"has an array of type {dtype.code!r}, not of integers")
     values = np.frombuffer(raw, (">" if dtype.order == ">" else "<") + dtype.code)
     return values.astype(dtype.code).reshape(shape, order="F" if order == "F" else "C")

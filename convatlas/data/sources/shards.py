@@ -1,7 +1,7 @@
-"""WebDataset shards: tar archives of NAME.jpg (or .png, .webp ...) and NAME.cls, .json or .txt, which says the class.
+"""WebDataset shards: tar archives of NAME.jpg (or .png, .webp ...) and NAME.cls, .json or .txt with its class.
 
-https://github.com/webdataset/webdataset describes the format. Nothing is unpacked: the members are looked up once, and
-read where they lie.
+https://github.com/webdataset/webdataset describes the format. Nothing is unpacked: members are indexed once and
+read in place.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from ..streamed import EncodedSplit
 from ..types import Data
 from .labels import Label, digest_of, hold_out, numbered, parts_of, safe, split_how, streamed_data, val_from_train
 
-LABELS = ("cls", "json", "txt")  # the first that there is
-KEYS = ("label", "cls", "class")  # of the class, in a .json member
-MOST = 1 << 20  # bytes of a member that says the class
+LABELS = ("cls", "json", "txt")  # the first one present
+KEYS = ("label", "cls", "class")  # for the class, in a .json member
+MOST = 1 << 20  # bytes of a label member
 THREADS = 8
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image in a shard: its member's name, where its content lies, and its class."""
+    """An image in a shard: its member's name, offset, size and class."""
 
     name: str
     offset: int
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(eq=False)
 class ShardSplit(EncodedSplit):
-    """A split whose images lie in archives."""
+    """A split of images in tar archives."""
 
     name: str
     shards: tuple[Path, ...]
@@ -65,7 +65,7 @@ class ShardSplit(EncodedSplit):
         except OSError as error:
             raise UserError(f"{self.where(i)} cannot be read ({error.strerror})") from error
         if len(raw) < size:
-            raise UserError(f"{self.shards[shard]} is cut short", "fetch it again")
+            raise UserError(f"{self.shards[shard]} is truncated", "download it again")
         content = Content(raw)
         content.name = self.where(i)
         return content
@@ -88,20 +88,20 @@ class ShardSplit(EncodedSplit):
 
 
 def find(folder: Path) -> Path | None:
-    """`folder`, where there are shards in it, or in its train/ ..."""
+    """`folder`, if it or one of its sub-folders holds shards."""
     return folder if any(folder.glob("*.tar")) or any(folder.glob("*/*.tar")) else None
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
-    """The set in the shards of a folder: see `splits`."""
+    """The data set in a folder of shards: see `splits`."""
     return streamed_data(folder, val_from_train(splits(folder, seed=seed), val, seed))
 
 
 def splits(folder: Path, *, seed: int = 0) -> dict[str, ShardSplit]:
     """The shards of a folder: train-*.tar and val-*.tar (or test), or all of them, split by `seed`.
 
-    `classes.txt` names the classes of numbers. Raises UserError for what is not an archive, for a sample without a
-    class or with two images, and for member names that lead out of the archive; links and devices are refused.
+    `classes.txt` names numbered classes. Raises UserError for anything but an archive, for a sample without a class or
+    with two images, for member names that lead out of the archive, and for links and devices.
     """
     parts = parts_of(folder, ".tar")
     found: dict[str, list[tuple[Path, Sample]]] = {}
@@ -142,26 +142,24 @@ def index(shard: Path) -> list[Sample]:
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, dict[str, Label]] = {}
     try:
-        with tarfile.open(shard, "r:") as archive:  # plain: images are read by where they lie
+        with tarfile.open(shard, "r:") as archive:  # uncompressed: images are read by offset
             for member in plain_members(archive, shard):
                 path = safe(member.name, str(shard))
                 stem, _, extension = path.name.partition(".")
                 key, extension = str(path.with_name(stem)), extension.lower()
                 if f".{extension}" in SUFFIXES:
                     if key in images:
-                        raise UserError(f"{shard} has two images named {key}", "give each sample a name of its own")
+                        raise UserError(f"{shard} has two images named {key}", "give each sample a unique name")
                     images[key] = member.name, member.offset_data, member.size
                 elif extension in LABELS and member.size <= MOST:
                     extracted = archive.extractfile(member)
                     assert extracted is not None, "it is a plain file"
                     labels.setdefault(key, {})[extension] = label_of(extracted.read(), extension, shard, member.name)
     except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{shard} is not a whole tar archive ({error})", "fetch it again") from error
+        raise UserError(f"{shard} is not a complete tar archive ({error})", "download it again") from error
     for key in images:
         if key not in labels:
-            raise UserError(
-                f"{shard} does not say the class of {images[key][0]}", f"it needs a {key}.cls, .json or .txt"
-            )
+            raise UserError(f"{shard} does not give the class of {images[key][0]}", f"add a {key}.cls, .json or .txt")
     return [Sample(*images[key], next(labels[key][e] for e in LABELS if e in labels[key])) for key in images]
 
 
@@ -170,11 +168,11 @@ def plain_members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.Tar
         if member.isfile():
             yield member
         elif not member.isdir():
-            raise UserError(f"{shard} holds a link or a device, {member.name!r}", "such a set is not read")
+            raise UserError(f"{shard} holds a link or a device, {member.name!r}", "pack it with plain files only")
 
 
 def label_of(content: bytes, extension: str, shard: Path, name: str) -> Label:
-    """The class that a member says: a number, or a name."""
+    """The class in a label member: a number or a name."""
     try:
         text = content.decode("utf-8").strip()
         if extension != "json":
@@ -186,7 +184,7 @@ def label_of(content: bytes, extension: str, shard: Path, name: str) -> Label:
         return label
     except (ValueError, StopIteration, TypeError) as error:
         raise UserError(
-            f"{shard}: {name} does not say a class ({str(error) or 'no key ' + ', '.join(KEYS)})",
+            f"{shard}: {name} does not give a class ({str(error) or 'no key ' + ', '.join(KEYS)})",
             "write a number or a name",
         ) from error
 

@@ -68,7 +68,7 @@ def test_a_broken_image(clean: Path, workers: int) -> None:
 def test_a_tiny_image(clean: Path) -> None:
     put(clean / "train/a/tiny.png", picture(99, (31, 200)))
     found = only(clean, "tiny")
-    assert found.text.endswith("tiny.png has 31 x 200 pixels, a side below 32")
+    assert found.text.endswith("tiny.png is 31 x 200, shorter than 32 pixels")
     assert scan(str(clean), min_side=31).findings == ()
 
 
@@ -77,14 +77,14 @@ def test_the_same_bytes_twice(clean: Path) -> None:
     found = only(clean, "duplicate")
     assert names(found) == ["04.jpg", "copy.jpg"]
     assert found.splits == ("train", "train")
-    assert "2 files hold the same bytes: " in found.text
+    assert "2 files are byte-identical: " in found.text
 
 
 def test_the_same_bytes_in_training_and_in_the_test(clean: Path) -> None:
     shutil.copy(clean / "train/a/04.jpg", clean / "val/a/copy.jpg")
     found = only(clean, "duplicate")
     assert found.splits == ("train", "val")
-    assert "2 files hold the same bytes in training and in the test: " in found.text
+    assert "2 files are byte-identical across training and test: " in found.text
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_picture_saved_again_or_scaled(clean: Path, change) -> None:
     put(clean / "train/a/again.jpg", image, **options)
     found = only(clean, "near")
     assert names(found) == ["04.jpg", "again.jpg"]
-    assert "2 files hold the same picture, scaled or saved again: " in found.text
+    assert "2 files show the same picture, rescaled or re-saved: " in found.text
 
 
 def test_other_pictures_are_not_near(clean: Path) -> None:
@@ -119,10 +119,8 @@ def test_the_same_picture_in_two_classes(clean: Path, exact: bool) -> None:
     found = only(clean, "mislabelled")
     assert sorted(names(found)) == ["04.jpg", "again.jpg"]
     assert sorted(found.classes) == ["a", "b"]
-    assert (
-        f"the same {'bytes' if exact else 'picture, scaled or saved again'} and lie in different classes (a, b)"
-        in found.text
-    )
+    same = "are byte-identical" if exact else "show the same picture, rescaled or re-saved"
+    assert f"{same} and are in different classes (a, b)" in found.text
 
 
 def test_groups_are_reported_once(clean: Path) -> None:
@@ -186,7 +184,10 @@ def test_the_command_line(clean: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert report["images"] == 52
     assert report["findings"][0]["kind"] == "mislabelled"
     assert main(["data", "scan", "digits"]) == 2
-    assert "digits is not a set of image files; there is nothing to scan" in capsys.readouterr().err
+    assert (
+        "digits is not a set of image files; give a folder, lists, shards, Parquet files or a pack"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_set_in_memory_is_refused() -> None:

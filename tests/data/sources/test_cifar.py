@@ -259,7 +259,7 @@ HOSTILE = {
 def test_a_hostile_pickle_is_refused_and_not_run(tmp_path: Path, content: bytes) -> None:
     SPRUNG.clear()
     (write_python(tmp_path) / "data_batch_3").write_bytes(content)
-    with pytest.raises(UserError, match=r"data_batch_3 .*it was not run") as caught:
+    with pytest.raises(UserError, match=r"data_batch_3 .*it was not executed") as caught:
         load_data(f"cifar10:{tmp_path}")
     assert not SPRUNG
     assert "\n" not in str(caught.value)
@@ -308,16 +308,19 @@ def test_a_missing_file_is_named(tmp_path: Path, write, suffix: str, name: str) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "data_batch_2 is damaged or no pickle"),
-        (b"hello", "data_batch_2 is damaged or no pickle"),
-        (batch(pixels(4, 1), [1, 2, 3, 4])[:-900], "data_batch_2 is damaged or no pickle"),
-        (pickle.dumps([1, 2]), "data_batch_2 holds no table"),
+        (b"", "data_batch_2 is damaged or not a pickle"),
+        (b"hello", "data_batch_2 is damaged or not a pickle"),
+        (batch(pixels(4, 1), [1, 2, 3, 4])[:-900], "data_batch_2 is damaged or not a pickle"),
+        (pickle.dumps([1, 2]), "data_batch_2 does not hold a dict"),
         (pickle.dumps({"data": 1}), "data_batch_2 has no 'labels'; it is not a batch of CIFAR-10"),
         (pickle.dumps({"labels": []}), "data_batch_2 has no 'data'"),
-        (pickle.dumps({"data": 1, "labels": []}), "does not hold images of 32 x 32 pixels"),
-        (pickle.dumps({"data": pixels(2, 0)[:, :99], "labels": [1, 2]}), "does not hold images of 32 x 32"),
-        (pickle.dumps({"data": pixels(2, 0).astype(np.int64), "labels": [1, 2]}), "does not hold images of 32 x 32"),
-        (pickle.dumps({"data": pixels(2, 0)[:0], "labels": []}), "does not hold images of 32 x 32"),
+        (pickle.dumps({"data": 1, "labels": []}), "does not hold RGB images of 32 x 32 pixels"),
+        (pickle.dumps({"data": pixels(2, 0)[:, :99], "labels": [1, 2]}), "does not hold RGB images of 32 x 32"),
+        (
+            pickle.dumps({"data": pixels(2, 0).astype(np.int64), "labels": [1, 2]}),
+            "does not hold RGB images of 32 x 32",
+        ),
+        (pickle.dumps({"data": pixels(2, 0)[:0], "labels": []}), "does not hold RGB images of 32 x 32"),
         (pickle.dumps({"data": pixels(2, 0), "labels": [1]}), "one label for each of its 2 images"),
         (pickle.dumps({"data": pixels(2, 0), "labels": [1, "two"]}), "one label for each of its 2 images"),
         (pickle.dumps({"data": pixels(2, 0), "labels": [1, [2]]}), "one label for each of its 2 images"),

@@ -141,7 +141,7 @@ def test_of_several_bad_files_the_first_is_named_and_the_others_counted(tmp_path
     for name in ("b.png", "a.png", "c.png"):
         (tmp_path / "train/ants" / name).write_bytes(b"no image")
     (tmp_path / "val/ants/gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(UserError, match=r"ants/a\.png is not .* \(3 more files are bad\); "):
+    with pytest.raises(UserError, match=r"ants/a\.png is not .* \(3 more bad files\); "):
         load_data(str(tmp_path))
 
 
@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_split_is_refused(tmp_path: Path) -> None:
         load_data(f"folder:{tmp_path}")
     write_classes(tmp_path, 3)
     paint(tmp_path / "dogs/only.png", (1, 2, 3))
-    with pytest.raises(UserError, match="class 'dogs' has one image; a class that is to be split needs at least two"):
+    with pytest.raises(UserError, match="class 'dogs' has only one image; a class needs at least two to be split"):
         load_data(f"folder:{tmp_path}")
 
 

@@ -77,16 +77,16 @@ def test_anything_else_is_refused_or_an_array(tmp_path: Path, content: bytes, he
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is cut short or damaged"),
-        (b"\0\0\x08", "is cut short or damaged"),
-        (b"\0\0\x08\x03\0\0\0\x02\0\0", "is cut short or damaged"),
-        (b"\x1f\x8b\x08\x00", "begins with 1f8b0800; IDX is"),  # gzip without .gz
+        (b"", "is truncated or damaged"),
+        (b"\0\0\x08", "is truncated or damaged"),
+        (b"\0\0\x08\x03\0\0\0\x02\0\0", "is truncated or damaged"),
+        (b"\x1f\x8b\x08\x00", "begins with 1f8b0800; give an IDX file"),  # gzip without .gz
         (b"\0\0\x0a\x01\0\0\0\0", "begins with 00000a01"),
         (b"\0\0\x08\x00", "begins with 00000800"),
         (b"\0\0\x08\xff" + b"\0\0\0\x01" * 255 + b"x", "begins with 000008ff"),
-        (idx(IMAGES)[:-1], "promises 6 x 28 x 28 values and holds only 4,703 bytes of them"),
-        (idx(IMAGES) + b"x", "promises 6 x 28 x 28 values and holds more"),
-        (b"\0\0\x0e\x04" + b"\xff" * 16 + b"x" * 9, "promises .* values and holds only 9 bytes"),
+        (idx(IMAGES)[:-1], "declares 6 x 28 x 28 values but holds only 4,703 bytes"),
+        (idx(IMAGES) + b"x", "declares 6 x 28 x 28 values but holds more"),
+        (b"\0\0\x0e\x04" + b"\xff" * 16 + b"x" * 9, "declares .* values but holds only 9 bytes"),
     ],
 )
 def test_a_broken_file_is_named_with_the_reason(tmp_path: Path, content: bytes, message: str) -> None:
@@ -107,13 +107,13 @@ def test_a_broken_file_is_named_with_the_reason(tmp_path: Path, content: bytes, 
 )
 def test_a_broken_gzip_is_named(tmp_path: Path, damage) -> None:
     (tmp_path / "x.gz").write_bytes(damage(gzip.compress(idx(IMAGES))))
-    with pytest.raises(UserError, match=r"x\.gz is cut short or damaged"):
+    with pytest.raises(UserError, match=r"x\.gz is truncated or damaged"):
         read_idx(tmp_path / "x.gz")
 
 
 def test_a_gzip_bomb_is_not_inflated_beyond_its_header(tmp_path: Path) -> None:
     (tmp_path / "x.gz").write_bytes(gzip.compress(idx(LABELS) + bytes(50_000_000), 9))
-    with pytest.raises(UserError, match="promises 6 values and holds more"):
+    with pytest.raises(UserError, match="declares 6 values but holds more"):
         read_idx(tmp_path / "x.gz")
 
 
@@ -146,13 +146,19 @@ def test_labels_may_be_wider_whole_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_images": idx(IMAGES.astype(np.int16))}, "train-images.* holds int16 of shape 6 x 28 x 28; images are"),
-        ({"train_images": idx(IMAGES[0])}, "holds uint8 of shape 28 x 28; images are"),
-        ({"train_images": idx(IMAGES[:0])}, "holds uint8 of shape 0 x 28 x 28; images are"),
-        ({"t10k_labels": idx(LABELS[:3].astype(np.float32))}, "t10k-labels.* holds float32 of shape 3; labels are"),
-        ({"t10k_labels": idx(LABELS[:3, None])}, "holds uint8 of shape 3 x 1; labels are"),
-        ({"train_labels": idx(-LABELS.astype(np.int8))}, "labels are whole numbers from 0"),
-        ({"train_labels": idx(LABELS[:5])}, "holds 6 images, train-labels-idx1-ubyte 5 labels; they must agree"),
+        (
+            {"train_images": idx(IMAGES.astype(np.int16))},
+            "train-images.* holds int16 of shape 6 x 28 x 28; give uint8 images",
+        ),
+        ({"train_images": idx(IMAGES[0])}, "holds uint8 of shape 28 x 28; give uint8 images"),
+        ({"train_images": idx(IMAGES[:0])}, "holds uint8 of shape 0 x 28 x 28; give uint8 images"),
+        (
+            {"t10k_labels": idx(LABELS[:3].astype(np.float32))},
+            "t10k-labels.* holds float32 of shape 3; give integer labels",
+        ),
+        ({"t10k_labels": idx(LABELS[:3, None])}, "holds uint8 of shape 3 x 1; give integer labels"),
+        ({"train_labels": idx(-LABELS.astype(np.int8))}, "give integer labels from 0"),
+        ({"train_labels": idx(LABELS[:5])}, "holds 6 images, train-labels-idx1-ubyte 5 labels; give matching files"),
         ({"t10k_labels": idx(LABELS[:3] + 1)}, "test labels .* go up to 3, the training labels to 2"),
         ({"t10k_images": idx(IMAGES[:3, :9])}, "differ in size"),
     ],

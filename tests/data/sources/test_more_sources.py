@@ -134,29 +134,35 @@ def link(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (broken([("../1.jpg", b"")]), r"train-1\.tar names '\.\./1\.jpg', which lies outside of it; such a set is not"),
-        (broken([("/1.jpg", b"")]), "names '/1.jpg', which lies outside of it"),
-        (broken([("a\\..\\..\\1.jpg", b"")]), "which lies outside of it"),
-        (link, r"train-1\.tar holds a link or a device, '0001\.jpg'; such a set is not read"),
-        (broken([("1.jpg", b"")]), r"does not say the class of 1\.jpg; it needs a 1\.cls, \.json or \.txt"),
-        (broken([("1.jpg", b""), ("1.png", b"")]), r"has two images named 1; give each sample a name"),
-        (broken([("1.jpg", b""), ("1.cls", b"")]), r"1\.cls does not say a class"),
-        (broken([("1.jpg", b""), ("1.json", b"[1]")]), r"1\.json does not say a class"),
-        (broken([("1.jpg", b""), ("1.json", b'{"label": -1}')]), r"1\.json does not say a class \(-1 is not a class\)"),
-        (broken([("1.jpg", b""), ("1.json", b'{"name": 1}')]), r"1\.json does not say a class \(no key label, cls"),
+        (
+            broken([("../1.jpg", b"")]),
+            r"train-1\.tar names '\.\./1\.jpg', which is outside it; give a data set without",
+        ),
+        (broken([("/1.jpg", b"")]), "names '/1.jpg', which is outside it"),
+        (broken([("a\\..\\..\\1.jpg", b"")]), "which is outside it"),
+        (link, r"train-1\.tar holds a link or a device, '0001\.jpg'; pack it with plain files only"),
+        (broken([("1.jpg", b"")]), r"does not give the class of 1\.jpg; add a 1\.cls, \.json or \.txt"),
+        (broken([("1.jpg", b""), ("1.png", b"")]), r"has two images named 1; give each sample a unique name"),
+        (broken([("1.jpg", b""), ("1.cls", b"")]), r"1\.cls does not give a class"),
+        (broken([("1.jpg", b""), ("1.json", b"[1]")]), r"1\.json does not give a class"),
+        (
+            broken([("1.jpg", b""), ("1.json", b'{"label": -1}')]),
+            r"1\.json does not give a class \(-1 is not a class\)",
+        ),
+        (broken([("1.jpg", b""), ("1.json", b'{"name": 1}')]), r"1\.json does not give a class \(no key label, cls"),
         (
             broken([("1.jpg", b""), ("1.cls", b"cat")]),
-            "some labels in .* are numbers and some are names; make them one",
+            "some labels in .* are numbers and some are names; use one",
         ),
-        (lambda f: (f / "train-1.tar").write_bytes(b"no tar" * 99), r"train-1\.tar is not a whole tar archive"),
-        (lambda f: tar(f / "val-00000.tar", sample(9, 7)), "class '7' has images in val and none in train"),
+        (lambda f: (f / "train-1.tar").write_bytes(b"no tar" * 99), r"train-1\.tar is not a complete tar archive"),
+        (lambda f: tar(f / "val-00000.tar", sample(9, 7)), "class '7' has images in val but none in train"),
         (
             lambda f: (f / "classes.txt").write_text("a\nb\n"),
-            r"label 2 in .* is none of its 2 classes; see classes\.txt",
+            r"label 2 in .* is not one of its 2 classes; see classes\.txt",
         ),
         (
             lambda f: (f / "val-00000.tar").unlink(),
-            r"of the \.tar files in .* none is for testing; name some",
+            r"none of the \.tar files in .* is for testing; name some",
         ),
     ],
 )
@@ -170,7 +176,7 @@ def test_shards_cut_short_or_with_broken_images_are_named(tmp_path: Path) -> Non
     data = load_data(str(write_shards(tmp_path)))
     path = tmp_path / "train-00001.tar"
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UserError, match=r"train-00001\.tar is cut short; fetch it again"):
+    with pytest.raises(UserError, match=r"train-00001\.tar is truncated; download it again"):
         data.train.fetch(range(20), INPUT)
     tar(tmp_path / "val-00000.tar", [("0040.jpg", b"no image"), ("0040.cls", b"1"), *sample(41, 2)])
     with pytest.raises(UserError, match=r"val-00000\.tar: 0040\.jpg is not a JPEG"):
@@ -187,7 +193,7 @@ def test_one_class_is_not_enough(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="are all of one class; give two or more"):
         load_data(f"shards:{tmp_path}")
     tar(tmp_path / "a.tar", [*sample(1, 0), *sample(2, 0), *sample(3, 1)])
-    with pytest.raises(UserError, match="class 1 has one image; a class that is to be split needs at least two"):
+    with pytest.raises(UserError, match="class 1 has only one image; a class needs at least two to be split"):
         load_data(f"shards:{tmp_path}")
 
 
@@ -236,11 +242,11 @@ def test_lists(tmp_path: Path, prefix: str, form: str, classes: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("../x.jpg 0", r"train\.txt, line 1 names '\.\./x\.jpg', which lies outside of it"),
-        ("/etc/passwd 0", "names '/etc/passwd', which lies outside of it"),
-        ("x.jpg", r"train\.txt, line 1: 'x\.jpg' is not a path and class; write path<TAB>class"),
+        ("../x.jpg 0", r"train\.txt, line 1 names '\.\./x\.jpg', which is outside it"),
+        ("/etc/passwd 0", "names '/etc/passwd', which is outside it"),
+        ("x.jpg", r"train\.txt, line 1: 'x\.jpg' is not a path and a class; write path<TAB>class"),
         ("images/none.jpg 0", r"none\.jpg cannot be opened"),
-        ("", r"train\.txt names no image; write a path and a class a line"),
+        ("", r"train\.txt lists no images; write one path and class per line"),
     ],
 )
 def test_lists_that_are_not_right_are_refused(tmp_path: Path, line: str, message: str) -> None:
@@ -252,7 +258,7 @@ def test_lists_that_are_not_right_are_refused(tmp_path: Path, line: str, message
 
 def test_lists_need_a_test(tmp_path: Path) -> None:
     (write_lists(tmp_path) / "val.txt").unlink()
-    with pytest.raises(UserError, match=r"has no train\.txt with a val\.txt or test\.txt; give the folder that does"):
+    with pytest.raises(UserError, match=r"has no train\.txt with a val\.txt or test\.txt; give the folder that has"):
         load_data(f"list:{tmp_path}")
 
 
@@ -296,21 +302,19 @@ def test_row_groups_are_dropped_and_read_again(tmp_path: Path, monkeypatch: pyte
 
 def test_parquet_that_is_not_right_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path / "odd", label="kind", named=False)
-    with pytest.raises(
-        UserError, match=r"has the columns image, kind; it needs one of images, and one of labels \(label"
-    ):
+    with pytest.raises(UserError, match=r"has the columns image, kind; add one of images and one of labels \(label"):
         load_data(f"parquet:{tmp_path / 'odd'}")
     write_parquet(tmp_path / "mixed")
     write_parquet(tmp_path / "other", named=False)
     name = "data/train-00001-of-00002.parquet"
     (tmp_path / "mixed" / name).write_bytes((tmp_path / "other" / name).read_bytes())
-    with pytest.raises(UserError, match="has other columns, or other classes, than"):
+    with pytest.raises(UserError, match="has other columns or classes than"):
         load_data(f"parquet:{tmp_path / 'mixed'}")
     (tmp_path / "mixed" / name).write_bytes(b"PAR1 nothing")
-    with pytest.raises(UserError, match="is not a whole Parquet file"):
+    with pytest.raises(UserError, match="is not a complete Parquet file"):
         load_data(f"parquet:{tmp_path / 'mixed'}")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
-    with pytest.raises(UserError, match=r"reading Parquet files needs pyarrow; say pip install 'convatlas\[hub\]'"):
+    with pytest.raises(UserError, match=r"reading Parquet files needs pyarrow; pip install 'convatlas\[hub\]'"):
         load_data(f"parquet:{tmp_path / 'other'}")
 
 
@@ -326,7 +330,7 @@ def test_unlabelled_rows_and_missing_bytes_are_named(tmp_path: Path) -> None:
 
     good = [{"bytes": jpeg(i), "path": None} for i in range(4)]
     write(good, [0, 1, None, 1])
-    with pytest.raises(UserError, match="row 2 of group 0 has the label None; it is not labelled"):
+    with pytest.raises(UserError, match="row 2 of group 0 has the label None; label or remove it"):
         load_data(f"parquet:{tmp_path}")
     write([*good[:3], {"bytes": None, "path": "x.jpg"}], [0, 1, 0, 1])
     with pytest.raises(UserError, match="row 3 of group 0 has no bytes, only a path"):

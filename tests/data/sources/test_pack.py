@@ -227,9 +227,9 @@ def test_what_does_not_fit_is_refused(photos: Path, tmp_path: Path) -> None:
         pack(data, photos)
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun/plan.json").write_text("{}")
-    with pytest.raises(UserError, match="begun holds the beginning of another pack; give the same options, or another"):
+    with pytest.raises(UserError, match="begun holds another unfinished pack; give the same options, or another"):
         pack(data, tmp_path / "begun")
-    with pytest.raises(UserError, match="digits is not a set of image files, or is packed already; there is nothing"):
+    with pytest.raises(UserError, match="digits is not a set of image files, or is already packed; train on it"):
         pack(load_data("digits"), tmp_path / "digits")
     for options, message in (
         ({"format": "png"}, "no pack format named 'png'"),
@@ -250,16 +250,18 @@ def test_damage_is_found(photos: Path, tmp_path: Path) -> None:
     path.write_bytes(content)
     assert verify(out) == ["train-00001.tar"]
     path.write_bytes(content[:-512])
-    with pytest.raises(UserError, match=r"^[^(]*train-00001\.tar is missing or not whole; pack the set again"):
+    with pytest.raises(UserError, match=r"^[^(]*train-00001\.tar is missing or incomplete; pack the data set again"):
         load(out)
     path.write_bytes(content)
     index = (out / "train-00001.npz").read_bytes()
     for wrong in (b"nothing", b"", index[:-30], index[:200] + bytes([index[200] ^ 1]) + index[201:]):
         (out / "train-00001.npz").write_bytes(wrong)
-        with pytest.raises(UserError, match=r"^[^(]*train-00001\.npz is missing or damaged \(.*\); pack the set again"):
+        with pytest.raises(
+            UserError, match=r"^[^(]*train-00001\.npz is missing or damaged \(.*\); pack the data set again"
+        ):
             load(out)
     shutil.copy(out / "train-00002.npz", out / "train-00001.npz")
-    with pytest.raises(UserError, match=r"^[^(]*train-00001\.npz does not fit its shard; pack the set again"):
+    with pytest.raises(UserError, match=r"^[^(]*train-00001\.npz does not match its shard; pack the data set again"):
         load(out)
     (out / "train-00001.npz").write_bytes(index)
     record = json.loads((out / "pack.json").read_text())
@@ -268,10 +270,10 @@ def test_damage_is_found(photos: Path, tmp_path: Path) -> None:
         load(out)
     for wrong in ({"splits": 3}, {"splits": {}}, {"classes": None}, {"mean": 1}, {"source": []}):
         (out / "pack.json").write_text(json.dumps({**record, **wrong}))
-        with pytest.raises(UserError, match="is not what `convatlas data pack` writes"):
+        with pytest.raises(UserError, match="was not written by `convatlas data pack`"):
             load(out)
     (out / "pack.json").write_text("[]")
-    with pytest.raises(UserError, match="is not what `convatlas data pack` writes"):
+    with pytest.raises(UserError, match="was not written by `convatlas data pack`"):
         load(out)
 
 

@@ -82,7 +82,7 @@ def test_a_source_that_is_not_there_gets_one_clear_line(source: str, message: st
 def test_a_file_is_no_folder(tmp_path: Path, source: str) -> None:
     path = tmp_path / "cifar.bin"
     path.touch()
-    with pytest.raises(UserError, match=r"cifar\.bin is a file; give the folder that it is in, or that it unpacks to"):
+    with pytest.raises(UserError, match=r"cifar\.bin is a file; give its folder, or the folder it unpacks to"):
         load_data(source.format(path))
 
 
@@ -90,7 +90,8 @@ def test_a_folder_of_something_else_says_what_was_looked_for(tmp_path: Path) -> 
     (tmp_path / "src").mkdir()
     (tmp_path / "src/main.c").touch()
     with pytest.raises(
-        UserError, match=r"holds neither CIFAR batches .* nor IDX files .* nor images \(train/ and val/"
+        UserError,
+        match=r"not a data set that convatlas recognises; give CIFAR batches .* IDX files .* images \(train/ and val/",
     ):
         load_data(str(tmp_path))
 
@@ -113,7 +114,7 @@ def test_images_of_a_format_that_is_not_read(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.TIF").touch()
         (tmp_path / label / "2.tiff").touch()
-    expected = r"are \.tif and \.tiff files, which are not read; convert them to one of \.jpg, \.jpeg, \.png"
+    expected = r"are \.tif and \.tiff files, which are not supported; convert them to one of \.jpg, \.jpeg, \.png"
     with pytest.raises(UserError, match=expected):
         load_data(str(tmp_path))
 

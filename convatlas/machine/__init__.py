@@ -1,1 +1,1 @@
-"""The machine that the work runs on: devices, processes and signals."""
+"""The machine that training runs on: devices, processes and signals."""

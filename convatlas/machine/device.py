@@ -1,4 +1,4 @@
-"""The machine that trains: which device, what a run notes about it, and how memory is kept."""
+"""The device to run on, what a run records about the machine, and how glibc keeps memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ..version import VERSION
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one, else the CPU. Raises UserError for a device that is not there."""
+    """`auto` is the GPU where there is one, else the CPU. Raises UserError for a device that is not available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).tolist()  # a meta device holds nothing
+        torch.zeros(1, device=device).tolist()  # fails on the meta device too, which holds no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
-            f"there is no device {name!r} here ({str(error).splitlines()[0]})", "give auto or cpu"
+            f"device {name!r} is not available ({str(error).splitlines()[0]})", "give auto or cpu"
         ) from error
     return device
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What decides the last bits of a run and its speed; nothing that names the machine or its user."""
+    """What affects a run's speed and the last bits of its results; nothing that identifies the machine or its user."""
     cuda = device.type == "cuda"
     return {
         "device": device.type,
@@ -51,7 +51,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name as Linux tells it, else its kind."""
+    """The processor's model name on Linux, elsewhere its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -60,7 +60,7 @@ def processor() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep what is freed: handed back to the system, it would have to be zeroed again in every step."""
+    """Makes glibc keep freed memory: pages returned to the system have to be zeroed again at every step."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD

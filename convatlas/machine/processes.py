@@ -1,6 +1,6 @@
-"""Many processes, one training: what torchrun started, and the little that the ranks must tell one another.
+"""Distributed training under torchrun: joining the process group, and the few values that ranks exchange.
 
-The gradients go through torch's DistributedDataParallel; everything here is a few numbers a step.
+Gradients go through torch's DistributedDataParallel; everything here is a few numbers per step.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from torch import Tensor
 from ..errors import UserError
 
 T = TypeVar("T")
-TIMEOUT = timedelta(minutes=10)  # without a word from a rank
+TIMEOUT = timedelta(minutes=10)  # of a collective operation: how long to wait for a rank
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together: `size` of them, of which this is `rank`; the first one alone writes."""
+    """The `size` processes that train together, seen from process `rank`; only rank 0 writes files."""
 
     rank: int = 0
     size: int = 1
-    local: int = 0  # this process's number on its own machine, and so its GPU's
-    failures: int = 0  # of processes of this machine: torchrun restarts after each; other machines count their own
+    local: int = 0  # this process's rank on its own machine, and so the index of its GPU
+    failures: int = 0  # how often torchrun has restarted after a process of this machine failed
 
     @property
     def leads(self) -> bool:
         return self.rank == 0
 
     def share(self, indices: Tensor) -> Tensor:
-        """This rank's part of a batch: a run of it, as long as the others' or one image shorter."""
+        """This rank's share of a batch: a contiguous part, as long as the other ranks' or one image shorter."""
         return indices.tensor_split(self.size)[self.rank]
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of what each rank has, on every rank."""
+        """The sum over ranks, on every rank."""
         if self.size > 1:
             values = values.clone()
             dist.all_reduce(values)
         return values
 
     def most(self, value: int) -> int:
-        """The largest of what the ranks have."""
+        """The maximum over ranks, on every rank."""
         if self.size == 1:
             return int(value)
         values = torch.tensor(value)
@@ -57,7 +57,7 @@ class World:
         return int(values)
 
     def first(self, value: int) -> int:
-        """What the first rank has."""
+        """The value of rank 0, on every rank."""
         if self.size == 1:
             return int(value)
         values = torch.tensor(value)
@@ -65,7 +65,7 @@ class World:
         return int(values)
 
     def gather(self, values: Tensor) -> list[Tensor]:
-        """What each rank has (of one shape and dtype), on every rank."""
+        """Every rank's tensor (all of one shape and dtype), on every rank."""
         if self.size == 1:
             return [values]
         everyone = [torch.empty_like(values) for _ in range(self.size)]
@@ -73,7 +73,7 @@ class World:
         return everyone
 
     def collect(self, thing: T) -> list[T]:
-        """What each rank has, of any kind, on every rank."""
+        """Every rank's object, of any picklable type, on every rank."""
         if self.size == 1:
             return [thing]
         everyone: list[Any] = [None] * self.size
@@ -81,7 +81,7 @@ class World:
         return everyone
 
     def lead(self, action: Callable[[], None]) -> None:
-        """The first rank acts while the others wait; where it fails, the others raise a UserError without words."""
+        """Rank 0 runs `action` while the others wait; if it fails, the others raise a UserError without a message."""
         failed: Exception | None = None
         if self.leads:
             try:
@@ -92,13 +92,13 @@ class World:
             raise failed or UserError("")
 
     def in_turn(self, action: Callable[[], T]) -> T:
-        """What `action` returns, done by the first rank before the others do it."""
+        """Runs `action` on rank 0 first, then on the others; returns what it returns on this rank."""
         results: list[T] = []
         self.lead(lambda: results.append(action()))
         return results[0] if self.leads else action()
 
     def own(self, device: torch.device) -> torch.device:
-        """This process's own device of the kind that was chosen."""
+        """This process's device, of the chosen type."""
         if self.size == 1 or device.type != "cuda":
             return device
         torch.cuda.set_device(self.local)
@@ -107,18 +107,18 @@ class World:
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """The world that torchrun's environment tells of, joined for as long as the block lasts; else this process alone.
+    """Joins the process group that torchrun's environment describes, for the length of the block; else a world of one.
 
-    Raises UserError when the other processes do not come.
+    Raises UserError if the other processes do not join in time.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # RANK and WORLD_SIZE alone may be another program's
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # RANK and WORLD_SIZE alone may come from another launcher
         yield World()
         return
     rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine
-            # torchrun keeps its store when it restarts: without a prefix, ranks find the addresses of the dead
+            # torchrun keeps its store across restarts: without a prefix, ranks would find addresses of dead processes
             store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
             store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
             dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=size)
@@ -126,13 +126,14 @@ def join_world() -> Iterator[World]:
             dist.init_process_group(backend, timeout=TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"rank {rank} does not find the {size - 1} others ({error})", "see that torchrun starts all nodes"
+            f"rank {rank} cannot reach the other {size - 1} processes ({error})",
+            "check that torchrun is running on every node",
         ) from error
     try:
         yield World(rank, size, local, int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
     except BaseException as error:
-        # DistributedDataParallel must go before the group does: the last to hold it waits, with Python's lock, for
-        # threads that may want that lock. What stopped training still holds the frames that hold the network.
+        # DistributedDataParallel must be freed before the process group is: freeing it later would wait, holding the
+        # GIL, for threads that may need the GIL. The traceback still refers to frames that hold the network.
         traceback.clear_frames(error.__traceback__)
         gc.collect()
         raise

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP, taken when nothing is half done."""
+"""SIGINT, SIGTERM and SIGHUP, handled only at points where training can stop cleanly."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, and the terminal is gone
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, and a closed terminal
 
 
 class Signals:
-    """`with Signals() as signals`: the first signal is noted in `signals.caught`, for the loop to look at.
+    """`with Signals() as signals`: the first signal is recorded in `signals.caught`, for the loop to check.
 
-    Within `with signals.at_once()` it raises KeyboardInterrupt instead. Later ones change nothing: what the first one
-    began is a matter of seconds. Under nohup, SIGHUP stays ignored. Does nothing outside the main thread, which alone
-    gets signals.
+    Inside `with signals.at_once()` it raises KeyboardInterrupt as well. Later signals are ignored, since stopping takes
+    only seconds. Under nohup, SIGHUP stays ignored. Outside the main thread, which alone receives signals, this does
+    nothing.
     """
 
     def __init__(self) -> None:

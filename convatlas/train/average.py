@@ -1,4 +1,4 @@
-"""What follows the weights in training: their moving average, which is evaluated instead, and slow weights."""
+"""Averages of the weights: the exponential moving average, which is evaluated in their place, and Lookahead."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ SLOW = "slow/"
 class MovingAverage:
     """An exponential moving average (EMA) of a network's weights, as a second network in eval mode.
 
-    As in TensorFlow (ExponentialMovingAverage with num_updates, which the released code of Inception, NASNet and
-    EfficientNet uses) the decay grows with the number of steps, up to `decay`, so that the first weights are soon
-    forgotten. Batch norm's running statistics are averaged like weights, as in that code; integers (counts of batches)
-    are copied.
+    The decay grows with the number of steps, up to `decay`, so that the average soon forgets the initial weights. This
+    follows TensorFlow's ExponentialMovingAverage with num_updates, used by the released code of Inception, NASNet and
+    EfficientNet. As in that code, batch norm's running statistics are averaged too; integers (batch counts) are copied.
     """
 
     def __init__(self, net: nn.Module, decay: float):
@@ -30,7 +29,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """After a step, the `steps`-th since training began."""
+        """Updates the average after step number `steps`, counted from 1."""
         keep = min(self.decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(self.mine, self.theirs, 1 - keep)
         for mine, theirs in self.copied:
@@ -46,9 +45,9 @@ class MovingAverage:
 class SlowWeights:
     """Lookahead (Zhang et al., 2019, https://arxiv.org/abs/1907.08610), in the variant of Jordan (2024).
 
-    After every fifth step the slow weights move towards the trained ones, which are then reset to them. The share that
-    the slow weights keep grows with the cube of time, up to `decay`. After the last step the network has the slow
-    weights. Batch norm's running statistics are treated like weights.
+    Every fifth step, the slow weights move towards the fast (trained) ones, which are then reset to the slow weights.
+    The decay of the slow weights grows with the cube of the training progress, up to `decay`. After the last step, the
+    network holds the slow weights. Batch norm's running statistics are treated like weights.
     """
 
     EVERY = 5  # steps
@@ -60,7 +59,7 @@ class SlowWeights:
 
     @torch.no_grad()
     def update(self, steps: int, of: int) -> None:
-        """After a step, the `steps`-th of `of`."""
+        """Updates the slow weights after step number `steps` of `of`, counted from 1."""
         fast, slow = list(self.fast.values()), list(self.slow.values())
         if steps % self.EVERY == 0:
             torch._foreach_lerp_(slow, fast, 1 - self.decay * (steps / of) ** 3)

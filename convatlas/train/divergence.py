@@ -1,4 +1,4 @@
-"""How large the gradients are; whether they, losses and weights are finite, and if not, which images to look at."""
+"""Gradient norms, and what to report when a loss, gradient or weight is not finite: where, and for which images."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from ..accounting.rows import stage_of
 from ..data.types import Split
 from ..machine.processes import World
 
-WHY = ("pixels", "outputs", "batch")  # what tells most, first
-NAMED = 8  # images that a message names
+WHY = ("pixels", "outputs", "batch")  # the most specific first
+NAMED = 8  # images named in a message
 
 
 def not_finite(net: nn.Module) -> str | None:
-    """The name of the first weight or statistic that is not finite."""
+    """The name of the first weight or buffer with a value that is not finite."""
     return first_not_finite(net.state_dict())
 
 
 def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
-    """The name of the first tensor with a value that is not finite; one look at the device when there is none.
+    """The name of the first tensor with a value that is not finite; a single device synchronisation if there is none.
 
-    Sums cost a tenth of looking at each value, and are finite only where all values are; those that are not are few.
+    Summing costs a tenth of testing every value. A tensor with a value that is not finite never has a finite sum, and
+    the rare overflow of a sum is ruled out by testing the values.
     """
     if torch.stack([t.sum(dtype=torch.float32) for t in tensors.values()]).sum().isfinite():
         return None
@@ -32,13 +33,13 @@ def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
 
 
 def bad_gradient(parameters: Mapping[str, nn.Parameter]) -> str | None:
-    """What to say of the first gradient that is not finite, by the parameter's name."""
+    """A message naming the first parameter whose gradient is not finite; None if all are finite."""
     name = first_not_finite({name: p.grad for name, p in parameters.items() if p.grad is not None})
     return name and f"the gradient of {name} is not finite"
 
 
 def gradient_norms(net: nn.Module) -> dict[str, float]:
-    """The L2 norm of the gradient of each stage's parameters, and of the stem's and the head's."""
+    """The L2 norm of the gradient of each stage, the stem and the head."""
     squares: dict[str, Tensor] = {}
     for name, p in net.named_parameters():
         if p.grad is not None:
@@ -48,7 +49,7 @@ def gradient_norms(net: nn.Module) -> dict[str, float]:
 
 
 def culprits(split: Split, world: World, indices: Tensor, x: Tensor, logits: Tensor) -> dict[str, Any]:
-    """The images that a batch's loss or gradient is not finite for: by their pixels, their outputs, or all of them."""
+    """The images for which a loss or gradient is not finite: by pixels, else by logits, else the whole batch."""
     pixels, outputs = (~t.detach().flatten(1).isfinite().all(1).cpu() for t in (x, logits))
     why, bad = next(
         ((why, bad) for why, bad in (("pixels", pixels), ("outputs", outputs)) if bad.any()),
@@ -57,7 +58,7 @@ def culprits(split: Split, world: World, indices: Tensor, x: Tensor, logits: Ten
     everyone = world.collect((WHY.index(why), indices[bad].tolist()))
     first = min(at for at, _ in everyone)
     why, which = WHY[first], [i for at, those in everyone if at == first for i in those]
-    where = getattr(split, "where", None)  # of sets of files
+    where = getattr(split, "where", None)  # the file of an image, for splits that are made of files
     return {"why": why, "images": which} | ({"files": [where(i) for i in which]} if where else {})
 
 

@@ -1,4 +1,4 @@
-"""What `fit` tells while it trains: plain records, for whoever draws or keeps them."""
+"""The events that `fit` reports while it trains: plain records, to be displayed or stored by the caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OnEvent = Callable[[Event], None]
 
 
 def quiet(event: Event) -> None:
-    """Says nothing."""
+    """Ignores every event."""
 
 
 def note(text: str) -> Event:

@@ -1,4 +1,4 @@
-"""Execution: how this machine does what a recipe asks for. Decided once, at the start, and kept in run.json."""
+"""Execution: how this machine carries out a recipe. Decided once, when a run starts, and recorded in run.json."""
 
 from __future__ import annotations
 
@@ -19,24 +19,28 @@ from .segments import cut
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
-WORTH_CASTING = 10_000_000  # MACs an image: a smaller network loses more by the casts than bfloat16 gains on a CPU
-SHARE_OF_MEMORY = 0.8  # of what is free; the rest is for images, workers and the allocator's slack
+WORTH_CASTING = 10_000_000  # MACs per image: below this, on a CPU, the casts cost more than bfloat16 saves
+SHARE_OF_MEMORY = 0.8  # of free memory; the rest is for images, workers and fragmentation in the allocator
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What changes a run's speed and memory, and only the last bits of what it learns (batch norm's apart, below).
+    """What affects a run's speed and memory, but not what it learns, beyond rounding (and batch norm; see below).
 
-    `precision` "auto" is bfloat16 (by autocast; weights stay float32) where the device computes with it.
-    `memory_format` is that of weights and images: "channels_last", faster nearly everywhere, or "contiguous".
-    `micro_batch` is the most images that pass the network at once (0: as many as the memory holds): the gradients of
-    the parts of a batch are added up before the optimizer's step, so the batch and the steps stay the recipe's, but
-    batch norm takes its statistics of a part. `segments` are runs of layers of which only the input is kept, and the
-    rest computed again in the backward pass (0: all is kept). `compile` hands the network to torch.compile.
-    `sync_bn` takes batch norm's statistics over all processes. `save_every_s` is the time between checkpoints within
-    an epoch, which a kill may cost; at an epoch's end there is one always. `tensorboard` writes the log a second time,
-    for TensorBoard (extra `log`). `workers` are the threads that read and decode images ahead (see data/loading.py).
-    Raises UserError for values that cannot be.
+    `precision`: "auto" is bfloat16 autocast (weights stay float32) where the device supports it in hardware.
+    `memory_format`: of weights and images: "channels_last", faster nearly everywhere, or "contiguous".
+    `micro_batch`: gradient accumulation: images per pass (0: as many as fit in memory). The gradients of a batch's
+    parts are accumulated before the optimizer's step, so the batch size and the number of steps are the recipe's, but
+    batch norm takes its statistics from each part.
+    `segments`: activation checkpointing in this many segments (0: off): only the input of each segment is kept, and its
+    activations are recomputed in the backward pass.
+    `compile`: whether to use torch.compile.
+    `sync_bn`: whether batch norm takes its statistics over all processes.
+    `save_every_s`: time between checkpoints within an epoch, and so the most training time that a kill can lose; there
+    is always a checkpoint at the end of an epoch.
+    `tensorboard`: whether to write the log for TensorBoard as well (extra `log`).
+    `workers`: threads that read and decode images ahead of training (see data/loading.py).
+    Raises UserError for invalid values.
     """
 
     precision: str = "auto"
@@ -61,7 +65,7 @@ class Execution:
             raise UserError(f"workers={self.workers} is below 0", "give 0 or more")
 
     def overridden_by(self, other: Execution) -> Execution:
-        """This execution with what `other` gives differently from the default."""
+        """This execution, with every field of `other` that differs from its default replaced."""
         given = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) != f.default}
         return replace(self, **given)
 
@@ -74,7 +78,7 @@ class Execution:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Execution:
-        """The execution that `to_json` made the record of. Raises UserError for a field that is unknown."""
+        """The inverse of `to_json`. Raises UserError for an unknown field."""
         known = [f.name for f in fields(cls)]
         for name in record:
             if name not in known:
@@ -83,20 +87,23 @@ class Execution:
 
 
 def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.device, world: World) -> Execution:
-    """The execution with everything settled that it left open. `net` may be on the meta device.
+    """The execution with every automatic choice made. `net` may be on the meta device.
 
-    Raises UserError for bfloat16 on a device that does not compute with it, for SyncBatchNorm on a CPU, and for a
-    network whose predicted memory is more than is free even for one image.
+    Raises UserError for bfloat16 on a device without hardware support, for SyncBatchNorm on a CPU, for segments that
+    the network cannot be cut into, and if the predicted memory for a single image exceeds what is free.
     """
     if execution.sync_bn and device.type != "cuda":
-        raise UserError("sync_bn is for GPUs: torch has no SyncBatchNorm on a CPU", "leave it out")
+        raise UserError("sync_bn needs a GPU: torch's SyncBatchNorm does not run on a CPU", "leave out --sync-bn")
     has_bfloat16 = computes_bfloat16(device)
     if execution.precision == "bfloat16" and not has_bfloat16:
-        raise UserError(f"this {device.type} does not compute with bfloat16", "give --precision float32")
+        raise UserError(f"this {device.type} does not support bfloat16", "give --precision float32")
     if execution.segments:
         if recipe.aux_weight and net.has_aux:
-            raise UserError(f"{net.variant} has auxiliary classifiers, which segments leave out", "--set aux_weight=0")
-        cut(net, execution.segments, net.variant)  # refuses what cannot be cut
+            raise UserError(
+                f"activation checkpointing does not run the auxiliary classifiers of {net.variant}",
+                "train without them: --set aux_weight=0",
+            )
+        cut(net, execution.segments, net.variant)  # raises UserError where the network cannot be cut
     if execution.precision == "auto":
         worth = device.type == "cuda" or account(net).totals.macs >= WORTH_CASTING
         execution = replace(execution, precision="bfloat16" if has_bfloat16 and worth else "float32")
@@ -109,20 +116,20 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16, rather than imitating it."""
+    """Whether the device has instructions for bfloat16, rather than emulating it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def images_that_fit(net: ConvNet, recipe: Recipe, batch: int, free: int) -> int:
-    """How many images of a batch fit in `free` bytes at once, as `memory` predicts."""
+    """How many images of a batch fit in `free` bytes at once, as predicted by `memory`."""
     auxiliary = bool(recipe.aux_weight) and net.has_aux
     need = memory(net, optimizer=recipe.optimizer.kind.removesuffix("w"), auxiliary=auxiliary).training
     fits = min(batch, need.largest_batch(int(SHARE_OF_MEMORY * free)))
     if fits == 0:
         raise UserError(
-            f"{net.variant} takes {need.of(1) / 1e9:.1f} GB to train on one image, and {free / 1e9:.1f} GB are free",
-            "give a smaller --input, or --segments to compute more and keep less",
+            f"{net.variant} needs {need.of(1) / 1e9:.1f} GB to train on one image, and {free / 1e9:.1f} GB is free",
+            "give a smaller --input, or --segments for activation checkpointing",
         )
     return fits

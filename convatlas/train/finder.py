@@ -1,4 +1,4 @@
-"""The learning-rate finder: a short training whose rate grows from step to step, and the losses along the way.
+"""The learning-rate finder: a short training run with a rising learning rate, and the loss at each rate.
 
 Smith (2015), Cyclical Learning Rates for Training Neural Networks, https://arxiv.org/abs/1506.01186, section 3.3.
 """
@@ -21,16 +21,16 @@ from .events import Event, OnEvent, quiet
 from .execution import Execution
 from .fit import Diverged, fit, steps_in_epoch
 
-WORSE = 3.0  # the search ends when the averaged loss is this many times its lowest
+WORSE = 3.0  # the search stops when the averaged loss exceeds this many times its minimum
 PAST = 0.9  # decay of that average
-SMOOTH = 0.8  # decay in each direction of the smoothed loss
+SMOOTH = 0.8  # decay of the smoothed loss, in each direction
 
 
 @dataclass(frozen=True)
 class Search:
-    """The learning rates tried, in order, and the loss of each one's batch, as it was and smoothed.
+    """The learning rates tried, in order, and the batch loss at each, raw and smoothed.
 
-    `best` is the rate at which the smoothed loss falls fastest on the way to its minimum.
+    `best` is the rate at which the smoothed loss falls fastest before its minimum.
     """
 
     rates: tuple[float, ...]
@@ -38,15 +38,15 @@ class Search:
 
     @property
     def smoothed(self) -> tuple[float, ...]:
-        """Averaged forwards, then backwards, since one direction alone lags; clamped to the first loss."""
-        fall = [min(loss, self.losses[0]) for loss in self.losses]  # leaves out the explosion at the end
+        """The losses averaged forwards, then backwards, because one direction alone lags; clamped to the first loss."""
+        fall = [min(loss, self.losses[0]) for loss in self.losses]  # ignores the explosion at the end
         return averaged(averaged(fall, SMOOTH)[::-1], SMOOTH)[::-1]
 
     @property
     def best(self) -> float:
         smoothed = self.smoothed
-        lowest = max(1, smoothed.index(min(smoothed)))  # beyond it, falls only recover from an explosion
-        falls = [a - b for a, b in pairwise(smoothed[: lowest + 1])]  # rates grow by equal factors
+        lowest = max(1, smoothed.index(min(smoothed)))  # past the minimum, a falling loss is only a recovery
+        falls = [a - b for a, b in pairwise(smoothed[: lowest + 1])]  # the slope: rates rise by equal factors
         return self.rates[falls.index(max(falls))]
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def averaged(losses: Sequence[float], past: float) -> tuple[float, ...]:
 
 
 class Enough(Exception):
-    """The search is over."""
+    """Ends the search from inside `fit`."""
 
 
 def find_rate(
@@ -80,15 +80,15 @@ def find_rate(
     input: Shape | None = None,
     on_event: OnEvent = quiet,
 ) -> Search:
-    """Trains for at most `steps` steps while the learning rate grows from `lowest` to `highest` by equal factors.
+    """Trains for at most `steps` steps while the learning rate rises from `lowest` to `highest` by equal factors.
 
-    Ends earlier when the averaged loss is WORSE times its lowest, or a loss is not finite. Keeps only the losses.
-    The other arguments, and errors, are those of `fit`.
+    Stops early when the averaged loss exceeds WORSE times its minimum, or a loss is not finite. Only the losses are
+    kept. The other arguments, and the errors, are those of `fit`.
     """
     if not 0 < lowest < highest:
         raise UserError(f"learning rates from {lowest} to {highest} do not rise", "give 0 < lowest < highest")
     if steps < 10:
-        raise UserError(f"{steps} steps are too few to see a slope", "give at least 10")
+        raise UserError(f"{steps} steps are too few to find a slope", "give at least 10")
     epochs = steps / steps_in_epoch(len(data.train), recipe.batch)
     rising = replace(
         recipe,
@@ -126,7 +126,7 @@ def find_rate(
         except Diverged as error:
             if len(losses) < 3:
                 raise UserError(
-                    f"the loss is not finite even at a learning rate of {lowest}", "give a smaller lowest rate"
+                    f"the loss is not finite even at a learning rate of {lowest}", "start from a smaller one"
                 ) from error
     rates = tuple(lowest * (highest / lowest) ** (i / steps) for i in range(len(losses)))
     return Search(rates, tuple(losses))

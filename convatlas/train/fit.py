@@ -1,6 +1,6 @@
 """Training: one flat, visible loop from a network, data and a recipe to a run folder.
 
-Read `fit` from top to bottom; what it calls stands below it in the order of use, or in the file that it comes from.
+Read `fit` from top to bottom; the functions that it calls follow in the order of use, or are imported.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ from .state import Meter, Position
 from .train_state import TrainState
 from .warm_start import plan_start
 
-LOG_EVERY = 48  # steps between lines of the log within an epoch; of a shorter one its last step has a line
-DRAW_EVERY_S = 60.0  # between drawings of the curves while training goes on
-SAVE = 1  # said among the processes; larger by a signal's number: to save and stop
+LOG_EVERY = 48  # steps between lines of the log within an epoch; a shorter epoch logs its last step
+DRAW_EVERY_S = 60.0  # between redrawings of the curves during training
+SAVE = 1  # exchanged between the processes: save; SAVE plus a signal's number: save and stop
 
 
 class Diverged(RuntimeError):
-    """A loss or a weight is not finite any more; the message names the step, and what is kept."""
+    """A loss, a gradient or a weight is not finite; the message names the step and the last checkpoint."""
 
 
 class Stopped(KeyboardInterrupt):
-    """Training was stopped by a signal (`signum`) and saved in `run`; `fit(..., resume=True)` goes on."""
+    """Training was stopped by signal `signum` and saved in `run`; `fit(..., resume=True)` continues it."""
 
     def __init__(self, run: Run, signum: signal.Signals, at: str):
         super().__init__(f"stopped by {signum.name} {at}; saved in {run.folder}")
@@ -85,24 +85,24 @@ def fit(
     resume: bool = False,
     on_event: OnEvent = quiet,
 ) -> Run:
-    """Trains the network on data.train by the recipe; the run is in `out`.
+    """Trains the network on data.train as the recipe says; writes the run to the folder `out`.
 
-    After each epoch it is judged on the held-out images: val, by which the best epoch is chosen, or without val, test.
+    After each epoch the network is evaluated on the held-out images: val, which also selects the best epoch, or test
+    if there is no val.
 
-    `input` is C x H x W: by default the data's channels and the network's own size, to which images are brought. To
-    what a recipe of the catalogue scales images before it crops them is scaled with it (`sized` in setup.py).
-    `seed` decides the weights, the order of the images, their augmentation and the dropout; torch is seeded with it.
-    `init` is a run, a run folder or a file of weights to start from, as far as names, shapes and `recipe.init` allow
-    (see warm_start.py).
-    `resume` continues the run in `out` from where it stopped: on a CPU, with as many threads, to the same weights, bit
-    for bit, as an uninterrupted run. `on_event` is called with what happens (see events.py).
+    `input` is C x H x W: by default the data's channels and the network's own size; images are resized to it. The size
+    to which a catalogue recipe resizes images before cropping scales with it (`sized` in setup.py).
+    `seed` determines the weights, the order of the images, their augmentation and dropout; torch is seeded with it.
+    `init` is a run, a run folder or a weights file to start from, as far as names, shapes and `recipe.init` allow (see
+    warm_start.py).
+    `resume` continues the run in `out` from where it stopped. On a CPU, with the same number of threads, the weights
+    end up identical, bit for bit, to those of an uninterrupted run.
+    `on_event` is called with every event (see events.py).
+    `execution` is how this machine carries out the recipe (see execution.py); a resumed run keeps its own, except for
+    fields that are given here. Under torchrun, every process makes the same call and takes its share of each batch.
 
-    `execution` says how this machine does it (see execution.py); a resumed run keeps the one that it was started with,
-    but for what is given differently. Under torchrun every process makes the same call, and takes its share of each
-    batch.
-
-    Raises UserError for what does not fit together, Diverged when a loss, a gradient or a weight is not finite, and
-    Stopped, once all is saved, on SIGINT, SIGTERM and SIGHUP (in the main thread, which alone gets them).
+    Raises UserError for arguments that do not fit together, Diverged when a loss, a gradient or a weight is not finite,
+    and Stopped, once everything is saved, on SIGINT, SIGTERM and SIGHUP (only the main thread receives them).
     """
     with join_world() as world, ExitStack() as held:
         on_event = on_event if world.leads else quiet
@@ -115,14 +115,14 @@ def fit(
         resume = bool(world.first(has_run_to_resume(Path(out), resume, restarted)))
 
         if init and resume:
-            raise UserError("--init and --resume exclude each other: a resumed run has its own weights", "give one")
+            raise UserError("--init cannot be combined with --resume: a resumed run has its own weights", "give one")
         if init:
             with on_meta():
                 record = replace(record, init=plan_start(locate(init), try_build(record), recipe))
 
         if steps == 1:
             text = f"an epoch is a single step: {len(data.train)} training images in batches of {recipe.batch}"
-            on_event(note(f"{text}; give a smaller --batch for more"))
+            on_event(note(f"{text}; give a smaller --batch for more steps"))
 
         def begin() -> None:
             folder = prepare(Path(out), record, resume)
@@ -150,7 +150,7 @@ def train(
     resume: bool,
     on_event: OnEvent,
 ) -> Run:
-    """The loop."""
+    """The training loop."""
     normalizer, labels = run.normalizer, data.train.labels.to(device)
     colours = Colours.from_json(run.record.colours)
     mixed = any(operation(op)[0] in MIXES for op in recipe.augment)
@@ -162,7 +162,7 @@ def train(
     parameters = dict(net.named_parameters())
     passes = Passes(net, recipe, execution, device, world, on_event)
     if not world.leads:
-        torch.manual_seed(seed + world.rank)  # the same weights, but dropout of its own
+        torch.manual_seed(seed + world.rank)  # the same weights on every rank, but different dropout
     state = train_state.restore(on_event) if resume else Position()
     begun = state.epoch * steps + state.step
     log = Log(run.folder / "log.jsonl", state.epoch, begun, writes=world.leads, tensorboard=execution.tensorboard)
@@ -170,21 +170,21 @@ def train(
     drawn = saved = time.monotonic()
 
     with Signals() as signals:
-        at_once = signals.at_once if world.size == 1 else nullcontext  # of several, each waits for the others
+        at_once = signals.at_once if world.size == 1 else nullcontext  # ranks must stop at the same step
         for epoch in range(state.epoch, recipe.epochs):
             net.train()
             shuffled = order(len(data.train), seed=seed, epoch=epoch)
             view = view_of(recipe.augment, run.preprocess.input[1:], seed=seed, epoch=epoch)
             meter = Meter(state, world)
             batches = shuffled.split(recipe.batch)[state.step : steps]
-            own = batches if mixed else [world.share(batch) for batch in batches]  # mixed with any of the whole batch
+            own = batches if mixed else [world.share(batch) for batch in batches]  # mixing needs the whole batch
             loaded = fetched(data.train, own, run.preprocess, view, workers=execution.workers)
             for step, (batch, indices) in enumerate(zip(batches, own), state.step):
                 state.lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps, state.warm)
                 for group in optimizer.param_groups:
                     group["lr"] = state.lr * group["rate"]
                 net.set_progress((epoch * steps + step) / (recipe.epochs * steps))
-                optimizer.zero_grad(set_to_none=True)  # before the forward pass: then both are not kept at once
+                optimizer.zero_grad(set_to_none=True)  # frees the gradients before the activations are allocated
                 undo = train_state.snapshot()
                 try:
                     with at_once():
@@ -244,7 +244,7 @@ def train(
                     )
             except KeyboardInterrupt:
                 caught = signals.caught or signal.SIGINT
-                raise stopped(train_state, state, caught, f"in the test after epoch {epoch + 1}", on_event) from None
+                raise stopped(train_state, state, caught, f"in the evaluation of epoch {epoch + 1}", on_event) from None
             judged = {"loss": scores.loss, **{f"top{k}": scores.top(k) for k in usual_topk(len(data.classes))}}
             result = {
                 "lr": state.lr,
@@ -271,14 +271,14 @@ def train(
 
 
 def steps_in_epoch(images: int, batch: int, processes: int = 1) -> int:
-    """Steps of `batch` images, the last one smaller; left out where it gives a process but one (batch norm needs two).
+    """Steps of `batch` images, with a smaller last one unless a process would get one image (batch norm needs two).
 
-    Raises UserError for a batch, or a set, of which a process gets fewer than two images.
+    Raises UserError if the batch, or the whole training set, has fewer than two images for each process.
     """
     steps = images // batch + (images % batch >= 2 * processes)
     if batch < 2 * processes and processes > 1:
         raise UserError(
-            f"a batch of {batch} gives {processes} processes fewer than 2 images each", "give a larger batch"
+            f"a batch of {batch} leaves {processes} processes with fewer than 2 images each", "give a larger batch"
         )
     if steps == 0:
         raise UserError(f"{images} training images are too few for a batch", f"give at least {2 * processes}")
@@ -310,9 +310,9 @@ def step_event(state: Position, recipe: Recipe, steps: int) -> dict[str, Any]:
 
 def diverged(what: str, run: Run, epoch: int, step: int, lr: float, which: dict[str, Any] | None = None) -> Diverged:
     last = run.folder / "last.safetensors"
-    kept = f"{last} is from before" if last.exists() else "nothing was saved before"
+    kept = f"{last} is from an earlier step" if last.exists() else "no checkpoint was saved before"
     where = describe_culprits(which) if which else ""
-    remedy = "fix or remove them" if which and which["why"] == "pixels" else "try a smaller rate: --set lr=..."
+    remedy = "fix or remove them" if which and which["why"] == "pixels" else "try a smaller learning rate: --set lr=..."
     return Diverged(f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}){where}; {kept}; {remedy}")
 
 
@@ -324,9 +324,9 @@ def stopped(train_state: TrainState, state: Position, signum: int, at: str, on_e
 
 
 def draw(run: Run, on_event: OnEvent) -> None:
-    """The curves, and the table of the epochs; what cannot be drawn stops nothing."""
+    """Draws the curves and writes the table of epochs; a failure is reported, and training continues."""
     try:
         draw_curves(run, run.folder / "curves.png")
         write_csv(run.folder / "log.csv", run.epochs())
     except UserError as error:
-        on_event(note(f"{error.what}; all else is saved"))
+        on_event(note(f"{error.what}; everything else is saved"))

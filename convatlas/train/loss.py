@@ -14,7 +14,7 @@ from ..recipe import Recipe
 def loss_of(net: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """The mean cross-entropy over the batch, auxiliary classifiers included, and the logits (n, classes).
 
-    `target` is class indices, int64 (n,), or class probabilities, float (n, classes), as for mixed images.
+    `target` holds class indices, int64 (n,), or class probabilities, float (n, classes), as mixed images need.
     """
     if recipe.aux_weight and isinstance(net, ConvNet):
         logits, others = net.forward_aux(x)

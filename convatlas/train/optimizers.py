@@ -1,4 +1,4 @@
-"""The optimizers as the papers' programs have them: which weights they decay, how they step, what they store."""
+"""The optimizers as the papers' code implements them: which weights they decay, how they step, what they store."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PREFIX = "optimizer/"  # of an optimizer's state in a checkpoint: "optimizer/mom
 def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
     """The optimizer over all parameters of the network; each group's learning rate is lr times its "rate".
 
-    Weight decay is an L2 penalty, as in the papers, except AdamW's. With `clip` it is `clip_` that adds the penalty to
-    the gradients, since it is part of what is clipped.
+    Weight decay is an L2 penalty, as in the papers, except in AdamW. With `clip`, the penalty is clipped too: `clip_`
+    adds it to the gradients, and the optimizer does not.
     """
     groups = parameter_groups(net, config)
     if config.clip and not isinstance(config, AdamW):
@@ -37,7 +37,7 @@ def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
 def parameter_groups(net: nn.Module, config: Optimizer) -> list[dict[str, Any]]:
     """The parameters grouped by weight decay (`decay_scope`) and by learning rate (`bias_rate`).
 
-    How much a step decays a bias by does not depend on its rate.
+    The decay of a bias in a step does not depend on `bias_rate`: its weight decay is divided by it.
     """
     norms = {id(p) for m in net.modules() if isinstance(m, _NormBase) for p in m.parameters(recurse=False)}
     depthwise = {id(m.weight) for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels}
@@ -64,9 +64,9 @@ class TensorFlowRMSProp(torch.optim.Optimizer):
     """RMSProp as TensorFlow computes it (tf.train.RMSPropOptimizer, training_ops.cc ApplyRMSProp).
 
     Unlike torch's, the mean of the squared gradients starts at 1, epsilon is added to it under the root, and momentum
-    accumulates steps that include the learning rate:
+    accumulates updates that include the learning rate:
         m <- rho m + (1 - rho) g^2;  v <- momentum v + lr g / sqrt(m + eps);  w <- w - v.
-    With an epsilon of 1 (Inception, NASNet) the first two make it an entirely different optimizer.
+    With an epsilon of 1 (Inception, NASNet), the first two differences make it an entirely different optimizer.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, *, rho: float, momentum: float, eps: float):
@@ -97,9 +97,9 @@ class TensorFlowRMSProp(torch.optim.Optimizer):
 
 @torch.no_grad()
 def clip_(optimizer: torch.optim.Optimizer, norm: float) -> Tensor:
-    """Scales the gradients so that their norm, over all parameters, is at most `norm`; returns the norm before.
+    """Scales the gradients so that their norm, over all parameters, is at most `norm`; returns the norm before scaling.
 
-    The L2 penalty's gradients are added first, since they are part of the loss's (see `make_optimizer`).
+    The gradient of the L2 penalty is added first, since the penalty is part of the loss (see `make_optimizer`).
     """
     for group in optimizer.param_groups:
         if group.get("l2"):
@@ -115,12 +115,12 @@ def memory(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor
         f"{PREFIX}{key}/{name}": value
         for name, parameter in net.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
-        if value is not None  # torch's SGD without momentum
+        if value is not None  # as in torch's SGD without momentum
     }
 
 
 def remember(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restores what `memory` returned, each tensor on its parameter's device and with its strides."""
+    """Restores what `memory` returned, each tensor with the device and memory format of its parameter."""
     parameters = dict(net.named_parameters())
     for name, tensor in tensors.items():
         if name.startswith(PREFIX):

@@ -1,4 +1,4 @@
-"""Forward and backward of one batch: in one piece, in parts, in segments, on one process or on many."""
+"""Forward and backward pass of one batch: whole, accumulated over parts, with checkpointed segments, distributed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .segments import cut, recomputed
 class Passes:
     """`passes(x, target)` leaves the gradients of the whole batch in the parameters, averaged over all processes.
 
-    Returns the mean loss of this process's images and their logits, both detached. A batch that a GPU's memory does
-    not hold is passed again in parts of half the size, as are the batches after it; `on_event` is told. Raises
-    UserError when not even one image fits, or when there are other processes, which could not follow.
+    Returns the mean loss of this process's images and their logits, both detached. When a GPU runs out of memory, the
+    batch is repeated in parts of half the size, as are later batches, and `on_event` gets a note. Raises UserError if
+    a single image does not fit, and in distributed training, where the other processes could not follow.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Passes:
         else:
             for p in net.parameters():
                 if p.requires_grad:
-                    p.register_post_accumulate_grad_hook(lambda _: None)  # Python sees signals in the backward pass too
+                    p.register_post_accumulate_grad_hook(lambda _: None)  # lets Python handle signals during backward
         if world.size > 1:
             ids = [device] if device.type == "cuda" else None
             unused = net.has_unused_parameters or (net.has_aux and not recipe.aux_weight)
@@ -49,7 +49,7 @@ class Passes:
         self.learner, self.strides = learner, execution.strides
 
     def __call__(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-        """`x` (n, C, H, W) and `target` are this process's share of a batch of `batch` images."""
+        """`x` (n, C, H, W) and `target` are this process's share of a global batch of `batch` images."""
         while True:
             try:
                 return self.all_parts(x, target, batch)
@@ -63,7 +63,7 @@ class Passes:
             for p in self.learner.parameters():
                 p.grad = None
             torch.cuda.empty_cache() if x.is_cuda else None
-            self.on_event(note(f"out of memory: batches now pass in parts of {self.size} images"))
+            self.on_event(note(f"out of memory: gradients are now accumulated over passes of {self.size} images"))
 
     def all_parts(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=self.strides)
@@ -73,22 +73,22 @@ class Passes:
             with self.alone(i + 1 < parts):
                 with self.autocast:
                     mean, out = self.learner(images, targets)
-                (mean * (len(images) * self.world.size / batch)).backward()  # the processes' gradients are averaged
+                (mean * (len(images) * self.world.size / batch)).backward()  # DDP averages over processes
             loss += mean.detach() * (len(images) / len(x))
             logits.append(out.detach())
         return loss, torch.cat(logits)
 
     def alone(self, more: bool) -> AbstractContextManager[None]:
-        """Gradients go to the other processes with the last part only."""
+        """Postpones the exchange of gradients to the last part."""
         return self.learner.no_sync() if more and isinstance(self.learner, DistributedDataParallel) else nullcontext()
 
 
 class Learner(nn.Module):
-    """A network with its loss, for DistributedDataParallel and torch.compile to hold as one module."""
+    """A network and its loss as one module, for DistributedDataParallel and torch.compile to wrap."""
 
     def __init__(self, net: ConvNet, recipe: Recipe, run: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.net, self.recipe, self.run = net, recipe, run  # run: the network, or another way to pass through it
+        self.net, self.recipe, self.run = net, recipe, run  # run: the network, or its forward pass in segments
 
     def forward(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return loss_of(self.run, x, target, self.recipe)

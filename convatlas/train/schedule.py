@@ -1,4 +1,4 @@
-"""Learning rates: pure functions of the recipe and of the time, in epochs (fractional within an epoch)."""
+"""Learning rates as pure functions of the recipe and of time, in epochs (fractional within an epoch)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ..recipe import (
 
 
 def rate(recipe: Recipe, epoch: float, drops: int = 0, steps: int = 1, warm: bool = True) -> float:
-    """The learning rate of the step that begins `epoch` epochs, of `steps` steps each, after the start.
+    """The learning rate of the step that starts `epoch` epochs, of `steps` steps each, into training.
 
-    `drops` is what PlateauState counts; `warm` is whether the training error has been below the warm-up's `error`.
-    Warm-up replaces the beginning of the schedule, whose times are counted from the start of training; cosine and poly
-    fall over what is left after it.
+    `drops` is the number that PlateauState counts; `warm` is whether the training error has fallen below the warm-up's
+    `error`. Warm-up replaces the beginning of the schedule, which counts from the start of training all the same;
+    cosine and poly decay over the epochs that remain after the warm-up.
     """
     lr = recipe.optimizer.lr
     over = warmup_epochs(recipe, steps)
@@ -52,14 +52,14 @@ def rate(recipe: Recipe, epoch: float, drops: int = 0, steps: int = 1, warm: boo
 
 
 def warmup_epochs(recipe: Recipe, steps: int) -> float:
-    """How long the warm-up lasts, at `steps` steps an epoch; 0 without one, or if a training error ends it."""
+    """The length of the warm-up in epochs of `steps` steps; 0 without one, or if a training error ends it."""
     if recipe.warmup is None:
         return 0.0
     return recipe.warmup.epochs or (recipe.warmup.steps or 0) / steps
 
 
 def warmed_up(recipe: Recipe, error: float) -> bool:
-    """Whether this training error, in [0, 1], ends a warm-up that waits for it."""
+    """Whether this training error, in [0, 1], is low enough to end a warm-up that waits for one."""
     match recipe.warmup:
         case ConstantWarmup(error=float(bound)):
             return error < bound
@@ -68,14 +68,14 @@ def warmed_up(recipe: Recipe, error: float) -> bool:
 
 @dataclass(frozen=True)
 class PlateauState:
-    """How often the rate has dropped, and how many epochs have passed without a better top-1."""
+    """How often the learning rate has dropped, and how many epochs have passed without a better top-1 accuracy."""
 
     best: float = -1.0
     stale: int = 0
     drops: int = 0
 
     def after(self, schedule: Schedule, *, held_out: float, train: float) -> PlateauState:
-        """The state after one more epoch, which ended with these top-1 accuracies."""
+        """The state after one more epoch, given its top-1 accuracies."""
         if not isinstance(schedule, Plateau):
             return self
         top1 = train if schedule.watch == "train" else held_out

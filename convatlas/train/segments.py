@@ -1,4 +1,4 @@
-"""Less memory for more computing: a network's runs of layers computed again in the backward pass.
+"""Activation checkpointing: less memory for more compute, by recomputing segments of a network in the backward pass.
 
 Chen et al. (2016), Training Deep Nets with Sublinear Memory Cost, https://arxiv.org/abs/1604.06174, section 3.
 """
@@ -18,16 +18,16 @@ from ..layers import frozen_statistics
 
 
 def cut(net: nn.Module, segments: int, name: str) -> list[nn.Sequential]:
-    """The network as runs of the modules that it passes one after the other, equally many in each but the last.
+    """Cuts the sequence of modules that a network consists of into `segments`, equally long except for the last.
 
-    So `torch.utils.checkpoint.checkpoint_sequential` cuts, whose memory `checkpointed` predicts.
-    Raises UserError for a network that is not such a sequence, or of fewer modules than segments.
+    These are the cuts of `torch.utils.checkpoint.checkpoint_sequential`, for which `checkpointed` predicts memory.
+    Raises UserError for a network that is not a sequence, or has fewer modules than segments.
     """
     units = sequence(net)
     if len(units) < max(2, segments):
         raise UserError(
-            f"{name} passes {len(units)} modules one after the other, too few for {segments} segments",
-            (f"give at most {len(units)}" if len(units) > 1 else "it can only be trained without"),
+            f"{name} runs {len(units)} module{'s' * (len(units) > 1)} in sequence, too few for {segments} segments",
+            (f"give at most {len(units)}" if len(units) > 1 else "leave out --segments"),
         )
     size = len(units) // segments
     bounds = [*range(0, size * segments, size), len(units)]
@@ -35,7 +35,7 @@ def cut(net: nn.Module, segments: int, name: str) -> list[nn.Sequential]:
 
 
 def recomputed(parts: list[nn.Sequential]) -> Callable[[Tensor], Tensor]:
-    """The forward pass that keeps only what goes from one part to the next; the last part is kept whole."""
+    """A forward pass that keeps only the input of each part; all activations of the last part are kept."""
     *first, last = parts
     contexts = [lambda part=part: (nullcontext(), frozen_statistics(part)) for part in first]
 

@@ -1,4 +1,4 @@
-"""How a run begins, or goes on: what run.json says, and whether it is the same run."""
+"""Starting or resuming a run: what goes into run.json, and whether a resumed run has the same settings."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from .events import OnEvent, note
 from .execution import Execution, decide
 
 SKIPPED = "skipped.jsonl"
-SHOWN = 4  # settings that a refusal names
-SKIPPED_SHOWN = 20  # skipped files that are said, besides
+SHOWN = 4  # settings named in an error
+SKIPPED_SHOWN = 20  # skipped files that are reported as notes
 
 
 def sized(recipe: Recipe, variant: Variant, input: Shape | None) -> Recipe:
-    """The recipe for images of `input`: to what it scales them before it crops them, by the catalogue, is scaled alike.
+    """The recipe for images of size `input`: the size to which it resizes before cropping is scaled in proportion.
 
-    Another augmentation than the catalogue's is kept as it is: it was made for that size.
+    Only for the augmentation of a catalogue recipe: a custom one is assumed to fit `input` already.
     """
     stock = recipes().get(recipe.name)
     if input is None or variant.input is None or stock is None or recipe.augment[:1] != stock.augment[:1]:
@@ -56,17 +56,17 @@ def new_record(
     device: torch.device,
     processes: int,
 ) -> RunRecord:
-    """What decides the run, and the machine it runs on; `decide` settles its execution."""
+    """Everything that determines the run, and the machine it runs on; `decide` fills in its execution."""
     for name, _ in recipe.net:
         if name in ("classes", "channels", "input"):
-            raise UserError(f"net.{name} is not a setting of the recipe", "it follows from the data, and from --input")
+            raise UserError(f"net.{name} is not a setting of the recipe", "it comes from the data and --input")
     assert variant.input is not None, "the catalogue gives every variant its input"
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
     shape = input or (len(data.mean), *variant.input[1:])
     preprocess = preprocess_for(data, shape, recipe.whiten)
-    measured_shapes(preprocess)  # refuses images that are too large for it,
-    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # and this a view that does not fit them
+    measured_shapes(preprocess)  # raises UserError for images too large to whiten
+    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # raises UserError for a crop that does not fit
     decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
     record = RunRecord(
         network=variant.name,
@@ -84,20 +84,20 @@ def new_record(
         record.to_json()
     except TypeError as error:
         raise UserError(
-            f"{variant.name} has an option that run.json cannot hold ({error})", "give plain values"
+            f"{variant.name} has an option that cannot be stored in run.json ({error})", "give plain values"
         ) from error
     return record
 
 
 def has_run_to_resume(out: Path, resume: bool, restarted: bool) -> bool:
-    """Whether there is a run to resume: there is none where a kill came before its run.json."""
+    """Whether there is a run to resume; not if it was killed before its run.json was written."""
     if resume and out.is_dir():
         return not {path.name for path in out.iterdir()} <= {LOCK, beside(out / "run.json").name}
     return resume or (restarted and (out / "run.json").exists())
 
 
 def prepare(out: Path, record: RunRecord, resume: bool) -> Path:
-    """The folder that the run is, or will be, in. What cannot be built leaves none behind."""
+    """Returns the run's folder, and creates it for a new run, but only if the network can be built."""
     if resume:
         return open_run(out).folder
     no_run_in(out)
@@ -105,13 +105,13 @@ def prepare(out: Path, record: RunRecord, resume: bool) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the folder {out} cannot be made ({error.strerror})", "give another --out") from error
+        raise UserError(f"cannot create the folder {out} ({error.strerror})", "give another --out") from error
     return out
 
 
 def no_run_in(out: Path) -> None:
     if (out / "run.json").exists():
-        raise UserError(f"{out} already holds a run", "give --resume to continue it, or another --out")
+        raise UserError(f"{out} already contains a run", "give --resume to continue it, or another --out")
 
 
 def open_or_start(
@@ -125,7 +125,7 @@ def open_or_start(
     resume: bool,
     on_event: OnEvent,
 ) -> None:
-    """Writes run.json of a new run; with `resume` looks at the one in `out`, and refuses (UserError) another one."""
+    """Writes run.json of a new run; with `resume`, compares it with the one in `out`: UserError for other settings."""
     if not resume:
         no_run_in(out)
         with on_meta():
@@ -150,20 +150,20 @@ def open_or_start(
 
 
 def report_skipped(out: Path, data: Data, on_event: OnEvent) -> None:
-    """Every file that was left out, in skipped.jsonl; the first few are said as well."""
+    """Lists every skipped file in skipped.jsonl, and reports the first few as notes."""
     if data.skipped:
         lines = (json.dumps({"file": file, "reason": reason}) + "\n" for file, reason in data.skipped)
         write_text(out / SKIPPED, "".join(lines))
         for _, reason in data.skipped[:SKIPPED_SHOWN]:
             on_event(note(f"skipped: {reason}"))
-        on_event(note(f"{len(data.skipped)} files are left out; all are in {out / SKIPPED}"))
+        on_event(note(f"{len(data.skipped)} files skipped; the full list is in {out / SKIPPED}"))
 
 
 def measure_images(run: Run, split: Split, on_event: OnEvent) -> None:
-    """Measures the training images for the preprocessing, where it needs that and it has not been done yet."""
+    """Measures the training images where the preprocessing needs it and it has not been done yet."""
     path, preprocess = run.folder / "preprocess.safetensors", run.preprocess
     if preprocess.whiten in MEASURED and not path.exists():
-        on_event(note(f"measuring the training images for whiten={preprocess.whiten}"))
+        on_event(note(f"computing statistics of the training images for whiten={preprocess.whiten}"))
         tensors = measure_normalizer(preprocess, split).tensors
         named = {f"{NORMALIZER}{name}": tensor for name, tensor in tensors.items()}
         checkpoint.save(path, named, {"preprocess": preprocess.to_json()})
@@ -174,7 +174,7 @@ def try_build(record: RunRecord) -> ConvNet:
         return record.build()
     except UserError:
         raise
-    except Exception as error:  # a constructor trusts its options, which here may be a user's
+    except Exception as error:  # constructors do not check their options, which may come from the user here
         if not record.recipe.net:
             raise
         options = ", ".join(f"net.{name}={value!r}" for name, value in record.recipe.net)
@@ -184,7 +184,7 @@ def try_build(record: RunRecord) -> ConvNet:
 
 
 def settings_of(record: RunRecord) -> dict[str, Any]:
-    """Of a record what a resumed run must share; the recipe's fields go by the names that `--set` takes."""
+    """The settings that a resumed run must share; the recipe's fields have the names that `--set` takes."""
     values = record.to_json()
     recipe = values.pop("recipe")
     for follows in ("departures", "source", "published"):
@@ -199,7 +199,7 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 
 
 def differences(was: Any, now: Any, name: str = "") -> list[str]:
-    """Where two records differ, as "NAME was A, is now B"; not where the data lie, nor what was skipped."""
+    """Where two records differ, as "NAME was A, is now B"; the data's path and skipped files are ignored."""
     if isinstance(was, dict) and isinstance(now, dict):
         names = [k for k in {**was, **now} if not (name.startswith("data.") and k in ("path", "skipped"))]
         return [d for k in names for d in differences(was.get(k), now.get(k), f"{name}.{k}".lstrip("."))]

@@ -1,4 +1,4 @@
-"""Where training stands: all that a checkpoint holds besides tensors."""
+"""The training progress: everything in a checkpoint that is not a tensor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from .schedule import PlateauState, warmed_up
 
 @dataclass
 class RunningMeans:
-    """Over some training images: how many, their losses, and how many were right as the network then was."""
+    """Running totals over training images: how many, their mean loss, and how many were classified correctly.
+
+    Each image counts as the network classified it in its training step.
+    """
 
     images: int = 0
     loss: float = 0.0
@@ -33,19 +36,19 @@ class RunningMeans:
 
 @dataclass
 class Position:
-    epoch: int = 0  # whole epochs done, their test included
-    step: int = 0  # steps done since
-    seconds: float = 0.0  # that those steps took
-    sums: RunningMeans = field(default_factory=RunningMeans)  # of those steps
+    epoch: int = 0  # epochs completed, including their evaluation
+    step: int = 0  # steps completed in the current epoch
+    seconds: float = 0.0  # duration of those steps
+    sums: RunningMeans = field(default_factory=RunningMeans)  # over those steps
     since_log: RunningMeans = field(default_factory=RunningMeans)  # since the last line of the log
     lr: float = 0.0  # of the last step
-    warm: bool = False  # whether the training error has ended a warm-up that waits for it
-    best_top1: float = -1.0  # on the val images, where there are any
+    warm: bool = False  # whether the training error has become low enough to end the warm-up
+    best_top1: float = -1.0  # on val, where there is one
     best_epoch: int = 0
     plateau: PlateauState = field(default_factory=PlateauState)
 
     def end_epoch(self, top1: float, recipe: Recipe) -> None:
-        """`top1` is that of the held-out images."""
+        """Moves on to the next epoch; `top1` is the accuracy on the held-out images."""
         self.plateau = self.plateau.after(recipe.schedule, held_out=top1, train=self.sums.means()["top1"])
         self.epoch, self.step, self.seconds, self.sums, self.since_log = (
             self.epoch + 1,
@@ -56,22 +59,22 @@ class Position:
         )
 
     def take_since_log(self, recipe: Recipe) -> dict[str, float]:
-        """The means since the last time, which may end the warm-up."""
+        """The means since the last call, which may end the warm-up."""
         means, self.since_log = self.since_log.means(), RunningMeans()
         self.warm = self.warm or warmed_up(recipe, error=1 - means["top1"])
         return means
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Position:
-        """The state that `dataclasses.asdict` made the record of."""
+        """The inverse of `dataclasses.asdict`."""
         parts = {name: RunningMeans(**record[name]) for name in ("sums", "since_log")}
         return cls(**{**record, **parts, "plateau": PlateauState(**record["plateau"])})
 
 
 class Meter:
-    """Adds an epoch's steps to the state; keeps losses on the device until they are read, which waits for it.
+    """Adds an epoch's steps to the state; losses stay on the device until `read`, which synchronises with it.
 
-    What is added is the sum over all processes, so that the state is the same in each.
+    Sums are taken over all processes, so that the state is the same in each.
     """
 
     def __init__(self, state: Position, world: World):
@@ -83,7 +86,7 @@ class Meter:
         self.pending.append((len(labels), loss.detach(), (logits.detach().argmax(1) == labels).sum()))
 
     def read(self) -> str | None:
-        """Adds what is pending. What to say of a loss that is not finite; None: all are."""
+        """Adds the pending steps; returns a message about the first loss that is not finite, or None."""
         sizes = torch.tensor([n for n, _, _ in self.pending], dtype=torch.float64)
         losses = torch.stack([loss for _, loss, _ in self.pending]).double().cpu()
         hits = torch.stack([right for _, _, right in self.pending]).double().cpu()
@@ -99,7 +102,7 @@ class Meter:
         return None
 
     def add_time(self) -> None:
-        """Adds the time since the last look."""
+        """Adds the time since the last call."""
         now = time.perf_counter()
         self.state.seconds += now - self.since
         self.since = now

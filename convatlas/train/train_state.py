@@ -1,4 +1,4 @@
-"""What is trained: a network, its optimizer and its average; all that a checkpoint holds, and back again."""
+"""TrainState: a network, its optimizer and its averages, saved to and restored from checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .warm_start import start_from
 
 
 class TrainState:
-    """The run's network on its device, freshly initialised, with optimizer and what follows its weights."""
+    """The run's network on its device, freshly initialised, with its optimizer and the averages of its weights."""
 
     def __init__(
         self,
@@ -52,23 +52,23 @@ class TrainState:
         self.lookahead = SlowWeights(net, recipe.lookahead.decay) if recipe.lookahead else None
         self.run, self.device, self.world = run, device, world
         buffers = list(net.buffers())
-        alike = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]  # copied at once
-        self.statistics = [(of, [b.clone() for b in of]) for of in alike]  # batch norm's, and room for a copy
+        alike = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]  # for _foreach_copy_
+        self.statistics = [(of, [b.clone() for b in of]) for of in alike]  # batch norm's, with room for a copy
 
     @property
     def judged(self) -> ConvNet:
-        """The network that is evaluated: the averaged one where there is one."""
+        """The network that is evaluated: the average where there is one."""
         return self.average.net if self.average else self.net  # type: ignore[return-value]
 
     def follow(self, steps: int, of: int) -> None:
-        """After the optimizer's step that makes it `steps` of the `of` that there will be."""
+        """Updates the averages after the optimizer's step number `steps` of `of`."""
         if self.lookahead:
             self.lookahead.update(steps, of)
         if self.average:
             self.average.update(steps)
 
     def snapshot(self) -> Callable[[], None]:
-        """To be called when a step is given up before its update: puts back what its passes changed meanwhile."""
+        """Returns a function that undoes what the passes of an abandoned step changed: buffers and random state."""
         for buffers, before in self.statistics:
             torch._foreach_copy_(before, buffers)
         random = torch.get_rng_state()
@@ -88,7 +88,7 @@ class TrainState:
         return {**self.net.state_dict(), **(self.average.tensors() if self.average else {})}
 
     def all_tensors(self) -> dict[str, Tensor]:
-        """The weights, what the optimizer remembers of each, and the state of each process's random numbers."""
+        """The weights, the optimizer's state, and the random state of every process."""
         tensors = self.weights() | optimizers.memory(self.net, self.optimizer)
         if self.lookahead:
             tensors |= self.lookahead.tensors()
@@ -103,19 +103,19 @@ class TrainState:
         self.save(checkpoint.BEST, self.weights(), state)
 
     def save_last(self, state: Position) -> None:
-        """All ranks come here, for each gives its part; the first one writes."""
+        """Called on all ranks, each of which contributes its random state; rank 0 writes."""
         self.save(checkpoint.LAST, self.all_tensors(), state)
 
     def save(self, name: str, tensors: dict[str, Tensor], state: Position) -> None:
-        """One checkpoint: the tensors, where training stands, and what the weights are for."""
+        """Writes one checkpoint: the tensors, the training progress, and the identity of the run."""
         if self.world.leads:
             tensors = tensors | {f"{NORMALIZER}{key}": t for key, t in self.run.normalizer.tensors.items()}
             keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
             checkpoint.save(self.run.folder / name, tensors, {**self.run.record.identity, "state": asdict(state)}, keep)
 
     def restore(self, on_event: OnEvent) -> Position:
-        """Puts the newest checkpoint back where its tensors came from; without one, training starts at step 1."""
-        found = self.world.in_turn(lambda: checkpoint.newest(self.run.folder))  # it may set broken ones aside
+        """Restores the newest checkpoint; without one, training starts from the first step."""
+        found = self.world.in_turn(lambda: checkpoint.newest(self.run.folder))  # may move broken ones aside
         if found is None:
             if self.run.log():
                 on_event(note(f"{self.run.folder} has no checkpoint; training starts from the first step"))
@@ -124,7 +124,9 @@ class TrainState:
             on_event(note(text))
         tensors, about = found.tensors, found.state
         if any(about.get(key) != value for key, value in self.run.record.identity.items()):
-            raise UserError(f"{found.path} belongs to another run", "restore its own, or train again in another --out")
+            raise UserError(
+                f"{found.path} belongs to another run", "restore this run's own, or start again with another --out"
+            )
         self.net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
         optimizers.remember(self.net, self.optimizer, tensors)
         if self.average:
@@ -136,19 +138,19 @@ class TrainState:
             state = Position.from_json(about["state"])
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{found.path} does not say where training stood as this convatlas does ({error!r})",
-                "use the version that wrote it",
+                f"{found.path} was written by another version of convatlas ({error!r})",
+                "resume it with that version",
             ) from error
         if state.best_epoch:
             try:
                 checkpoint.load(self.run.folder / checkpoint.BEST)
             except UserError as error:
-                on_event(note(f"{error.what}; the best of the coming epochs replaces it"))
+                on_event(note(f"{error.what}; the best of the remaining epochs will replace it"))
                 state.best_top1, state.best_epoch = -1.0, 0
         return state
 
     def restore_random(self, tensors: dict[str, Tensor]) -> None:
-        """A rank that the checkpoint does not know keeps the random numbers it was seeded with."""
+        """Restores this rank's random state; a rank not in the checkpoint keeps its seed."""
         rank = self.world.rank
         if (random := tensors.get(random_of("cpu", rank))) is not None:
             torch.set_rng_state(random)

@@ -1,4 +1,4 @@
-"""A start from other weights: VGG's deeper networks from its shallow one, or any network from a similar one."""
+"""Initialising from other weights: VGG's deeper networks from a shallow one, or any network from a similar one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..recipe import Recipe
 from ..runs.checkpoint import digest
 from ..weights.files import read_weights
 
-SHOWN = 4  # names in a line of text
+SHOWN = 4  # names in a message
 
 
 def plan_start(file: Path, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
-    """For run.json: which tensors of the new network start as those of the file of weights, and which do not.
+    """For run.json: which tensors of the new network are copied from the weights file, and which are not.
 
-    Taken is what has the same name and shape in both and a name that one of `recipe.init` matches ("head.*").
-    Raises UserError when that is nothing.
+    A tensor is taken if its name and shape are the same in both and one of the patterns in `recipe.init` ("head.*")
+    matches its name. Raises UserError if there is none.
     """
     weights, new = read_weights(file), net.state_dict()
-    theirs, network = weights.tensors, weights.about.get("network", "a network not named there")
+    theirs, network = weights.tensors, weights.about.get("network", "unnamed network")
     taken = [
         name
         for name, tensor in new.items()
@@ -33,8 +33,8 @@ def plan_start(file: Path, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
     ]
     if not taken:
         raise UserError(
-            f"no tensor of the network has the name and shape of one in {file} ({network}) and a name that "
-            f"init={','.join(recipe.init)} takes",
+            f"no tensor of the network that matches init={','.join(recipe.init)} has the name and shape of one in "
+            f"{file} ({network})",
             "give --init weights of a similar network, or --set init=*",
         )
     left = [name for name in new if name not in set(taken)]
@@ -44,21 +44,21 @@ def plan_start(file: Path, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
 
 @torch.no_grad()
 def start_from(net: nn.Module, plan: dict[str, Any]) -> str:
-    """Gives the network the tensors that the plan takes; says so.
+    """Copies the tensors of the plan into the network; returns a summary.
 
-    Raises UserError when they are no longer those that were there when the plan was made.
+    Raises UserError if the file has changed since the plan was made.
     """
     source, mine = read_weights(plan["file"]).tensors, net.state_dict()
     taken = {name: source[name] for name in plan["taken"] if name in source}
     if plan["sha256"] != digest("", taken):
         raise UserError(
-            f"the weights in {plan['file']} are not those that this run was to start from",
-            "put them back, or start another run from those that are there now",
+            f"the weights in {plan['file']} have changed since this run was set up to start from them",
+            "restore the original file, or start a new run",
         )
     for name in plan["taken"]:
         mine[name].copy_(source[name])
     return (
-        f"starts from {len(plan['taken'])} of {len(mine)} tensors of {plan['file']} ({plan['network']}): "
+        f"initialised {len(plan['taken'])} of {len(mine)} tensors from {plan['file']} ({plan['network']}): "
         f"{some(plan['taken'])}; newly initialised: {some(plan['left'])}"
     )
 

@@ -213,8 +213,8 @@ def test_the_resume_command_has_every_option_that_decides() -> None:
 def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, *FAST, "--set", "lr=1e30", "--set", "schedule=constant", "--out", "run"]) == 1
     err = capsys.readouterr().err
-    assert re.fullmatch(r"convatlas: the loss is (nan|inf) at step 2 of epoch 1 \(lr 1e\+30\), .*; nothing .*\n", err)
-    assert err.rstrip().endswith("try a smaller rate: --set lr=...")
+    assert re.fullmatch(r"convatlas: the loss is (nan|inf) at step 2 of epoch 1 \(lr 1e\+30\), .*; no check.*\n", err)
+    assert err.rstrip().endswith("try a smaller learning rate: --set lr=...")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_refusals_are_one_line(args: list[str], message: str, capsys: pytest.Cap
 def test_a_run_folder_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, *FAST]) == 0
     assert main([*TINY, *FAST]) == 2
-    assert "already holds a run; give --resume to continue it, or another --out" in capsys.readouterr().err
+    assert "already contains a run; give --resume to continue it, or another --out" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--set", "lr=0.5", "--resume"]) == 2
     assert "has different settings: lr was 0.002, is now 0.5" in capsys.readouterr().err
 
@@ -265,12 +265,12 @@ def test_a_run_begins_with_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, *FAST, "--out", "a"]) == 0
     assert main([*TINY, *FAST, "--init", "a", "--out", "b"]) == 0
     assert (
-        "starts from 4 of 4 tensors of a/last.safetensors (chain_n1_m1_k0): stem.conv1.weight, "
+        "initialised 4 of 4 tensors from a/last.safetensors (chain_n1_m1_k0): stem.conv1.weight, "
         in capsys.readouterr().out
     )
     assert open_run("b").record.init["file"] == "a/last.safetensors"
     assert main([*TINY, *FAST, "--init", "a", "--out", "b", "--resume"]) == 2
-    assert "--init and --resume exclude each other" in capsys.readouterr().err
+    assert "--init cannot be combined with --resume" in capsys.readouterr().err
     assert main([*TINY, *FAST, "--out", "b", "--resume"]) == 0
     assert main([*TINY, *FAST, "--init", "nowhere", "--out", "c"]) == 2
     assert "there is no model nowhere" in capsys.readouterr().err

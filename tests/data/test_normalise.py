@@ -152,7 +152,7 @@ def train(out: Path, data: Data, whiten: str, side: int = 6, **more) -> Run:
 def test_training_evaluation_and_prediction_normalise_alike(tmp_path: Path, data: Data, whiten: str) -> None:
     notes = []
     run = train(tmp_path / "run", data, whiten, on_event=lambda event: notes.append(event.get("text", "")))
-    assert f"measuring the training images for whiten={whiten}" in notes
+    assert f"computing statistics of the training images for whiten={whiten}" in notes
     expected = measure_normalizer(run.preprocess, data.train)
     for name in ("preprocess", "best", "last"):
         tensors = load_file(tmp_path / "run" / f"{name}.safetensors")

@@ -105,7 +105,7 @@ def test_a_batch_too_small_to_share_is_refused_once(tmp_path: Path) -> None:
     process = torchrun("train", *NET, "--set", "batch=3", "--out", str(tmp_path / "run"))
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "a batch of 3 gives 2 processes fewer than 2 images each; give a larger batch" in err
+    assert "a batch of 3 leaves 2 processes with fewer than 2 images each; give a larger batch" in err
     assert not (tmp_path / "run").exists()
 
 

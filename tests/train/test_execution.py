@@ -39,7 +39,7 @@ def test_bfloat16_where_it_pays(monkeypatch: pytest.MonkeyPatch, has: bool, name
 def test_no_bfloat16_without_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "computes_bfloat16", lambda _: False)
     assert decide(Execution(), net("resnet20"), RECIPE, CPU, World()).precision == "float32"
-    with pytest.raises(UserError, match="this cpu does not compute with bfloat16; give --precision float32"):
+    with pytest.raises(UserError, match="this cpu does not support bfloat16; give --precision float32"):
         decide(Execution(precision="bfloat16"), net("resnet20"), RECIPE, CPU, World())
 
 
@@ -69,7 +69,7 @@ def test_as_many_images_at_once_as_the_predicted_memory_holds(monkeypatch: pytes
 
 def test_not_even_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 10**6)
-    with pytest.raises(UserError, match=r"resnet20 takes 0.0 GB to train on one image, and 0.0 GB are free; give a"):
+    with pytest.raises(UserError, match=r"resnet20 needs 0.0 GB to train on one image, and 0.0 GB is free; give a"):
         decide(Execution(), net("resnet20"), RECIPE, CPU, World())
     assert decide(Execution(segments=5), net("resnet20"), RECIPE, CPU, World()).micro_batch == 128  # not predicted
 
@@ -79,7 +79,7 @@ def test_what_cannot_be() -> None:
         Execution(precision="bfloat")
     with pytest.raises(UserError, match="segments=-1 is below 0; give 0 or more"):
         Execution(segments=-1)
-    with pytest.raises(UserError, match="sync_bn is for GPUs"):
+    with pytest.raises(UserError, match="sync_bn needs a GPU"):
         decide(Execution(sync_bn=True), net("resnet20"), RECIPE, CPU, World())
     with pytest.raises(UserError, match="no execution field named 'segment'; did you mean segments"):
         Execution.from_json({"segment": 1})

@@ -71,10 +71,10 @@ def test_the_rate_of_each_step_is_the_one_told(monkeypatch: pytest.MonkeyPatch) 
     ("options", "message"),
     [
         ({"lowest": 1.0, "highest": 0.1}, "learning rates from 1.0 to 0.1 do not rise; give 0 < lowest < highest"),
-        ({"steps": 3}, "3 steps are too few to see a slope; give at least 10"),
+        ({"steps": 3}, "3 steps are too few to find a slope; give at least 10"),
         (
             {"lowest": 1e30, "highest": 1e31},
-            r"not finite even at a learning rate of 1e\+30; give a smaller lowest",
+            r"not finite even at a learning rate of 1e\+30; start from a smaller",
         ),
     ],
 )

@@ -317,7 +317,7 @@ def test_sigterm_in_the_test_after_an_epoch(
         return evaluate(*args, **more)
 
     monkeypatch.setattr(module, "evaluate_split", interrupted)
-    with pytest.raises(Stopped, match="stopped by SIGTERM in the test after epoch 1") as stop:
+    with pytest.raises(Stopped, match="stopped by SIGTERM in the evaluation of epoch 1") as stop:
         train(tmp_path, data, DROPPED, WRN)
     assert stop.value.signum == signal.SIGTERM
     assert open_run(tmp_path).epochs() == []
@@ -386,7 +386,7 @@ def test_it_trains_outside_the_main_thread(tmp_path: Path, data: Data) -> None:
 
 def test_a_run_is_not_overwritten(tmp_path: Path, data: Data) -> None:
     before = weights(train(tmp_path, data))
-    with pytest.raises(UserError, match="already holds a run; give --resume to continue it, or another --out"):
+    with pytest.raises(UserError, match="already contains a run; give --resume to continue it, or another --out"):
         train(tmp_path, data, seed=1)
     assert same(weights(open_run(tmp_path)), before)
 
@@ -479,7 +479,9 @@ def test_a_damaged_best_gives_way_to_the_best_to_come(tmp_path: Path, data: Data
     (tmp_path / "best.safetensors").write_bytes(b"")
     events: list[Event] = []
     run = train(tmp_path, data, recipe, resume=True, on_event=events.append)
-    assert re.match(r".*best.safetensors is not a .*; the best of the coming epochs replaces it", events[0]["text"])
+    assert re.match(
+        r".*best.safetensors is not a .*; the best of the remaining epochs will replace it", events[0]["text"]
+    )
     tops = [line["val"]["top1"] for line in run.epochs()[1:]]
     about = checkpoint.load(tmp_path / "best.safetensors")[1]
     assert about["state"]["best_top1"] == max(tops)
@@ -491,7 +493,7 @@ def test_a_second_process_is_kept_out_and_readers_are_not(tmp_path: Path, data: 
     def on_event(event: Event) -> None:
         if event["kind"] == "epoch" and event["epoch"] == 2:
             for resume in (False, True):
-                with pytest.raises(UserError, match=r"is training in .*; wait for it|already holds a run"):
+                with pytest.raises(UserError, match=r"is training in .*; wait for it|already contains a run"):
                     train(tmp_path, data, resume=resume)
             tops.append(len(open_run(tmp_path).epochs()))
             open_run(tmp_path).load("best")
@@ -535,7 +537,7 @@ def test_a_picture_that_cannot_be_drawn_is_noted(tmp_path: Path, data: Data) -> 
         run = train(tmp_path, data, on_event=events.append)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert events[-2]["text"] == f"{tmp_path}/curves.png cannot be written (File too large); all else is saved"
+    assert events[-2]["text"] == f"{tmp_path}/curves.png cannot be written (File too large); everything else is saved"
     assert not list(tmp_path.glob(".*"))
     assert len(run.epochs()) == 2
 
@@ -554,7 +556,7 @@ def test_another_networks_checkpoint_is_not_resumed(tmp_path: Path, data: Data) 
         ((("widhts", (4,)),), "has no option 'widhts'; its options are "),
         ((("widths", (4, 4)),), r"widths=\(4, 4\) does not give 1 widths"),
         ((("convs", "two"),), r"chain_n1_m1_k0 cannot be built with net.convs='two' \(.+\); see `convatlas show ch"),
-        ((("classes", 3),), "net.classes is not a setting of the recipe; it follows from the data"),
+        ((("classes", 3),), "net.classes is not a setting of the recipe; it comes from the data"),
         ((("input", (1, 9, 9)),), "net.input is not a setting of the recipe"),
     ],
 )
@@ -566,7 +568,7 @@ def test_what_cannot_be_built_leaves_no_folder(tmp_path: Path, data: Data, net: 
 
 def test_an_option_that_json_cannot_hold_is_refused(tmp_path: Path, data: Data) -> None:
     variant = replace(find(WRN), args={**find(WRN).args, "kernels": nn.ReLU})
-    with pytest.raises(UserError, match=r"has an option that run.json cannot hold .*; give plain values"):
+    with pytest.raises(UserError, match=r"has an option that cannot be stored in run.json .*; give plain values"):
         train(tmp_path / "run", data, DROPPED, variant)
 
 
@@ -579,7 +581,7 @@ def test_a_variant_of_ones_own_is_rebuilt_from_the_record(tmp_path: Path, data: 
 
 @pytest.mark.parametrize("device", ["cud", "meta", "cuda:63"])
 def test_a_device_that_is_not_there(tmp_path: Path, data: Data, device: str) -> None:
-    with pytest.raises(UserError, match=f"there is no device '{device}' here .*; give auto or cpu"):
+    with pytest.raises(UserError, match=f"device '{device}' is not available .*; give auto or cpu"):
         fit(TINY, data, CHAIN, out=tmp_path / "run", device=device)
     assert not (tmp_path / "run").exists()
 
@@ -590,7 +592,8 @@ def test_a_device_that_is_not_there(tmp_path: Path, data: Data, device: str) -> 
 def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path, data: Data) -> None:
     """The first step with such a rate still has a finite loss; its update spoils the second's."""
     with pytest.raises(
-        Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 1 \(lr 1e\+30\), .*; nothing was saved before; try"
+        Diverged,
+        match=r"the loss is (nan|inf) at step 2 of epoch 1 \(lr 1e\+30\), .*; no checkpoint was saved before; try",
     ):
         train(tmp_path, data, replace(CHAIN, optimizer=SGD(1e30)))
     assert not (tmp_path / "last.safetensors").exists()
@@ -598,7 +601,7 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path: Path, data: Data) ->
 
 SPOILT = {  # what is not finite: what the message says, with the images of step 3 in the order of the epoch
     "image": r"the loss is nan at step 3 of epoch 1 \(lr 0.02\), by the pixels of training images {1}, {4}; .*; fix",
-    "output": r"the loss is nan at .*, by the network's outputs for training image {5}; nothing .*; try a smaller rate",
+    "output": r"the loss is nan at .*, by the network's outputs for training image {5}; no .*; try a smaller learning",
     "loss": r"the loss is inf at .*, in the batch of training images {0}, .*, {7} and 8 more \(all are in log.jsonl\)",
     "gradient": r"the gradient of stem.conv1.weight is not finite at step 3 of epoch 1 .*, in the batch of training im",
 }
@@ -682,7 +685,9 @@ def test_checkpoints_within_an_epoch_lose_nothing(tmp_path: Path, data: Data, wh
 
 def test_the_last_good_checkpoint_is_kept(tmp_path: Path, data: Data) -> None:
     recipe = replace(CHAIN, optimizer=SGD(1e30), warmup=ConstantWarmup(0.01, epochs=1))
-    with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 2 .*last.safetensors is from before"):
+    with pytest.raises(
+        Diverged, match=r"the loss is (nan|inf) at step 2 of epoch 2 .*last.safetensors is from an earlier step"
+    ):
         train(tmp_path, data, recipe)
     good = train(tmp_path.with_name("good"), data, replace(CHAIN, epochs=1, optimizer=SGD(0.01)))
     assert same(weights(open_run(tmp_path)), weights(good))
@@ -697,7 +702,9 @@ def test_weights_that_are_not_finite_are_found_after_the_epochs_last_step(tmp_pa
 
 def test_a_signal_does_not_save_weights_that_are_not_finite(tmp_path: Path, data: Data) -> None:
     recipe = replace(CHAIN, optimizer=SGD(1e39), warmup=ConstantWarmup(0.01, epochs=1))
-    with pytest.raises(Diverged, match=r"is not finite at step 1 of epoch 2 .*last.safetensors is from before"):
+    with pytest.raises(
+        Diverged, match=r"is not finite at step 1 of epoch 2 .*last.safetensors is from an earlier step"
+    ):
         train(tmp_path, data, recipe, on_event=interrupting(at_step(2, 1)))
     assert all(t.isfinite().all() for t in weights(open_run(tmp_path)).values())
 
@@ -711,4 +718,6 @@ def test_an_epoch_of_one_step_is_pointed_out(tmp_path: Path, data: Data) -> None
     events: list[Event] = []
     train(tmp_path / "one", data, replace(CHAIN, epochs=1, batch=512), on_event=events.append)
     notes = [event["text"] for event in events if event["kind"] == "note"]
-    assert notes == ["an epoch is a single step: 72 training images in batches of 512; give a smaller --batch for more"]
+    assert notes == [
+        "an epoch is a single step: 72 training images in batches of 512; give a smaller --batch for more steps"
+    ]

@@ -245,13 +245,15 @@ def test_a_run_begins_with_anothers_weights(tmp_path: Path, data: Data, source: 
     assert len(record.pop("sha256")) == 64
     assert record == {"file": str(source.checkpoint()), "network": TINY, "taken": names, "left": []}
     assert notes == [
-        f"starts from 4 of 4 tensors of {source.checkpoint()} ({TINY}): {', '.join(names)}; newly initialised: none"
+        f"initialised 4 of 4 tensors from {source.checkpoint()} ({TINY}): {', '.join(names)}; newly initialised: none"
     ]
 
 
 def test_only_what_fits_and_is_asked_for_is_taken(tmp_path: Path, data: Data, source: Run) -> None:
     wider = replace(CHAIN, net=(("widths", (6,)),))
-    with pytest.raises(UserError, match=r"no tensor of the network has the name and shape .* init=stem.* takes; give "):
+    with pytest.raises(
+        UserError, match=r"no tensor of the network that matches init=stem.* has the name and shape of one in .*; give "
+    ):
         started(tmp_path / "none", data, replace(wider, init=("stem.*",)), init=source)
     assert not (tmp_path / "none").exists()
     fresh = started(tmp_path / "fresh", data, CHAIN, seed=3)[0].weights("last")
@@ -259,7 +261,7 @@ def test_only_what_fits_and_is_asked_for_is_taken(tmp_path: Path, data: Data, so
     for name, tensor in run.weights("last").items():
         assert torch.equal(tensor, (source.weights() if name.startswith("stem.") else fresh)[name]), name
     assert run.record.init["taken"] == ["stem.conv1.weight", "stem.conv1.bias"]
-    assert "starts from 2 of 4 tensors of" in notes[0]
+    assert "initialised 2 of 4 tensors from" in notes[0]
     assert "newly initialised: head." in notes[0]
 
 
@@ -267,7 +269,7 @@ def test_a_resume_has_its_weights_already(tmp_path: Path, data: Data, source: Ru
     whole = train(tmp_path / "whole", data, CHAIN, init=source)
     with pytest.raises(Stopped):
         train(tmp_path / "run", data, CHAIN, init=source, on_event=interrupting(at_step(1, 3)))
-    with pytest.raises(UserError, match="--init and --resume exclude each other"):
+    with pytest.raises(UserError, match="--init cannot be combined with --resume"):
         train(tmp_path / "run", data, CHAIN, init=source, resume=True)
     assert_equal_runs(train(tmp_path / "run", data, CHAIN, resume=True), whole)
 
@@ -300,7 +302,7 @@ def test_a_killed_run_begins_with_no_other_weights_than_it_was_to(tmp_path: Path
     best = other.folder / "best.safetensors"
     tensors, state = checkpoint.load(best)
     checkpoint.save(best, {name: t + 1 if t.is_floating_point() else t for name, t in tensors.items()}, state)
-    with pytest.raises(UserError, match=r"the weights in .*other.* are not those that this run was to start"):
+    with pytest.raises(UserError, match=r"the weights in .*other.* have changed since this run"):
         train(tmp_path / "run", data, CHAIN, resume=True)
     shutil.rmtree(other.folder)
     (tmp_path / "saved/last.safetensors").rename(tmp_path / "saved/previous.safetensors")

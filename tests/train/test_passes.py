@@ -78,8 +78,8 @@ def test_out_of_memory_halves_the_parts_for_good_and_changes_no_gradient() -> No
     run(x, y, 16)
     assert sizes == [16, 8, 4, 4, 4, 4]
     assert [e["text"] for e in events] == [
-        "out of memory: batches now pass in parts of 8 images",
-        "out of memory: batches now pass in parts of 4 images",
+        "out of memory: gradients are now accumulated over passes of 8 images",
+        "out of memory: gradients are now accumulated over passes of 4 images",
     ]
     for ours, theirs in zip(tight.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
@@ -139,9 +139,11 @@ def test_segments_end_where_the_whole_ends(tmp_path: Path) -> None:
 
 
 def test_segments_that_cannot_be_leave_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="googlenet has auxiliary classifiers, which segments leave out; --set aux_"):
+    with pytest.raises(
+        UserError, match="activation checkpointing does not run the auxiliary classifiers of googlenet; train"
+    ):
         decide(Execution(segments=2), find("googlenet").build(), replace(RECIPE, aux_weight=0.3), CPU, World())
-    with pytest.raises(UserError, match="passes 4 modules one after the other, too few for 99 segments"):
+    with pytest.raises(UserError, match="runs 4 modules in sequence, too few for 99 segments"):
         fit(NET, digits(), RECIPE, out=tmp_path / "run", device="cpu", execution=Execution(segments=99))
     assert not (tmp_path / "run" / "run.json").exists()
 

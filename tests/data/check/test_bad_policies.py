@@ -145,7 +145,7 @@ def test_a_run_lists_every_skip(photos: Path, tmp_path: Path, capsys: pytest.Cap
     lines = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines] == [str(photos / name) for name in BAD]
     assert all(f"skipped: {line['reason']}\n" in said for line in lines)
-    assert f"3 files are left out; all are in {out}/skipped.jsonl" in said
+    assert f"3 files skipped; the full list is in {out}/skipped.jsonl" in said
     assert open_run(out).record.data["train"]["skipped"] == 3
     assert main(["evaluate", str(out), "--data", str(photos)]) == 2
     assert main(["evaluate", str(out), "--data", str(photos), "--bad", "skip"]) == 0

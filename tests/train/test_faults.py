@@ -201,7 +201,7 @@ def test_machines_that_count_their_own_failures_go_on_alike(
 
 
 NET = ["chain_n1_m1_k0", "--data", "digits", "--recipe", "digits", "--set", "net.widths=[4]", "--set", "batch=128"]
-NET += ["--input", "1x8x8", "--device", "cpu", "--epochs", "40", "--save-every", "0.1"]
+NET += ["--input", "1x8x8", "--device", "cpu", "--epochs", "40", "--save-every", "0.1s"]
 
 
 @pytest.mark.faults

@@ -154,6 +154,7 @@ def test_the_recipe_gives_decay_rates_and_epsilon() -> None:
             "mobilenet_v1_0_25_128",
             lambda name: name.endswith("bias") or ".bn." in name or "depthwise" in name,
         ),
+        ("weights", "lenet5", lambda name: name.endswith("bias")),
         ("not_norm", "lenet5", lambda name: False),
     ],
 )

@@ -63,11 +63,6 @@ HERE: dict[str, dict[str, Any]] = {  # what is asked for otherwise
 
 
 @pytest.fixture(scope="module")
-def data() -> Data:
-    return some()
-
-
-@pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Path:
     """A run of one epoch of two: it was killed then."""
 

@@ -1,4 +1,4 @@
-"""Blocks that three papers use alike, and ConvNet: stem -> stages -> head, the shape every network has."""
+"""Blocks shared by at least three papers, and ConvNet: stem -> stages -> head, the structure of every network."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def stack(**modules: nn.Module) -> nn.Sequential:
 
 
 class Feature(NamedTuple):
-    """What a stage makes of an image."""
+    """The feature map of a stage."""
 
     name: str  # of the stage
     channels: int
-    stride: int  # pixels of the image from one position of the map to the next
+    stride: int  # image pixels between neighbouring positions of the map
 
 
 class ConvNet(nn.Module):
@@ -41,28 +41,28 @@ class ConvNet(nn.Module):
     head: nn.Module
     variant: str = ""  # its catalogue name, where it has one
     input: Shape | None = None  # the C x H x W it was built for
-    has_unused_parameters: bool = False  # training skips whole parts at random: their parameters then get no gradient
+    has_unused_parameters: bool = False  # training skips whole parts at random, so their parameters may get no gradient
     init_images: int = 0  # how many training images `init_from_data` looks at
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.stages(self.stem(x)))
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The map (N, C, H, W) that each stage makes, in order; `feature_info` says what they are."""
+        """The output map (N, C, H, W) of each stage, in order; `feature_info` describes them."""
         maps: list[Tensor] = []
         x = self.stem(x)
         for stage in self.stages.children():
             x = stage(x)
-            maps.append(x if isinstance(x, Tensor) else x[-1])  # a stage that passes earlier maps on puts its own last
+            maps.append(
+                x if isinstance(x, Tensor) else x[-1]
+            )  # a stage that also passes on earlier maps puts its own last
         return maps
 
     @property
     def feature_info(self) -> tuple[Feature, ...]:
         """Each stage's name, channels and stride, found on the meta device for images of `input`."""
         if self.input is None:
-            raise UserError(
-                f"{type(self).__name__} does not say what images it takes", "set its input, (channels, H, W)"
-            )
+            raise UserError(f"the input size of {type(self).__name__} is unknown", "set its input, (channels, H, W)")
         c, h, w = self.input
         small, large = (_on_meta(_Features(self), (c, h + more, w + more)) for more in (0, GROWTH_PX))
         names = [name for name, _ in self.stages.named_children()]
@@ -72,7 +72,7 @@ class ConvNet(nn.Module):
         )
 
     def trunk(self, last: str | None = None) -> nn.Sequential:
-        """The stem and the stages as one module; of the stages those up to and including `last`, when that is given."""
+        """The stem and the stages as one module; with `last`, only the stages up to and including it."""
         if last is None:
             return nn.Sequential(self.stem, self.stages)
         names = [name for name, _ in self.stages.named_children()]
@@ -80,38 +80,38 @@ class ConvNet(nn.Module):
 
     @property
     def has_aux(self) -> bool:
-        """Whether there are auxiliary classifiers, which serve training alone: `forward_aux` runs them."""
+        """Whether there are auxiliary classifiers, which are used only in training, by `forward_aux`."""
         return False
 
     def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The logits, and those of each auxiliary classifier by the stage that it reads."""
+        """The logits, and those of each auxiliary classifier, keyed by the stage that it reads."""
         return self(x), {}
 
     def reset_head(self, classes: int) -> None:
-        """Replaces the layer that makes the logits (and each auxiliary classifier's) by a new one for `classes`.
+        """Replaces the final linear layer (and that of each auxiliary classifier) by a new one for `classes`.
 
-        The new layers are initialised as the paper does. With 0 classes the network gives what that layer read.
-        Raises UserError for a number that is not a count.
+        The new layers are initialised as in the paper. With 0 classes the network returns the features instead.
+        Raises UserError for an invalid number of classes.
         """
         if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-            raise UserError(f"classes={classes!r} is not a count", "give at least 1, or 0 for features")
+            raise UserError(f"classes={classes!r} is not a number of classes", "give at least 1, or 0 for features")
         for path in self.logits_layers:
             self.set_submodule(path, self._new_logits_layer(self.get_submodule(path), classes))
 
     @property
     def logits_layers(self) -> list[str]:
-        """The paths of the layers that make the logits: the last linear one of the head, and of each auxiliary head."""
+        """The paths of the final layers: the last linear layer of the head and of each auxiliary head."""
         aux = [f"aux.{name}" for name, _ in self.get_submodule("aux").named_children()] if self.has_aux else []
         return [last_linear(self, head) for head in ("head", *aux)]
 
     def init_classifier(self, layer: nn.Module) -> None:
-        """Initialises a layer that makes logits as the paper does. By default it stays as torch has it."""
+        """Initialises a final layer as the paper does. By default torch's initialisation is kept."""
 
     def init_from_data(self, images: Tensor) -> None:
-        """Sets what depends on the data, from `init_images` normalised training images (n, channels, H, W)."""
+        """Initialises what depends on the data from `init_images` normalised training images (n, channels, H, W)."""
 
     def set_progress(self, progress: float) -> None:
-        """Takes note of the share of the training done, in [0, 1], before each step: what changes with it changes."""
+        """Called before each step with the fraction of training done, in [0, 1]: scheduled settings follow it."""
 
     def _new_logits_layer(self, old: nn.Module, classes: int) -> nn.Module:
         make = _maker(old)
@@ -123,7 +123,7 @@ class ConvNet(nn.Module):
         return new
 
 
-GROWTH_PX = 2**6 * 3**3 * 5 * 7  # a multiple of any stride: so many more pixels make so many / stride more positions
+GROWTH_PX = 2**6 * 3**3 * 5 * 7  # a multiple of any stride: this many more pixels make this / stride more positions
 
 
 class _Features(nn.Module):
@@ -136,7 +136,7 @@ class _Features(nn.Module):
 
 
 class NoLogits(nn.Identity):
-    """Stands where a layer made logits, and passes on what it would have read; `make` makes such a layer again."""
+    """Replaces a final layer and passes its input through; `make` creates such a layer again."""
 
     def __init__(self, make: Callable[..., nn.Module]):
         super().__init__()
@@ -150,28 +150,28 @@ def last_linear(net: nn.Module, head: str) -> str:
 
 
 def _maker(layer: nn.Module) -> Callable[..., nn.Module]:
-    """Makes a layer like this one, given the number of its outputs, device and dtype."""
+    """A function that makes a layer like this one, given the number of outputs, device and dtype."""
     match layer:
         case NoLogits():
             return layer.make
         case nn.Linear():
             return partial(nn.Linear, layer.in_features, bias=layer.bias is not None)
         case nn.Conv2d():
-            assert layer.kernel_size == (1, 1), "logits are made at each position"
+            assert layer.kernel_size == (1, 1), "logits at each position"
             return partial(nn.Conv2d, layer.in_channels, kernel_size=1, padding=layer.padding)  # type: ignore[arg-type]
-    raise TypeError(f"{type(layer).__name__} makes no logits")
+    raise TypeError(f"{type(layer).__name__} is not a final layer")
 
 
 def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
-    """The shape (without the batch) that `module` makes of one image of `shape`, found on the meta device.
+    """The output shape (without the batch) of `module` for one image of `shape`, computed on the meta device.
 
-    Raises UserError when such an image does not pass, naming the size that `module` was built for or the smallest
-    square that passes.
+    Raises UserError for an image that `module` cannot take, naming the size that it was built for or the smallest
+    square that it takes.
     """
     try:
         return _shape_after(module, shape)
     except RuntimeError as error:
-        refusal = f"input {'x'.join(map(str, shape))} does not pass"
+        refusal = f"input {'x'.join(map(str, shape))} does not fit the network"
         sizes = range(1, 1025)
         at = bisect_left(sizes, True, key=lambda size: _passes(module, (shape[0], size, size)))
         if at < len(sizes):
@@ -188,22 +188,22 @@ def _shape_after(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _on_meta(module: nn.Module, shape: tuple[int, ...]) -> Any:
-    """What `module` makes of one image of `shape`, on the meta device."""
+    """The output of `module` for one image of `shape`, on the meta device."""
     meta = {k: torch.empty_like(t, device="meta") for k, t in (*module.named_parameters(), *module.named_buffers())}
     dtype = next((t.dtype for t in meta.values() if t.is_floating_point()), None)
-    with eval_mode(module), torch.no_grad():  # in training, batch norm refuses a single value per channel
+    with eval_mode(module), torch.no_grad():  # in training, batch norm rejects a single value per channel
         return torch.func.functional_call(module, meta, torch.empty(1, *shape, dtype=dtype, device="meta"))
 
 
 def dense(net: ConvNet) -> ConvNet:
-    """A copy of `net` with the linear layers of its head read as convolutions: logits (N, classes, 1, 1) at the size
-    that `net` was built for, a map of logits on a larger image.
+    """A copy of `net` with the linear layers of its head converted to convolutions: logits (N, classes, 1, 1) at the
+    size that `net` was built for, a map of logits on a larger image.
 
-    The first linear layer after flattening C x H x W is a convolution of kernel H x W, any later one of kernel 1x1;
-    global average pooling is an average pool of H x W. Raises UserError for a head that has no such reading.
+    The first linear layer after flattening C x H x W becomes a convolution with an H x W kernel, any later one a 1x1;
+    global average pooling becomes an H x W average pool. Raises UserError for a head that cannot be converted.
     """
     net, shape = deepcopy(net), net.input
-    assert shape is not None, "a network knows its input when the catalogue has built it"
+    assert shape is not None, "the input of a network is set when the catalogue builds it"
     _, h, w = shape_after(net.trunk(), shape)
     head: dict[str, nn.Module] = {}
     for name, m in net.head.named_children():
@@ -217,7 +217,7 @@ def dense(net: ConvNet) -> ConvNet:
             head[name] = m
         elif not isinstance(m, nn.Flatten):
             raise UserError(
-                f"{net.variant or type(net).__name__} has no dense reading: its head has a {type(m).__name__}"
+                f"{net.variant or type(net).__name__} cannot be applied densely: its head has a {type(m).__name__}"
             )
     net.head = stack(**head)
     return net
@@ -225,7 +225,7 @@ def dense(net: ConvNet) -> ConvNet:
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards every submodule is in the mode it had."""
+    """Evaluation mode within the context; afterwards every submodule is back in its previous mode."""
     modes = {m: m.training for m in module.modules()}
     module.eval()
     try:
@@ -237,7 +237,7 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """While a batch passes a second time, to be differentiated, batch norm's running statistics stay."""
+    """Keeps batch norm's running statistics while a batch is run a second time, for its gradient."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -258,7 +258,7 @@ def _passes(module: nn.Module, shape: Shape) -> bool:
 
 
 class _NoFill(TorchFunctionMode):
-    """Leaves tensors as they are when an initialisation would fill them with random numbers."""
+    """Leaves tensors unchanged when an initialisation would fill them with random numbers."""
 
     FILLS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_)
 
@@ -268,7 +268,7 @@ class _NoFill(TorchFunctionMode):
 
 @contextmanager
 def on_meta() -> Iterator[None]:
-    """Networks built here have shapes and no values: nothing is allocated, nothing initialised."""
+    """Networks built within have shapes but no values: nothing is allocated or initialised."""
     with torch.device("meta"), _NoFill():
         yield
 
@@ -304,7 +304,7 @@ class ConvBN(nn.Sequential):
 
 
 class Concat(nn.Module):
-    """Branches side by side on the same input, their outputs joined along the channels in the order given."""
+    """Parallel branches on the same input, their outputs concatenated along the channels in the order given."""
 
     def __init__(self, **branches: nn.Module):
         super().__init__()
@@ -316,7 +316,7 @@ class Concat(nn.Module):
 
 
 class ConvSame(nn.Conv2d):
-    """TensorFlow's "SAME" convolution: the output is ceil(size / stride), the odd pixel of padding goes after."""
+    """TensorFlow's "SAME" convolution: the output is ceil(size / stride); an odd pixel of padding goes at the end."""
 
     def __init__(
         self,
@@ -332,7 +332,7 @@ class ConvSame(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         left, right, top, bottom = pads = same_padding(x.shape[2:], self.kernel_size, self.stride)
-        if left == right and top == bottom:  # the convolution itself can pad both sides alike, without a copy
+        if left == right and top == bottom:  # the convolution itself can pad both sides equally, without a copy
             return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
         return super().forward(F.pad(x, pads))
 
@@ -341,7 +341,7 @@ class ConvSame(nn.Conv2d):
 
 
 def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
-    """TensorFlow's "SAME" padding of an H x W map as F.pad takes it: left, right, top, bottom; the odd pixel after."""
+    """TensorFlow's "SAME" padding of an H x W map, ordered as for F.pad; an odd pixel goes right or at the bottom."""
     pads: list[int] = []
     for n, k, s in zip(reversed(size), reversed(kernel), reversed(stride), strict=True):
         total = max((-(-n // s) - 1) * s + k - n, 0)
@@ -358,7 +358,7 @@ class LRN(nn.Module):
     """Local response normalisation across channels: a / (k + alpha * sum of a^2 over n neighbours) ^ beta.
 
     The formula and constants of Krizhevsky et al. (2012), section 3.3. Caffe and torch divide alpha by n:
-    `divided=True` does so too, for weights that were trained there.
+    `divided=True` does so too, for weights trained there.
     """
 
     def __init__(self, n: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, divided: bool = False):
@@ -376,7 +376,7 @@ class LRN(nn.Module):
 class DropPath(nn.Dropout):
     """Stochastic depth by sample: in training, each sample (of a residual branch) is zero with probability p.
 
-    The others are divided by 1 - p. As with the dropout that it is, `p = 0` switches it off.
+    The others are divided by 1 - p. As with dropout, `p = 0` switches it off.
     """
 
     def forward(self, x: Tensor) -> Tensor:

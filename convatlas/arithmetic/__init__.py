@@ -1,7 +1,7 @@
 """The closed forms of the lectures: output size, cost, receptive field; pooling and convolution as matrices. No torch.
 
 A `Window` slides along one side of an image; `Conv`, `Pool`, `Transposed` and `FC` are layers, and
-`Conv(96, 11, 4).on((3, 227, 227))` is what one makes there and costs; the matrices take a layer and an image.
+`Conv(96, 11, 4).on((3, 227, 227))` is its output and cost there; the matrices take a layer and an image.
 """
 
 from .layers import (

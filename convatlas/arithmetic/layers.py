@@ -1,4 +1,4 @@
-"""Layers: what each makes of an image and what it costs, with the numbers put into the formulas."""
+"""Layers: the output of each for an image and its cost, with the numbers substituted into the formulas."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from ..errors import UserError
 from .sides import Window, transposed_size, whole
 
 Shape = tuple[int, ...]  # C x H x W, or the units of a fully connected layer
-Sides = int | tuple[int, int]  # both sides alike, or height and width
+Sides = int | tuple[int, int]  # one for both sides, or height and width
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a layer makes of an image, and at what cost. One MAC is one multiply-accumulate; biases cost none."""
+    """A layer's output for an image, and its cost. One MAC is one multiply-accumulate; biases cost none."""
 
     shape: Shape
     weights: int = 0
     biases: int = 0
     macs: int = 0
     unused: tuple[int, int] = (0, 0)  # rows and columns of the input that no window reads
-    formulas: dict[str, str] = field(default_factory=dict)  # height, width, weights, params, macs: the numbers put in
+    formulas: dict[str, str] = field(
+        default_factory=dict
+    )  # height, width, weights, params, macs: the formulas with numbers
 
     @property
     def params(self) -> int:
@@ -123,7 +125,7 @@ class Transposed:
     bias: bool = True
 
     def on(self, shape: Shape) -> Cost:
-        """The cost on C x H x W. Raises UserError when nothing is left or the groups do not divide."""
+        """The cost on C x H x W. Raises UserError when the output is empty or the groups do not divide."""
         cin, h, w = image(shape)
         (kh, kw), (sh, sw), (ph, pw) = _pair(self.kernel), _pair(self.stride), _pair(self.padding)
         (dh, dw), (eh, ew) = _pair(self.dilation), _pair(self.output_padding)
@@ -157,7 +159,7 @@ class FC:
     bias: bool = True
 
     def on(self, shape: Shape) -> Cost:
-        """The cost on C x H x W, or on the units of another one."""
+        """The cost on C x H x W, or on the units of another fully connected layer."""
         whole("units", self.units, 1)
         if not shape or min(shape) < 1:
             raise UserError(f"{'x'.join(map(str, shape))} is not an input", "give channels x height x width, or units")
@@ -179,7 +181,7 @@ Layer = Conv | Pool | Transposed | FC
 
 
 def stacked(shape: Shape, *layers: Layer) -> list[Cost]:
-    """The cost of each layer: the first on `shape`, each other on what the one before it made."""
+    """The cost of each layer: the first on `shape`, each other on the output of the one before."""
     costs: list[Cost] = []
     for layer in layers:
         costs.append(layer.on(costs[-1].shape if costs else shape))
@@ -195,15 +197,15 @@ def stack_weights(kernels: Iterable[int], channels: int) -> int:
 
 
 def separable_fraction(kernel: int, filters: int) -> float:
-    """What a depthwise convolution and a 1x1 cost of the full one: (k*k*M + M*N) / (k*k*M*N) = 1/N + 1/k^2.
+    """The relative cost of a depthwise-separable convolution: (k*k*M + M*N) / (k*k*M*N) = 1/N + 1/k^2.
 
-    Of weights and of multiply-adds alike; the number M of input channels cancels (Howard et al., 2017, section 3.1).
+    It holds for weights and multiply-adds; the M input channels cancel (Howard et al., 2017, section 3.1).
     """
     return 1 / filters + 1 / kernel**2
 
 
 class Scaling(NamedTuple):
-    """What a network's depth, width and resolution are multiplied by, and what its multiply-adds grow by."""
+    """The factors of a network's depth, width and resolution, and the growth of its multiply-adds."""
 
     depth: float
     width: float
@@ -214,13 +216,13 @@ class Scaling(NamedTuple):
 def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Scaling:
     """Depth alpha^phi, width beta^phi, resolution gamma^phi; the cost grows by (alpha beta^2 gamma^2)^phi, about 2^phi.
 
-    Layers add up, while width and resolution count twice in each (Tan and Le, 2019, equation 3).
+    The cost is linear in depth, quadratic in width and in resolution (Tan and Le, 2019, equation 3).
     """
     return Scaling(alpha**phi, beta**phi, gamma**phi, (alpha * beta**2 * gamma**2) ** phi)
 
 
 def image(shape: Shape) -> tuple[int, int, int]:
-    """C, H, W of a shape. Raises UserError when it is not that of an image."""
+    """C, H, W of a shape. Raises UserError when it is not an image's."""
     if len(shape) != 3 or min(shape) < 1:
         raise UserError(f"{'x'.join(map(str, shape))} is not an image size", "give channels x height x width")
     c, h, w = shape

@@ -1,4 +1,4 @@
-"""Convolution and pooling as matrices, and the Jacobians of what stands between them. All float64.
+"""Convolution and pooling as matrices, and the Jacobians of the layers between them. All float64.
 
 A matrix maps the flattened C x H x W to the flattened output, channel by channel and row by row. The matrix of a linear
 layer is also its Jacobian.
@@ -25,7 +25,7 @@ LARGEST = 2**27  # entries; 1 GiB
 def conv_matrix(weight: ArrayLike, shape: Shape, layer: Conv) -> Array:
     """The matrix of a convolution on C x H x W: (filters*H'*W', C*H*W); its transpose is the transposed convolution.
 
-    `weight` is (filters, C/groups, kernel, kernel). Raises UserError when it is not.
+    `weight` is (filters, C/groups, kernel, kernel). Raises UserError for another shape.
     """
     import numpy as np
 
@@ -33,10 +33,10 @@ def conv_matrix(weight: ArrayLike, shape: Shape, layer: Conv) -> Array:
     reads = per_group(layer.filters, cin, layer.groups)
     weight = np.asarray(weight, dtype=np.float64)
     if weight.shape != (expected := (layer.filters, reads, rows.kernel, columns.kernel)):
-        raise UserError(f"the weight is {_by(weight.shape)}", f"that of this convolution is {_by(expected)}")
+        raise UserError(f"the weight is {_by(weight.shape)}", f"this convolution needs {_by(expected)}")
     outputs = layer.filters * rows.output(h) * columns.output(w)
     _room(outputs, cin * h * w)
-    full = np.zeros((layer.filters, cin, rows.kernel, columns.kernel))  # zero where a filter reads another group
+    full = np.zeros((layer.filters, cin, rows.kernel, columns.kernel))  # zero where a filter belongs to another group
     for f, first in enumerate(_first_channels(layer, reads)):
         full[f, first : first + reads] = weight[f]
     matrix = np.einsum("fcab,iay,jbx->fijcyx", full, _taps(rows, h), _taps(columns, w), optimize=True)
@@ -44,7 +44,7 @@ def conv_matrix(weight: ArrayLike, shape: Shape, layer: Conv) -> Array:
 
 
 def conv_weight_jacobian(x: ArrayLike, layer: Conv) -> Array:
-    """The Jacobian of a convolution of `x` (C, H, W) in its weights: (filters*H'*W', weights).
+    """The Jacobian of a convolution of `x` (C, H, W) with respect to its weights: (filters*H'*W', weights).
 
     A row holds the patch of `x` that the output reads, in the columns of its own filter.
     """
@@ -65,7 +65,7 @@ def conv_weight_jacobian(x: ArrayLike, layer: Conv) -> Array:
 def avg_pool_matrix(shape: Shape, layer: Pool, *, count_padding: bool = True) -> Array:
     """The matrix of average pooling on C x H x W: (C*H'*W', C*H*W).
 
-    With `count_padding` the zeros of the padding count in the mean, as in torch and Caffe; without, as in TensorFlow.
+    With `count_padding` the mean includes the zeros of the padding, as in torch and Caffe; without, as in TensorFlow.
     """
     import numpy as np
 
@@ -86,7 +86,7 @@ def avg_pool_matrix(shape: Shape, layer: Pool, *, count_padding: bool = True) ->
 def max_pool_matrix(x: ArrayLike, layer: Pool) -> Array:
     """The selection that maximum pooling makes of `x` (C, H, W): (C*H'*W', C*H*W), one 1 in each row.
 
-    It holds for this `x` alone, and is the Jacobian there. Of equal values the first in a window is taken, as in torch.
+    It depends on `x`, and is the Jacobian there. Among equal values the first in a window is taken, as in torch.
     """
     import numpy as np
 
@@ -142,7 +142,7 @@ def lrn(x: ArrayLike, n: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: fl
 
 
 def lrn_jacobian(x: ArrayLike, n: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> Array:
-    """The Jacobian of `lrn` at `x` (C, H, W): (C*H*W, C*H*W); places do not mix.
+    """The Jacobian of `lrn` at `x` (C, H, W): (C*H*W, C*H*W); positions do not mix.
 
     d b_i / d x_j = [i = j] s_i^-beta - 2 alpha beta x_i x_j s_i^(-beta - 1) for j among the n neighbours of i, where
     s = k + alpha * sum of x^2.
@@ -160,19 +160,19 @@ def lrn_jacobian(x: ArrayLike, n: int = 5, alpha: float = 1e-4, beta: float = 0.
 
 
 def _taps(window: Window, n: int) -> Array:
-    """(outputs, kernel, n): 1 where tap a of window i reads position y; padding is read nowhere."""
+    """(outputs, kernel, n): 1 where tap a of window i reads position y; padding is left out."""
     import numpy as np
 
     return (np.array(window.reads(n))[:, :, None] == np.arange(n)).astype(np.float64)
 
 
 def _first_channels(layer: Conv, reads: int) -> list[int]:
-    """For each filter the first channel of its group."""
+    """The first channel of each filter's group."""
     return [f // (layer.filters // layer.groups) * reads for f in range(layer.filters)]
 
 
 def _neighbours(channels: int, n: int) -> Array:
-    """(channels, channels): 1 where channel j is among the n around i."""
+    """(channels, channels): 1 where channel j is one of the n around i."""
     import numpy as np
 
     whole("n", n, 1)
@@ -188,7 +188,7 @@ def _room(rows: int, columns: int) -> None:
 
 
 def _all_padding(layer: Pool) -> UserError:
-    return UserError(f"a window of {layer} holds padding alone", "take less dilation, padding or stride")
+    return UserError(f"a window of {layer} holds only padding", "reduce the dilation, padding or stride")
 
 
 def _by(shape: tuple[int, ...]) -> str:

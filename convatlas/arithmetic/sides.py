@@ -13,10 +13,10 @@ from ..errors import UserError
 
 @dataclass(frozen=True)
 class Window:
-    """A kernel that slides along one side of an image, in pixels.
+    """A kernel sliding along one side of an image, in pixels.
 
-    `padding` goes before and after alike; "same" is TensorFlow's, which makes the output ceil(n / stride) and puts the
-    odd pixel after. `ceil` rounds up, for pooling: a last window that starts inside the image may hang out of it.
+    `padding` is added at both ends; "same" is TensorFlow's, which makes the output ceil(n / stride) and puts an odd
+    pixel at the end. `ceil` rounds up, for pooling: a last window that starts inside the image may extend past it.
     """
 
     kernel: int
@@ -33,7 +33,7 @@ class Window:
 
     @property
     def reach(self) -> int:
-        """From the first pixel that the kernel reads to the last, both counted."""
+        """From the first pixel that the kernel reads to the last, inclusive."""
         return (self.kernel - 1) * self.dilation + 1
 
     def pads(self, n: int) -> tuple[int, int]:
@@ -44,7 +44,7 @@ class Window:
         return total // 2, total - total // 2
 
     def output(self, n: int) -> int:
-        """How many windows fit on a side of `n`. Raises UserError when none does."""
+        """The number of windows on a side of `n`. Raises UserError when none fits."""
         whole("side", n, 1)
         fits = self._fits(n)
         if fits < 1:
@@ -63,13 +63,13 @@ class Window:
         return (-(-room // self.stride) if self.ceil else room // self.stride) + 1 - self._drops_last(n)
 
     def _drops_last(self, n: int) -> bool:
-        """Whether rounding up adds a window that would start behind the image (torch and Caffe leave it out)."""
+        """Whether rounding up adds a window that would start past the image (torch and Caffe leave it out)."""
         before, after = self.pads(n)
         last = -(-(n + before + after - self.reach) // self.stride) * self.stride
         return self.ceil and last >= n + before
 
     def reads(self, n: int) -> list[list[int]]:
-        """For each window the positions that it reads; those below 0 and from `n` on are padding."""
+        """The positions that each window reads; those below 0 and from `n` on are padding."""
         starts = [i * self.stride - self.pads(n)[0] for i in range(self.output(n))]
         return [[start + tap * self.dilation for tap in range(self.kernel)] for start in starts]
 
@@ -90,7 +90,7 @@ class Window:
         return n - read
 
     def formula(self, n: int) -> str:
-        """The output size with the numbers put in: "(227 + 2*0 - 11)/4 + 1 = 55"."""
+        """The output size with the numbers substituted: "(227 + 2*0 - 11)/4 + 1 = 55"."""
         if self.padding == "same":
             before, after = self.pads(n)
             return f"ceil({n}/{self.stride}) = {self.output(n)} (padding {before} before, {after} after)"
@@ -115,10 +115,10 @@ def output_size(
 def transposed_size(
     n: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, output_padding: int = 0
 ) -> int:
-    """The side that a transposed convolution makes of `n`: (n - 1)*stride - 2*padding + dilation*(kernel - 1) + 1.
+    """The output side of a transposed convolution on `n`: (n - 1)*stride - 2*padding + dilation*(kernel - 1) + 1.
 
-    It is the smallest side of which the convolution makes `n`; `output_padding`, less than the stride (or the
-    dilation), gives the larger ones. Raises UserError when nothing is left.
+    It is the smallest side that the convolution maps to `n`; `output_padding`, less than the stride (or the dilation),
+    gives the larger ones. Raises UserError when the output is empty.
     """
     window = Window(kernel, stride, padding, dilation)
     whole("side", n, 1)
@@ -128,12 +128,12 @@ def transposed_size(
         raise UserError(f"output_padding {output_padding} is not less than the stride or the dilation", "take less")
     size = (n - 1) * stride - 2 * padding + window.reach + output_padding
     if size < 1:
-        raise UserError(f"padding {padding} leaves nothing of the {size + 2 * padding} that are made", "take less")
+        raise UserError(f"padding {padding} removes all {size + 2 * padding} output positions", "take less")
     return size
 
 
 class Field(NamedTuple):
-    """Output i reads the input from `start + i*jump` on, `size` pixels long; a start below 0 lies in the padding."""
+    """Output i reads `size` pixels of the input from `start + i*jump` on; a start below 0 is in the padding."""
 
     size: int
     jump: int
@@ -143,7 +143,7 @@ class Field(NamedTuple):
 def receptive_field(windows: Iterable[Window], n: int | None = None) -> Field:
     """The receptive field of a stack of windows along one side, the first window first.
 
-    `n`, the side of the input, is needed where padding is "same". Raises UserError when it is missing there.
+    `n`, the side of the input, is needed where padding is "same". Raises UserError if it is missing then.
     """
     size, jump, start = 1, 1, 0
     for window in windows:
@@ -159,4 +159,4 @@ def receptive_field(windows: Iterable[Window], n: int | None = None) -> Field:
 def whole(name: str, value: Any, least: int, other: str = "") -> None:
     """Raises UserError unless `value` is a whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name}={value!r} will not do", f"give a whole number of at least {least}{other}")
+        raise UserError(f"{name}={value!r} is invalid", f"give a whole number of at least {least}{other}")

@@ -1,4 +1,4 @@
-"""Layers one after the other, as the lectures compare three 3x3 with one 7x7, and layers written in words."""
+"""Stacks of layers, as in the lectures' comparison of three 3x3 with one 7x7, and a text form of layers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FLAGS = {"conv": ("nobias",), "pool": ("ceil",), "fc": ("nobias",)}
 
 @dataclass(frozen=True)
 class Stack:
-    """Layers one after the other on an input C x H x W: the cost of each, and what its output sees of the input."""
+    """A stack of layers on an input C x H x W: the cost of each, and its receptive field."""
 
     input: Shape
     layers: tuple[Layer, ...]
     costs: tuple[Cost, ...]
-    receptive_fields: tuple[tuple[int, ...], ...]  # height and width in pixels; empty where the input is no image
+    receptive_fields: tuple[tuple[int, ...], ...]  # height and width in pixels; empty unless the input is an image
 
     @property
     def output(self) -> Shape:
@@ -49,15 +49,15 @@ class Stack:
 
 
 def stack(shape: Shape, layers: Sequence[Layer]) -> Stack:
-    """The layers one after the other on C x H x W. A fully connected layer sees the whole input.
+    """The layers, each on the output of the one before, on C x H x W. A fully connected layer sees the whole input.
 
-    Raises UserError when there is no layer, when one does not fit, and for a transposed convolution, whose receptive
-    field differs from position to position.
+    Raises UserError for an empty stack, for a layer that does not fit, and for a transposed convolution, as its
+    receptive field differs from position to position.
     """
     if not layers:
-        raise UserError("a stack without layers", f"name at least one: {FORMS['conv']}")
+        raise UserError("the stack has no layers", f"name at least one: {FORMS['conv']}")
     if any(isinstance(layer, Transposed) for layer in layers):
-        raise UserError("a stack has no transposed convolution", "compute it on its own")
+        raise UserError("a transposed convolution cannot be part of a stack", "compute it on its own")
     costs = stacked(shape, *layers)
     fields: list[tuple[int, ...]] = []
     windows: list[tuple[Window, Window]] = []
@@ -80,14 +80,14 @@ def parse_layer(text: str) -> Conv | Pool | FC:
         raise unknown("layer", kind, FORMS)
     required = 2 if kind == "conv" else 1
     if len(words) < required:
-        raise UserError(f"{text!r} says too little", f"write {FORMS[kind]}")
+        raise UserError(f"{text!r} is incomplete", f"write {FORMS[kind]}")
     numbers = [_sides(word, text, kind) for word in words[:required]]
     values: dict[str, tuple[int, int] | str] = {}
     flags: set[str] = set()
     rest = iter(words[required:])
     for word in rest:
         if word in values or word in flags:
-            raise UserError(f"{text!r} says {word} twice", "say it once")
+            raise UserError(f"{text!r} has {word} twice", "give it once")
         if word in FLAGS[kind]:
             flags.add(word)
         elif word in VALUES[kind]:

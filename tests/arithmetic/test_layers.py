@@ -208,7 +208,7 @@ def test_transposed_convolutions_are_torchs(
     x, weight = numbers(4, h, w), numbers(4, 3, *kernel)
     theirs = torch_or_none(F.conv_transpose2d, x[None], weight, None, stride, padding, extra, 2, dilation)
     if theirs is None:
-        with pytest.raises(UserError, match=r"leaves nothing of the|is not less than the stride or the dilation"):
+        with pytest.raises(UserError, match=r"removes all|is not less than the stride or the dilation"):
             layer.on((4, h, w))
         return
     cost = layer.on((4, h, w))
@@ -246,7 +246,7 @@ def test_max_pooling_is_torchs(
         return
     assert layer.on((2, h, w)).shape == theirs.shape[1:]
     if torch.isinf(theirs).any():
-        with pytest.raises(UserError, match="holds padding alone; take less dilation"):
+        with pytest.raises(UserError, match="holds only padding; reduce the dilation"):
             max_pool_matrix(x.detach(), layer)
         return
     matrix = max_pool_matrix(x.detach(), layer)
@@ -459,30 +459,30 @@ def test_receptive_field_of_alexnet_and_of_same() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Window(0), r"kernel=0 will not do; give a whole number of at least 1$"),
-        (lambda: Window(3, 0), r"stride=0 will not do"),
-        (lambda: Window(3, padding=-1), r'padding=-1 will not do; give a whole number of at least 0 or "same"'),
-        (lambda: Conv(8, 3, padding="valid").on((3, 9, 9)), r"padding='valid' will not do"),
-        (lambda: Window(3, dilation=True), r"dilation=True will not do"),
-        (lambda: output_size(0, 1), r"side=0 will not do"),
-        (lambda: Conv(0, 3).on((3, 9, 9)), r"filters=0 will not do"),
+        (lambda: Window(0), r"kernel=0 is invalid; give a whole number of at least 1$"),
+        (lambda: Window(3, 0), r"stride=0 is invalid"),
+        (lambda: Window(3, padding=-1), r'padding=-1 is invalid; give a whole number of at least 0 or "same"'),
+        (lambda: Conv(8, 3, padding="valid").on((3, 9, 9)), r"padding='valid' is invalid"),
+        (lambda: Window(3, dilation=True), r"dilation=True is invalid"),
+        (lambda: output_size(0, 1), r"side=0 is invalid"),
+        (lambda: Conv(0, 3).on((3, 9, 9)), r"filters=0 is invalid"),
         (lambda: Conv(8, (3, 3, 3)).on((3, 9, 9)), r"\(3, 3, 3\) is not a height and a width"),
         (lambda: Conv(8, 3).on((9, 9)), r"9x9 is not an image size; give channels x height x width"),
         (lambda: Conv(8, 3, groups=3).on((4, 9, 9)), r"3 groups do not divide 4 channels into 8 filters"),
-        (lambda: Conv(8, 3, groups=0).on((4, 9, 9)), r"groups=0 will not do"),
+        (lambda: Conv(8, 3, groups=0).on((4, 9, 9)), r"groups=0 is invalid"),
         (lambda: Pool(3, 2, 2).on((4, 9, 9)), r"padding 2 is more than half of the kernel \(3\).*take at most 1"),
-        (lambda: FC(0).on((4,)), r"units=0 will not do"),
+        (lambda: FC(0).on((4,)), r"units=0 is invalid"),
         (lambda: FC(5).on((4, 0)), r"4x0 is not an input"),
-        (lambda: transposed_size(1, 3, padding=2), r"padding 2 leaves nothing of the 3 that are made"),
+        (lambda: transposed_size(1, 3, padding=2), r"padding 2 removes all 3 output positions"),
         (lambda: transposed_size(4, 3, 2, output_padding=2), r"output_padding 2 is not less than the stride"),
-        (lambda: transposed_size(4, 3, 2, padding="same"), r"padding='same' will not do; give a whole number"),  # type: ignore[arg-type]
+        (lambda: transposed_size(4, 3, 2, padding="same"), r"padding='same' is invalid; give a whole number"),  # type: ignore[arg-type]
         (
             lambda: conv_matrix(np.ones((8, 3, 3, 3)), (4, 9, 9), Conv(8, 3)),
-            r"the weight is 8x3x3x3; that .* is 8x4x3x3",
+            r"the weight is 8x3x3x3; this convolution needs 8x4x3x3",
         ),
         (lambda: avg_pool_matrix((64, 224, 224), Pool(2)), r"a 802,816 x 3,211,264 matrix takes 20,624.4 GB"),
-        (lambda: lrn(np.ones(4), n=0), r"n=0 will not do"),
-        (lambda: max_pool_matrix(np.ones((1, 1, 1)), Pool(2, 1, 1, dilation=2)), r"holds padding alone"),
+        (lambda: lrn(np.ones(4), n=0), r"n=0 is invalid"),
+        (lambda: max_pool_matrix(np.ones((1, 1, 1)), Pool(2, 1, 1, dilation=2)), r"holds only padding"),
     ],
 )
 def test_refusals(make: Any, message: str) -> None:

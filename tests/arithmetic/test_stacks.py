@@ -49,13 +49,13 @@ def test_words(text: str, layer: Conv | Pool | FC) -> None:
     [
         ("cnov 64 3", "no layer named 'cnov'; did you mean conv?"),
         ("", "no layer named ''; there is conv, pool, fc"),
-        ("conv 64", "'conv 64' says too little; write conv FILTERS KERNEL"),
+        ("conv 64", "'conv 64' is incomplete; write conv FILTERS KERNEL"),
         ("conv 64 3 strid 2", "no word of a conv layer named 'strid'; did you mean stride?"),
         ("fc 10 pad 1", "no word of a fc layer named 'pad'; there is nobias"),
         ("conv 64 3 stride", "'' in 'conv 64 3 stride' is not a number or height x width"),
         ("conv 64 3 stride same", "'same' in .* is not a number"),
         ("conv 8x9 3", "'8x9' in 'conv 8x9 3' is not one number"),
-        ("conv 8 3 pad 1 pad 2", "says pad twice"),
+        ("conv 8 3 pad 1 pad 2", "has pad twice"),
     ],
 )
 def test_refused_words(text: str, message: str) -> None:
@@ -64,7 +64,7 @@ def test_refused_words(text: str, message: str) -> None:
 
 
 def test_refused_stacks() -> None:
-    with pytest.raises(UserError, match="a stack without layers"):
+    with pytest.raises(UserError, match="the stack has no layers"):
         stack((3, 9, 9), [])
-    with pytest.raises(UserError, match="no transposed convolution"):
+    with pytest.raises(UserError, match="a transposed convolution cannot be part of a stack"):
         stack((3, 9, 9), [Transposed(3, 2)])

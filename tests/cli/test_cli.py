@@ -134,7 +134,7 @@ def test_your_own_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len(differences["weights"]["same"]) == 4
     assert "32x32 pixels" not in output(capsys, "show", own, "--input", "3x32x32", "--under", "1MMAC")
     assert main(["show", own]) == 2
-    assert "mine.py:make does not say what images it takes" in capsys.readouterr().err
+    assert "the input size of mine.py:make is unknown" in capsys.readouterr().err
     assert main(["show", f"{file}:mke", "--input", "3x32x32"]) == 2
     assert "no callable in mine.py named 'mke'; did you mean make?" in capsys.readouterr().err
 
@@ -146,7 +146,7 @@ def test_your_own_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["show", "vgg16", "--input", "224"], "input '224' is not an image size; write channels x height x width"),
         (
             ["show", "vgg16", "--input", "3x16x16"],
-            "input 3x16x16 does not pass; the smallest square that does is 3x32x32",
+            "input 3x16x16 does not fit the network; the smallest square that does is 3x32x32",
         ),
         (["show", "vgg16", "--classes", "0"], "classes=0 is not a count"),
         (["show", "vgg16", "--level", "leafs"], "no --level named 'leafs'; did you mean leaf?"),

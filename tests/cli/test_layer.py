@@ -149,7 +149,7 @@ def test_stack_as_data(capsys: pytest.CaptureFixture[str]) -> None:
             "--input '227' is not channels x height x width; write it as in 3x2",
         ),
         ("conv --input 3x9x9 --kernel 3", "the following arguments are required: --filters"),
-        ("conv --input 3x9x9 --filters 0 --kernel 3", "filters=0 will not do; give a whole number of at least 1"),
+        ("conv --input 3x9x9 --filters 0 --kernel 3", "filters=0 is invalid; give a whole number of at least 1"),
         ("pool --input 3x9x9 --kernel 2 --padding 2", "padding 2 is more than half of the kernel (2)"),
         ("transposed --input 3x9x9 --kernel 2 --filters 1 --padding same", "--padding 'same' is not a number"),
         ("transposed --input 3x9x9 --kernel 2 --filters 1 --output-padding 1", "output_padding 1 is not less than the"),

@@ -50,7 +50,11 @@ def test_pool_with_a_question_mark_pools() -> None:
         ("[(CONV-RELU)*1]*0-SOFTMAX", {}, "groups=0 makes no convolution"),
         ("[(CONV-RELU)*1]*2-SOFTMAX", {"widths": [4]}, r"widths=\(4,\) does not give 2 widths of at least 1"),
         ("[(CONV-RELU)*1]*1-(FC-RELU)*1-SOFTMAX", {"hidden": []}, r"hidden=\(\) does not give 1 widths"),
-        ("[(CONV-RELU)*1-POOL]*6-SOFTMAX", {"input": (3, 32, 32)}, "3x32x32 does not pass; the smallest .* is 3x64x64"),
+        (
+            "[(CONV-RELU)*1-POOL]*6-SOFTMAX",
+            {"input": (3, 32, 32)},
+            "3x32x32 does not fit the network; the smallest .* is 3x64x64",
+        ),
     ],
 )
 def test_what_is_refused(pattern: str, options: dict[str, object], message: str) -> None:

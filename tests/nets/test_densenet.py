@@ -200,6 +200,6 @@ def test_compression_is_a_share() -> None:
 
 
 def test_too_small_an_input() -> None:
-    with pytest.raises(UserError, match=r"3x28x28 does not pass; the smallest square that does is 3x29x29"):
+    with pytest.raises(UserError, match=r"3x28x28 does not fit the network; the smallest square that does is 3x29x29"):
         build("densenet121", input=(3, 28, 28))
     assert build("densenet_40_12", input=(3, 5, 7))(torch.randn(2, 3, 5, 7)).shape == (2, 10)

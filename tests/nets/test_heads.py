@@ -63,5 +63,7 @@ def test_the_head_keeps_type_mode_and_device() -> None:
 
 @pytest.mark.parametrize("classes", [-1, 2.5, True])
 def test_what_is_not_a_count_is_refused(classes: int) -> None:
-    with pytest.raises(UserError, match=f"classes={classes} is not a count; give at least 1, or 0 for features"):
+    with pytest.raises(
+        UserError, match=f"classes={classes} is not a number of classes; give at least 1, or 0 for features"
+    ):
         find("resnet20").build().reset_head(classes)

@@ -207,7 +207,7 @@ def test_user_errors() -> None:
     with pytest.raises(UserError, match="no stem named 'cifar10'; did you mean cifar"):
         find("nasnet_a_mobile").build(stem="cifar10")
     with pytest.raises(
-        UserError, match=r"input 3x64x64 does not pass; the smallest square that does is 3x67x67.*aux=False"
+        UserError, match=r"input 3x64x64 does not fit the network; the smallest square that does is 3x67x67.*aux=False"
     ):
         find("nasnet_a_mobile").build(input=(3, 64, 64))
     with pytest.raises(UserError, match=r"progress=1\.5 is not a share of the training"):

@@ -106,7 +106,7 @@ def test_initialisation_is_the_released_prototxts() -> None:
 
 
 def test_too_small_an_input() -> None:
-    with pytest.raises(UserError, match=r"3x16x16 does not pass; the smallest square that does is 3x21x21"):
+    with pytest.raises(UserError, match=r"3x16x16 does not fit the network; the smallest square that does is 3x21x21"):
         build("squeezenet1_0", input=(3, 16, 16))
     assert build("squeezenet1_1", input=(1, 33, 47), classes=4)(torch.randn(1, 1, 33, 47)).shape == (1, 4)
 

@@ -112,7 +112,7 @@ def test_dense_reads_global_average_pooling_and_refuses_what_it_cannot_read() ->
         torch.testing.assert_close(dense(net)(x).flatten(1), net(x))
         assert dense(net)(torch.randn(1, 2, 9, 8)).shape == (1, 3, 4, 3)
     net.head = stack(flatten=nn.Flatten(), rbf=nn.Bilinear(4, 4, 3))
-    with pytest.raises(UserError, match="ConvNet has no dense reading: its head has a Bilinear"):
+    with pytest.raises(UserError, match="ConvNet cannot be applied densely: its head has a Bilinear"):
         dense(net)
 
 
@@ -170,7 +170,9 @@ def test_wrong_configurations_and_sizes_are_refused_in_words() -> None:
         UserError, match="'4-64' is not a layer of a VGG configuration; write kernel-channels, such as 3-64"
     ):
         VGG("3-64 | 4-64")
-    with pytest.raises(UserError, match="input 3x31x31 does not pass; the smallest square that does is 3x32x32"):
+    with pytest.raises(
+        UserError, match="input 3x31x31 does not fit the network; the smallest square that does is 3x32x32"
+    ):
         VARIANT["vgg16"].build(input=(3, 31, 31))
     with torch.device("meta"):
         net = VARIANT["vgg16"].build()
@@ -179,7 +181,7 @@ def test_wrong_configurations_and_sizes_are_refused_in_words() -> None:
         (1, 224, 224),
     ):  # its fully connected layers and its first convolution know their sizes
         with pytest.raises(
-            UserError, match=r"does not pass; the network was built for 3x224x224; build it with another"
+            UserError, match=r"does not fit the network; the network was built for 3x224x224; build it with another"
         ):
             shape_after(net, other)
     assert set(TABLE_1) == {"A", "A-LRN", "B", "C", "D", "E"}

@@ -66,7 +66,9 @@ def test_onnx_zfnet_512() -> None:
 
 def test_the_first_linear_layer_fits_the_image() -> None:
     assert on_meta(input=(1, 128, 96)).head.fc6.in_features == 256 * 3 * 2
-    with pytest.raises(UserError, match=r"input 3x50x50 does not pass; the smallest square that does is 3x53x53"):
+    with pytest.raises(
+        UserError, match=r"input 3x50x50 does not fit the network; the smallest square that does is 3x53x53"
+    ):
         on_meta(input=(3, 50, 50))
 
 

@@ -1,7 +1,7 @@
-"""account(): what a network costs, layer by layer, found in one pass on the meta device.
+"""account(): what a network costs, layer by layer, counted in one forward pass on the meta device.
 
 One MAC is one multiply-accumulate of a convolution or a matrix product. Biases, batch norm, pooling, additions and
-activation functions cost none. An operator that is not known to be free and has no rule is listed in `uncounted`.
+activation functions count as zero. An operator with no rule, unless known to be free, is listed in `uncounted`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def account(
     strict: bool = False,
     **options: Any,
 ) -> Account:
-    """What `network` costs on `batch` images of `input` (C x H x W; a catalogue network's own when None).
+    """What `network` costs on `batch` images of `input` (C x H x W; None: the catalogue network's default input).
 
-    `network` is a catalogue name, a Variant, or any module, which is left as it was; `options` are those of
+    `network` is a catalogue name, a Variant, or any module, which is left unchanged; `options` are those of
     `Variant.build` (classes, channels ...). A module with other inputs takes a tensor, a list of shapes and tensors,
-    or a dict of them by argument name. The pass is an evaluation pass unless `training`; no weights are allocated.
+    or a dict of them by argument name. The pass runs in evaluation mode unless `training`; no weights are allocated.
 
     An operator without a rule is listed in `uncounted`, and the count is partial; with `strict`, and for every
-    catalogue network, that is an error. Raises UserError for an unknown name or option, and an input that does not
-    pass.
+    catalogue network, that is an error. Raises UserError for an unknown name or option, and for an input that the
+    network cannot take.
     """
     from .count import count  # the only part that needs torch
 

@@ -1,4 +1,4 @@
-"""Holding what a source prints against what we count."""
+"""Checks what a source prints against what we count."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decimal import Decimal
 from ..catalogue import Claim
 from .rows import Account
 
-# quantity: (what of a row or of the totals, how many of it make one of the printed unit)
+# quantity: (field of a row or of the totals, how many of them make one printed unit)
 QUANTITIES = {
     "params": ("params", 1),
     "weights": ("weights", 1),
@@ -21,7 +21,7 @@ SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
 def counted(claim: Claim, account: Account) -> int | None:
-    """What we count of the quantity that a claim names; None where it is nothing that can be counted."""
+    """Our count of the quantity that a claim names; None for a quantity that is not counted."""
     what, _, path = claim.what.partition(" ")
     if what not in QUANTITIES:
         return None
@@ -34,7 +34,7 @@ def counted(claim: Claim, account: Account) -> int | None:
 
 
 def printed_value(claim: Claim) -> tuple[Decimal, Decimal]:
-    """The printed figure of a countable claim, and one unit of its last digit, both in counted units."""
+    """The printed value of a countable claim and one unit in its last digit, both in counted units."""
     number = re.fullmatch(r"[~<]?\s*([\d,]+(?:\.\d+)?)\s*([KMGB]?)", claim.printed)
     assert number, f"claim {claim.printed!r} ({claim.where}) is not a number"
     digits = Decimal(number[1].replace(",", ""))
@@ -45,7 +45,7 @@ def printed_value(claim: Claim) -> tuple[Decimal, Decimal]:
 
 
 def holds(claim: Claim, account: Account) -> bool | None:
-    """Whether we count what the claim prints, to one unit of its last digit; None where it cannot be counted."""
+    """Whether our count matches the claim to one unit in its last digit; None for a quantity that is not counted."""
     ours = counted(claim, account)
     if ours is None:
         return None

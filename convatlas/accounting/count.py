@@ -1,4 +1,4 @@
-"""From a traced pass to rows; `account` says what this takes and refuses."""
+"""From a traced pass to rows; see `account` for the arguments and errors."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def count(
     network: nn.Module | Variant | str, input: Any, batch: int, training: bool, strict: bool, **options: Any
 ) -> Account:
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise UserError(f"batch={batch!r} is not a count", "give a whole number of at least 1")
+        raise UserError(f"batch={batch!r} is not a positive integer", "give a whole number of at least 1")
     net, name, input, variant = resolve(network, input, **options)
     args, kwargs = meta_inputs(net, input, batch)
     traced = trace(net, args, kwargs, training)
     if (strict or variant) and traced.uncounted:
         raise UserError(
-            f"{name} cannot be counted in full, no rule for {', '.join(traced.uncounted)}",
+            f"{name} cannot be counted in full: no rule for {', '.join(traced.uncounted)}",
             "give strict=False to count the rest",
         )
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
@@ -56,9 +56,9 @@ def count(
 
 
 def meta_inputs(net: nn.Module, input: Any, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that `input` stands for, on the meta device, in the network's own floating-point type.
+    """The arguments that `input` describes, on the meta device, in the network's floating-point type.
 
-    A shape (without the batch) or a tensor is one argument, a list of them several, a dict named ones.
+    A shape (without the batch) or a tensor is one argument, a list is several, a dict is keyword arguments.
     """
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
@@ -87,11 +87,11 @@ def _is_shape(value: Any) -> bool:
 
 
 def rows_of(traced: Trace) -> list[Row]:
-    """One row a leaf module's call, and one an operator called outside leaves, in the order in which they ended."""
+    """One row per call of a leaf module and per operator called outside leaves, in the order in which they ended."""
     rows: list[Row] = []
-    counted: set[str] = set()  # parameters that a row has already
+    counted: set[str] = set()  # parameters already assigned to a row
     repeats: Counter[str] = Counter()
-    blocks = [*blocks_of(traced), {}]  # the last, -1, is around the network
+    blocks = [*blocks_of(traced), {}]  # the last, -1, encloses the network
     backward, fields = backward_macs(traced), {-1: of_image(traced), **dict(enumerate(node_fields(traced)))}
 
     def first_reads(nodes: Sequence[int]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def rows_of(traced: Trace) -> list[Row]:
 
 
 def row_nodes(traced: Trace) -> Iterator[tuple[str, int, list[int]]]:
-    """What makes a row, as an event of the trace, and its nodes: the end of a leaf module's call, or an operator."""
+    """The events that make a row, each with its nodes: the end of a leaf module's call, or an operator."""
     within: dict[int, list[int]] = {}  # leaf call: its nodes
     for kind, index in traced.events:
         if kind == "node":
@@ -181,7 +181,7 @@ def functional_geometry(op: str, args: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def blocks_of(traced: Trace) -> list[dict[str, Any]]:
-    """The block of each call: the outermost module around it below the network that is not a mere container."""
+    """The block of each call: the outermost module around it, below the network, that is not just a container."""
     blocks: list[dict[str, Any]] = []
     for index, call in enumerate(traced.calls):
         block = blocks[call.parent] if call.parent >= 0 else {}
@@ -190,7 +190,7 @@ def blocks_of(traced: Trace) -> list[dict[str, Any]]:
 
 
 def idle(traced: Trace) -> dict[str, int]:
-    """Parameters that no operator read, by the network's child that they are in."""
+    """Parameters that no operator read, by the child of the network that holds them."""
     read = {p for node in traced.nodes for p in node.parameters}
     found: Counter[str] = Counter()
     for name, n in traced.parameters.items():

@@ -9,8 +9,8 @@ MULTIPLIES = names_of(frozenset(MACS))
 
 
 def gates(trace: Trace) -> frozenset[tuple[int, int]]:
-    """The (node, input) pairs by which a map is scaled with what was averaged over the whole of it, as SE does."""
-    pooled: list[bool] = []  # of every node: comes from an average over the whole map
+    """The (node, input) pairs that scale a map by values averaged over the whole map, as SE does."""
+    pooled: list[bool] = []  # per node: comes from an average over the whole map
     found: set[tuple[int, int]] = set()
     for index, node in enumerate(trace.nodes):
         origins = [(i, i >= 0 and pooled[i]) for i in node.inputs]
@@ -27,7 +27,7 @@ def depth(trace: Trace) -> int:
     """The longest path of layers with weights (convolutions and matrix products that read parameters).
 
     Parallel branches count once, as in GoogLeNet's 22 (Szegedy et al., 2014, section 5). The layers that only compute
-    a gate (SE) are not on a path: SE-ResNet-50 is 50 deep, as its name says.
+    a gate (SE) do not count: SE-ResNet-50 is 50 layers deep, as its name says.
     """
     skipped = gates(trace)
     after: list[int] = []

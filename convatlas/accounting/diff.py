@@ -12,7 +12,7 @@ from ..errors import unknown
 from .rows import LEVELS, Account, Row
 
 COMPARED = ("path", "op", "kernel", "stride", "padding", "groups", "shape", "weights", "biases")
-# what two layers may have in common, and how much it says that they stand in the same place
+# what two layers may have in common, and how strongly it suggests that they correspond
 ALIKE: tuple[tuple[Callable[[Row], Hashable], int], ...] = (
     (lambda row: row.path, 6),
     (lambda row: kind(row), 4),
@@ -28,21 +28,21 @@ ALIKE: tuple[tuple[Callable[[Row], Hashable], int], ...] = (
 
 @dataclass(frozen=True)
 class Pair:
-    """A layer of each network that stand in the same place, or (the other None) one that only one of them has."""
+    """Two corresponding layers, one of each network, or (the other None) a layer that only one of them has."""
 
     a: Row | None
     b: Row | None
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The columns in which the two differ, of COMPARED; none where there is only one of them."""
+        """The columns of COMPARED in which the two differ; none where only one network has the layer."""
         if self.a is None or self.b is None:
             return ()
         return tuple(name for name in COMPARED if getattr(self.a, name) != getattr(self.b, name))
 
     @property
     def alike(self) -> bool:
-        """The same layer, whatever it is called; of blocks, the same costs, whatever their class is called."""
+        """The same layer, whatever its name; for blocks, the same costs, whatever their class."""
         if self.a is None or self.b is None or self.params or self.macs or self.activations:
             return False
         blocks = self.a.path == self.a.block and self.b.path == self.b.block
@@ -59,7 +59,7 @@ class Pair:
 
     @property
     def activations(self) -> int:
-        """As the totals count them: what works in place adds none."""
+        """As the totals count them: an in-place operation adds none."""
         return self._more(lambda row: 0 if row.pointwise else row.activations)
 
     def _more(self, of: Callable[[Row], int]) -> int:
@@ -68,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Diff:
-    """Both networks' rows at a level, in order. The differences of the pairs add up to those of the totals."""
+    """Both networks' rows at a level, in order. The differences of the pairs add up to the difference of the totals."""
 
     a: Account
     b: Account
@@ -81,7 +81,7 @@ class Diff:
 
     @property
     def renamed(self) -> int:
-        """Layers that differ in what they are called alone."""
+        """Layers that differ only in name."""
         return sum(pair.alike and bool(pair.changed) for pair in self.pairs)
 
     @property
@@ -109,14 +109,14 @@ def diff(a: Account, b: Account, level: str = "layer") -> Diff:
 
 
 def kind(row: Row) -> str:
-    """What a layer is at heart: conv, pool, linear, or its operation."""
+    """The kind of a layer: conv, pool, linear, or its operation."""
     if row.kernel:
         return "conv" if row.weights else "pool"
     return "linear" if row.macs and not row.block_op else row.op.partition("+")[0]
 
 
 def similarity(a: Sequence[Row], b: Sequence[Row]) -> np.ndarray:
-    """Points (len(a), len(b)) for what each pair has in common; 0 where neither kind nor name is the same."""
+    """The score (len(a), len(b)) of what each pair has in common; 0 where neither kind nor name is the same."""
     points = np.zeros((len(a), len(b)), np.int32)
     comparable = np.zeros((len(a), len(b)), bool)
     for at, (of, weight) in enumerate(ALIKE):
@@ -124,15 +124,15 @@ def similarity(a: Sequence[Row], b: Sequence[Row]) -> np.ndarray:
         left, right = (np.array([codes.setdefault(of(row), len(codes)) for row in rows]) for rows in (a, b))
         same = left.reshape(-1, 1) == right.reshape(1, -1)
         points += weight * same
-        if at < 2:  # of a name, or of a kind
+        if at < 2:  # of the name, or of the kind
             comparable |= same
     return points * comparable
 
 
 def align(points: np.ndarray) -> list[tuple[int, int]]:
-    """The order-preserving pairing of rows with columns that has the most points; -1 stands for none.
+    """The order-preserving alignment of rows with columns that has the highest score; -1 is a gap.
 
-    Needleman and Wunsch (1970), without a price on gaps; among equals, what only the first has comes first.
+    Needleman and Wunsch (1970), with no gap penalty; among equals, gaps in the second come first.
     """
     n, m = points.shape
     best = np.zeros((n + 1, m + 1), np.int32)

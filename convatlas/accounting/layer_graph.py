@@ -1,4 +1,4 @@
-"""How the rows of a network feed each other, and by which way each sees least of the image: what is drawn."""
+"""How the rows of a network feed each other, and the path on which each sees least of the image: what is drawn."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .receptive import Field
     from .trace import Trace
 
-INPUT = -1  # stands for the network's input among rows
-FOLDED = 3  # equal rows in a run, from which it is drawn as one
+INPUT = -1  # the index of the network's input, among rows
+FOLDED = 3  # a run of this many equal rows or more is drawn as one
 
 
 class Narrow(NamedTuple):
@@ -26,23 +26,23 @@ class Narrow(NamedTuple):
 
 @dataclass(frozen=True)
 class Edge:
-    """What one row makes and another reads; `target` is len(rows) where it is what the network returns."""
+    """An output of one row that another reads; `target` is len(rows) for what the network returns."""
 
     source: int
     target: int
-    shapes: tuple[tuple[int, ...], ...]  # of each tensor that goes this way, without the batch
+    shapes: tuple[tuple[int, ...], ...]  # of each tensor on this edge, without the batch
 
 
 @dataclass(frozen=True)
 class LayerGraph:
-    """The rows at a level, as they ran, and the edges between them. Rows that run no operator have none."""
+    """The rows at a level, in execution order, and the edges between them. Rows that run no operator have none."""
 
     name: str
     input: tuple[int, ...]
     level: str
     rows: tuple[Row, ...]
     edges: tuple[Edge, ...]
-    narrowest: tuple[Narrow | None, ...]  # of each row, by the branches that see least; None where no pixel is read
+    narrowest: tuple[Narrow | None, ...]  # per row, along the branches that see least; None where no pixel is read
 
     @property
     def drawn(self) -> list[int]:
@@ -51,20 +51,20 @@ class LayerGraph:
 
 
 def layer_graph(counts: Account, level: str = "layer") -> LayerGraph:
-    """Raises UserError for an unknown level, and for an account that is neither of a module nor of the catalogue."""
+    """Raises UserError for an unknown level, and for an account of neither a module nor a catalogue network."""
     from .count import row_nodes
     from .receptive import narrowest_fields
 
     traced = trace_of(counts)
     groups, fields = counts.groups(level), narrowest_fields(traced)
-    row_of: dict[int, int] = {}  # node: the row at this level that it is part of
+    row_of: dict[int, int] = {}  # node: the row at this level that contains it
     narrow: list[Field | None] = [None] * len(groups)
     level_of = (i for i, group in enumerate(groups) for _ in group)
     for i, leaf, (_, _, nodes) in zip(level_of, counts.rows, row_nodes(traced), strict=True):
         row_of.update((n, i) for n in nodes)
         if nodes and leaf.activations:
             narrow[i] = fields[nodes[-1]]
-    sources: list[set[int]] = []  # of every node: the rows whose values it holds, itself or (a view) another's
+    sources: list[set[int]] = []  # per node: the rows that made its values (for a view, another node's)
     found: dict[tuple[int, int], dict[tuple[int, ...], None]] = {}
     for index, node in enumerate(traced.nodes):
         before = {i: {INPUT} if i < 0 else sources[i] for i in node.inputs}
@@ -78,7 +78,7 @@ def layer_graph(counts: Account, level: str = "layer") -> LayerGraph:
                 found.setdefault((row, row_of[index]), {})[shape] = None
     read = {i for node in traced.nodes for i in node.inputs}
     for index, node in enumerate(traced.nodes):
-        if index not in read and node.inputs:  # and is not a constant
+        if index not in read and node.inputs:  # and not a constant
             for row in sources[index]:
                 found.setdefault((row, len(groups)), {})[node.shape[1:]] = None
     return LayerGraph(
@@ -97,7 +97,7 @@ def _narrow(field: Field) -> Narrow:
 
 
 def trace_of(counts: Account) -> Trace:
-    """What was counted, traced again where the account was read from a shipped table."""
+    """The counted network, traced again where the account was read from a shipped table."""
     if counts.trace is not None:
         return counts.trace
     from ..catalogue import variants
@@ -109,9 +109,9 @@ def trace_of(counts: Account) -> Trace:
 
 
 def folded(of: LayerGraph) -> tuple[LayerGraph, dict[int, tuple[int, ...]]]:
-    """The graph in which each run of FOLDED or more equal rows, fed by one another alone, is its first row.
+    """The graph in which a run of FOLDED or more equal rows, each fed only by the one before, becomes its first row.
 
-    Also says, for each such row, which rows it stands for. Equal rows have the same operation, map, kernel and cost.
+    Also returns the rows that each such row replaces. Equal rows have the same operation, map, kernel and cost.
     """
     into, out = ends(of, "target"), ends(of, "source")
 
@@ -148,9 +148,9 @@ def kind_of(row: Row) -> tuple[object, ...]:
 
 
 def shortcuts(counts: Account) -> dict[str, str]:
-    """Of each block that ends by adding a shortcut to its branch, by its path: "identity" or "projection".
+    """ "identity" or "projection", by path, for each block that ends by adding a shortcut to its branch.
 
-    The shortcut is the way with the fewest weighted layers from what the block reads to its last addition: none, or one
+    The shortcut is the path with the fewest weighted layers from the block's input to its last addition: none, or one
     1x1 convolution.
     """
     of = layer_graph(counts, "leaf")
@@ -160,7 +160,7 @@ def shortcuts(counts: Account) -> dict[str, str]:
             blocks.setdefault(of.rows[i].block, []).append(i)
     found = {}
     for block, inside in blocks.items():
-        shortest: dict[int, list[int]] = {}  # of each row: the weighted rows on the way with the fewest
+        shortest: dict[int, list[int]] = {}  # per row: the number of weighted rows on the path with the fewest
         longest: dict[int, int] = {}
         kind = None
         for i in inside:

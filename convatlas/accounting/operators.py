@@ -27,7 +27,7 @@ def _addmm(out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **scales: Any) -> in
 
 
 def _trilinear(out: Tensor, a: Tensor, b: Tensor, c: Tensor, *axes: Any) -> int:
-    """The product of the broadcast shapes, summed over; `axes` are those that each tensor lacks."""
+    """The product of the broadcast shapes; `axes` are the ones that each tensor lacks."""
     shapes = []
     for t, missing in zip((a, b, c), axes):
         for axis in missing:
@@ -57,7 +57,7 @@ def _named(names: str) -> frozenset[Any]:
     return frozenset(getattr(aten, name) for name in names.split())
 
 
-# Reads its input another way, or makes a constant: nothing is computed from the image.
+# Returns a view or a rearranged copy of its input, or makes a constant: nothing is computed from the image.
 INERT = _named("""
     view _unsafe_view reshape permute transpose t expand squeeze unsqueeze select slice split split_with_sizes unbind
     as_strided detach alias chunk unfold narrow diagonal lift_fresh zeros ones full empty zeros_like ones_like full_like
@@ -66,7 +66,7 @@ INERT = _named("""
     randn_like transpose_ resize_as_ as_strided_
 """)
 
-# Computes each output value from the input values at the same place (and from per-channel constants).
+# Computes each output value from the input values at the same position (and from per-channel constants).
 POINTWISE = _named("""
     relu relu_ hardtanh hardtanh_ tanh tanh_ sigmoid sigmoid_ silu silu_ hardswish hardswish_ hardsigmoid hardsigmoid_
     elu elu_ gelu leaky_relu leaky_relu_ _prelu_kernel threshold native_batch_norm _native_batch_norm_legit
@@ -78,7 +78,7 @@ POINTWISE = _named("""
     rrelu_with_noise clamp_min_ clamp_max_ atan2 sinh cosh asinh sign_ log1p_ celu_ selu_ mish_ gelu_ bernoulli xlogy
 """)
 
-# Makes values of another shape, or from several places, without multiplying matrices: joins, pools, pads, reduces.
+# Changes the shape or combines several positions without a matrix product: concatenates, pools, pads, reduces.
 FREE = _named("""
     cat stack sum mean amax max amin min prod var var_mean std std_mean any all cumsum topk sort argsort argmax argmin
     linalg_vector_norm norm logsumexp _softmax _safe_softmax _log_softmax native_layer_norm _fused_rms_norm embedding
@@ -94,7 +94,7 @@ FREE = _named("""
 
 
 def like(t: Tensor, device: Any = None) -> Tensor:
-    """torch.empty_like, in a twentieth of the time on the meta device."""
+    """torch.empty_like, 20 times faster on the meta device."""
     if t.layout != torch.strided or not t.is_contiguous():
         return torch.empty_like(t, device=device)
     return torch.empty(t.shape, dtype=t.dtype, device=device or t.device)
@@ -126,7 +126,7 @@ def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training
 
 
 def _same_shape(x: Any, *others: Any, **options: Any) -> Tensor | None:
-    """Of the first tensor's shape, where the others are numbers, or as large as it or 1 along each axis."""
+    """The first tensor's shape, when every other operand is a number or matches it (or is 1) along each axis."""
     for o in others:
         if isinstance(o, float | int) or (o.shape == x.shape and o.dtype == x.dtype):
             continue
@@ -159,7 +159,7 @@ def names_of(operators: frozenset[Any]) -> frozenset[str]:
     return frozenset(op.__name__ for op in operators)
 
 
-# What these make of meta tensors, at a fiftieth of the time that torch's own shape functions take; None: ask torch.
+# The outputs of these on meta tensors, 50 times faster than torch's own shape functions; None: ask torch.
 SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _conv_shape,
     aten.native_batch_norm.default: _batch_norm,
@@ -176,7 +176,7 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
 
 
 class Operator(NamedTuple):
-    """All that is known of an operator."""
+    """Everything known about an operator."""
 
     func: Any
     name: str
@@ -190,7 +190,7 @@ _OPERATORS: dict[int, Operator] = {}
 
 
 def operator(func: Any) -> Operator:
-    found = _OPERATORS.get(id(func))  # an operator's own hash takes as long as all that is looked up here
+    found = _OPERATORS.get(id(func))  # hashing an operator takes as long as everything looked up here
     if found is None:
         op = func.overloadpacket
         found = Operator(func, op.__name__, op in INERT, op in KNOWN, MACS.get(op), SHORTCUTS.get(func))

@@ -1,7 +1,7 @@
 """Receptive fields: which pixels of the image each position of a map is computed from.
 
-On each axis a position's field is a set of pixels, kept as the bits of an integer. Windows shift and join such sets,
-as do branches that meet: holes (strides longer than kernels) and unequal branches come out as they are.
+Along each axis a position's field is a set of pixels, kept as the bits of an integer. Windows shift such sets and take
+their union, as do merging branches, so holes (strides longer than kernels) and unequal branches come out exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Axis(NamedTuple):
     mask: int = 1
     jump: int = 1  # pixels from one position's field to the next one's; 0: one field, of the whole map
     start: int = 0  # the first position's leftmost pixel; negative in the padding
-    end: int = 1  # pixels from here on are seen by no position: windows that did not fit were dropped
+    end: int = 1  # no position sees pixels from here on: windows that did not fit were dropped
 
     @property
     def size(self) -> int:
@@ -39,7 +39,7 @@ class Axis(NamedTuple):
         return Axis(mask, self.jump * stride, self.start - padding * self.jump, self.end)
 
     def upto(self, positions: int) -> Axis:
-        """The same with no more than so many positions."""
+        """The same field, limited to at most this many positions."""
         last = self.start + (positions - 1) * self.jump + self.size
         return self if last >= self.end else self._replace(end=last)
 
@@ -56,16 +56,16 @@ class Axis(NamedTuple):
 
 
 class Field(NamedTuple):
-    """The field of one position of a map. What a gate (SE) sees of the whole image is left out, and noted."""
+    """The field of one position of a map. A gate (SE) sees the whole image; that is left out, and noted."""
 
     height: Axis
     width: Axis
-    gated: bool = False  # values are scaled by what was averaged over the whole map (SE, or normalisation by it)
-    bounded: bool = False  # no more is seen than this, perhaps less: an operator without a rule
+    gated: bool = False  # values are scaled by an average over the whole map (SE, or normalisation)
+    bounded: bool = False  # an upper bound, because of an operator without a rule
 
     @property
     def exact(self) -> bool:
-        """The field is a full rectangle of pixels, each of which is seen."""
+        """The field is a full rectangle: every pixel in it is seen."""
         return self.height.exact and self.width.exact and not self.gated and not self.bounded
 
     def window(self, kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Field:
@@ -91,7 +91,7 @@ class Field(NamedTuple):
 
     @property
     def square(self) -> bool:
-        """Both axes are known to be alike, as they mostly are: then one is worked out for both."""
+        """Both axes are known to be alike, as is usual: one is then computed for both."""
         return self.height is self.width
 
 
@@ -103,7 +103,7 @@ def node_fields(trace: Trace) -> list[Field | None]:
     scaled = gates(trace)
     fields: list[Field | None] = []
     for index, node in enumerate(trace.nodes):
-        if len(node.inputs) == 1 and node.op in OF_ONE:  # most are: their field is that of what they read
+        if len(node.inputs) == 1 and node.op in OF_ONE:  # as most are: their field is that of their input
             fields.append(fields[node.inputs[0]] if node.inputs[0] >= 0 else image)
             continue
         reads = [i for i in node.inputs if (index, i) not in scaled]
@@ -121,7 +121,7 @@ def node_fields(trace: Trace) -> list[Field | None]:
 
 
 def narrowest_fields(trace: Trace) -> list[Field | None]:
-    """As `node_fields`, but where branches meet, of the branch that sees least (on the longer side)."""
+    """As `node_fields`, but where branches merge, the field of the branch that sees least (on the longer side)."""
     image = of_image(trace)
     if image is None:
         return [None] * len(trace.nodes)
@@ -139,7 +139,7 @@ def narrowest_fields(trace: Trace) -> list[Field | None]:
 
 
 def of_image(trace: Trace) -> Field | None:
-    """Each pixel sees itself. None when the inputs are not images, (N, C, H, W), all of one size."""
+    """Each pixel sees itself. None unless the inputs are images (N, C, H, W), all of one size."""
     sizes = {shape[2:] if len(shape) == 4 else None for shape in trace.inputs}
     size = sizes.pop() if len(sizes) == 1 else None
     if size is None:
@@ -149,7 +149,7 @@ def of_image(trace: Trace) -> Field | None:
 
 
 def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
-    """The field of what a node makes, given each input's field and shape."""
+    """The field of a node's output, given each input's field and shape."""
     field, shape = known[0]
     args = node.args
     match node.op:
@@ -158,7 +158,7 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
         case "max_pool2d_with_indices":
             kernel, stride, padding, dilation = (*args[1:5], *([], 0, 1)[len(args) - 2 :])[:4]
             return field.window(kernel, stride or kernel, padding, dilation)
-        case "avg_pool2d" | "avg_pool3d":  # of the latter the last two axes are the map's
+        case "avg_pool2d" | "avg_pool3d":  # the latter has the map in its last two axes
             kernel, stride, padding = (*args[1:4], *([], 0)[len(args) - 2 :])[:3]
             return field.window(kernel, stride or kernel, padding)
         case "_adaptive_avg_pool2d" | "adaptive_max_pool2d" if all(
@@ -186,7 +186,7 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
             if not reduced & {-2, -1} and len(node.shape) > 3:
                 return field
         case "native_group_norm" | "native_layer_norm" if len(shape) > 3:
-            return field._replace(gated=True)  # by the statistics of the whole map
+            return field._replace(gated=True)  # by statistics of the whole map
         case "native_batch_norm" if len(shape) > 3 and args[5]:
             return field._replace(gated=True)
         case "cat" if len(shape) < 4 or _dim(args, shape) < -2:
@@ -194,7 +194,7 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
         case "_softmax" | "_log_softmax" if len(shape) > 3 and _dim(args, shape) < -2:
             return field
         case "index" if len(node.shape) > 3 and not any(i is not None for i in args[1][len(shape) - 2 :]):
-            return field  # channels are picked
+            return field  # selects channels
         case "view" | "_unsafe_view" | "reshape" if len(node.shape) < 3 and node.shape[:1] == shape[:1]:
             return field.whole(shape)  # flattened, for a linear layer
     if node.op in PLACE_BY_PLACE:
@@ -203,12 +203,12 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
         return field
     joined = _joined(known)
     if all(len(s) < 3 or max(s[2:]) == 1 for _, s in known):
-        return joined  # of single values for the whole of the image
+        return joined  # of one value for the whole image
     return joined.whole(shape)._replace(bounded=True)
 
 
 PLACE_BY_PLACE = names_of(POINTWISE)
-OF_ONE = PLACE_BY_PLACE - {"native_batch_norm"}  # which may be by the statistics of the map
+OF_ONE = PLACE_BY_PLACE - {"native_batch_norm"}  # which may use statistics of the map
 VIEWS = names_of(INERT)
 
 
@@ -217,12 +217,12 @@ def _joined(known: list[tuple[Field, tuple[int, ...]]]) -> Field:
 
 
 def _dim(args: tuple[Any, ...], shape: tuple[int, ...]) -> int:
-    """The axis that an operator works along, counted from the last, -1."""
+    """The axis that an operator works along, as a negative index (-1 is the last)."""
     return (args[1] if len(args) > 1 else 0) % len(shape) - len(shape)
 
 
 def _keeps_map(node: Node, shape: tuple[int, ...]) -> bool:
-    """The last two axes are what they were."""
+    """The last two axes are unchanged."""
     if node.op in ("permute", "transpose"):
         order = list(range(len(shape)))
         if node.op == "permute":

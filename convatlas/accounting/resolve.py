@@ -1,4 +1,4 @@
-"""What the user means by a network: a catalogue name, a Variant, a module, or a callable in a Python file."""
+"""Resolves what the user calls a network: a catalogue name, a Variant, a module, or a callable in a Python file."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _LOADED = count()
 
 
 class Network(NamedTuple):
-    """A network, its name, and what it is run on; `variant` is its row of the catalogue if it was built from there."""
+    """A network, its name and its input; `variant` is its row of the catalogue if it was built from there."""
 
     net: nn.Module
     name: str
-    input: Any  # (channels, height, width); of a network with other inputs, what was given
+    input: Any  # (channels, height, width); for a network with other inputs, as given
     variant: Variant | None = None
 
 
 def resolve(
     network: Given, input: Any = None, *, meta: bool = True, needs_input: bool = True, **options: Any
 ) -> Network:
-    """The network that `network` stands for: a catalogue name, a Variant, a module, or "path/to/file.py:callable".
+    """The network for a catalogue name, a Variant, a module, or "path/to/file.py:callable".
 
-    `options` go to `Variant.build`, or to the callable. `input` is by default what the network was built for. A
-    catalogue network is built on the meta device unless `meta` is False; a file is run as Python would run it.
+    `options` go to `Variant.build`, or to the callable. `input` defaults to the size that the network was built for. A
+    catalogue network is built on the meta device unless `meta` is False; a file runs as Python would run it.
 
-    Raises UserError for an unknown name or option, options for a module that is already built, a network that does not
-    say what input it takes, and a file that does not give a module.
+    Raises UserError for an unknown name or option, options for a module that is already built, a network whose input
+    size is unknown, and a file that does not provide a module.
     """
     from torch import nn
 
@@ -55,7 +55,7 @@ def resolve(
         name = f"{Path(network.rpartition(':')[0]).name}:{network.rpartition(':')[2]}"
     elif isinstance(network, nn.Module):
         if options:
-            raise UserError(f"option {next(iter(options))!r} is for building a network, and this one is already built")
+            raise UserError(f"option {next(iter(options))!r} is for building a network, but this one is already built")
         net, name = network, getattr(network, "variant", "") or type(network).__name__
     else:
         variant = find(network) if isinstance(network, str) else network
@@ -67,18 +67,18 @@ def resolve(
         return Network(built, variant.name, built.input, variant)
     input = getattr(net, "input", None) if input is None else input
     if input is None and needs_input:
-        raise UserError(f"{name} does not say what images it takes", "give input=(channels, height, width)")
+        raise UserError(f"the input size of {name} is unknown", "give input=(channels, height, width)")
     return Network(net, name, input)
 
 
 def is_file(text: str) -> bool:
-    """Whether `text` names a Python file, or a callable in one, rather than a network of the catalogue."""
+    """Whether `text` names a Python file or a callable in one, rather than a network of the catalogue."""
     return text.rpartition(":")[0].endswith(".py") or text.endswith(".py")
 
 
 def build_from_file(text: str, **options: Any) -> nn.Module:
-    """The module that "path/to/file.py:callable" makes. The file runs as a script's import would: its own folder first
-    on the path. Raises UserError where it does not give one."""
+    """The module that "path/to/file.py:callable" returns. The file is imported with its own folder first on the path.
+    Raises UserError if it does not return one."""
     from torch import nn
 
     path, _, name = text.rpartition(":")
@@ -108,13 +108,13 @@ def build_from_file(text: str, **options: Any) -> nn.Module:
 
 
 def _run(file: Path) -> ModuleType:
-    """The file as a module of a name that nothing else has. It runs each time, as the file may have changed."""
+    """The file, imported under a unique name. It runs each time, as it may have changed."""
     name = f"_convatlas_file_{next(_LOADED)}_{file.stem}"
     spec = spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look there
+    sys.modules[name] = module  # dataclasses and pickle look it up there
     loader = spec.loader
     try:
         _call(lambda: loader.exec_module(module), file.name, file)
@@ -137,7 +137,7 @@ def _call(function: Callable[[], Any], what: str, file: Path) -> Any:
         where = f" (line {lines[-1]})" if lines else ""
         reason = (error.msg if isinstance(error, SyntaxError) else str(error)).strip()
         first = f": {reason.splitlines()[0]}" if reason else ""
-        raise UserError(f"{what} raises {type(error).__name__}{where}{first}") from error
+        raise UserError(f"{what} raised {type(error).__name__}{where}{first}") from error
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def _folder_first(file: Path) -> Iterator[None]:
 
 
 def _makes_networks(value: Any, module: ModuleType) -> bool:
-    """Whether it is a function, a network's class or a network, and the file's own rather than imported."""
+    """Whether it is a function, a network class or a network, defined in the file rather than imported."""
     from torch import nn
 
     makes = isfunction(value) or isinstance(value, nn.Module) or (isclass(value) and issubclass(value, nn.Module))

@@ -1,4 +1,4 @@
-"""Account: the counted rows of a network, its totals, and the coarser tables made of them. No torch."""
+"""Account: the counted rows of a network, its totals, and coarser tables made from them. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVELS = ("leaf", "layer", "block", "stage")
 
 @dataclass(frozen=True)
 class Row:
-    """One leaf module, or one operator called outside leaves. Values and MACs are of the whole batch."""
+    """One leaf module, or one operator called outside leaves. Values and MACs are for the whole batch."""
 
     path: str
     op: str  # the module's class, or the operator's name
@@ -26,17 +26,17 @@ class Row:
     stride: tuple[int, ...] = ()
     padding: tuple[int, ...] | str = ()
     groups: int = 1
-    weights: int = 0  # parameters that are not biases (batch norm's scale is one)
+    weights: int = 0  # parameters that are not biases (includes batch norm's scale)
     biases: int = 0
     macs: int = 0
-    activations: int = 0  # values of the output
-    pointwise: bool = False  # ReLU, batch norm, dropout, an addition: could overwrite its input
-    backward_macs: int = 0  # of the gradients of its weights and of its input, in training
+    activations: int = 0  # number of output values
+    pointwise: bool = False  # could run in place: ReLU, batch norm, dropout, an addition
+    backward_macs: int = 0  # for the gradients of its weights and its input, in training
     receptive_field: tuple[int, ...] = ()  # height and width in pixels of the image; () where no pixel is read
     jump: tuple[int, ...] = ()  # pixels from one position's field to the next one's; 0: one field for all positions
     start: tuple[int, ...] = ()  # the first position's top and left pixel; negative in the padding
-    exact: bool = False  # every pixel of the field is seen and no other: no holes, no gates, no operator without a rule
-    block: str = ""  # path of the block it stands in: the outermost module that is not a mere container
+    exact: bool = False  # exactly the pixels of the field are seen: no holes, no gates, no operator without a rule
+    block: str = ""  # path of its block: the outermost module around it that is not just a container
     block_op: str = ""  # the class of that block
 
     @property
@@ -45,20 +45,20 @@ class Row:
 
     @property
     def field_padding(self) -> tuple[int, ...]:
-        """The padding that a single convolution of this receptive field and jump would have."""
+        """The padding that a single convolution with this receptive field and jump would have."""
         return tuple(-n for n in self.start)
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the rows. `activations` are the input's values and those of every row that is not pointwise."""
+    """Sums over the rows. `activations` counts the input's values and those of every row that is not pointwise."""
 
     weights: int
     biases: int
     macs: int
     activations: int
-    pointwise_activations: int  # kept as well when ReLU, batch norm, ... do not work in place
-    idle: int  # parameters that this pass never used: auxiliary classifiers
+    pointwise_activations: int  # kept as well when ReLU, batch norm, ... do not run in place
+    idle: int  # parameters that this pass did not use, such as those of auxiliary classifiers
     backward_macs: int
 
     @property
@@ -67,7 +67,7 @@ class Totals:
 
     @property
     def training_macs(self) -> int:
-        """Of a training step on the batch, forward and backward; times the batches of an epoch, of an epoch."""
+        """MACs of one training step on the batch, forward and backward."""
         return self.macs + self.backward_macs
 
     def to_json(self) -> dict[str, int]:
@@ -79,15 +79,15 @@ class Account:
     """What was counted (`rows`), and what was not: operators without a rule, parameters that no layer used."""
 
     name: str
-    input: tuple[Any, ...]  # C x H x W; of several inputs, the shape of each
+    input: tuple[Any, ...]  # C x H x W; with several inputs, the shape of each
     batch: int
     rows: tuple[Row, ...]
     uncounted: tuple[str, ...] = ()
     idle: tuple[tuple[str, int], ...] = ()  # (module path, parameters)
-    input_values: int = 0  # of the whole batch
+    input_values: int = 0  # for the whole batch
     value_bytes: int = 4  # float32
-    depth: int = 0  # layers with weights on the longest path, as papers count
-    trace: Trace | None = field(default=None, compare=False, repr=False)  # what was counted; a table has none
+    depth: int = 0  # weighted layers on the longest path, as papers count
+    trace: Trace | None = field(default=None, compare=False, repr=False)  # None for a shipped table
 
     @property
     def totals(self) -> Totals:
@@ -103,11 +103,11 @@ class Account:
 
     def table(self, level: str = "layer") -> tuple[Row, ...]:
         """The rows at a level. `leaf`: as counted. `layer`: pointwise rows folded into the layer before them.
-        `block`: one row a block. `stage`: the stem, each stage, the head."""
+        `block`: one row per block. `stage`: the stem, each stage, the head."""
         return self.rows if level == "leaf" else tuple(_merged(group, level) for group in self.groups(level))
 
     def groups(self, level: str) -> list[list[Row]]:
-        """The counted rows that each row at a level is made of, as they ran."""
+        """The counted rows that make up each row at a level, in execution order."""
         if level not in LEVELS:
             raise unknown("level", level, LEVELS)
         groups: list[list[Row]] = []
@@ -136,12 +136,12 @@ class Account:
 
 
 def _sizes(input: tuple[Any, ...]) -> str:
-    """ "3x224x224"; of several inputs, the size of each."""
+    """ "3x224x224"; with several inputs, the size of each."""
     return ", ".join("x".join(map(str, shape)) for shape in (input if isinstance(input[0], tuple) else (input,)))
 
 
 def _html_row(tag: str, cells: Sequence[str | int]) -> str:
-    """Text to the left, numbers to the right with separators."""
+    """Text aligned left; numbers aligned right, with thousands separators."""
     from html import escape
 
     shown = ((escape(c), "left") if isinstance(c, str) else (f"{c:,}", "right") for c in cells)
@@ -165,7 +165,7 @@ def _joins(group: Sequence[Row], row: Row, level: str) -> bool:
 
 
 def _merged(group: Sequence[Row], level: str) -> Row:
-    """The rows of a group as one: its sums, its last shape and field, and (but for a block or stage) its first row's
+    """The rows of a group as one: its sums, its last shape and field, and (except for a block or stage) its first row's
     geometry."""
     first = group[0]
     stored = [r for r in group if not r.pointwise] or group[:1]

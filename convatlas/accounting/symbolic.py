@@ -1,8 +1,8 @@
-"""Costs as exact functions of the image's size, the batch and the classes, in microseconds.
+"""Costs as exact functions of the image size, the batch and the classes, evaluated in microseconds.
 
-A map's side is what floors leave of the image's: (n - c) // s + 1 at each strided or unpadded layer. All layers whose
-maps have the same sides are one term, so that multiply-adds are a sum, over the few sizes of map that a network has, of
-height x width x (a + b x classes). `Symbolic` reads the sides and the coefficients off two passes over the network.
+A map's side follows from the image's by (n - c) // s + 1 at each strided or unpadded layer. All layers whose maps have
+the same sides are one term, so multiply-adds are a sum, over the few map sizes of a network, of
+height x width x (a + b x classes). `Symbolic` derives the sides and the coefficients from two passes over the network.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .count import IN_PLACE, NO_VALUES, meta_inputs
 from .resolve import is_file, resolve
 from .trace import Node, Trace, trace
 
-GROWN = ((0, 31), (1, 15))  # pixels added to height and width in two passes: even and odd sides at every depth
+GROWN = ((0, 31), (1, 15))  # pixels added to height and width in the two passes: even and odd sides at every depth
 POOLS = ("max_pool2d_with_indices", "avg_pool2d")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What `account` calls its totals; of the whole batch."""
+    """Named as in the totals of `account`; for the whole batch."""
 
     params: int
     macs: int
@@ -56,9 +56,9 @@ class _Linear:
 
 @dataclass
 class _Sides:
-    """The sizes that a side of the maps takes: side 0 is the image's, each other made from one before.
+    """The side lengths of the maps: side 0 is the image's, each other follows from an earlier one.
 
-    A rule is (from, ((c, s), ...)): the least of (n - c) // s + 1; or (-1, size), whatever the image's.
+    A rule is (source, ((c, s), ...)): the smallest (n - c) // s + 1; or (-1, size), a constant.
     """
 
     rules: list[tuple[int, Any]] = field(default_factory=list)
@@ -83,7 +83,7 @@ class _Sides:
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    """What a node makes of an image: `lead` (the channels) times a height times a width, by their numbers in _Sides."""
+    """A node's output per image: `lead` (the channels) x height x width, the latter two as indices into _Sides."""
 
     lead: _Linear
     height: int
@@ -91,30 +91,30 @@ class _Map:
 
 
 class Symbolic:
-    """`symbolic(height, width, batch=1, classes=None)`: what the network costs on such images.
+    """`symbolic(height, width, batch=1, classes=None)`: what the network costs on images of this size.
 
-    `traces` are two passes of one image each, of different sizes, by networks built for them with as many classes as
-    `classes` says; where both have as many, that number is fixed. The image's channels stay as traced. Raises UserError
-    for a network whose sizes follow no rule known here.
+    `traces` are two passes of one image each, of different sizes, by networks built for that size with that many
+    `classes`; where the two numbers are equal, the number of classes is fixed. The image's channels stay as traced.
+    Raises UserError for a network whose map sizes follow no rule known here.
     """
 
     def __init__(self, name: str, traces: Sequence[Trace], images: Sequence[tuple[int, ...]], classes: Sequence[int]):
         self.name, self.images, self.classes = name, images, classes
         self.heights, self.widths = _Sides(), _Sides()
-        self.equal: set[tuple[int, int, int, int]] = set()  # heights and widths of maps that meet
-        self.macs: dict[tuple[int, int], _Linear] = {}  # (height, width) of a map: what is counted of all that have it
+        self.equal: set[tuple[int, int, int, int]] = set()  # heights and widths of maps that are merged
+        self.macs: dict[tuple[int, int], _Linear] = {}  # (height, width): the MACs on such maps
         self.params: dict[tuple[int, int], _Linear] = {}
         self.stored: dict[tuple[int, int], _Linear] = {}
         self.pointwise: dict[tuple[int, int], _Linear] = {}
         self.passes = [_Pass(t) for t in traces]
         if len({tuple(p.ops) for p in self.passes}) > 1:
-            raise self._unknown("runs other operators on other images")
+            raise self._unknown("runs different operators at different image sizes")
         self.made: list[_Map | None] = []
         for at in range(len(self.passes[0].nodes)):
             made = self._follow(at)
             self.made.append(made)
             if made is not None and self._counted(made) != [prod(p.nodes[at].shape[1:]) for p in self.passes]:
-                raise self._unknown(f"has an operator {self.passes[0].ops[at]} whose size is not followed")
+                raise self._unknown(f"has an operator {self.passes[0].ops[at]} whose output size follows no known rule")
         self._add_activations()
         self._add_parameters()
 
@@ -122,19 +122,19 @@ class Symbolic:
         width, classes = height if width is None else width, self.classes[0] if classes is None else classes
         for name, n in (("height", height), ("width", width), ("batch", batch), ("classes", classes)):
             if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-                raise UserError(f"{name}={n!r} is not a count", "give a whole number of at least 1")
+                raise UserError(f"{name}={n!r} is not a positive integer", "give a whole number of at least 1")
         if self.classes[0] == self.classes[1] != classes:
-            raise UserError(f"{self.name} is already built, with {self.classes[0]} classes", "leave classes out")
+            raise UserError(f"{self.name} is already built with {self.classes[0]} classes", "leave classes out")
         hs, ws = self.heights.sizes(height), self.widths.sizes(width)
         if min(hs) < 1 or min(ws) < 1:
             raise UserError(
-                f"{self.name} takes no image of {height}x{width}, a layer does not fit", "give a larger one"
+                f"{self.name} cannot take a {height}x{width} image: a kernel does not fit", "give a larger one"
             )
         for h, w, other_h, other_w in self.equal:
             if hs[h] != hs[other_h] or ws[w] != ws[other_w]:
                 raise UserError(
-                    f"{self.name} takes no image of {height}x{width}: maps of {hs[h]}x{ws[w]} and "
-                    f"{hs[other_h]}x{ws[other_w]} meet",
+                    f"{self.name} cannot take a {height}x{width} image: it merges maps of {hs[h]}x{ws[w]} and "
+                    f"{hs[other_h]}x{ws[other_w]}",
                     "give another size",
                 )
 
@@ -149,7 +149,7 @@ class Symbolic:
         )
 
     def _follow(self, at: int) -> _Map | None:
-        """The map that a node makes; None where it reads nothing that comes from the image. Counts its MACs."""
+        """The map that a node outputs; None where nothing it reads comes from the image. Counts its MACs."""
         nodes = [p.nodes[at] for p in self.passes]
         inputs = [self._input() if i < 0 else self.made[i] for i in self.passes[0].reads[at]]
         maps = [m for m in inputs if m is not None]
@@ -167,7 +167,7 @@ class Symbolic:
             _add(self.macs, x, x.lead * out.lead)
             return out
         if any(n.macs for n in nodes):
-            raise self._unknown(f"has a {node.op}, which has no rule here")
+            raise self._unknown(f"has an operator {node.op}, which has no rule here")
         if node.op in POOLS:
             return self._window(at, maps[0], nodes)
         if node.op in ("mean", "sum", "_adaptive_avg_pool2d") and len(node.args[0]) == 4:
@@ -184,16 +184,16 @@ class Symbolic:
             how = ((1 + (start or 0), step),)
             h = self.heights.side(x.height, how) if dim % 4 == 2 else x.height
             return self._like(nodes, h, self.widths.side(x.width, how) if dim % 4 == 3 else x.width)
-        for m in maps:  # where maps meet, they are of one size, or single values that scale each map
+        for m in maps:  # merged maps are of one size, or single values that scale each map
             if (m.height, m.width) != (x.height, x.width) and set(self._sampled(m)) != {1}:
                 self.equal.add((x.height, x.width, m.height, m.width))
         return self._like(nodes, x.height, x.width)
 
     def _window(self, at: int, x: _Map, nodes: Sequence[Node]) -> _Map:
-        """The map that a convolution or pool makes.
+        """The map that a convolution or pool outputs.
 
-        Padding that the module does not declare may have been chosen for the image, to have ceil(n / stride) outputs
-        ("SAME"): so it is read wherever that fits both axes of both passes.
+        Padding that the module does not declare may have been chosen for the image, to give ceil(n / stride) outputs
+        ("SAME"): that is assumed wherever it fits both axes of both passes.
         """
         windows = [_window(n, p.pads[at]) for n, p in zip(nodes, self.passes, strict=True)]
         declared = self.passes[0].trace.calls[nodes[0].call].geometry.get("padding") == tuple(windows[0][0])
@@ -204,28 +204,28 @@ class Symbolic:
             h, w = self.heights.side(x.height, tall), self.widths.side(x.width, wide)
             if self._sizes(h, w) == [tuple(n.shape[2:]) for n in nodes]:
                 return self._like(nodes, h, w)
-        raise self._unknown(f"has a {nodes[0].op} whose size is not followed")
+        raise self._unknown(f"has an operator {nodes[0].op} whose output size follows no known rule")
 
     def _input(self) -> _Map:
         return _Map(_Linear(self.images[0][0]), 0, 0)
 
     def _like(self, nodes: Sequence[Node], h: int, w: int) -> _Map:
-        """A map of that size with as many values as the nodes'."""
+        """A map of that size with as many values as the nodes have."""
         leads = [prod(n.shape[1:]) / (tall * wide) for n, (tall, wide) in zip(nodes, self._sizes(h, w), strict=True)]
         if any(lead % 1 for lead in leads):
-            raise self._unknown(f"has a {nodes[0].op} whose size is not followed")
+            raise self._unknown(f"has an operator {nodes[0].op} whose output size follows no known rule")
         return _Map(self._linear(list(map(int, leads))), h, w)
 
     def _linear(self, values: Sequence[int]) -> _Linear:
-        """The function of the classes that has these values in the two passes."""
+        """The linear function of the classes through these values of the two passes."""
         (one, two), (few, many) = values, self.classes
         if few == many:
             if one != two:
-                raise self._unknown("changes its channels with the image's size")
+                raise self._unknown("changes its channels with the image size")
             return _Linear(one)
         slope, rest = divmod(two - one, many - few)
         if rest:
-            raise self._unknown("grows with the classes by no whole number")
+            raise self._unknown("grows with the classes by a fractional number")
         return _Linear(one - slope * few, slope)
 
     def _sizes(self, h: int, w: int) -> list[tuple[int, int]]:
@@ -238,7 +238,7 @@ class Symbolic:
         return [size * made.lead(c) for size, c in zip(self._sampled(made), self.classes, strict=True)]
 
     def _add_activations(self) -> None:
-        """The rows' values, as `count.rows_of` has them: of leaf calls, and of operators outside leaves."""
+        """The rows' values, as in `count.rows_of`: of leaf calls, and of operators outside leaves."""
         first = self.passes[0]
         _add(self.stored, self._input(), self._input().lead)
         within: dict[int, list[int]] = {}
@@ -260,7 +260,7 @@ class Symbolic:
             _add(self.pointwise if pointwise else self.stored, made, made.lead)
 
     def _add_parameters(self) -> None:
-        """Each parameter that is read, once; of a linear layer after a map, as many as that has values."""
+        """Each parameter that is read, once; a linear layer after a map has as many inputs as the map has values."""
         read: set[str] = set()
         for at, node in enumerate(self.passes[0].nodes):
             for name in node.parameters:
@@ -278,11 +278,11 @@ class Symbolic:
                     _add(self.params, one, self._linear(values))
 
     def _unknown(self, what: str) -> UserError:
-        return UserError(f"{self.name} {what}", "account() counts it at one size at a time")
+        return UserError(f"{self.name} {what}", "use account(), which counts one size at a time")
 
 
 class _Pass:
-    """A trace in which a pad and the window that it is for, where one module has both, are one node."""
+    """A trace in which a pad and the window that it pads for, when in one module, are a single node."""
 
     def __init__(self, traced: Trace):
         self.trace = traced
@@ -303,7 +303,7 @@ class _Pass:
 
 
 def _window(node: Node, pads: Sequence[int]) -> tuple[list[int], list[Any], list[int]]:
-    """A convolution's or pool's own padding, the rule of each axis, and its strides."""
+    """The padding of a convolution or pool, the size rule of each axis, and its strides."""
     ceil = False
     if node.op == "convolution":
         kernel, stride, padding, dilation = node.args[1][2:], node.args[3], node.args[4], node.args[5]
@@ -337,10 +337,10 @@ def _add(terms: dict[tuple[int, int], _Linear], at: _Map, values: _Linear) -> No
 
 
 def symbolic(network: nn.Module | Variant | str, input: Shape | None = None, **options: Any) -> Symbolic:
-    """The costs of a network as a function of the image's size; `network`, `input` and `options` as for `account`.
+    """The costs of a network as a function of the image size; `network`, `input` and `options` as for `account`.
 
-    A catalogue network is also a function of the number of classes; a module is what it was built as. Raises UserError
-    as `account` does, and for a network whose sizes follow no rule known here.
+    For a catalogue network the number of classes is a variable too; for a module it is fixed. Raises UserError as
+    `account` does, and for a network whose map sizes follow no rule known here.
     """
     if isinstance(network, str) and not is_file(network):
         if input is None and not options:
@@ -357,7 +357,7 @@ def symbolic(network: nn.Module | Variant | str, input: Shape | None = None, **o
 
 @cache
 def _of_name(name: str) -> Symbolic:
-    """Traced once a process."""
+    """Traced once per process."""
     return of_variant(find(name))
 
 
@@ -367,7 +367,7 @@ def of_variant(variant: Variant, input: Shape | None = None, **options: Any) -> 
     channels, *sides = input
     few = options.pop("classes", None) or variant.options["classes"]
     if "aux" in variant.options:
-        options["aux"] = False  # sized by the image, and not part of the pass
+        options["aux"] = False  # their size depends on the image, and they are not part of the pass
     images, classes, traces = [], [], []
     for (tall, wide), n in zip(GROWN, (few, few + 1), strict=True):
         image = (channels, sides[0] + tall, sides[1] + wide)
@@ -380,8 +380,8 @@ def of_variant(variant: Variant, input: Shape | None = None, **options: Any) -> 
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The largest square image under a limit, and the next larger that the network takes."""
+class LargestInput:
+    """The largest square image within a limit, and the next larger one that the network takes."""
 
     side: int
     macs: int
@@ -395,10 +395,10 @@ def largest_input(
     batch: int = 1,
     classes: int | None = None,
     input: Shape | None = None,
-) -> Fit:
-    """The largest square image on which a network takes at most `macs` multiply-adds; arguments as for `symbolic`.
+) -> LargestInput:
+    """The largest square image on which a network costs at most `macs` multiply-adds; arguments as for `symbolic`.
 
-    Raises UserError where its smallest image already takes more.
+    Raises UserError if even its smallest image costs more.
     """
     costs = symbolic(network, input)
 
@@ -409,15 +409,15 @@ def largest_input(
             return None
 
     def taken(side: int) -> tuple[int, int]:
-        """The first side from this one on that the network takes, and its cost."""
+        """The smallest side, at least this one, that the network takes, and its cost."""
         return next((s, n) for s in range(side, side + 4096) if (n := cost(s)) is not None)
 
-    costs(costs.images[0][1], batch=batch, classes=classes)  # refuses a batch, or classes, that are not counts
+    costs(costs.images[0][1], batch=batch, classes=classes)  # rejects an invalid batch or number of classes
     low, least = taken(1)
     if least > macs:
         raise UserError(
-            f"{costs.name} takes {least:,} multiply-adds even of {low}x{low} pixels, its smallest image",
-            f"give a limit of at least that, not {macs:,}",
+            f"{costs.name} takes {least:,} multiply-adds even at {low}x{low}, its smallest image",
+            f"raise the limit of {macs:,} to at least that",
         )
     high = 2 * low
     while taken(high)[1] <= macs:
@@ -425,4 +425,4 @@ def largest_input(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if taken(middle)[1] <= macs else (low, middle)
-    return Fit(*taken(low), *taken(high))
+    return LargestInput(*taken(low), *taken(high))

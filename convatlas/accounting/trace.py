@@ -1,6 +1,6 @@
 """A network's forward pass as plain data: every operator that runs, what it reads, and the module it runs in.
 
-`trace` runs the pass once on the meta device, so nothing is computed or allocated, and nothing in the network changes.
+`trace` runs the pass once on the meta device: nothing is computed or allocated, and the network is left unchanged.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Node(NamedTuple):
     """One operator call."""
 
     op: str  # the operator's name, such as "convolution", "relu_"
-    call: int  # the index of the module call that it ran in
-    inputs: tuple[int, ...]  # the nodes whose outputs it reads; -1 is the network's input
-    parameters: tuple[str, ...]  # the parameters that it reads
-    args: tuple[Any, ...]  # its arguments, a tensor's place taken by the tensor's shape
-    shape: tuple[int, ...]  # of its first output, with the batch
-    itemsize: int  # bytes of a value of it
+    call: int  # index of the module call that it ran in
+    inputs: tuple[int, ...]  # nodes whose outputs it reads; -1 is the network's input
+    parameters: tuple[str, ...]  # parameters that it reads
+    args: tuple[Any, ...]  # its arguments, each tensor replaced by its shape
+    shape: tuple[int, ...]  # of its first output, including the batch
+    itemsize: int  # bytes per value
     macs: int
 
 
@@ -47,23 +47,23 @@ class Call(NamedTuple):
 
     path: str
     kind: str  # the module's class
-    parent: int  # the index of the call around it; -1 for the network's own
+    parent: int  # index of the enclosing call; -1 for the network's own
     leaf: bool  # has no submodules
-    container: bool  # nn.Sequential or the like, which adds nothing of its own
-    geometry: Mapping[str, Any]  # kernel, stride, padding, groups, of layers that have them
+    container: bool  # nn.Sequential or the like, which computes nothing itself
+    geometry: Mapping[str, Any]  # kernel, stride, padding, groups, for layers that have them
 
 
 @dataclass(frozen=True)
 class Trace:
-    """`events` are the nodes as they ran, and each call when it ended: ("node", index), ("call", index)."""
+    """`events` lists the nodes as they ran and each call when it ended: ("node", index), ("call", index)."""
 
     nodes: tuple[Node, ...]
     calls: tuple[Call, ...]
     events: tuple[tuple[str, int], ...]
-    inputs: tuple[tuple[int, ...], ...]  # the shapes of the network's input tensors, with the batch
-    outputs: Mapping[int, tuple[int, ...]]  # call: shape of its first output tensor, with the batch
+    inputs: tuple[tuple[int, ...], ...]  # shapes of the network's input tensors, including the batch
+    outputs: Mapping[int, tuple[int, ...]]  # call: shape of its first output tensor, including the batch
     makers: Mapping[int, int]  # call: the node that made that tensor; -1 is the network's input
-    parameters: Mapping[str, int]  # name: values; a shared parameter stands once
+    parameters: Mapping[str, int]  # name: number of values; a shared parameter is listed once
     uncounted: tuple[str, ...]  # operators that have no rule
 
 
@@ -74,13 +74,13 @@ def trace(
     training: bool = False,
     on_node: Callable[[int], None] | None = None,
 ) -> Trace:
-    """The trace of `net(*args, **kwargs)`; the tensors among them are on the meta device.
+    """The trace of `net(*args, **kwargs)`; tensor arguments are on the meta device.
 
-    `on_node` is called with the index of each node, from within the operator's call. Raises UserError when the inputs
-    do not pass, or when the network reads values, which meta tensors do not have.
+    `on_node` is called with the index of each node, from within the operator's call. Raises UserError when the forward
+    pass fails on the inputs, or when the network reads values, which meta tensors do not have.
     """
     if isinstance(net, torch.jit.ScriptModule):
-        raise UserError(f"{type(net).__name__} is compiled, and cannot be looked into", "count what it was made of")
+        raise UserError(f"{type(net).__name__} is compiled, so its layers are hidden", "count what it was made of")
     try:
         with unchanged(net), torch.no_grad():
             modules = {m: path for path, m in net.named_modules()}
@@ -95,7 +95,7 @@ def trace(
         raise
     except (RuntimeError, ValueError, NotImplementedError) as error:
         if isinstance(net, ConvNet) and len(args) == 1 and not training:
-            shape_after(net, tuple(args[0].shape[1:]))  # says in words what does not fit
+            shape_after(net, tuple(args[0].shape[1:]))  # explains in words what does not fit
         given = ", ".join("x".join(map(str, t.shape)) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         reason = why(error)
         raise UserError(f"{type(net).__name__} does not run on input {given}: {reason}") from error
@@ -112,19 +112,19 @@ def trace(
 
 
 def why(error: Exception) -> str:
-    """An error of torch's in a line."""
+    """An error from torch in one line."""
     first = str(error).strip().splitlines()[0]
     unknown = re.match(
         r"(\S+): (?:attempted to run this operator with Meta tensors|We could not find the fake impl)", first
     )
-    return f"torch does not know what {unknown[1]} makes without values to compute" if unknown else first
+    return f"torch cannot infer the output of {unknown[1]} without values" if unknown else first
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Tensors go with their last reference; those in a reference cycle stay, whenever Python would have collected.
+    """Tensors are freed with their last reference; those in a reference cycle survive, as garbage collection is off.
 
-    (And that would be often: a pass makes tens of thousands of small objects.)
+    (It would run often: a pass makes tens of thousands of small objects.)
     """
     was = gc.isenabled()
     gc.disable()
@@ -137,8 +137,8 @@ def uncollected() -> Iterator[None]:
 
 @contextmanager
 def unchanged(net: nn.Module) -> Iterator[None]:
-    """Afterwards each module has the attributes that it had (its tensors and mode, what it keeps for later), and what
-    draws random numbers goes on as if nothing had been drawn."""
+    """Restores each module's attributes (tensors, mode, cached values) and the states of the random number generators
+    afterwards."""
     before = []
     for m in net.modules():
         own = vars(m).copy()
@@ -164,11 +164,11 @@ TORCHS_OWN = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_module
 
 
 def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dict[str, int]]:
-    """Puts meta tensors in place of those of a network's modules, by their paths; the same one for a shared tensor.
-    A parameter that is on the meta device stands for itself: a pass does not write to it.
+    """Replaces the tensors of a network's modules by meta tensors, by their paths; a shared tensor by a single one.
+    A parameter that is on the meta device stays: a pass does not write to it.
 
-    Returns the parameters' names by the stand-in's id, and their values by name. Raises UserError for parameters that
-    have no shape yet.
+    Returns the parameters' names by the replacement's id, and their number of values by name. Raises UserError for
+    parameters that have no shape yet.
     """
     made: dict[int, Tensor] = {}
     names: dict[int, str] = {}
@@ -182,7 +182,7 @@ def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dic
                 if id(t) not in made:
                     if type(t) not in (Tensor, nn.Parameter) and is_lazy(t):
                         raise UserError(
-                            f"{type(m).__name__} has parameters without a shape yet", "run it once, then count it"
+                            f"{type(m).__name__} has parameters without a shape yet", "run it once before counting"
                         )
                     made[id(t)] = t if trained and t.is_meta else like(t, "meta")
                     if trained:
@@ -206,13 +206,13 @@ class _Tracer(TorchDispatchMode):
         self.uncounted: dict[str, None] = {}
         self.running: list[int] = []
         self.paths = modules
-        # tensors by id: the node that made it, or the parameters that it is (a view of); all kept, so that ids last
+        # tensors by id: the node that made it, or the parameters that it is (a view of); kept alive, so ids stay valid
         self.made: dict[int, int] = {}
         self.parameters: dict[int, tuple[str, ...]] = {i: (name,) for i, name in names.items()}
         self.kept: list[Any] = []
 
     @classmethod
-    def _should_skip_dynamo(cls) -> bool:  # or torch imports all of its compiler, and asks it at each operator
+    def _should_skip_dynamo(cls) -> bool:  # otherwise torch imports its whole compiler and consults it at each operator
         return False
 
     def note_inputs(self, values: Any) -> None:
@@ -255,8 +255,8 @@ class _Tracer(TorchDispatchMode):
         for t in made:
             self.made[id(t)] = len(self.nodes)
         if not op.known:
-            place = self.calls[self.running[-1]]
-            self.uncounted[f"{place.path or place.kind}: {func.overloadpacket}"] = None
+            call = self.calls[self.running[-1]]
+            self.uncounted[f"{call.path or call.kind}: {func.overloadpacket}"] = None
         if self.on_node:
             self.on_node(len(self.nodes))
         self.events.append(("node", len(self.nodes)))
@@ -303,7 +303,7 @@ class _Tracer(TorchDispatchMode):
 
 
 def _tensors(values: Sequence[Any]) -> list[Tensor]:
-    """The tensors among an operator's arguments or results, and in lists of them."""
+    """The tensors among an operator's arguments or results, including those in lists."""
     found: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
@@ -314,7 +314,7 @@ def _tensors(values: Sequence[Any]) -> list[Tensor]:
 
 
 def geometry(module: nn.Module) -> dict[str, Any]:
-    """Kernel, stride, padding and groups of a convolution or pooling layer; of another, nothing."""
+    """Kernel, stride, padding and groups of a convolution or pooling layer; empty for any other."""
     if "kernel_size" not in vars(module) or "stride" not in vars(module):
         return {}
     dims = next((n for n in (1, 3) if type(module).__name__.endswith(f"{n}d")), 2)
@@ -324,14 +324,14 @@ def geometry(module: nn.Module) -> dict[str, Any]:
     padding = "same" if isinstance(module, ConvSame) else getattr(module, "padding", 0)
     return {
         "kernel": kernel,
-        "stride": _sides(module.stride, dims) or kernel,  # a pool's, when it has none of its own
+        "stride": _sides(module.stride, dims) or kernel,  # a pool's stride defaults to its kernel
         "padding": padding if isinstance(padding, str) else _sides(padding, dims),
         "groups": getattr(module, "groups", 1),
     }
 
 
 def _sides(value: Any, dims: int) -> tuple[int, ...]:
-    """One number for each side; () for what has none."""
+    """One number for each side; () if there is none."""
     if isinstance(value, int):
         return (value,) * dims
     whole = isinstance(value, tuple | list) and all(isinstance(n, int) for n in value)

@@ -1,4 +1,4 @@
-"""Which tensors of one network's weights load into another, and whether they mean the same there."""
+"""Which weights of one network load into another, and whether they mean the same there."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class WeightMatch:
-    """A's tensors by what becomes of them in B; each stands in one of the first five."""
+    """A's tensors by what happens to them in B; each is in one of the first five."""
 
-    same: tuple[str, ...]  # name and shape are B's
-    renamed: tuple[tuple[str, str], ...]  # in the same place, under another name
-    reshaped: tuple[tuple[str, str, Shape, Shape], ...]  # in the same place, with as many values
-    misfits: tuple[tuple[str, Shape, Shape], ...]  # B's of the same name has another size
-    left_over: tuple[str, ...]  # B has nothing like it
-    missing: tuple[str, ...]  # B's, for which A has nothing
-    same_wiring: bool | None  # of equal names and shapes: the same operators in the same order; else None
+    same: tuple[str, ...]  # same name and shape in B
+    renamed: tuple[tuple[str, str], ...]  # in the same position, under another name
+    reshaped: tuple[tuple[str, str, Shape, Shape], ...]  # in the same position, with the same number of values
+    misfits: tuple[tuple[str, Shape, Shape], ...]  # size mismatch with B's tensor of the same name
+    left_over: tuple[str, ...]  # nothing in B corresponds to it
+    missing: tuple[str, ...]  # tensors of B that A does not provide
+    same_wiring: bool | None  # with equal names and shapes: the same operators in the same order; else None
 
     @property
     def all_load(self) -> bool:
@@ -38,9 +38,9 @@ class WeightMatch:
 def weight_match(
     a: nn.Module | Variant | str, b: nn.Module | Variant | str, input: Shape | None = None, **options: Any
 ) -> WeightMatch:
-    """Compares the state dicts of two networks, each a name, a Variant, a module or "file.py:callable".
+    """Compares the state dicts of two networks, each given as a name, a Variant, a module or "file.py:callable".
 
-    The wiring is compared on one image of `input`, (C, H, W), by default a's own. Raises UserError as `account` does.
+    The wiring is compared on one image of `input`, (C, H, W), by default a's. Raises UserError as `account` does.
     """
     net_a, net_b = (resolve(network, input, needs_input=False, **options).net for network in (a, b))
     ours, theirs = net_a.state_dict(), net_b.state_dict()
@@ -81,7 +81,7 @@ def weight_match(
 
 
 def _modules(names: list[str]) -> dict[str, list[str]]:
-    """What each module has of these tensors: "stem.conv." -> weight, bias."""
+    """These tensors by module: "stem.conv." -> weight, bias."""
     found: dict[str, list[str]] = {}
     for name in names:
         module, dot, role = name.rpartition(".")
@@ -92,7 +92,7 @@ def _modules(names: list[str]) -> dict[str, list[str]]:
 def _points(
     a: Mapping[str, list[str]], b: Mapping[str, list[str]], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
 ) -> np.ndarray:
-    """Only modules of one sort pair, whose tensors hold as much; those of one shape, and of like names, better."""
+    """Only modules of one kind with equally many values pair up; equal shapes and similar names score higher."""
     points = np.zeros((len(a), len(b)), np.int32)
     parts = [[set(module.split(".")) for module in modules] for modules in (a, b)]
     for i, x in enumerate(a):
@@ -106,7 +106,7 @@ def _points(
 
 
 def _holds_as_much(x: Tensor, y: Tensor) -> bool:
-    """As many outputs, and as many values each: a linear layer's matrix, and the filters that read the same map."""
+    """Equally many outputs with equally many values each: a linear layer's matrix, or the filters that replace it."""
     return x.numel() == y.numel() and x.shape[:1] == y.shape[:1]
 
 

@@ -13,7 +13,7 @@ from .tables import Report, Table, json_text
 
 if TYPE_CHECKING:
     from ..accounting.counters.reconcile import Reconciled
-    from ..accounting.symbolic import Fit
+    from ..accounting.symbolic import LargestInput
 
 
 def report(
@@ -48,7 +48,7 @@ def report(
     )
 
 
-def under_lines(name: str, budget: str, batch: int, found: Fit) -> list[str]:
+def under_lines(name: str, budget: str, batch: int, found: LargestInput) -> list[str]:
     """The largest square image within a budget of multiply-adds, and the next larger one."""
     images = "" if batch == 1 else f", {batch} images at a time"
     return [

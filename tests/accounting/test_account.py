@@ -79,7 +79,7 @@ def test_an_unknown_operator_is_confessed() -> None:
     assert account(Odd(), input=(3, 4, 4)).uncounted == ("Odd: aten.linalg_cross",)
     with pytest.raises(
         UserError,
-        match=r"Odd cannot be counted in full, no rule for Odd: aten.linalg_cross; give strict=False",
+        match=r"Odd cannot be counted in full: no rule for Odd: aten.linalg_cross; give strict=False",
     ):
         account(Odd(), input=(3, 4, 4), strict=True)
 
@@ -110,17 +110,19 @@ def test_levels_keep_the_sums() -> None:
 
 
 def test_bad_requests() -> None:
-    with pytest.raises(UserError, match="does not say what images it takes; give input="):
+    with pytest.raises(UserError, match="the input size of Conv2d is unknown; give input="):
         account(nn.Conv2d(3, 4, 3))
-    with pytest.raises(UserError, match="batch=0 is not a count; give a whole number of at least 1"):
+    with pytest.raises(UserError, match="batch=0 is not a positive integer; give a whole number of at least 1"):
         account(Branches(), input=(4, 9, 9), batch=0)
-    with pytest.raises(UserError, match="option 'classes' is for building a network, and this one is already built"):
+    with pytest.raises(UserError, match="option 'classes' is for building a network, but this one is already built"):
         account(Branches(), input=(4, 9, 9), classes=3)
-    with pytest.raises(UserError, match="input 3x8x8 does not pass; the smallest square that does is 3x32x32"):
+    with pytest.raises(
+        UserError, match="input 3x8x8 does not fit the network; the smallest square that does is 3x32x32"
+    ):
         account("vgg11", input=(3, 8, 8))
     with on_meta():
         built = find("vgg11").build(input=(3, 64, 64))
-    with pytest.raises(UserError, match="input 3x32x32 does not pass"):
+    with pytest.raises(UserError, match="input 3x32x32 does not fit the network"):
         account(built, input=(3, 32, 32))
     with pytest.raises(UserError, match=r"no network named 'resnet5O'; did you mean .*resnet50"):
         account("resnet5O")

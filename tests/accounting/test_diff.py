@@ -213,7 +213,7 @@ def test_other_sizes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     for args, message in (
         (["resnet50", "resnet5O"], "no network named 'resnet5O'; did you mean "),
-        (["resnet50", "vgg16", "--input", "3x8x8"], "does not pass; the smallest square that does is"),
+        (["resnet50", "vgg16", "--input", "3x8x8"], "does not fit the network; the smallest square that does is"),
         (["resnet50", "vgg16", "--level", "leafs"], "no --level named 'leafs'"),
         (["resnet50"], "the following arguments are required: B"),
     ):

@@ -104,8 +104,8 @@ def test_a_file_is_read_again(mine: str) -> None:
             r"settings in mymodel\.py is not callable; give a function or class that makes an",
         ),
         ("{mine}:none", r"mymodel\.py:none returns dict, not an nn\.Module"),
-        ("{mine}:fails", r"mymodel\.py:fails raises KeyError \(line 35\): 'no such layer'"),
-        ("{mine}:make", r"mymodel\.py:make does not say what images it takes; give input=\(channels, height, width\)"),
+        ("{mine}:fails", r"mymodel\.py:fails raised KeyError \(line 35\): 'no such layer'"),
+        ("{mine}:make", r"the input size of mymodel\.py:make is unknown; give input=\(channels, height, width\)"),
     ],
 )
 def test_what_gives_no_module_is_refused(mine: str, network: str, message: str) -> None:
@@ -116,9 +116,9 @@ def test_what_gives_no_module_is_refused(mine: str, network: str, message: str) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("import nowhere\n", r"bad\.py raises ModuleNotFoundError \(line 1\): No module named 'nowhere'"),
-        ("def make(:\n", r"bad\.py raises SyntaxError \(line 1\): invalid syntax"),
-        ("\nraise SystemExit(3)\n", r"bad\.py raises SystemExit \(line 2\): 3"),
+        ("import nowhere\n", r"bad\.py raised ModuleNotFoundError \(line 1\): No module named 'nowhere'"),
+        ("def make(:\n", r"bad\.py raised SyntaxError \(line 1\): invalid syntax"),
+        ("\nraise SystemExit(3)\n", r"bad\.py raised SystemExit \(line 2\): 3"),
     ],
 )
 def test_a_file_that_does_not_run_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -146,10 +146,10 @@ def test_a_module_is_counted_at_other_sizes() -> None:
     for height, width in ((32, 32), (47, 64), (9, 200)):
         assert costs(height, width).macs == account(net, (3, height, width)).totals.macs
         assert costs(height, width).params == account(net, (3, height, width)).totals.params
-    with pytest.raises(UserError, match="Sequential is already built, with 5 classes; leave classes out"):
+    with pytest.raises(UserError, match="Sequential is already built with 5 classes; leave classes out"):
         costs(32, classes=10)
     flat = stack(flatten=nn.Flatten(), fc=nn.Linear(3 * 32 * 32, 5))
     with pytest.raises(UserError, match="Sequential does not run on input 1x3x32x63"):
         symbolic(flat, (3, 32, 32))
-    with pytest.raises(UserError, match="option 'width' is for building a network, and this one is already built"):
+    with pytest.raises(UserError, match="option 'width' is for building a network, but this one is already built"):
         resolve(net, torch.zeros(1, 3, 8, 8), width=2)

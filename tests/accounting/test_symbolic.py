@@ -34,7 +34,7 @@ def equals_a_fresh_count(name: str, draw: Random) -> None:
     try:
         fresh = account(name, (channels, height, width), batch, classes=classes, **without).totals
     except UserError:
-        with pytest.raises(UserError, match=f"{name} takes no image of {height}x{width}"):
+        with pytest.raises(UserError, match=f"{name} cannot take a {height}x{width} image"):
             symbolic(name)(height, width, batch, classes)
         equals_a_fresh_count(name, draw)
         return
@@ -81,7 +81,7 @@ def test_refuses_what_the_network_refuses(name: str) -> None:
             costs(side)
         except UserError:
             refused += 1
-            with pytest.raises(UserError, match="does not pass"):
+            with pytest.raises(UserError, match="does not fit the network"):
                 account(name, (3, side, side))
         else:
             assert costs(side).macs == account(name, (3, side, side)).totals.macs
@@ -125,19 +125,25 @@ def followed(kind: type[nn.Module]) -> Symbolic:
 def test_maps_that_do_not_meet_are_refused() -> None:
     costs = followed(Halves)
     assert costs(10, 6, classes=5).macs == 5 * 3 * 4 * 3 * (4 + 9) + 4 * 5
-    with pytest.raises(UserError, match="Halves takes no image of 10x7: maps of 5x3 and 5x4 meet; give another size"):
+    with pytest.raises(
+        UserError, match="Halves cannot take a 10x7 image: it merges maps of 5x3 and 5x4; give another size"
+    ):
         costs(10, 7)
 
 
 def test_what_has_no_rule_is_refused() -> None:
-    with pytest.raises(UserError, match=r"Correlates has a bmm, which has no rule here; account\(\) counts it at one"):
+    with pytest.raises(
+        UserError, match=r"Correlates has an operator bmm, which has no rule here; use account\(\), which"
+    ):
         followed(Correlates)
 
 
 @pytest.mark.parametrize("setting", [{"height": 0}, {"width": -1}, {"batch": 0}, {"classes": 1.5}])
 def test_settings_that_are_no_counts_are_refused(setting: dict[str, int]) -> None:
     name, value = next(iter(setting.items()))
-    with pytest.raises(UserError, match=rf"{name}={value} is not a count; give a whole number of at least 1"):
+    with pytest.raises(
+        UserError, match=rf"{name}={value} is not a positive integer; give a whole number of at least 1"
+    ):
         symbolic("lenet5_tanh")(**{"height": 32, **setting})
 
 
@@ -153,9 +159,7 @@ def test_the_largest_input_under_a_limit(name: str, limit: int) -> None:
 
 
 def test_a_limit_under_the_smallest_image_is_refused() -> None:
-    with pytest.raises(
-        UserError, match=r"alexnet takes [0-9,]+ multiply-adds even of 67x67 pixels, its smallest image"
-    ):
+    with pytest.raises(UserError, match=r"alexnet takes [0-9,]+ multiply-adds even at 67x67, its smallest image"):
         largest_input("alexnet", 1000)
 
 

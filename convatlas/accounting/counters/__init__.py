@@ -1,1 +1,1 @@
-"""What other tools count as FLOPs, and their totals explained line by line."""
+"""What other tools count as FLOPs, with their totals explained line by line."""

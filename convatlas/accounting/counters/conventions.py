@@ -1,7 +1,7 @@
-"""How other counters count, as data: each tool's total to the digit, and what stands between it and ours.
+"""How other counters count, as data: each tool's total to the digit, and the differences between it and ours.
 
 A tool adds something for modules of certain classes, for calls of certain Python functions, or for certain aten
-operators, and misses the rest. `TOOLS` says what; `reconcile` (reconcile.py) applies it to one traced pass.
+operators, and misses the rest. `TOOLS` lists what; `reconcile` (reconcile.py) applies it to one traced pass.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class Event:
     """Something that a tool may count: a call of a module or of a Python function, or an operator."""
 
     name: str  # the module's class, the function, the operator
-    x: tuple[int, ...]  # shape of its input, with the batch
+    x: tuple[int, ...]  # shape of its input, including the batch
     y: tuple[int, ...]  # shape of its output
-    nodes: tuple[Node, ...]  # the operators in it that compute something
-    own: Mapping[str, int]  # a module's parameters: its name for them, their values
+    nodes: tuple[Node, ...]  # the operators inside it that compute something
+    own: Mapping[str, int]  # a module's parameters: name, number of values
 
     @property
     def macs(self) -> int:
         return sum(n.macs for n in self.nodes)
 
 
-# What is added for an event.
+# What a tool adds for an event.
 
 
 def macs(e: Event) -> int:
@@ -51,20 +51,24 @@ def outputs(e: Event) -> int:
 
 
 def layer_biases(e: Event) -> int:
-    """One for each output of a layer that has a bias."""
+    """One per output of a layer that has a bias."""
     return prod(e.y) if "bias" in e.own else 0
 
 
 def biased_outputs(e: Event) -> int:
-    """One for each output of an operator that adds a bias."""
+    """One per output of an operator that adds a bias."""
     return sum(prod(n.shape) for n in e.nodes if n.op == "addmm" or (n.op == "convolution" and n.args[2] is not None))
 
 
-SCALES = {"native_batch_norm": 1, "native_group_norm": 1, "native_layer_norm": 2}  # operator: its scales' argument
+SCALES = {
+    "native_batch_norm": 1,
+    "native_group_norm": 1,
+    "native_layer_norm": 2,
+}  # operator: the argument with its scales
 
 
 def normalised(plain: int, scaled: int, plain_training: int = 0, scaled_training: int = 0) -> Callable[[Event], int]:
-    """So many for each value of a normalisation without and with scales, and where it takes the batch's statistics."""
+    """These many per value of a normalisation: without scales, with scales, and when it uses the batch's statistics."""
 
     def amount(e: Event) -> int:
         norm = e.nodes[-1]
@@ -81,7 +85,7 @@ def times_outputs(factor: int) -> Callable[[Event], int]:
 
 
 def einsum_printed(e: Event) -> int:
-    """What numpy.einsum_path prints of a product of two: twice its multiply-accumulates and one, to four digits."""
+    """What numpy.einsum_path prints for a product of two: twice its multiply-accumulates plus one, to four digits."""
     return int(float(f"{(2 * e.macs or prod(e.y)) + 1:.3e}"))
 
 
@@ -90,19 +94,19 @@ def half_einsum_printed(e: Event) -> int:
 
 
 def convolution_at_outputs(e: Event) -> int:
-    """Output values x kernel x channels in / groups; of a transposed convolution that is not its cost."""
+    """Output values x kernel x channels in / groups, which is not the cost of a transposed convolution."""
     _, weight, *_, groups = e.nodes[-1].args
     return prod(e.y) * (e.nodes[-1].args[0][1] // groups) * prod(weight[2:])
 
 
 def transposed_of_groups(e: Event) -> int:
-    """Twice the multiply-accumulates of a transposed convolution, whose channels out it divides by the groups twice."""
+    """Twice the multiply-accumulates of a transposed convolution, but with channels out divided by the groups twice."""
     x, weight, *_, groups = e.nodes[-1].args
     return 2 * prod(weight[2:]) * weight[0] * (weight[1] // groups) * x[0] * prod(x[2:])
 
 
 def transposed_biases(e: Event) -> int:
-    """One for each output, of as many outputs as a convolution that is not transposed would have."""
+    """One per output, with the number of outputs that a non-transposed convolution would have."""
     x, weight, bias, stride, padding, dilation, *_ = e.nodes[-1].args
     sizes = zip(x[2:], weight[2:], stride, padding, dilation, strict=True)
     outputs = prod((n + 2 * p - (d * (k - 1) + 1)) // s + 1 for n, k, s, p, d in sizes)
@@ -117,7 +121,7 @@ def adaptive_average(e: Event) -> int:
 
 
 def softmax(e: Event) -> int:
-    """n exponentials, n - 1 additions, n divisions for each n values."""
+    """n exponentials, n - 1 additions and n divisions per n values."""
     n = e.x[e.nodes[-1].args[1]]
     return prod(e.x) // n * (3 * n - 1)
 
@@ -133,22 +137,22 @@ def first_sample(e: Event) -> int:
 
 
 def upsampled_size(e: Event) -> int:
-    """Height x width when the size was given, else the input's values."""
+    """Height x width if the size was given, else the number of input values."""
     return prod(e.x) if isinstance(e.nodes[-1].args[-1], float) else prod(e.y[2:])
 
 
 def at_positions(name: str) -> Callable[[Event], int]:
-    """The parameter of this name, at every output position of every image."""
+    """The size of the parameter of this name, at every output position of every image."""
     return lambda e: e.own.get(name, 0) * prod((*e.y[:1], *e.y[2:]))
 
 
 def per_image(name: str) -> Callable[[Event], int]:
-    """The parameter of this name, once an image."""
+    """The size of the parameter of this name, once per image."""
     return lambda e: e.own.get(name, 0) * e.y[0]
 
 
 def named_alike(e: Event) -> int:
-    """Parameters such as weight_ih_l0, for each of the first two dimensions of the output."""
+    """The sizes of parameters such as weight_ih_l0, over the first two dimensions of the output."""
     alike = [n for k, n in e.own.items() if k not in ("weight", "bias") and ("weight" in k or "bias" in k)]
     return sum(alike) * prod(e.y[:2])
 
@@ -159,16 +163,16 @@ Level = Literal["leaf", "module", "function", "operator"]
 class Rule(NamedTuple):
     """What a tool adds for each event of these names.
 
-    `leaf`: a module without submodules, by a pattern of its class's name (! for any but those); `module`: one whose
-    class is exactly torch.nn's of that name; `function`: what Python code calls, by F., by torch. or as a method of a
-    tensor (not by an operator sign); `operator`: of aten.
+    `leaf`: a module without submodules, by a pattern for its class name (! for any but those); `module`: one of exactly
+    the torch.nn class of that name; `function`: what Python code calls, from F., from torch. or as a tensor method (not
+    by an operator sign); `operator`: of aten.
     """
 
     level: Level
     names: str
     amount: Callable[[Event], int]
     why: str
-    macs: bool = False  # this is how it counts the multiply-accumulates of these events
+    macs: bool = False  # this part counts the multiply-accumulates of these events
 
     def matches(self, level: Level, event: Event) -> bool:
         if level != self.level:
@@ -181,10 +185,10 @@ class Rule(NamedTuple):
 class Tool(NamedTuple):
     unit: str  # what it calls its total
     rules: Sequence[Rule]
-    by_owner: bool = False  # what functions do in a shared module counts once for each module that has it
-    hooks_again: bool = False  # a shared module is hooked again for each module that has it
-    unseen: str = ""  # functions whose operators it does not see
-    beyond: str = ""  # classes that it has rules for which are not written here
+    by_owner: bool = False  # functions in a shared module count once for each module that contains it
+    hooks_again: bool = False  # a shared module is hooked again for each module that contains it
+    unseen: str = ""  # functions with operators that it does not see
+    beyond: str = ""  # classes with rules of the tool that are not implemented here
 
 
 CONV = "Conv1d Conv2d Conv3d"
@@ -208,7 +212,7 @@ EINSUM = "torch.einsum, rounded to four digits"
 TWO = "a multiply-accumulate is two operations"
 
 TOOLS: dict[str, Tool] = {
-    # torch.utils.flop_counter; as on a GPU or on the meta device: of a CPU it does not know the kernel of attention
+    # torch.utils.flop_counter, as on a GPU or on the meta device: it does not know the CPU's attention kernel
     "torch": Tool("FLOPs", [Rule("operator", "convolution mm addmm bmm baddbmm", twice_macs, TWO, macs=True)]),
     "torchinfo": Tool(
         "mult-adds",
@@ -272,7 +276,7 @@ TOOLS: dict[str, Tool] = {
             ),
             Rule("module", "LayerNorm", inputs, "{}, one for each value"),
             Rule("module", "Upsample", first_sample, "{}, one for each output value of one image"),
-            # what a hooked layer calls is counted a second time
+            # functions that a hooked layer calls are counted a second time
             Rule("function", F_ACTIVATIONS, inputs, "{}, one for each value (also inside the layer just counted)"),
             Rule("function", F_POOL, inputs, "{}, one for each input value (also inside the layer just counted)"),
             Rule("function", "F.softmax", inputs, "{}, one for each value"),

@@ -1,4 +1,4 @@
-"""reconcile(): from our multiply-accumulates to another counter's total, each difference a line."""
+"""reconcile(): from our multiply-accumulates to another counter's total, with one line per difference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .conventions import TOOLS, Event, Level, Tool
 class Line(NamedTuple):
     amount: int
     reason: str
-    times: int  # how many layers, calls or operators it sums
+    times: int  # how many layers, calls or operators it sums over
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Reconciled:
 def reconcile(
     network: nn.Module | Variant | str, input: Any = None, tools: Sequence[str] | None = None, **options: Any
 ) -> dict[str, Reconciled]:
-    """What each tool counts on one image, and why; by the tool's name. `network`, `input`, `options` as in account().
+    """What each tool counts on one image, and why, by the tool's name. `network`, `input`, `options` as for account().
 
-    `tools` are names in TOOLS; None: all whose rules for this network are written there. The pass is an evaluation
-    pass on the meta device. Raises UserError for an unknown tool, for one whose rules are not all written, and as
-    account() does.
+    `tools` are names in TOOLS; None: all that have their rules for this network implemented. The pass runs in
+    evaluation mode on the meta device. Raises UserError for an unknown tool, for one with a rule that is not
+    implemented, and as account() does.
     """
     for tool in tools or ():
         if tool not in TOOLS:
@@ -65,7 +65,7 @@ def reconcile(
 def _reconciled(name: str, run: _Run) -> Reconciled:
     tool = TOOLS[name]
     if beyond := run.beyond(name):
-        raise UserError(f"{name} has a rule for {beyond} that is not written here", "ask for another convention")
+        raise UserError(f"{name} has a rule for {beyond} that is not implemented here", "ask for another convention")
     amounts: Counter[str] = Counter()
     times: Counter[str] = Counter()
     counted: set[int] = set()  # the nodes whose multiply-accumulates it counts
@@ -105,14 +105,14 @@ class _Part(NamedTuple):
 
 
 class _Run:
-    """One traced pass as what tools look at: calls of modules and functions, and operators."""
+    """One traced pass as the tools see it: calls of modules and functions, and operators."""
 
     def __init__(self, net: nn.Module, trace: Trace, around: Mapping[int, tuple[tuple[int, str], ...]]):
         self.net, self.trace, self.around = net, trace, around
         self.parts = [*self._modules(), *self._functions(), *self._operators()]
 
     def beyond(self, tool: str) -> str:
-        """A module's class that the tool has a rule for which is not written here; "" without one."""
+        """A module class with a rule of the tool that is not implemented here; "" if there is none."""
         return next((c.kind for c in self.trace.calls if c.kind in TOOLS[tool].beyond.split()), "")
 
     def within(self, node: int, functions: str) -> bool:
@@ -122,7 +122,7 @@ class _Run:
         return sum(self.trace.nodes[n].macs for n in nodes)
 
     def counts(self, tool: Tool) -> Callable[[_Part], int]:
-        """How often the tool counts a part: several times where modules share the one that it runs in."""
+        """How often the tool counts a part: several times if its module is shared."""
         classes = {n for rule in tool.rules if rule.level == "module" for n in rule.names.split()}
         seen, owners = self._met(classes), self._met(set())
 
@@ -134,7 +134,7 @@ class _Run:
         return times
 
     def _met(self, classes: set[str]) -> Counter[str]:
-        """How often each module is met from the root down, where modules of `classes` are not looked into."""
+        """How often each module is reached from the root, without descending into modules of `classes`."""
         paths = {m: path for path, m in self.net.named_modules()}
         met: Counter[str] = Counter()
 
@@ -151,13 +151,13 @@ class _Run:
         self, name: str, nodes: Sequence[int], shape: tuple[int, ...] = (), own: Mapping[str, int] | None = None
     ) -> Event:
         computing = tuple(n for n in map(self.trace.nodes.__getitem__, nodes) if n.op not in NO_VALUES)
-        read = next((n.args[0] for n in computing if n.inputs and n.args), ())  # by the first that reads the image
+        read = next((n.args[0] for n in computing if n.inputs and n.args), ())  # of the first that reads the image
         x = read if isinstance(read, tuple) else ()
         return Event(name, x, shape or (computing[-1].shape if computing else ()), computing, own or {})
 
     def _modules(self) -> Iterator[_Part]:
         modules = dict(self.net.named_modules())
-        own: dict[str, dict[str, int]] = {}  # by the path of the module, its parameters
+        own: dict[str, dict[str, int]] = {}  # module path: its parameters
         for parameter, values in self.trace.parameters.items():
             path, _, name = parameter.rpartition(".")
             own.setdefault(path, {})[name] = values
@@ -168,7 +168,7 @@ class _Run:
             if i not in self.trace.outputs:
                 continue
             nodes = tuple(within.get(i, ()))
-            read = {p for n in nodes for p in self.trace.nodes[n].parameters}  # another's too, if it is tied to that
+            read = {p for n in nodes for p in self.trace.nodes[n].parameters}  # tied ones too
             mine = {p.rpartition(".")[2]: self.trace.parameters[p] for p in read} | own.get(call.path, {})
             event = self._event(call.kind, nodes, self.trace.outputs[i], mine)
             if call.leaf:
@@ -181,7 +181,7 @@ class _Run:
         for i in range(len(self.trace.nodes)):
             met: set[str] = set()
             for call, name in self.around.get(i, ()):
-                if name not in met:  # a function of torch's own that calls itself by another name is one
+                if name not in met:  # a torch function that calls itself under another name is one call
                     called.setdefault((call, name), []).append(i)
                     met.add(name)
         for (_, name), nodes in called.items():
@@ -216,9 +216,9 @@ ARITHMETIC = "matmul mm bmm addmm baddbmm add mul"
 
 
 class _Watch:
-    """Which functions are being called when an operator runs, by Python's own profiling hook: nothing is patched.
+    """Which functions are active when an operator runs, from Python's profiling hook: nothing is patched.
 
-    `around`: for each node of the trace the calls around it, the outermost first, as (the call's number, function).
+    `around`: for each node of the trace, the calls around it, outermost first, as (number of the call, function).
     """
 
     def __init__(self) -> None:
@@ -242,7 +242,7 @@ class _Watch:
         sys.setprofile(self.before)
 
     def note(self, node: int) -> None:
-        """Called by the trace when a node is made, from within the functions that call its operator."""
+        """Called by the trace when a node is created, from within the functions that call its operator."""
         self.around[node] = tuple(self.running)
 
     def _follow(self, frame: FrameType, event: str, arg: Any) -> None:

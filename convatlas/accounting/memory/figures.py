@@ -1,4 +1,4 @@
-"""What memory() finds: bytes as functions of the batch, peaks, and what each module saves for the backward pass."""
+"""The results of memory(): bytes as functions of the batch, peaks, and what each module saves for the backward pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ..rows import stage_of
 
-OPTIMIZERS = {  # what `memory` takes by name
+OPTIMIZERS = {  # what `memory` accepts by name
     "sgd": "SGD with momentum",
     "adam": "Adam",
     "rmsprop": "RMSprop with momentum",
@@ -16,7 +16,7 @@ OPTIMIZERS = {  # what `memory` takes by name
 
 @dataclass(frozen=True)
 class Affine:
-    """What a batch of n images takes: fixed + each * n."""
+    """The bytes for a batch of n images: fixed + each * n."""
 
     fixed: int
     each: int
@@ -30,7 +30,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Saved:
-    """Bytes saved for the backward pass that a module is the first to save. `path` is "loss" for those of the loss."""
+    """Bytes saved for the backward pass, by the module that saves them first. `path` is "loss" for the loss."""
 
     path: str
     op: str  # the module's class
@@ -39,7 +39,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Moment:
-    """What tensors hold after one operator."""
+    """The bytes that tensors hold after one operator."""
 
     phase: str  # "forward", "backward" or "optimizer"
     op: str
@@ -48,7 +48,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Peak:
-    """The moments that are the largest for some batch."""
+    """The moments that are the largest for some batch size."""
 
     moments: tuple[Moment, ...]
 
@@ -56,18 +56,18 @@ class Peak:
         return max(self.moments, key=lambda m: m.bytes.of(batch))
 
     def of(self, batch: int) -> int:
-        """The most bytes that tensors hold at any moment, parameters and the batch included."""
+        """The most bytes that tensors hold at any moment, including parameters and the batch."""
         return self.moment(batch).bytes.of(batch)
 
     def largest_batch(self, limit: int) -> int:
-        """The largest batch whose peak is at most `limit` bytes; 0 if one image is too many."""
+        """The largest batch with a peak of at most `limit` bytes; 0 if one image is already too many."""
         rooms = ((limit - m.bytes.fixed, m.bytes.each) for m in self.moments)
         return max(0, min(room // each if each > 0 else (1 << 62 if room >= 0 else 0) for room, each in rooms))
 
 
 @dataclass(frozen=True)
 class Checkpointed:
-    """Activation checkpointing: `units` modules in `segments`, of which only the inputs are saved."""
+    """Activation checkpointing: `units` modules in `segments`; only the inputs of the segments are saved."""
 
     units: int
     segments: int
@@ -82,7 +82,7 @@ class Memory:
     """Bytes. The optimizer's state is that after its first step; `training` is the peak of any later step."""
 
     name: str
-    input: tuple[Any, ...]  # C x H x W; of several inputs, the shape of each
+    input: tuple[Any, ...]  # C x H x W; with several inputs, the shape of each
     batch: int
     optimizer: str
     amp: bool
@@ -91,17 +91,17 @@ class Memory:
     gradients: int
     optimizer_state: int
     images: Affine  # the inputs, and in training the labels
-    saved: tuple[Saved, ...]  # by module, in the order in which they save; without parameters, buffers and images
+    saved: tuple[Saved, ...]  # by module, in the order of saving; without parameters, buffers and images
     training: Peak
     inference: Peak
-    drawn: bool  # the network chooses at random what it computes in training: these are the figures of one draw
+    drawn: bool  # the network computes a random part of itself in training: these figures are for one draw
 
     @property
     def saved_bytes(self) -> Affine:
         return sum((s.bytes for s in self.saved), Affine(0, 0))
 
     def stages(self) -> dict[str, Affine]:
-        """What is saved, by stage: the stem, each stage, the head, the loss."""
+        """The bytes saved, by stage: the stem, each stage, the head, the loss."""
         found: dict[str, Affine] = {}
         for s in self.saved:
             stage = stage_of(s.path)
@@ -111,8 +111,8 @@ class Memory:
 
 @dataclass(frozen=True)
 class Measured:
-    """Peaks, in bytes, of one pass that really ran on a device."""
+    """Peaks, in bytes, measured in one pass on a device."""
 
     live: int  # what tensors held, as `memory` predicts it
-    allocated: int | None  # what a GPU's allocator handed out: tensors and kernels' workspaces, rounded up
-    reserved: int | None  # what it reserved on the GPU for that; both None on the CPU, whose allocator does not count
+    allocated: int | None  # what a GPU's allocator allocated: tensors and kernels' workspaces, rounded up
+    reserved: int | None  # what it reserved on the GPU for that; both None on the CPU, which does not count

@@ -1,12 +1,12 @@
-"""memory(): the bytes that a network needs to train and to run, found without computing or allocating anything.
+"""memory(): the bytes that a network needs to train and to run, predicted without computing or allocating anything.
 
-The forward pass, the loss, the backward pass and the optimizer's step really run, on tensors without values. What
-autograd saves is what it hands to `torch.autograd.graph.saved_tensors_hooks`, each storage once. The peak is the most
-bytes that tensors held after any operator, as seen at dispatch; what kernels allocate while they run, and what the
-allocator keeps beyond what it was asked for, come on top and are not included.
+The forward pass, the loss, the backward pass and the optimizer's step are really executed, on tensors without values.
+What autograd saves is what it passes to `torch.autograd.graph.saved_tensors_hooks`, each storage once. The peak is the
+most bytes that tensors held after any operator, as seen at dispatch; kernels' workspaces, and what the allocator
+reserves beyond the requested bytes, are not included.
 
-Every figure grows by the same number of bytes with each image, so two passes, of batches one image apart, give it for
-every batch. A peak is the largest of many such moments.
+Every figure is linear in the batch size, so two passes, with batches one image apart, give it for every batch. A peak
+is the maximum of many such moments.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def memory(
 ) -> Memory:
     """What `network` takes to train and to run on `batch` images of `input` (as for `account`).
 
-    The loss is the cross-entropy of (N, classes) logits, of other outputs their sum. `optimizer` is "sgd" (momentum
+    The loss is the cross-entropy of (N, classes) logits, or the sum of any other output. `optimizer` is "sgd" (momentum
     0.9), "adam", "rmsprop" (momentum 0.9), all without weight decay, or a function from parameters to an optimizer;
-    gradients are dropped before each forward pass. `amp` runs forward and loss under torch.autocast to bfloat16.
+    gradients are freed before each forward pass. `amp` runs forward and loss under torch.autocast to bfloat16.
     `auxiliary` trains the auxiliary classifiers too. Parameters that do not require a gradient get none, and nothing in
-    the network changes. Kernels are those of the CPU, except in recurrent layers, where torch's save more than is
+    the network changes. Kernels are the CPU's; in recurrent layers, torch's kernels save more than is
     predicted.
 
     Raises UserError for what `account` refuses, an unknown optimizer, and a network without parameters to train.
     """
     net, name, input, _ = resolve(network, input, **options)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise UserError(f"batch={batch!r} is not a count", "give a whole number of at least 1")
-    n = max(batch, 2)  # batch norm refuses a single value per channel
+        raise UserError(f"batch={batch!r} is not a positive integer", "give a whole number of at least 1")
+    n = max(batch, 2)  # batch norm rejects a single value per channel
     train: Any = net
     if auxiliary:
         if not isinstance(net, ConvNet) or not net.has_aux:
@@ -88,9 +88,9 @@ def checkpointed(
     """What `memory` would be under `torch.utils.checkpoint.checkpoint_sequential` in sqrt(N) segments (Chen et al.,
     2016, https://arxiv.org/abs/1604.06174, section 3).
 
-    The N units are the children of stem, stages and head, in their order, plain nn.Sequentials opened; a unit that
+    The N units are the children of stem, stages and head, in order, with plain nn.Sequentials expanded; a unit that
     overwrites its input belongs to the one before. The last segment is not recomputed. None for a network that is not
-    such a sequence. Recomputing updates batch norm's running statistics twice.
+    such a sequence. Recomputation updates batch norm's running statistics twice.
     """
     net, name, input, _ = resolve(network, input, **options)
     units = sequence(net)
@@ -115,7 +115,7 @@ def checkpointed(
 
 
 def sequence(net: nn.Module) -> list[nn.Module]:
-    """The modules that `net` runs one after the other, each on the output of the last; [net] otherwise."""
+    """The modules that `net` runs in sequence, each on the output of the one before; [net] otherwise."""
     plain = type(net) is nn.Sequential or (isinstance(net, ConvNet) and type(net).forward is ConvNet.forward)
     if not plain:
         return [net]
@@ -140,10 +140,10 @@ def _saved(one: WatchedStep, two: WatchedStep, n: int) -> Iterator[Saved]:
 
 
 def _peak(one: Sequence[tuple[str, str, int]], two: Sequence[tuple[str, str, int]], n: int) -> Peak:
-    """The moments of two passes as one: those that are the largest for some batch."""
+    """The moments of two passes combined: those that are the largest for some batch size."""
     if [m[:2] for m in one] != [m[:2] for m in two]:
         raise UserError(
-            f"the network runs other operators on {n} images than on {n + 1}, so no other batch can be predicted"
+            f"the network runs different operators on {n} images than on {n + 1}, so no other batch can be predicted"
         )
     moments = [Moment(phase, op, _affine(a, b, n)) for (phase, op, a), (_, _, b) in zip(one, two)]
     moments.sort(key=lambda m: (-m.bytes.each, -m.bytes.fixed))

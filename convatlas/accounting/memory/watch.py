@@ -1,4 +1,4 @@
-"""One training step and one inference of a network, watched operator by operator: on the meta device, or really run."""
+"""One training step and one inference of a network, watched operator by operator: on the meta device or a real one."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def measure_memory(
     device: str = "cpu",
     **options: Any,
 ) -> tuple[Measured, Measured]:
-    """The peaks of a training step and of an inference, really run on zeros on `device`.
+    """The measured peaks of a training step and of an inference, run on zeros on `device`.
 
-    `live` is what `memory` predicts; the rest is what a GPU's allocator took. Arguments and errors as for `memory`.
+    `live` is what `memory` predicts; the rest is a GPU allocator's. Arguments and errors as for `memory`.
     """
     net, name, input, _ = resolve(network, input, **options)
     try:
@@ -64,7 +64,7 @@ def measure_memory(
 
 
 class WatchedStep:
-    """One training step and one inference of a network, watched. On the meta device, or really on another one."""
+    """One training step and one inference of a network, watched, on the meta device or a real one."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class WatchedStep:
         name: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        train: Callable[..., Any],  # the network, or another way to run it in training
+        train: Callable[..., Any],  # the network, or a checkpointed version to run in training
         optimizer: str | Factory,
         amp: bool,
         device: str = "meta",
@@ -97,7 +97,7 @@ class WatchedStep:
                 net.eval()
                 if device == "meta" and (amp or not isinstance(net, ConvNet)):
                     # Autocast and attention choose kernels by device, so these tensors claim to be on the CPU, which
-                    # takes a few times as long. The atlas's own networks run alike on meta without autocast.
+                    # takes a few times as long. Catalogue networks run the same kernels on meta without autocast.
                     from torch._subclasses.fake_tensor import FakeTensorMode
 
                     device = "cpu"
@@ -114,13 +114,15 @@ class WatchedStep:
             given = ", ".join("x".join(map(str, t.shape)) for t in tensors)
             reason = why(error)
             if "_local_scalar_dense" in reason:
-                reason = "it branches on values, which are not computed here" + ("; try without amp" if amp else "")
+                reason = "it branches on tensor values, which are not computed here" + (
+                    "; try without amp" if amp else ""
+                )
             raise UserError(f"{name} does not run on input {given}: {reason}") from error
 
     def _within(
         self, net: nn.Module, args: Any, kwargs: Any, run: Callable[[_Storages, nn.Module, Any, Any], None]
     ) -> None:
-        """Runs with stand-ins for the network's tensors, so that its own do not change."""
+        """Runs on copies of the network's tensors, so that its own do not change."""
         gauge = _Gauge(self.device) if self.real else None
         parameters = {k: self._stand_in(p).requires_grad_(p.requires_grad) for k, p in net.named_parameters()}
         buffers = {k: self._stand_in(b) for k, b in net.named_buffers()}
@@ -163,7 +165,7 @@ class WatchedStep:
             kept = (p.grad.untyped_storage() for p in net.parameters() if p.grad is not None)
             self.gradients = sum({storage._cdata: storage.nbytes() for storage in kept}.values())  # some share one
             passes = list(watch.moments)
-            optimizer.step()  # makes its state, which from then on is there through every pass
+            optimizer.step()  # creates its state, which stays allocated in every later pass
             state = [t for t in tree_leaves(list(optimizer.state.values())) if isinstance(t, Tensor)]
             self.optimizer_state = sum(t.untyped_storage().nbytes() for t in state)
             watch.phase, watch.moments = "optimizer", []
@@ -183,7 +185,7 @@ def _unlogged(name: str) -> Iterator[None]:
 
 
 def _loss(out: Any, labels: Tensor) -> Tensor:
-    """The cross-entropy of all (N, classes) outputs, the sum of others."""
+    """The cross-entropy of (N, classes) outputs, the sum of any other."""
     made = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
     logits = [t for t in made if t.ndim == 2 and len(t) == len(labels)]
     losses = [F.cross_entropy(t.float(), labels) for t in logits] or [t.sum() for t in made]
@@ -191,7 +193,7 @@ def _loss(out: Any, labels: Tensor) -> Tensor:
 
 
 class _Within(nn.Module):
-    """Runs something on a network while torch.func.functional_call has swapped its tensors."""
+    """Runs a function on a network while torch.func.functional_call has swapped its tensors."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -202,7 +204,7 @@ class _Within(nn.Module):
 
 
 class _Gauge:
-    """The most that a GPU's allocator hands out, and reserves on the GPU, from now on."""
+    """The most that a GPU's allocator allocates, and reserves on the GPU, from now on."""
 
     def __init__(self, device: str):
         self.device = torch.device(device)
@@ -220,16 +222,16 @@ class _Gauge:
 
 
 class _Storages(TorchDispatchMode):
-    """Tracks every storage from the operator that makes it until it is freed."""
+    """Tracks every storage from the operator that creates it until it is freed."""
 
     def __init__(self, net: nn.Module, fast: bool):
         super().__init__()
-        self.fast = fast  # take the shortcuts, which compute nothing
+        self.fast = fast  # the fast paths, which compute nothing
         self.live = 0
         self.sizes: dict[int, int] = {}  # storage: its bytes, while it lives
         self.refs: dict[int, weakref.ref[Any]] = {}
         self.owned: set[int] = set()  # storages of parameters, buffers and inputs
-        self.saved: dict[int, tuple[tuple[str, str], int]] = {}  # storage: the module that saved it first, its bytes
+        self.saved: dict[int, tuple[tuple[str, str], int]] = {}  # storage: the module that first saved it, its bytes
         self.moments: list[tuple[str, str, int]] = []  # phase, operator, live bytes after it
         self.phase = "forward"
         self.macs = 0
@@ -238,11 +240,11 @@ class _Storages(TorchDispatchMode):
         self.running: list[tuple[str, str]] = []
 
     @classmethod
-    def _should_skip_dynamo(cls) -> bool:  # or torch imports all of its compiler, which takes seconds
+    def _should_skip_dynamo(cls) -> bool:  # otherwise torch imports its whole compiler, which takes seconds
         return False
 
     def own(self, tensors: Iterable[Tensor]) -> int:
-        """Notes tensors that are there from the start; returns their bytes."""
+        """Records tensors that exist from the start; returns their bytes."""
         before = self.live
         for t in tensors:
             self._note(t)
@@ -282,7 +284,7 @@ class _Storages(TorchDispatchMode):
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Notes what autograd saves, by the innermost module that runs."""
+        """Records what autograd saves, under the innermost running module."""
 
         def enter(module: nn.Module, args: Any) -> None:
             if module in self.names:
@@ -314,7 +316,7 @@ class _Storages(TorchDispatchMode):
         return found
 
 
-DRAWS = frozenset({aten.rand, aten.randint, aten.randn, aten.bernoulli})  # of a scalar: to decide what to compute
+DRAWS = frozenset({aten.rand, aten.randint, aten.randn, aten.bernoulli})  # of a scalar, to decide what to compute
 
 
 def _batch_norm(x: Tensor, weight: Tensor | None, bias: Any, mean: Any, var: Any, training: bool, *rest: Any) -> Any:

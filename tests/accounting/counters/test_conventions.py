@@ -288,12 +288,12 @@ def test_what_is_not_written_here_is_refused() -> None:
         def forward(self, x: Tensor) -> Any:
             return self.cell(x)
 
-    with pytest.raises(UserError, match="thop has a rule for LSTMCell that is not written here"):
+    with pytest.raises(UserError, match="thop has a rule for LSTMCell that is not implemented here"):
         reconcile(Recurrent(), (8,), ["thop"])
     assert set(reconcile(Recurrent(), (8,))) == {"torch", "torchinfo", "ptflops-aten"}
     with pytest.raises(UserError, match="no convention named 'fvcor'; did you mean fvcore"):
         reconcile("alexnet", tools=["fvcor"])
-    with pytest.raises(UserError, match="does not say what images it takes"):
+    with pytest.raises(UserError, match="the input size of Sequential is unknown"):
         reconcile(small())
 
 

@@ -1,17 +1,17 @@
 """Folder input: images per second that reach a network, beside a DataLoader that transforms one image at a time.
 
-    python benchmarks/folder_input.py FOLDER [--view scale] [--enlarge 1.4663] [--size 224] [--batch 128] [--workers 2]
+    python benchmarks/folder_input.py FOLDER [--crop scale] [--enlarge 1.4663] [--size 224] [--batch 128] [--workers 2]
                                              [--rounds 7]
 
 dataloader   what tutorials write: Pillow decodes, crops and resizes to 224 x 224, mirrors half of them; to tensor,
              normalise; torch's DataLoader with two worker processes (torchvision's transforms by hand)
-files        `fetched` on the same files with the same view, "flip" and `normalise` on whole batches: what
+files        `fetched` on the same files with the same crop, "flip" and `normalise` on whole batches: what
              `convatlas train` does, in two worker threads; the same product, float32 on the CPU
 jpeg, raw    the same from `convatlas data pack --size 256`, of either format
 1 worker     how the threads scale
 uint8        of each, the batches before `flip` and `normalise`: what is sent to a GPU, which does these
 
-`--view area` crops 8% ... 100% of the area and scales that to 224 x 224 (GoogLeNet's; the default); `--view scale`
+`--crop area` crops 8% ... 100% of the area and scales that to 224 x 224 (GoogLeNet's; the default); `--crop scale`
 scales the short side to 256 and crops 224 x 224 anywhere (AlexNet's), which of a pack of that size is only copied.
 All make crops of the same distribution. They take turns, and ratios are those of rounds: of images per second, and of
 processor time, which a machine that has other work disturbs less. One thread of torch: the cores are the workers'.
@@ -41,7 +41,7 @@ from report import spread, write
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from convatlas.data.augment import augment, order, view_of
+from convatlas.data.augment import augment, crops_of, order
 from convatlas.data.decode.fast import decoder
 from convatlas.data.loading import fetched
 from convatlas.data.normalise import Normalizer, normalise, preprocess_for
@@ -52,7 +52,7 @@ from convatlas.data.types import Data, Split
 from convatlas.machine.device import keep_freed_memory
 from convatlas.preprocess import Preprocess
 
-VIEWS = {"area": "area_crop:0.08:1", "scale": "scale_crop:256:256"}
+CROPS = {"area": "area_crop:0.08:1", "scale": "scale_crop:256:256"}
 Crop = Callable[[Image.Image, int], Image.Image]  # of an image, and the side that is wanted
 
 
@@ -115,8 +115,8 @@ def ours(
 
     epoch = 0
     while True:
-        view = view_of(ops, preprocess.input[1:], seed=0, epoch=epoch)
-        for at, images in zip(batches(epoch), fetched(split, batches(epoch), preprocess, view, workers=workers)):
+        crops = crops_of(ops, preprocess.input[1:], seed=0, epoch=epoch)
+        for at, images in zip(batches(epoch), fetched(split, batches(epoch), preprocess, crops, workers=workers)):
             if finish:
                 images = normalise(augment(images, at, ops=ops, seed=0, epoch=epoch), Normalizer(preprocess))
             yield images
@@ -166,14 +166,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--enlarge", type=float, default=1.0)
-    parser.add_argument("--view", choices=VIEWS, default="area")
+    parser.add_argument("--crop", choices=CROPS, default="area")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4.0)
     args = parser.parse_args()
-    ops = (VIEWS[args.view], "flip")
+    ops = (CROPS[args.crop], "flip")
     torch.set_num_threads(1)
     keep_freed_memory()  # as `fit` does
     with tempfile.TemporaryDirectory() as scratch:
@@ -184,7 +184,7 @@ def main() -> None:
             sets[format] = load_data(f"pack:{Path(scratch, format)}")
         preprocess = preprocess_for(data, (3, args.size, args.size))
         assert isinstance(data.train, FolderSplit)
-        pictures = Pictures(data.train, preprocess, area if args.view == "area" else scale)
+        pictures = Pictures(data.train, preprocess, area if args.crop == "area" else scale)
         streams: dict[str, Callable[[], Iterator[Tensor]]] = {
             "dataloader": lambda: ordinary(pictures, args.batch, args.workers)
         }
@@ -210,7 +210,7 @@ def main() -> None:
             ratios[name] = {"images_per_s": spread(wall_ratios), "processor_time": spread(busy_ratios)}
         write(
             f"folder_input_{args.folder.name}"
-            + "_scale" * (args.view == "scale")
+            + "_scale" * (args.crop == "scale")
             + f"_x{args.enlarge:g}" * (args.enlarge != 1),
             "images per second, processor microseconds an image; how many times as good as the DataLoader",
             figures,
@@ -219,7 +219,7 @@ def main() -> None:
             median_width_and_height=[median(side) for side in zip(*sizes)],
             mean_file_bytes=round(sum(f.stat().st_size for f in data.train.files) / len(data.train)),
             enlarged=args.enlarge,
-            view=ops[0],
+            random_crop=ops[0],
             crop=args.size,
             batch=args.batch,
             workers=args.workers,

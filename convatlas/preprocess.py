@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import UserError, unknown
 
-FITS = ("stretch", "crop", "pad")
+RESIZE_MODES = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 WHITENINGS = ("channel", "mean", "pixel", "gcn_zca")
 MEASURED = ("pixel", "gcn_zca")  # these need tensors measured on the training images (data/normalise.py)
@@ -20,7 +20,7 @@ class Preprocess:
     `whiten` "mean" is that with a `scale` and `std` of 1: levels, of which only the channels' mean is taken out.
     "pixel" takes out the mean of each pixel instead, "gcn_zca" normalises contrast and decorrelates.
 
-    `fit` says how an image of another size reaches height x width: `stretch` scales both sides;
+    `resize_mode` says how an image of another size reaches height x width: `stretch` scales both sides;
     `crop` scales the short side to `resize` pixels and takes the centre; `pad` centres it on `background`
     (and scales down first when it is larger). Shrinking averages, as Pillow's filters do.
     `order` is the order of a colour image's channels, and so of `mean` and `std`; grey networks take the luma
@@ -30,7 +30,7 @@ class Preprocess:
     input: tuple[int, int, int]  # C x H x W
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fit: str = "stretch"
+    resize_mode: str = "stretch"
     resize: int | None = None  # pixels of the short side before the centre crop; None: the larger of H and W
     interpolation: str = "bilinear"
     background: int = 0
@@ -39,8 +39,8 @@ class Preprocess:
     whiten: str = "channel"
 
     def __post_init__(self) -> None:
-        if self.fit not in FITS:
-            raise unknown("fit", self.fit, FITS)
+        if self.resize_mode not in RESIZE_MODES:
+            raise unknown("resize mode", self.resize_mode, RESIZE_MODES)
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
         if self.whiten not in WHITENINGS:

@@ -12,12 +12,12 @@ from PIL import Image
 
 from convatlas.data.decode.reference import read_image
 from convatlas.data.normalise import Normalizer, normalise
-from convatlas.data.pixels import LONGEST, geometry, recolour
+from convatlas.data.pixels import LONGEST, recolour, to_input_size
 from convatlas.data.sources.folder import FolderSplit
 from convatlas.data.statistics import statistics
 from convatlas.data.types import MemorySplit
 from convatlas.errors import UserError
-from convatlas.preprocess import FITS, INTERPOLATIONS, Preprocess
+from convatlas.preprocess import INTERPOLATIONS, RESIZE_MODES, Preprocess
 
 PLAIN = Preprocess((3, 24, 20), (0.0,) * 3, (1.0,) * 3)
 GREY = Preprocess((1, 24, 20), (0.0,), (1.0,))
@@ -39,14 +39,16 @@ def tensor(image: Image.Image) -> torch.Tensor:
 
 
 def test_json_gives_back_an_equal_record() -> None:
-    record = replace(PLAIN, fit="crop", resize=32, order="BGR", scale=1.0, interpolation="bicubic", background=7)
+    record = replace(
+        PLAIN, resize_mode="crop", resize=32, order="BGR", scale=1.0, interpolation="bicubic", background=7
+    )
     assert Preprocess.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fit": "croq"}, "no fit named 'croq'; did you mean crop"),
+        ({"resize_mode": "croq"}, "no resize mode named 'croq'; did you mean crop"),
         ({"interpolation": "lanczos"}, "no interpolation named 'lanczos'; there is nearest, bilinear, bicubic"),
         ({"order": "RGBA"}, "no channel order named 'RGBA'"),
         ({"input": (2, 24, 20)}, "input 2x24x20 is not the size of an image"),
@@ -90,10 +92,10 @@ def test_grey_in_a_colour_network_is_three_equal_channels() -> None:
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     images = noise(3, 3, 24, 20)
-    for fit in ("stretch", "pad"):
-        assert torch.equal(geometry(images, replace(PLAIN, fit=fit)), images)
+    for resize_mode in ("stretch", "pad"):
+        assert torch.equal(to_input_size(images, replace(PLAIN, resize_mode=resize_mode)), images)
     square = noise(3, 3, 32, 32)
-    assert torch.equal(geometry(square, replace(PLAIN, input=(3, 32, 32), fit="crop")), square)
+    assert torch.equal(to_input_size(square, replace(PLAIN, input=(3, 32, 32), resize_mode="crop")), square)
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -101,7 +103,7 @@ def test_stretch_is_pillows_resize(interpolation: str) -> None:
     filters = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
     images = noise(2, 3, 37, 50)
     expected = torch.stack([tensor(pillow(image).resize((20, 24), filters[interpolation])) for image in images])
-    assert torch.equal(geometry(images, replace(PLAIN, interpolation=interpolation)), expected)
+    assert torch.equal(to_input_size(images, replace(PLAIN, interpolation=interpolation)), expected)
 
 
 @pytest.mark.parametrize("size", [(256, 300), (333, 256), (500, 400), (100, 150)])
@@ -112,8 +114,8 @@ def test_crop_scales_the_short_side_and_takes_the_centre(size: tuple[int, int]) 
     wide = (256, 256 * w // h) if h <= w else (256 * h // w, 256)
     top, left = round((wide[0] - 224) / 2), round((wide[1] - 224) / 2)
     expected = pillow(image).resize(wide[::-1], Image.BILINEAR).crop((left, top, left + 224, top + 224))
-    record = replace(PLAIN, input=(3, 224, 224), fit="crop", resize=256)
-    assert torch.equal(geometry(image[None], record)[0], tensor(expected))
+    record = replace(PLAIN, input=(3, 224, 224), resize_mode="crop", resize=256)
+    assert torch.equal(to_input_size(image[None], record)[0], tensor(expected))
 
 
 @pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (3, 3_000_000)])
@@ -123,14 +125,14 @@ def test_the_middle_of_a_very_long_image_is_taken_before_it_is_scaled(size: tupl
     side = 0 if size[0] > size[1] else 1
     middle = slice(size[side] // 2 - LONGEST * 2, size[side] // 2 + LONGEST * 2)
     images[0, 0][(middle, slice(None)) if side == 0 else (slice(None), middle)] = 200
-    out = geometry(images, replace(GREY, input=(1, 224, 224), fit="crop", resize=256))
+    out = to_input_size(images, replace(GREY, input=(1, 224, 224), resize_mode="crop", resize=256))
     assert out.shape == (1, 1, 224, 224)
     assert (out == 200).all()
 
 
 def test_pad_puts_mnist_in_the_middle_as_lenet_wants_it() -> None:
     images = noise(2, 1, 28, 28)
-    out = geometry(images, replace(GREY, input=(1, 32, 32), fit="pad", background=9))
+    out = to_input_size(images, replace(GREY, input=(1, 32, 32), resize_mode="pad", background=9))
     assert torch.equal(out[:, :, 2:30, 2:30], images)
     out[:, :, 2:30, 2:30] = 9
     assert (out == 9).all()
@@ -138,18 +140,18 @@ def test_pad_puts_mnist_in_the_middle_as_lenet_wants_it() -> None:
 
 def test_pad_scales_a_larger_image_down_first() -> None:
     images = torch.full((1, 3, 40, 80), 100, dtype=torch.uint8)
-    out = geometry(images, replace(PLAIN, input=(3, 20, 20), fit="pad"))  # 80 -> 20 wide, so 40 -> 10 high
+    out = to_input_size(images, replace(PLAIN, input=(3, 20, 20), resize_mode="pad"))  # 80 -> 20 wide, so 40 -> 10 high
     assert (out[:, :, 5:15] == 100).all()
     assert (out[:, :, :5] == 0).all()
     assert (out[:, :, 15:] == 0).all()
-    thin = geometry(torch.full((1, 1, 1, 500), 7, dtype=torch.uint8), replace(GREY, fit="pad"))
+    thin = to_input_size(torch.full((1, 1, 1, 500), 7, dtype=torch.uint8), replace(GREY, resize_mode="pad"))
     assert thin.shape == (1, 1, 24, 20)
     assert (thin == 7).sum() == 20  # one row is left of it
 
 
 def test_order_bgr_swaps_red_and_blue() -> None:
     images = noise(2, 3, 24, 20)
-    assert torch.equal(geometry(images, replace(PLAIN, order="BGR")), images[:, [2, 1, 0]])
+    assert torch.equal(to_input_size(images, replace(PLAIN, order="BGR")), images[:, [2, 1, 0]])
 
 
 def test_normalise_is_the_formula_by_hand_and_channels_last() -> None:
@@ -189,15 +191,15 @@ def memory(images: torch.Tensor) -> MemorySplit:
     return MemorySplit("train", images, torch.arange(len(images)), tuple(map(str, range(len(images)))))
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("resize_mode", RESIZE_MODES)
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 @pytest.mark.parametrize("net", [(1, 24, 20), (3, 24, 20), (3, 33, 41)])
 @pytest.mark.parametrize("own", [(1, 28, 28), (3, 28, 28), (3, 40, 30), (3, 24, 20)])
 def test_the_same_image_gives_the_same_pixels_from_memory_a_folder_and_a_file(
-    tmp_path, own: tuple[int, int, int], net: tuple[int, int, int], order: str, fit: str
+    tmp_path, own: tuple[int, int, int], net: tuple[int, int, int], order: str, resize_mode: str
 ) -> None:
     images = noise(4, *own)
-    record = Preprocess(net, (0.0,) * net[0], (1.0,) * net[0], fit=fit, order=order)
+    record = Preprocess(net, (0.0,) * net[0], (1.0,) * net[0], resize_mode=resize_mode, order=order)
     paths = tuple(tmp_path / f"{i}.png" for i in range(4))
     for image, path in zip(images, paths):
         pillow(image).save(path)
@@ -207,13 +209,13 @@ def test_the_same_image_gives_the_same_pixels_from_memory_a_folder_and_a_file(
     assert expected.dtype == torch.uint8
     folder = FolderSplit("train", paths, split.labels, split.classes, {})
     assert torch.equal(folder.fetch([2, 0, 3], record), expected)
-    alone = [geometry(read_image(paths[i], net[0])[None], record) for i in (2, 0, 3)]
+    alone = [to_input_size(read_image(paths[i], net[0])[None], record) for i in (2, 0, 3)]
     assert torch.equal(torch.cat(alone), expected)
 
 
 def test_a_memory_split_answers_the_same_with_and_without_its_cache(monkeypatch) -> None:
     images = noise(6, 3, 28, 30)
-    other = replace(PLAIN, input=(3, 16, 16), fit="crop")
+    other = replace(PLAIN, input=(3, 16, 16), resize_mode="crop")
     split = memory(images)
     cached = [split.fetch(torch.tensor([5, 1]), record) for record in (PLAIN, other, PLAIN)]
     monkeypatch.setattr("convatlas.data.types.CACHE_BYTES", 0)
@@ -234,4 +236,4 @@ def test_fetching_nothing_gives_no_images() -> None:
     split = memory(noise(3, 3, 28, 28))
     assert split.fetch([], PLAIN).shape == (0, 3, 24, 20)
     assert FolderSplit("train", (), torch.empty(0), (), {}).fetch([], PLAIN).shape == (0, 3, 24, 20)
-    assert geometry(split.images[:0], PLAIN).shape == (0, 3, 24, 20)
+    assert to_input_size(split.images[:0], PLAIN).shape == (0, 3, 24, 20)

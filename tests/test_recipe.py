@@ -14,7 +14,7 @@ import pytest
 
 from convatlas import recipes as package
 from convatlas.catalogue import Variant, variants
-from convatlas.data.augment import view_of
+from convatlas.data.augment import crops_of
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
 from convatlas.recipe import (
@@ -250,7 +250,10 @@ def test_the_last_setting_of_a_name_holds() -> None:
         ("augment=cutout:0", "augmentation 'cutout:0': the side of the square is out of range; give at least 1"),
         ("augment=area_crop:2", "the lowest share of the area is out of range; give at least 0.001 and at most 1"),
         ("augment=scale_crop:512:256", "the lowest short side is above the highest short side"),
-        ("augment=flip,area_crop", "augment=flip,area_crop has area_crop in the wrong place; a view .* comes first"),
+        (
+            "augment=flip,area_crop",
+            "augment=flip,area_crop has area_crop in the wrong place; a random crop .* first",
+        ),
         ("augment=mixup,cutmix", r"has mixup in the wrong place; a mix \(mixup, cutmix\) comes last, and only once"),
         ("schedule=cos", r"no schedule named 'cos'; did you mean cosine\?"),
         ("schedule=none", "no schedule named 'none'"),
@@ -425,11 +428,11 @@ def test_a_recipes_options_are_its_networks(name: str) -> None:
 
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipes_crops_fit_its_networks(name: str) -> None:
-    """scale_crop needs images at least as large as the network's; CIFAR's pad_crop has no view."""
+    """scale_crop needs images at least as large as the network's; CIFAR's pad_crop is not taken while reading."""
     for variant in networks_of(name):
         assert variant.input is not None
         if name != "digits":
-            view_of(find_recipe(name).augment, variant.input[1:], seed=0, epoch=0)
+            crops_of(find_recipe(name).augment, variant.input[1:], seed=0, epoch=0)
 
 
 # another side

@@ -25,7 +25,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..preprocess import Preprocess
 from .streamed import READING, StreamedSplit, room
-from .types import MemorySplit, Split, Windows
+from .types import Crops, MemorySplit, Split
 
 T = TypeVar("T")
 AHEAD = 2  # batches prefetched
@@ -50,7 +50,7 @@ def fetched(
     split: Split,
     batches: Iterable[Tensor],
     preprocess: Preprocess,
-    view: Windows | None = None,
+    crops: Crops | None = None,
     *,
     workers: int | None = None,
     timeout_s: float = TIMEOUT_S,
@@ -62,13 +62,13 @@ def fetched(
     """
     workers = usual_workers(split) if workers is None else workers
     if not workers or not isinstance(split, StreamedSplit):
-        jobs = ([(indices, preprocess, view)] for indices in batches)
+        jobs = ([(indices, preprocess, crops)] for indices in batches)
         for (images,) in in_order(split.fetch, jobs, workers, timeout_s):
             yield images
         return
 
     def fill(batch: np.ndarray, start: int, indices: Tensor) -> np.ndarray:
-        split.fill(batch[start : start + len(indices)], indices, preprocess, view)
+        split.fill(batch[start : start + len(indices)], indices, preprocess, crops)
         return batch
 
     def parts(indices: Tensor) -> list[tuple[np.ndarray, int, Tensor]]:

@@ -146,11 +146,11 @@ def preprocess_for(data: Data, input: tuple[int, int, int], whiten: str = "chann
     other than "channel", pixels stay in 0 to 255, as in the papers' code, and std is 1.
     """
     channels, height, width = input
-    fit, resize = data.fit, None
+    resize_mode, resize = data.resize_mode, None
     if data.shape is None:
         resize = round(max(height, width) * 256 / 224)
-    elif fit == "pad" and max(height, width) >= 2 * max(data.shape[1:]):
-        fit = "stretch"
+    elif resize_mode == "pad" and max(height, width) >= 2 * max(data.shape[1:]):
+        resize_mode = "stretch"
     if channels == len(data.mean):
         mean, std = data.mean, data.std
     elif channels == 3:
@@ -160,4 +160,4 @@ def preprocess_for(data: Data, input: tuple[int, int, int], whiten: str = "chann
     scale = 255.0
     if whiten != "channel":
         mean, std, scale = tuple(255 * m for m in mean), (1.0,) * channels, 1.0
-    return Preprocess(input, mean, std, fit=fit, resize=resize, scale=scale, whiten=whiten)
+    return Preprocess(input, mean, std, resize_mode=resize_mode, resize=resize, scale=scale, whiten=whiten)

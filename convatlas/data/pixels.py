@@ -1,4 +1,4 @@
-"""From an image's pixels to a network's size: channels, scaling, windows."""
+"""From an image's pixels to a network's size: channels, scaling, crops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESAMPLE = {
 }
 
 
-def geometry(images: Tensor, preprocess: Preprocess) -> Tensor:
+def to_input_size(images: Tensor, preprocess: Preprocess) -> Tensor:
     """Images of one size, uint8 (n, C, h, w), as uint8 (n, C', H, W): channels, size and channel order of `preprocess`.
 
     Every image that a network sees, in training and in prediction, passes through here. Resizing is Pillow's
@@ -31,26 +31,26 @@ def geometry(images: Tensor, preprocess: Preprocess) -> Tensor:
     channels, height, width = preprocess.input
     images = recolour(images, channels)
     h, w = images.shape[2:]
-    if preprocess.fit == "stretch":
+    if preprocess.resize_mode == "stretch":
         images = resize(images, (height, width), preprocess.interpolation)
-    elif preprocess.fit == "crop":
-        images = window(images, (min(h, LONGEST * w), min(w, LONGEST * h)))
+    elif preprocess.resize_mode == "crop":
+        images = center_crop(images, (min(h, LONGEST * w), min(w, LONGEST * h)))
         h, w = images.shape[2:]
         short = preprocess.resize or max(height, width)
         size = (short, short * w // h) if h <= w else (short * h // w, short)
-        images = window(resize(images, size, preprocess.interpolation), (height, width))
+        images = center_crop(resize(images, size, preprocess.interpolation), (height, width))
     else:
         shrink = min(height / h, width / w, 1.0)
         size = (max(round(h * shrink), 1), max(round(w * shrink), 1))
-        images = window(resize(images, size, preprocess.interpolation), (height, width), preprocess.background)
+        images = center_crop(resize(images, size, preprocess.interpolation), (height, width), preprocess.background)
     return images.flip(1) if preprocess.order == "BGR" and channels == 3 else images
 
 
-def cut(images: Tensor, windows: Sequence[Callable[[int, int], Box]], preprocess: Preprocess) -> Tensor:
-    """Each image's window, scaled to H x W: uint8 (n, C, h, w) to uint8 (n, C', H, W)."""
+def crop_and_resize(images: Tensor, crops: Sequence[Callable[[int, int], Box]], preprocess: Preprocess) -> Tensor:
+    """Each image's crop, scaled to H x W: uint8 (n, C, h, w) to uint8 (n, C', H, W)."""
     channels, height, width = preprocess.input
     images = recolour(images, channels)
-    boxes = [window(*images.shape[2:]) for window in windows]
+    boxes = [crop(*images.shape[2:]) for crop in crops]
     cuts = [
         resize(image[None, :, top:bottom, left:right], (height, width), preprocess.interpolation)
         for image, (left, top, right, bottom) in zip(images, boxes, strict=True)
@@ -82,8 +82,8 @@ def resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
     return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous().to(images.device)
 
 
-def window(images: Tensor, size: tuple[int, int], background: int = 0) -> Tensor:
-    """The centred window of `size` (height, width); padded where it is larger than the images."""
+def center_crop(images: Tensor, size: tuple[int, int], background: int = 0) -> Tensor:
+    """The centre crop of `size` (height, width); padded where it is larger than the images."""
     height, width = size
     top, left = (round((n - k) / 2) for n, k in zip(images.shape[2:], size))
     h, w = images.shape[2:]

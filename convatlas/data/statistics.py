@@ -24,7 +24,7 @@ def sample(split: Split, channels: int) -> Tensor:
     if isinstance(split, MemorySplit):
         return recolour(split.images, channels)
     at = torch.linspace(0, len(split) - 1, min(SAMPLE, len(split))).round().long()
-    plain = Preprocess((channels, 224, 224), (0.0,) * channels, (1.0,) * channels, fit="crop", resize=256)
+    plain = Preprocess((channels, 224, 224), (0.0,) * channels, (1.0,) * channels, resize_mode="crop", resize=256)
     return torch.cat(list(fetched(split, at.split(PART), plain)))
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..preprocess import Preprocess
-from .decode.fast import Window, read_into
+from .decode.fast import Crop, read_into
 from .decode.reference import MAX_PIXELS, Content
-from .types import Windows
+from .types import Crops
 
 READING: dict[int, str] = {}  # what each thread is reading, for the message when it times out
 
@@ -41,24 +41,24 @@ class StreamedSplit:
         """The images at `indices` as a new split."""
         return StreamedPart(self, indices, name, provenance)
 
-    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
-        """Writes the image, or its window, scaled, into `out`, uint8 (H, W, C). Raises UserError, naming the file, if
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
+        """Writes the image, or its crop, scaled, into `out`, uint8 (H, W, C). Raises UserError, naming the file, if
         it is broken."""
         raise NotImplementedError
 
-    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, crops: Crops | None = None) -> Tensor:
         """The images at `indices` as uint8 (n, C, H, W), in channels_last memory. Raises UserError as `put` does."""
         at = torch.as_tensor(indices, dtype=torch.int64)
         out = room(len(at), preprocess)
-        self.fill(out, at, preprocess, view)
+        self.fill(out, at, preprocess, crops)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
-    def fill(self, out: np.ndarray, indices: Tensor, preprocess: Preprocess, view: Windows | None) -> None:
+    def fill(self, out: np.ndarray, indices: Tensor, preprocess: Preprocess, crops: Crops | None) -> None:
         """Writes the images at `indices` into `out`, uint8 (n, H, W, C)."""
-        windows = [None] * len(indices) if view is None else view.windows(indices)
-        for image, i, window in zip(out, indices.tolist(), windows, strict=True):
+        boxes = [None] * len(indices) if crops is None else crops.boxes(indices)
+        for image, i, crop in zip(out, indices.tolist(), boxes, strict=True):
             READING[get_ident()] = self.where(i)
-            self.put(image, i, preprocess, window)
+            self.put(image, i, preprocess, crop)
 
 
 def room(n: int, preprocess: Preprocess) -> np.ndarray:
@@ -76,8 +76,8 @@ class EncodedSplit(StreamedSplit):
         """The content of the image's file. Raises UserError if it cannot be read."""
         raise NotImplementedError
 
-    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
-        read_into(out, self.content(i), preprocess, window, self.max_pixels)
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
+        read_into(out, self.content(i), preprocess, crop, self.max_pixels)
 
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> EncodedSplit:
         return EncodedPart(self, indices, name, provenance)
@@ -96,8 +96,8 @@ class StreamedPart(StreamedSplit):
     def key(self, i: int) -> str:
         return self.of.key(self.at[i])
 
-    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
-        self.of.put(out, self.at[i], preprocess, window)
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
+        self.of.put(out, self.at[i], preprocess, crop)
 
 
 class EncodedPart(StreamedPart, EncodedSplit):

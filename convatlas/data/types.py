@@ -11,15 +11,15 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..preprocess import Preprocess
-from .pixels import Box, Shape, cut, geometry
+from .pixels import Box, Shape, crop_and_resize, to_input_size
 
 CACHE_BYTES = 1 << 30  # a resized memory split is cached whole up to this size
 
 
-class Windows(Protocol):
-    """A view (data/augment/views.py): which window of each image is used."""
+class Crops(Protocol):
+    """Which part of each image is used (data/augment/crops.py)."""
 
-    def windows(self, indices: Tensor) -> list[Callable[[int, int], Box]]: ...
+    def boxes(self, indices: Tensor) -> list[Callable[[int, int], Box]]: ...
 
 
 class Split(Protocol):
@@ -32,8 +32,8 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
-        """The images at `indices` as uint8 (n, C, H, W): resized as `preprocess` says, or the view's windows
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, crops: Crops | None = None) -> Tensor:
+        """The images at `indices` as uint8 (n, C, H, W): resized as `preprocess` says, or the crops
         scaled to H x W."""
         ...
 
@@ -57,7 +57,7 @@ class Data:
     shape: Shape | None  # native C x H x W; None if images vary in size
     mean: tuple[float, ...]  # of the training pixels, in [0, 1], per channel
     std: tuple[float, ...]
-    fit: str = "crop"  # default for resizing images to a network's input (see Preprocess)
+    resize_mode: str = "crop"  # default for resizing images to a network's input (see Preprocess)
     skipped: tuple[tuple[str, str], ...] = ()  # files left out, each with the reason
 
     @property
@@ -109,16 +109,16 @@ class MemorySplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Windows | None = None) -> Tensor:
+    def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, crops: Crops | None = None) -> Tensor:
         """The images at `indices` as uint8 (n, C, H, W); resized once and cached if the whole split fits."""
         at = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
-        if view is not None:
-            return cut(self.images[at], view.windows(at), preprocess)
+        if crops is not None:
+            return crop_and_resize(self.images[at], crops.boxes(at), preprocess)
         c, h, w = preprocess.input
         if len(self) * c * h * w > CACHE_BYTES:
-            return geometry(self.images[at], preprocess)
+            return to_input_size(self.images[at], preprocess)
         if self._shaped is None or self._shaped[0] != preprocess:
-            self._shaped = preprocess, geometry(self.images, preprocess)
+            self._shaped = preprocess, to_input_size(self.images, preprocess)
         return self._shaped[1][at]
 
     def key(self, i: int) -> str:

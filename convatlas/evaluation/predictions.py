@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.decode.fast import Window
+from ..data.decode.fast import Crop
 from ..data.decode.reference import MAX_PIXELS, SUFFIXES, Content, content_of
 from ..data.loading import fetched
 from ..data.sources.folder import files_of
@@ -136,9 +136,9 @@ class Files(EncodedSplit):
             raise UserError(f"folder {self.files[i]} holds no image", f"images are {', '.join(SUFFIXES)}")
         return content_of(self.files[i])
 
-    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
         try:
-            super().put(out, i, preprocess, window)
+            super().put(out, i, preprocess, crop)
         except UserError as error:
             out.fill(0)
             self.errors[i] = str(error)

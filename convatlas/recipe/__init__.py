@@ -5,7 +5,7 @@
 checks their values.
 """
 
-from .augmentation import AUGMENTATIONS, MIXES, VIEWS, operation
+from .augmentation import AUGMENTATIONS, CROPS, MIXES, operation
 from .components import (
     EMA,
     SGD,
@@ -30,11 +30,11 @@ from .settings import with_settings
 
 __all__ = [
     "AUGMENTATIONS",
+    "CROPS",
     "EMA",
     "LADDERS",
     "MIXES",
     "SGD",
-    "VIEWS",
     "Adam",
     "AdamW",
     "Constant",

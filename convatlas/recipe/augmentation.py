@@ -8,7 +8,7 @@ from math import inf, isfinite
 from ..errors import UserError, unknown
 
 AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, highest)
-    # views: which window of the stored image is taken, at the network's size; at most one, and first
+    # crops: which part of the stored image is taken, at the network's size; at most one, and first
     "area_crop": (("lowest share of the area", 0.08, 0.001, 1), ("highest share", 1, 0.001, 1)),  # aspect 3/4 to 4/3
     "scale_crop": (("lowest short side", 256, 1, inf), ("highest short side", 256, 1, inf)),
     # operations on the pixels of a batch
@@ -25,7 +25,7 @@ AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, hig
     "mixup": (("alpha", 0.2, 0, inf),),
     "cutmix": (("alpha", 1, 0, inf),),
 }
-VIEWS = ("area_crop", "scale_crop")
+CROPS = ("area_crop", "scale_crop")
 MIXES = ("mixup", "cutmix")
 
 
@@ -57,9 +57,9 @@ def operation(op: str) -> tuple[str, tuple[float, ...]]:
 
 
 def check_order(ops: tuple[str, ...]) -> None:
-    """Raises UserError for an entry that is not legal, a view that does not come first, or a mix that is not last."""
+    """Raises UserError for an illegal entry, a random crop that is not first, or a mix that is not last."""
     names = [operation(op)[0] for op in ops]
-    for kind, those, place in (("view", VIEWS, 0), ("mix", MIXES, len(names) - 1)):
+    for kind, those, place in (("random crop", CROPS, 0), ("mix", MIXES, len(names) - 1)):
         if at := [i for i, name in enumerate(names) if name in those and i != place]:
             raise UserError(
                 f"augment={','.join(ops)} has {names[at[0]]} in the wrong place",

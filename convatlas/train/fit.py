@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..catalogue import Shape, Variant, find
-from ..data.augment import Colours, augment, mix, order, view_of
+from ..data.augment import Colours, augment, crops_of, mix, order
 from ..data.loading import fetched
 from ..data.normalise import normalise
 from ..data.types import Data
@@ -174,11 +174,11 @@ def train(
         for epoch in range(state.epoch, recipe.epochs):
             net.train()
             shuffled = order(len(data.train), seed=seed, epoch=epoch)
-            view = view_of(recipe.augment, run.preprocess.input[1:], seed=seed, epoch=epoch)
+            crops = crops_of(recipe.augment, run.preprocess.input[1:], seed=seed, epoch=epoch)
             meter = Meter(state, world)
             batches = shuffled.split(recipe.batch)[state.step : steps]
             own = batches if mixed else [world.share(batch) for batch in batches]  # mixing needs the whole batch
-            loaded = fetched(data.train, own, run.preprocess, view, workers=execution.workers)
+            loaded = fetched(data.train, own, run.preprocess, crops, workers=execution.workers)
             for step, (batch, indices) in enumerate(zip(batches, own), state.step):
                 state.lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps, state.warm)
                 for group in optimizer.param_groups:

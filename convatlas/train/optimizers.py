@@ -109,7 +109,7 @@ def clip_(optimizer: torch.optim.Optimizer, norm: float) -> Tensor:
     return nn.utils.clip_grad_norm_(every, norm, foreach=True)
 
 
-def memory(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state, under its parameters' names."""
     return {
         f"{PREFIX}{key}/{name}": value
@@ -119,8 +119,8 @@ def memory(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor
     }
 
 
-def remember(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restores what `memory` returned, each tensor with the device and memory format of its parameter."""
+def load_optimizer_state(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Restores what `optimizer_state` returned, each tensor with the device and memory format of its parameter."""
     parameters = dict(net.named_parameters())
     for name, tensor in tensors.items():
         if name.startswith(PREFIX):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..catalogue import Shape, Variant, find
-from ..data.augment import Colours, view_of
+from ..data.augment import Colours, crops_of
 from ..data.decode.fast import decoder
 from ..data.loading import usual_workers
 from ..data.normalise import measure_normalizer, measured_shapes, preprocess_for
@@ -66,7 +66,7 @@ def new_record(
     shape = input or (len(data.mean), *variant.input[1:])
     preprocess = preprocess_for(data, shape, recipe.whiten)
     measured_shapes(preprocess)  # raises UserError for images too large to whiten
-    view_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # raises UserError for a crop that does not fit
+    crops_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # raises UserError for a crop that does not fit
     decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
     record = RunRecord(
         network=variant.name,

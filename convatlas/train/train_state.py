@@ -89,7 +89,7 @@ class TrainState:
 
     def all_tensors(self) -> dict[str, Tensor]:
         """The weights, the optimizer's state, and the random state of every process."""
-        tensors = self.weights() | optimizers.memory(self.net, self.optimizer)
+        tensors = self.weights() | optimizers.optimizer_state(self.net, self.optimizer)
         if self.lookahead:
             tensors |= self.lookahead.tensors()
         for rank, random in enumerate(self.world.gather(torch.get_rng_state())):
@@ -128,7 +128,7 @@ class TrainState:
                 f"{found.path} belongs to another run", "restore this run's own, or start again with another --out"
             )
         self.net.load_state_dict({name: t for name, t in tensors.items() if "/" not in name})
-        optimizers.remember(self.net, self.optimizer, tensors)
+        optimizers.load_optimizer_state(self.net, self.optimizer, tensors)
         if self.average:
             self.average.restore(tensors)
         if self.lookahead:

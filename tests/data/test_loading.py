@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from convatlas.data import loading
-from convatlas.data.augment import view_of
+from convatlas.data.augment import crops_of
 from convatlas.data.decode.reference import Content
 from convatlas.data.loading import PART, Stuck, Workers, fetched, usual_workers
 from convatlas.data.normalise import Normalizer
@@ -33,7 +33,7 @@ from convatlas.recipe import SGD, Recipe
 from convatlas.runs import checkpoint
 from convatlas.train.fit import fit
 
-INPUT = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=18)
+INPUT = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, resize_mode="crop", resize=18)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def batches(n: int = 45, size: int = 19) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("op", [(), ("area_crop",)])
 def test_any_number_of_workers_gives_the_same_batches(folder: Path, op: tuple[str, ...]) -> None:
     split = load_data(str(folder)).train
-    view = view_of(op, (16, 16), seed=1, epoch=2)
-    expected = [split.fetch(indices, INPUT, view) for indices in batches()]
+    crops = crops_of(op, (16, 16), seed=1, epoch=2)
+    expected = [split.fetch(indices, INPUT, crops) for indices in batches()]
     for workers in (0, 1, 2, 4):
-        found = list(fetched(split, batches(), INPUT, view, workers=workers))
+        found = list(fetched(split, batches(), INPUT, crops, workers=workers))
         assert all(map(torch.equal, found, expected)), workers
         assert len(found) == 3
 

@@ -34,7 +34,7 @@ def noise(train: int = 700, side: int = 6) -> Data:
     images[::50] = 7
     labels = torch.arange(len(images)) % 3
     splits = {"train": (images[:train], labels[:train]), "val": (images[train:], labels[train:])}
-    return memory_data("noise", splits, ("a", "b", "c"), {"source": "a test"}, fit="crop")
+    return memory_data("noise", splits, ("a", "b", "c"), {"source": "a test"}, resize_mode="crop")
 
 
 @pytest.fixture(scope="module")

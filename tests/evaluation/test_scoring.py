@@ -84,7 +84,7 @@ def test_every_image_counts_once(n: int, batch: int, batches: list[int]) -> None
     fetched: list[int] = []
 
     class Spied(MemorySplit):
-        def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, view: Any = None) -> Tensor:
+        def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, crops: Any = None) -> Tensor:
             fetched.extend(torch.as_tensor(indices).tolist())
             return super().fetch(indices, preprocess)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from convatlas.catalogue import find
 from convatlas.data.augment import augment
-from convatlas.data.augment.geometry import alternate_flip
+from convatlas.data.augment.spatial import alternate_flip
 from convatlas.data.normalise import Normalizer
 from convatlas.data.types import Data
 from convatlas.errors import UserError

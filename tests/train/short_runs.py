@@ -40,7 +40,7 @@ def some(train: int = 72, test: int = 32, flip: bool = False) -> Data:
     for split in (data.train, data.val):
         assert isinstance(split, MemorySplit)
         splits[split.name] = split.images, split.labels.flip(0) if flip else split.labels
-    return memory_data("digits", splits, data.classes, {"source": "scikit-learn"}, fit="stretch")
+    return memory_data("digits", splits, data.classes, {"source": "scikit-learn"}, resize_mode="stretch")
 
 
 def train(out: Path, data: Data, recipe: Recipe = CHAIN, network: str | Variant = TINY, **more: Any) -> Run:

@@ -38,7 +38,7 @@ def data() -> Data:
     images = (grey + torch.randint(0, 30, (40, 3, 8, 8), generator=g)).to(torch.uint8)
     labels = torch.arange(40) % 3
     splits = {"train": (images[:32], labels[:32]), "val": (images[32:], labels[32:])}
-    return memory_data("noise", splits, ("a", "b", "c"), {"source": "a test"}, fit="crop")
+    return memory_data("noise", splits, ("a", "b", "c"), {"source": "a test"}, resize_mode="crop")
 
 
 def test_principal_axes_are_those_of_numpy(data: Data) -> None:

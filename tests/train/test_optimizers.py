@@ -1,4 +1,4 @@
-"""Optimizers against TensorFlow's formulas written out, timm's RMSProp and torch's; what decays; clipping; memory."""
+"""Optimizers against TensorFlow's formulas written out, timm's RMSProp and torch's; what decays; clipping; saved state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from convatlas.catalogue import find
 from convatlas.layers import on_meta
 from convatlas.recipe import SGD, Adam, AdamW, Optimizer, RMSProp
-from convatlas.train.optimizers import TensorFlowRMSProp, clip_, make_optimizer, memory, parameter_groups, remember
+from convatlas.train.optimizers import (
+    TensorFlowRMSProp,
+    clip_,
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+    parameter_groups,
+)
 from tests import oracles
 
 RMSPROP = RMSProp(0.045, eps=1.0, weight_decay=4e-5)
@@ -195,7 +202,7 @@ def test_adamw_decays_beside_the_clipping() -> None:
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3]
 
 
-# memory
+# optimizer_state
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -203,14 +210,16 @@ def test_an_optimizer_with_its_memory_back_goes_on_as_if_it_had_never_stopped(na
     net, config = small(), OPTIMIZERS[name]
     optimizer = make_optimizer(net, config)
     trained(optimizer, net, 3)
-    kept = {key: tensor.clone().contiguous() for key, tensor in memory(net, optimizer).items()}  # as a file keeps it
+    kept = {key: tensor.clone().contiguous() for key, tensor in optimizer_state(net, optimizer).items()}
     assert all(key.startswith("optimizer/") for key in kept)
     again = small()
     again.load_state_dict(net.state_dict())
     another = make_optimizer(again, config)
-    remember(again, another, kept)
-    assert memory(again, another).keys() == kept.keys()
-    for (key, ours), theirs in zip(memory(again, another).items(), memory(net, optimizer).values(), strict=True):
+    load_optimizer_state(again, another, kept)
+    assert optimizer_state(again, another).keys() == kept.keys()
+    for (key, ours), theirs in zip(
+        optimizer_state(again, another).items(), optimizer_state(net, optimizer).values(), strict=True
+    ):
         assert torch.equal(ours, theirs), key
         assert ours.stride() == theirs.stride(), key
     for _ in zip(gradients(net, 3, seed=2), gradients(again, 3, seed=2), strict=True):
@@ -231,4 +240,4 @@ def test_what_they_remember_of_each_parameter() -> None:
         optimizer = make_optimizer(net, OPTIMIZERS[name])
         trained(optimizer, net, 1)
         names = {n for n, _ in net.named_parameters()}
-        assert set(memory(net, optimizer)) == {f"optimizer/{key}/{n}" for key in keys for n in names}
+        assert set(optimizer_state(net, optimizer)) == {f"optimizer/{key}/{n}" for key in keys for n in names}

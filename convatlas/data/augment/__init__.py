@@ -1,6 +1,6 @@
 """Batched augmentation on the images' device, keyed by (seed, epoch, index): see keys.py.
 
-Three kinds, in this order (recipe.AUGMENTATIONS): a view, cropped as images are read (views.py); operations on the
+Three kinds, in this order (recipe.AUGMENTATIONS): a random crop, taken as images are read (crops.py); operations on the
 uint8 pixels of a batch (`augment`); mixing of normalised images (mix.py).
 """
 
@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from ...preprocess import Preprocess
-from ...recipe import MIXES, VIEWS, operation
+from ...recipe import CROPS, MIXES, operation
 from ..statistics import principal_axes, sample
 from ..types import Split
 from .colour import lighting, photometric
-from .geometry import alternate_flip, cutout, flip, pad_crop, reflect_crop
+from .crops import RandomCrops, crops_of
 from .keys import draw, order
 from .mix import mix, mix_with, partners
 from .policies import POLICIES, follow
-from .views import View, view_of
+from .spatial import alternate_flip, cutout, flip, pad_crop, reflect_crop
 
-__all__ = ["Colours", "View", "augment", "draw", "mix", "mix_with", "order", "partners", "view_of"]
+__all__ = ["Colours", "RandomCrops", "augment", "crops_of", "draw", "mix", "mix_with", "order", "partners"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def augment(
     colours = colours or Colours()
     for op in ops:
         name, arguments = operation(op)
-        if name in VIEWS or name in MIXES:
+        if name in CROPS or name in MIXES:
             continue
         if name == "pad_crop":
             images = pad_crop(images, indices, int(arguments[0]), seed, epoch)

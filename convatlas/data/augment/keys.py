@@ -26,7 +26,7 @@ class Draw(IntEnum):
     SHARE = 51
     PATCH = 52  # row, column
     SCALE = 60
-    WINDOW = 61  # row, column
+    CROP = 61  # row, column
     AREA = 70  # per attempt: area, aspect, row, column
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...recipe import MIXES, operation
-from .geometry import squares
 from .keys import Draw, bits, draw, uniform
+from .spatial import squares
 
 
 def mix(

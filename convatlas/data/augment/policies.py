@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from . import colour
-from .geometry import Fill, affine, rotation
 from .keys import Draw, draw, uniform
+from .spatial import Fill, affine, rotation
 
 Step = tuple[str, float, int]
 Policy = tuple[tuple[Step, Step], ...]

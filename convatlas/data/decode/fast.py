@@ -1,7 +1,7 @@
 """Decoding for training: libjpeg-turbo through simplejpeg, and OpenCV's resizing (extra `fast`), if installed.
 
 Whole images have the pixels of `read_image` whatever is installed: simplejpeg decodes plain JPEG files to exactly
-Pillow's pixels, and Pillow decodes the rest. A view's window is decoded at 1/2, 1/4 or 1/8 of the size where that still
+Pillow's pixels, and Pillow decodes the rest. A crop is decoded at 1/2, 1/4 or 1/8 of the size where that still
 has enough pixels, and resized by OpenCV or else by Pillow; so it depends on what is installed, which the run records.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...preprocess import Preprocess
-from ..pixels import RESAMPLE, Box, cut, geometry, recolour
+from ..pixels import RESAMPLE, Box, crop_and_resize, recolour, to_input_size
 from .reference import ALONE, MAX_PIXELS, MAX_SCANS, SCAN, UPRIGHT, check_jpeg, open_image, orientation, read_image
 
 try:
@@ -28,7 +28,7 @@ else:
     FAST = True
     cv2.setNumThreads(0)  # the workers already use all cores
 
-Window = Callable[[int, int], Box]  # from an image's height and width
+Crop = Callable[[int, int], Box]  # from an image's height and width
 REDUCTIONS = (8, 4, 2)  # factors by which a JPEG decoder can downscale while decoding
 
 
@@ -37,39 +37,39 @@ def decoder() -> str:
     return f"simplejpeg {simplejpeg.__version__}, opencv {cv2.__version__}" if FAST else f"pillow {PIL.__version__}"
 
 
-def read(content: bytes, preprocess: Preprocess, window: Window | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """The content of an image file as uint8 (C, H, W) for the network: whole, or its window, scaled.
+def read(content: bytes, preprocess: Preprocess, crop: Crop | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The content of an image file as uint8 (C, H, W) for the network: whole, or its crop, scaled.
 
     Raises UserError as `read_image` does.
     """
     channels, height, width = preprocess.input
     out = np.empty((height, width, channels), np.uint8)
-    read_into(out, content, preprocess, window, max_pixels)
+    read_into(out, content, preprocess, crop, max_pixels)
     return chw(out)
 
 
-def read_into(out: np.ndarray, content: bytes, preprocess: Preprocess, window: Window | None, max_pixels: int) -> None:
+def read_into(out: np.ndarray, content: bytes, preprocess: Preprocess, crop: Crop | None, max_pixels: int) -> None:
     """As `read`, into a slot of a batch: `out`, uint8 (H, W, C)."""
     channels = preprocess.input[0]
-    if window is None:
+    if crop is None:
         pixels = plain_pixels(content, max_pixels)
         whole = read_image(content, channels, max_pixels) if pixels is None else chw(pixels)
-        chw(out).copy_(geometry(whole[None], preprocess)[0])
-    elif FAST and (found := fast_window(content, window, preprocess, max_pixels)) is not None:
+        chw(out).copy_(to_input_size(whole[None], preprocess)[0])
+    elif FAST and (found := fast_crop(content, crop, preprocess, max_pixels)) is not None:
         scale_into(out, found, preprocess)
-    elif not FAST and (scaled := pillow_window(content, window, preprocess, max_pixels)) is not None:
+    elif not FAST and (scaled := pillow_crop(content, crop, preprocess, max_pixels)) is not None:
         chw(out).copy_(ordered(scaled, preprocess))
     else:
-        chw(out).copy_(cut(read_image(content, channels, max_pixels)[None], [window], preprocess)[0])
+        chw(out).copy_(crop_and_resize(read_image(content, channels, max_pixels)[None], [crop], preprocess)[0])
 
 
-def window_into(out: np.ndarray, pixels: np.ndarray, window: Window, preprocess: Preprocess) -> None:
-    """The window of a decoded image, uint8 (h, w, 3), scaled into `out`, uint8 (H, W, C)."""
+def crop_into(out: np.ndarray, pixels: np.ndarray, crop: Crop, preprocess: Preprocess) -> None:
+    """The crop of a decoded image, uint8 (h, w, 3), scaled into `out`, uint8 (H, W, C)."""
     if FAST:
-        left, top, right, bottom = window(*pixels.shape[:2])
+        left, top, right, bottom = crop(*pixels.shape[:2])
         scale_into(out, pixels[top:bottom, left:right], preprocess)
     else:
-        chw(out).copy_(cut(chw(pixels.copy())[None], [window], preprocess)[0])
+        chw(out).copy_(crop_and_resize(chw(pixels.copy())[None], [crop], preprocess)[0])
 
 
 def ordered(image: Tensor, preprocess: Preprocess) -> Tensor:
@@ -134,12 +134,12 @@ def turned(content: bytes) -> bool:
         return True
 
 
-def fast_window(content: bytes, window: Window, preprocess: Preprocess, max_pixels: int) -> np.ndarray | None:
-    """The window of a JPEG file, uint8 (h, w, 3), possibly downscaled; None for any other file."""
+def fast_crop(content: bytes, crop: Crop, preprocess: Preprocess, max_pixels: int) -> np.ndarray | None:
+    """The crop of a JPEG file, uint8 (h, w, 3), possibly downscaled; None for any other file."""
     size = plain_size(content, max_pixels)
     if size is None:
         return None
-    box = window(*size)
+    box = crop(*size)
     reduction = reduction_for(box, preprocess)
     pixels = decoded(content, size, reduction)
     if pixels is None:
@@ -163,13 +163,13 @@ def scale_into(out: np.ndarray, pixels: np.ndarray, preprocess: Preprocess) -> N
         cv2.resize(pixels, (width, height), dst=out, interpolation=how)
 
 
-def pillow_window(content: bytes, window: Window, preprocess: Preprocess, max_pixels: int) -> Tensor | None:
-    """The window of a JPEG file scaled by Pillow, uint8 (3, H, W); None for any other file."""
+def pillow_crop(content: bytes, crop: Crop, preprocess: Preprocess, max_pixels: int) -> Tensor | None:
+    """The crop of a JPEG file scaled by Pillow, uint8 (3, H, W); None for any other file."""
     with open_image(content, max_pixels) as image:
         if image.format != "JPEG" or image.mode != "RGB" or orientation(image) in UPRIGHT:
             return None
         width, height = image.size
-        box = window(height, width)
+        box = crop(height, width)
         reduction = reduction_for(box, preprocess)
         image.draft("RGB", (width // reduction, height // reduction))
         try:

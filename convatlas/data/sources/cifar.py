@@ -62,7 +62,7 @@ def load(folder: Path, classes: int, *, seed: int = 0, val: float = 0.0) -> Data
         splits[split] = (torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts]))
     provenance = {"source": f"CIFAR-{classes}, {'binary' if binary else 'python'} version", "path": str(at)}
     names = class_names(at / meta, classes)
-    return memory_data(f"cifar{classes}", splits, names, provenance, fit="crop", val=val, seed=seed)
+    return memory_data(f"cifar{classes}", splits, names, provenance, resize_mode="crop", val=val, seed=seed)
 
 
 def read_python(path: Path, classes: int) -> tuple[Tensor, Tensor]:

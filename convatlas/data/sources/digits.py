@@ -25,4 +25,4 @@ def load(*, seed: int = 0, val: float = 0.0) -> Data:
         test[(labels == c).nonzero()[STRIDE - 1 :: STRIDE]] = True
     splits = {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}
     source = {"source": "scikit-learn load_digits"}
-    return memory_data("digits", splits, tuple("0123456789"), source, fit="stretch", val=val, seed=seed)
+    return memory_data("digits", splits, tuple("0123456789"), source, resize_mode="stretch", val=val, seed=seed)

@@ -18,7 +18,7 @@ def memory_data(
     classes: tuple[str, ...],
     provenance: dict[str, Any],
     *,
-    fit: str,
+    resize_mode: str,
     val: float = 0.0,
     seed: int = 0,
 ) -> Data:
@@ -31,7 +31,7 @@ def memory_data(
     train = parts["train"]
     assert isinstance(train, MemorySplit)
     _, c, h, w = train.images.shape
-    return Data(name, train, parts.get("val"), parts.get("test"), (c, h, w), *statistics(train.images), fit)
+    return Data(name, train, parts.get("val"), parts.get("test"), (c, h, w), *statistics(train.images), resize_mode)
 
 
 def checksum(images: Tensor, labels: Tensor) -> str:

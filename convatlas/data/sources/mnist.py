@@ -43,7 +43,9 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
     if splits["train"][0].shape[1:] != splits["test"][0].shape[1:]:
         raise UserError(f"the training and the test images in {at} differ in size")
     provenance = {"source": "IDX files", "path": str(at)}
-    return memory_data("mnist", splits, tuple(map(str, range(classes))), provenance, fit="pad", val=val, seed=seed)
+    return memory_data(
+        "mnist", splits, tuple(map(str, range(classes))), provenance, resize_mode="pad", val=val, seed=seed
+    )
 
 
 def read_split(folder: Path, images_name: str, labels_name: str) -> tuple[Tensor, Tensor]:

@@ -30,10 +30,10 @@ from ...files.lock import NAME as LOCK
 from ...files.lock import locked
 from ...preprocess import Preprocess
 from ...version import VERSION
-from ..decode.fast import Window, chw, plain_pixels, window_into
+from ..decode.fast import Crop, chw, crop_into, plain_pixels
 from ..decode.reference import UPRIGHT, Content, open_image, orientation, read_image
 from ..loading import in_order, usual_workers
-from ..pixels import geometry, resize
+from ..pixels import resize, to_input_size
 from ..statistics import sample_statistics
 from ..streamed import EncodedSplit, StreamedSplit
 from ..types import Data, Split
@@ -258,12 +258,12 @@ class RawSplit(StreamedSplit):
         shard, offset, height, width = self.places[i].tolist()
         return self.maps[shard][offset : offset + 3 * height * width].reshape(height, width, 3)
 
-    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, window: Window | None) -> None:
+    def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
         pixels = self.pixels(i)
-        if window is None:
-            chw(out).copy_(geometry(chw(pixels.copy())[None], preprocess)[0])
+        if crop is None:
+            chw(out).copy_(to_input_size(chw(pixels.copy())[None], preprocess)[0])
         else:
-            window_into(out, pixels, window, preprocess)
+            crop_into(out, pixels, crop, preprocess)
 
 
 def find(folder: Path) -> Path | None:

@@ -9,9 +9,9 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from convatlas.data.augment import Colours, augment, colour, draw
-from convatlas.data.augment.geometry import squares
 from convatlas.data.augment.keys import Draw, normal, uniform
 from convatlas.data.augment.policies import OPERATIONS, POLICIES
+from convatlas.data.augment.spatial import squares
 from tests.oracles import torchvision_models
 
 GREY = (9, 99, 199)

@@ -14,12 +14,12 @@ from torch import Tensor
 from convatlas.data.decode import fast as decode
 from convatlas.data.decode.fast import decoder, plain_pixels, plain_size, read, reduction_for
 from convatlas.data.decode.reference import MAX_PIXELS, MAX_SCANS, Content, read_image
-from convatlas.data.pixels import cut, geometry
+from convatlas.data.pixels import crop_and_resize, to_input_size
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
 
 fast = pytest.mark.skipif(not decode.FAST, reason="simplejpeg and opencv are not installed (extra `fast`)")
-SMALL = Preprocess((3, 20, 24), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=30)
+SMALL = Preprocess((3, 20, 24), (0.0,) * 3, (1.0,) * 3, resize_mode="crop", resize=30)
 
 
 def photo(width: int = 120, height: int = 90, seed: int = 0) -> Image.Image:
@@ -135,8 +135,8 @@ def test_all_else_is_left_to_pillow(kind: str) -> None:
 @pytest.mark.usefixtures("decoders")
 def test_a_whole_image_is_the_reference_whatever_is_installed(kind: str, channels: int) -> None:
     content = (JPEGS | OTHERS)[kind]
-    preprocess = Preprocess((channels, 20, 24), (0.0,) * channels, (1.0,) * channels, fit="crop", resize=30)
-    expected = geometry(read_image(content, channels)[None], preprocess)[0]
+    preprocess = Preprocess((channels, 20, 24), (0.0,) * channels, (1.0,) * channels, resize_mode="crop", resize=30)
+    expected = to_input_size(read_image(content, channels)[None], preprocess)[0]
     assert torch.equal(read(content, preprocess), expected)
 
 
@@ -156,7 +156,7 @@ def test_a_window_shows_what_is_in_it(kind: str, channels: int, order: str, deco
     def window(h: int, w: int) -> tuple[int, int, int, int]:
         return w // 4, h // 4, w // 4 + 26, h // 4 + 22
 
-    expected = cut(read_image(content, channels)[None], [window], preprocess)[0]
+    expected = crop_and_resize(read_image(content, channels)[None], [window], preprocess)[0]
     out = read(content, preprocess, window)
     assert out.shape == expected.shape
     mean, most = apart(out, expected)
@@ -178,7 +178,7 @@ def test_the_largest_reduction_that_covers_the_window(side: int, reduction: int)
 def test_large_windows_are_decoded_small_and_still_show_the_same(size: tuple[int, int], decoders: bool) -> None:
     content = encoded(photo(*size), quality=95)
     for window in (whole, lambda h, w: (w // 2, h // 3, w, h)):
-        expected = cut(read_image(content, 3)[None], [window], SMALL)[0]
+        expected = crop_and_resize(read_image(content, 3)[None], [window], SMALL)[0]
         mean, most = apart(read(content, SMALL, window), expected)
         assert mean < 4, decoders  # of 255: two ways to average
         assert most < 110  # at the edges of the pasted square

@@ -11,14 +11,14 @@ from PIL import Image
 
 from convatlas.data.decode.reference import read_image
 from convatlas.data.normalise import preprocess_for
-from convatlas.data.pixels import geometry
+from convatlas.data.pixels import to_input_size
 from convatlas.data.sources import load_data
 from convatlas.data.statistics import statistics
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
 
 COLOURS = {"bees": (250, 220, 20), "ants": (20, 10, 5), "Cats": (128, 128, 128)}
-SIXTEEN = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, fit="crop")
+SIXTEEN = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, resize_mode="crop")
 
 
 def paint(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (20, 16)) -> Path:
@@ -202,8 +202,8 @@ def test_mean_and_std_are_those_of_a_fixed_sample(tmp_path: Path, monkeypatch) -
     monkeypatch.setattr("convatlas.data.statistics.SAMPLE", 4)
     data = load_data(str(write_classes(tmp_path / "x", 50)), val=0)
     seen = [data.train.files[i] for i in (0, 26, 53, 79)]  # evenly spaced over 80
-    record = Preprocess((3, 224, 224), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=256)
-    images = torch.cat([geometry(read_image(file, 3)[None], record) for file in seen])
+    record = Preprocess((3, 224, 224), (0.0,) * 3, (1.0,) * 3, resize_mode="crop", resize=256)
+    images = torch.cat([to_input_size(read_image(file, 3)[None], record) for file in seen])
     assert (data.mean, data.std) == statistics(images)
     assert "512 training images" in data.provenance["train"]["mean_and_std"]
 
@@ -244,7 +244,7 @@ def test_the_real_ants_and_bees(real_data: Path) -> None:
     assert data.mean == pytest.approx((0.485, 0.456, 0.406), abs=0.06)
     assert data.std == pytest.approx((0.229, 0.224, 0.225), abs=0.06)
     record = preprocess_for(data, (3, 224, 224))
-    assert (record.fit, record.resize, record.input) == ("crop", 256, (3, 224, 224))
+    assert (record.resize_mode, record.resize, record.input) == ("crop", 256, (3, 224, 224))
     image = Image.open(data.val.files[100])
     w, h = image.size  # the short side is 256 already
     left, top = round((w - 224) / 2), round((h - 224) / 2)

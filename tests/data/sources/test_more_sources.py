@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from convatlas.data.decode.reference import read_image
-from convatlas.data.pixels import geometry
+from convatlas.data.pixels import to_input_size
 from convatlas.data.sources import load_data
 from convatlas.data.sources.labels import part_of
 from convatlas.data.types import Data, Split
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
 
-INPUT = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=18)
+INPUT = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, resize_mode="crop", resize=18)
 
 
 def jpeg(i: int, kind: str = "JPEG") -> bytes:
@@ -62,7 +62,7 @@ def checked(split: Split, expected: dict[int, int]) -> None:
     assert split.labels.tolist() == list(expected.values())
     images = split.fetch(range(len(split)), INPUT)
     for image, i in zip(images, expected, strict=True):
-        assert torch.equal(image, geometry(read_image(jpeg(i), 3)[None], INPUT)[0]), i
+        assert torch.equal(image, to_input_size(read_image(jpeg(i), 3)[None], INPUT)[0]), i
 
 
 def thirds(start: int, stop: int) -> dict[int, int]:

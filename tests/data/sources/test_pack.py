@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from convatlas.cli import main
-from convatlas.data.augment import view_of
+from convatlas.data.augment import crops_of
 from convatlas.data.decode import fast as decode
 from convatlas.data.sources import load_data
 from convatlas.data.sources import pack as module
@@ -31,7 +31,7 @@ from convatlas.recipe import SGD, Recipe
 from convatlas.train.fit import fit
 from tests.killing import killed_before_call
 
-AT_32 = Preprocess((3, 28, 28), (0.0,) * 3, (1.0,) * 3, fit="crop", resize=32)
+AT_32 = Preprocess((3, 28, 28), (0.0,) * 3, (1.0,) * 3, resize_mode="crop", resize=32)
 
 
 def picture(i: int, size: tuple[int, int]) -> Image.Image:
@@ -115,9 +115,9 @@ def test_views_of_raw_pixels_are_those_of_the_same_files(
         picture(i, (40, 30)).save(path)
     data = load_data(str(tmp_path / "photos"))
     pack(data, tmp_path / "raw", size=64, format="raw")
-    view = view_of((op,), (28, 28), seed=0, epoch=0)
-    packed = load(tmp_path / "raw").train.fetch(range(len(data.train)), AT_32, view)
-    apart = (packed.int() - data.train.fetch(range(len(data.train)), AT_32, view).int()).abs()
+    crops = crops_of((op,), (28, 28), seed=0, epoch=0)
+    packed = load(tmp_path / "raw").train.fetch(range(len(data.train)), AT_32, crops)
+    apart = (packed.int() - data.train.fetch(range(len(data.train)), AT_32, crops).int()).abs()
     assert apart.max() == 0 if not fast else apart.double().mean() < 2.5  # OpenCV's bilinear against Pillow's
 
 

@@ -127,31 +127,33 @@ def test_a_folder_may_bear_the_name_of_a_source(tmp_path: Path, monkeypatch) -> 
     assert load_data("digits").name == "digits"
 
 
-def colour_data(fit: str = "crop", shape: tuple[int, int, int] | None = (3, 32, 32)) -> Data:
+def colour_data(resize_mode: str = "crop", shape: tuple[int, int, int] | None = (3, 32, 32)) -> Data:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (40, *(shape or (3, 32, 32))), dtype=torch.uint8, generator=generator)
     split = MemorySplit("train", images, torch.zeros(40, dtype=torch.int64), ("a",))
     c = images.shape[1]
-    return Data("x", split, None, split, shape, (0.25,) * c, (0.5,) * c, fit)
+    return Data("x", split, None, split, shape, (0.25,) * c, (0.5,) * c, resize_mode)
 
 
 def test_a_network_of_the_sets_own_size_takes_its_images_as_they_are() -> None:
-    for fit, shape in (("crop", (3, 32, 32)), ("pad", (1, 28, 28)), ("stretch", (1, 8, 8))):
-        data = colour_data(fit, shape)
+    for resize_mode, shape in (("crop", (3, 32, 32)), ("pad", (1, 28, 28)), ("stretch", (1, 8, 8))):
+        data = colour_data(resize_mode, shape)
         record = preprocess_for(data, shape)
         assert torch.equal(data.train.fetch(range(40), record), data.train.images)
         assert (record.mean, record.std) == (data.mean, data.std)
 
 
-@pytest.mark.parametrize(("side", "fit"), [(28, "pad"), (32, "pad"), (55, "pad"), (56, "stretch"), (224, "stretch")])
-def test_mnist_is_padded_a_little_and_stretched_a_lot(side: int, fit: str) -> None:
-    assert preprocess_for(colour_data("pad", (1, 28, 28)), (1, side, side)).fit == fit
+@pytest.mark.parametrize(
+    ("side", "resize_mode"), [(28, "pad"), (32, "pad"), (55, "pad"), (56, "stretch"), (224, "stretch")]
+)
+def test_mnist_is_padded_a_little_and_stretched_a_lot(side: int, resize_mode: str) -> None:
+    assert preprocess_for(colour_data("pad", (1, 28, 28)), (1, side, side)).resize_mode == resize_mode
 
 
 def test_digits_are_stretched() -> None:
     data = load_data("digits")
     record = preprocess_for(data, (1, 32, 32))
-    assert record.fit == "stretch"
+    assert record.resize_mode == "stretch"
     out = data.test.fetch([0], record)[0, 0].float()
     back = out.unflatten(0, (8, 4)).unflatten(2, (8, 4)).mean((1, 3))
     pair = torch.stack([back.flatten(), data.test.images[0].flatten().float()])
@@ -163,7 +165,7 @@ def test_digits_are_stretched() -> None:
 )
 def test_photographs_are_scaled_by_256_to_224_and_cropped(size: tuple[int, int], resize: int) -> None:
     record = preprocess_for(colour_data(shape=None), (3, *size))
-    assert (record.fit, record.resize) == ("crop", resize)
+    assert (record.resize_mode, record.resize) == ("crop", resize)
 
 
 def test_a_colour_network_sees_grey_statistics_three_times() -> None:
@@ -200,7 +202,9 @@ def test_sources_are_what_the_help_shows() -> None:
     assert " ".join(SOURCES) == (
         "digits mnist:DIR cifar10:DIR cifar100:DIR folder:DIR list:DIR shards:DIR parquet:DIR pack:DIR"
     )
-    assert preprocess_for(colour_data(), (3, 32, 32)) == Preprocess((3, 32, 32), (0.25,) * 3, (0.5,) * 3, fit="crop")
+    assert preprocess_for(colour_data(), (3, 32, 32)) == Preprocess(
+        (3, 32, 32), (0.25,) * 3, (0.5,) * 3, resize_mode="crop"
+    )
 
 
 def test_an_archive_is_unpacked_beside_once(tmp_path: Path) -> None:

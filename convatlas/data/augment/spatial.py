@@ -32,7 +32,7 @@ def mirror(at: Tensor, n: int) -> Tensor:
 
 
 def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
-    """A random window of `size` from each image (n, C, h, w)."""
+    """A random crop of `size` from each image (n, C, h, w)."""
     top = draw(indices, 2 * pad + 1, seed, epoch, Draw.ROWS)
     left = draw(indices, 2 * pad + 1, seed, epoch, Draw.COLUMNS)
     windows = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # a view

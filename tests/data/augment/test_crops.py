@@ -1,4 +1,4 @@
-"""Views against torchvision's random crops, and against crops by Pillow."""
+"""Random crops against torchvision's random crops, and against crops by Pillow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from scipy.stats import ks_2samp, kstest
 
-from convatlas.data.augment import view_of
+from convatlas.data.augment import crops_of
 from convatlas.data.types import MemorySplit
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
@@ -20,14 +20,14 @@ INPUT = Preprocess((3, 20, 24), (0.0,) * 3, (1.0,) * 3)
 
 
 def boxes(op: str, h: int, w: int, n: int = 3000, size: tuple[int, int] = (224, 224), epoch: int = 0) -> np.ndarray:
-    view = view_of((op, "flip"), size, seed=5, epoch=epoch)
-    assert view is not None
-    return np.array([window(h, w) for window in view.windows(torch.arange(n))])
+    crops = crops_of((op, "flip"), size, seed=5, epoch=epoch)
+    assert crops is not None
+    return np.array([crop(h, w) for crop in crops.boxes(torch.arange(n))])
 
 
 def test_no_view_is_none() -> None:
-    assert view_of((), (8, 8), seed=0, epoch=0) is None
-    assert view_of(("flip", "mixup"), (8, 8), seed=0, epoch=0) is None
+    assert crops_of((), (8, 8), seed=0, epoch=0) is None
+    assert crops_of(("flip", "mixup"), (8, 8), seed=0, epoch=0) is None
 
 
 @pytest.mark.oracles
@@ -83,17 +83,17 @@ def test_a_scale_below_the_window_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"'scale_crop:100:200' scales images below the 224x224 crop; give scale_crop:224:224"
     ):
-        view_of(("scale_crop:100:200",), (224, 224), seed=0, epoch=0)
+        crops_of(("scale_crop:100:200",), (224, 224), seed=0, epoch=0)
     with pytest.raises(UserError, match=r"give scale_crop:299:480"):
-        view_of(("scale_crop:256:480",), (299, 224), seed=0, epoch=0)
+        crops_of(("scale_crop:256:480",), (299, 224), seed=0, epoch=0)
 
 
 def test_windows_follow_index_seed_and_epoch_and_not_the_batch() -> None:
     for op in ("area_crop", "scale_crop:256:512"):
         first = boxes(op, 300, 400, n=50)
-        view = view_of((op,), (224, 224), seed=5, epoch=0)
-        assert view is not None
-        assert tuple(view.windows(torch.tensor([33]))[0](300, 400)) == tuple(first[33])
+        crops = crops_of((op,), (224, 224), seed=5, epoch=0)
+        assert crops is not None
+        assert tuple(crops.boxes(torch.tensor([33]))[0](300, 400)) == tuple(first[33])
         assert (boxes(op, 300, 400, n=50, epoch=1) != first).any(1).mean() > 0.9
 
 
@@ -104,20 +104,20 @@ def test_a_split_in_memory_gives_the_windows_scaled(op: str, size: tuple[int, in
     g = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (12, 3, *size), dtype=torch.uint8, generator=g)
     split = MemorySplit("train", images, torch.zeros(12, dtype=torch.int64), ("a",))
-    view = view_of((op,), INPUT.input[1:], seed=1, epoch=2)
-    assert view is not None
+    crops = crops_of((op,), INPUT.input[1:], seed=1, epoch=2)
+    assert crops is not None
     at = torch.tensor([7, 0, 11, 3])
-    out = split.fetch(at, INPUT, view)
-    for result, i, window in zip(out, at.tolist(), view.windows(at)):
-        image = Image.fromarray(images[i].permute(1, 2, 0).numpy()).crop(window(*size))
+    out = split.fetch(at, INPUT, crops)
+    for result, i, crop in zip(out, at.tolist(), crops.boxes(at)):
+        image = Image.fromarray(images[i].permute(1, 2, 0).numpy()).crop(crop(*size))
         assert np.array_equal(result.permute(1, 2, 0), np.asarray(image.resize((24, 20), Image.Resampling.BILINEAR)))
-    assert split.fetch([], INPUT, view).shape == (0, 3, 20, 24)
+    assert split.fetch([], INPUT, crops).shape == (0, 3, 20, 24)
 
 
 def test_a_view_minds_channels_and_their_order() -> None:
     images = torch.tensor([10, 20, 30], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 6, 6)
     split = MemorySplit("train", images, torch.zeros(1, dtype=torch.int64), ("a",))
-    view = view_of(("area_crop",), (4, 4), seed=1, epoch=2)
+    crops = crops_of(("area_crop",), (4, 4), seed=1, epoch=2)
     swapped = Preprocess((3, 4, 4), (0.0,) * 3, (1.0,) * 3, order="BGR")
-    assert split.fetch([0], swapped, view)[0, :, 0, 0].tolist() == [30, 20, 10]
-    assert split.fetch([0], Preprocess((1, 4, 4), (0.0,), (1.0,)), view)[0, 0, 0, 0] == math.floor(18.16 + 0.5)
+    assert split.fetch([0], swapped, crops)[0, :, 0, 0].tolist() == [30, 20, 10]
+    assert split.fetch([0], Preprocess((1, 4, 4), (0.0,), (1.0,)), crops)[0, 0, 0, 0] == math.floor(18.16 + 0.5)

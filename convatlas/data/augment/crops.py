@@ -1,4 +1,4 @@
-"""Views: which window of the stored image is cropped and scaled to the network's input; keyed as augmentation is."""
+"""Random crops: the part of the stored image that is scaled to the network's input; keyed as augmentation is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ...recipe import VIEWS, operation
+from ...recipe import CROPS, operation
 from ..pixels import Box
 from .keys import Draw, uniform
 
@@ -20,31 +20,31 @@ NARROWEST, WIDEST = 3 / 4, 4 / 3  # width / height
 
 
 @dataclass(frozen=True)
-class View:
-    """One epoch's windows for a network of `size` (height, width), keyed by the images' indices."""
+class RandomCrops:
+    """One epoch's crops for a network of `size` (height, width), keyed by the images' indices."""
 
     op: str
     size: tuple[int, int]
     seed: int
     epoch: int
 
-    def windows(self, indices: Tensor) -> list[Callable[[int, int], Box]]:
-        """For each index (n,), the function from its image's height and width to the window."""
+    def boxes(self, indices: Tensor) -> list[Callable[[int, int], Box]]:
+        """For each index (n,), the function from its image's height and width to the crop."""
         name, (low, high) = operation(self.op)
         area = name == "area_crop"
         numbers = torch.arange(Draw.AREA, Draw.AREA + 4 * TRIES) if area else torch.arange(Draw.SCALE, Draw.SCALE + 3)
         rows = uniform(indices.cpu()[:, None], self.seed, self.epoch, numbers).tolist()
         if area:
-            return [partial(area_window, draws, low, high) for draws in rows]
-        return [partial(scale_window, draws, round(low), round(high), self.size) for draws in rows]
+            return [partial(area_crop, draws, low, high) for draws in rows]
+        return [partial(scale_crop, draws, round(low), round(high), self.size) for draws in rows]
 
 
-def view_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: int) -> View | None:
-    """The epoch's view by `ops` (Recipe.augment), or None if they have none.
+def crops_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: int) -> RandomCrops | None:
+    """The epoch's random crops by `ops` (Recipe.augment), or None if there are none.
 
-    Raises UserError if images of that scale cannot hold a window of `size` (height, width).
+    Raises UserError if images of that scale cannot hold a crop of `size` (height, width).
     """
-    if not ops or operation(ops[0])[0] not in VIEWS:
+    if not ops or operation(ops[0])[0] not in CROPS:
         return None
     name, arguments = operation(ops[0])
     if name == "scale_crop" and arguments[0] < max(size):
@@ -53,13 +53,13 @@ def view_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: in
             f"augmentation {ops[0]!r} scales images below the {size[0]}x{size[1]} crop",
             f"give scale_crop:{least}:{max(least, round(arguments[1]))} or more",
         )
-    return View(ops[0], size, seed, epoch)
+    return RandomCrops(ops[0], size, seed, epoch)
 
 
-def area_window(draws: list[float], low: float, high: float, h: int, w: int) -> Box:
+def area_crop(draws: list[float], low: float, high: float, h: int, w: int) -> Box:
     """`low` to `high` of the area at an aspect ratio of 3/4 to 4/3 (log-uniform), anywhere in h x w.
 
-    After ten failed attempts, the largest centred window of a legal aspect. Szegedy et al. (2014), section 6.
+    After ten failed attempts, the largest centre crop of a legal aspect. Szegedy et al. (2014), section 6.
     """
     for i in range(0, 4 * TRIES, 4):
         area = (low + (high - low) * draws[i]) * h * w
@@ -73,7 +73,7 @@ def area_window(draws: list[float], low: float, high: float, h: int, w: int) -> 
     return left, top, left + width, top + height
 
 
-def scale_window(draws: list[float], low: int, high: int, size: tuple[int, int], h: int, w: int) -> Box:
+def scale_crop(draws: list[float], low: int, high: int, size: tuple[int, int], h: int, w: int) -> Box:
     """A random crop of `size` from an image scaled to a short side of `low` ... `high` pixels.
 
     Given in the image's own pixels, so rounded to whole ones. Simonyan and Zisserman (2014), section 3.1.

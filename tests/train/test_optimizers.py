@@ -1,4 +1,4 @@
-"""Optimizers against TensorFlow's formulas written out, timm's RMSProp and torch's; what decays; clipping; saved state."""
+"""Optimizers against TensorFlow's formulas written out, timm's RMSProp and torch's; what decays; clipping; saving."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_adamw_decays_beside_the_clipping() -> None:
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3]
 
 
-# optimizer_state
+# saving
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

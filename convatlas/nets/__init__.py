@@ -1,1 +1,1 @@
-"""One network family, one file, to be read beside its paper."""
+"""One file per network family, each to be read beside its paper."""

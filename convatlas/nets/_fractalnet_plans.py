@@ -1,4 +1,4 @@
-"""FractalNet's drop-path plans, to be read beside section 3.1: what the joins of a network keep of their inputs."""
+"""FractalNet's drop-path plans, to be read beside section 3.1: which inputs the joins of a network keep."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from random import Random
 
 @dataclass(frozen=True)
 class Plan:
-    """What the joins of a network keep of their inputs: `kept[block][row - 1]` are columns, counted from 1.
+    """Which inputs the joins of a network keep: `kept[block][row - 1]` are columns, counted from 1.
 
-    Row r of a block follows r convolutions of its deepest column; the columns that end there are joined.
+    Row r of a block comes after r convolutions of its deepest column; the columns that end there are joined.
     """
 
     kept: tuple[tuple[tuple[int, ...], ...], ...]
 
 
 def ending(columns: int, row: int) -> tuple[int, ...]:
-    """The columns, of so many, in which a convolution ends at that row."""
+    """The columns in which a convolution ends at that row."""
     return tuple(c for c in range(1, columns + 1) if row % 2 ** (columns - c) == 0)
 
 
@@ -33,17 +33,17 @@ def whole(blocks: int, columns: int) -> Plan:
 
 
 def only(blocks: int, columns: int, column: int) -> Plan:
-    """A single column is left of the whole network."""
+    """Only one column of the whole network is kept."""
     return _plan(blocks, columns, lambda inputs: (column,) if column in inputs else ())
 
 
 def drop_path_plan(
     blocks: int, columns: int, seed: int, step: int, *, local: float = 0.15, global_share: float = 0.5
 ) -> Plan:
-    """What a mini-batch drops, section 3.1: one plan for each (seed, step), the same on every machine.
+    """The plan of a mini-batch, section 3.1: one for each (seed, step), the same on every machine.
 
-    A share of the plans are global: one column, of the whole network, is left. In the others each join drops each of
-    its inputs with probability `local`, and keeps one at random where that would leave none.
+    A fraction of the plans are global: one column of the whole network is kept. In the others each join drops each of
+    its inputs with probability `local`, and keeps a random one if that would leave none.
     """
     draw = Random(f"{seed} {step}")
     if draw.random() < global_share:

@@ -1,4 +1,4 @@
-"""What NASNet's cells are made of, beside the small print of appendix A.4; the cells are tables in nasnet.py."""
+"""The building blocks of NASNet's cells, to be read beside appendix A.4; the cells are tables in nasnet.py."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Separable(nn.Sequential):
 
 
 class FactorizedReduction(nn.Module):
-    """Halves the map by two strided 1x1 convolutions of cout / 2 filters, the second of the map shifted by a pixel."""
+    """Halves the map by two strided 1x1 convolutions of cout / 2 filters, the second on the map shifted by a pixel."""
 
     def __init__(self, cin: int, cout: int, *, eps: float):
         super().__init__()
@@ -55,14 +55,14 @@ class FactorizedReduction(nn.Module):
 
 
 class Pool(nn.Module):
-    """A 3x3 pool to ceil(size / stride), padded as TensorFlow's "SAME"; the padding enters no maximum and no mean."""
+    """A 3x3 pool to ceil(size / stride), padded as TensorFlow's "SAME"; maximum and mean ignore the padding."""
 
     def __init__(self, kind: str, stride: int):
         super().__init__()
         self.kind, self.stride = kind, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        h, w = x.shape[2:]  # to be halved, an odd size wants a pixel on both sides, an even one on the far side only
+        h, w = x.shape[2:]  # to be halved, an odd size needs a pixel on both sides, an even one only on the far side
         padding = (1, 1) if self.stride == 1 else (h % 2, w % 2)
         if self.kind == "max":
             return F.max_pool2d(x, 3, self.stride, padding, ceil_mode=True)
@@ -73,7 +73,7 @@ class Pool(nn.Module):
 
 
 class PoolTimm(Pool):
-    """timm's: an average pool that halves the map counts the zeros around it."""
+    """timm's variant: an average pool that halves the map includes the zero padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         if (self.kind, self.stride) != ("avg", 2):
@@ -83,7 +83,7 @@ class PoolTimm(Pool):
 
 
 class ScheduledDropPath(nn.Dropout):
-    """Drops an image's path with probability p x progress (the share of training done); scales up what it keeps."""
+    """Drops a path per image with probability p x progress (the fraction of training done); scales up those kept."""
 
     progress = 1.0
 
@@ -95,7 +95,7 @@ class ScheduledDropPath(nn.Dropout):
 
 
 def operation(name: str, cin: int, cout: int, stride: int, pool: type[Pool], eps: float) -> nn.Module:
-    """What a yellow box of Fig. 4 does; a 1x1 convolution follows a pool where the width changes."""
+    """A yellow box of Fig. 4; a 1x1 convolution follows a pool where the width changes."""
     kind, kernel = name[:3], name[3:4]
     if kind == "sep":
         return Separable(cin, cout, int(kernel), stride, eps=eps)
@@ -120,17 +120,17 @@ class Block(nn.Module):
 
 
 class Made(NamedTuple):
-    """What a cell puts out: how many maps, and how often they have been halved."""
+    """A cell's output: the number of maps, and how often they have been halved."""
 
     channels: int
     halved: int
 
 
 class Cell(nn.Module):
-    """(output before last, last output) -> (last output, its own), all (N, C, H, W); fits inputs to `width` maps first.
+    """(output before last, last output) -> (last output, own output), all (N, C, H, W); first maps inputs to `width`.
 
-    The first cell of all takes one tensor, as both. With `pass_older`, the older input is passed on instead of the last
-    one: so do the reduction cells of the released large network. `drop` is the rate of its ScheduledDropPaths.
+    The first cell takes one tensor, for both. With `pass_older`, the older input is passed on instead of the last, as
+    in the reduction cells of the released large network. `drop` is the rate of its ScheduledDropPaths.
     """
 
     def __init__(

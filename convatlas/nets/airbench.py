@@ -1,9 +1,9 @@
 """airbench: 94% on CIFAR-10 in 3.29 Seconds on a Single GPU (Jordan, 2024), https://arxiv.org/abs/2404.00498
 
-Read beside section 3 and the released airbench94.py and airbench95.py. Not a network of the lectures: it is here for
-the speed ladder. A frozen 2x2 convolution whitens the patches of the image, each direction in both signs; then three
-blocks of two 3x3 convolutions, each halving the map; convolutions begin as the identity as far as they can.
-Departures from the paper: the last map is pooled whole, whatever its size (paper: 3x3, which it is).
+Read beside section 3 and the released airbench94.py and airbench95.py. Not in the lectures; included to compare
+training speed. A frozen 2x2 convolution whitens the image patches, each direction with both signs; then three blocks
+of two 3x3 convolutions follow, each halving the map; convolutions start as the identity as far as possible.
+Departures from the paper: the last map is pooled globally, whatever its size (paper: a 3x3 pool, its size there).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..layers import ConvNet, stack
 
 PAPER = Paper("94% on CIFAR-10 in 3.29 Seconds on a Single GPU", "Jordan", 2024, "https://arxiv.org/abs/2404.00498")
 EPOCHS = 9.9
-BIAS_EPOCHS = 3.0  # of those, in which the whitening layer's biases are learnt
+BIAS_EPOCHS = 3.0  # of those, in which the whitening layer's biases are trained
 
 
 class Airbench(ConvNet):
@@ -49,8 +49,8 @@ class Airbench(ConvNet):
 
     @torch.no_grad()
     def init_from_data(self, images: Tensor) -> None:
-        """The first layer becomes the principal directions of the images' 2x2 patches, scaled to variance 1, and the
-        same with the other sign."""
+        """Sets the first layer to the principal directions of the images' 2x2 patches, scaled to variance 1, each with
+        both signs."""
         weight = self.whiten.weight
         patches = F.unfold(images.float(), 2).transpose(1, 2).flatten(0, 1)
         variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
@@ -58,13 +58,13 @@ class Airbench(ConvNet):
         weight.copy_(torch.cat((whitening, -whitening)))
 
     def set_progress(self, progress: float) -> None:
-        """The share of the training done, in [0, 1], of which the first layer's biases are learnt in the beginning."""
+        """Takes the fraction of training done, in [0, 1]: the first layer's biases are trained only at the start."""
         assert self.whiten.bias is not None
         self.whiten.bias.requires_grad_(progress < BIAS_EPOCHS / EPOCHS)
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch norm with a learnt bias and a scale of 1, whose statistics keep 0.6 of what they were."""
+    """Batch norm with a learned bias and a scale of 1; running statistics have a decay of 0.6."""
 
     def __init__(self, channels: int):
         super().__init__(channels, eps=1e-12, momentum=0.4)
@@ -91,7 +91,7 @@ def block(cin: int, cout: int) -> nn.Sequential:
 
 
 def convolution(cin: int, cout: int) -> nn.Conv2d:
-    """3x3; the first `cin` filters pass their channel on, the others are torch's own."""
+    """3x3; the first `cin` filters are the identity, the others have torch's initialisation."""
     conv = nn.Conv2d(cin, cout, 3, padding=1, bias=False)
     nn.init.dirac_(conv.weight[:cin])
     return conv

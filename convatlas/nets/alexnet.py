@@ -1,9 +1,9 @@
 """AlexNet: ImageNet Classification with Deep Convolutional Neural Networks (Krizhevsky et al., 2012),
 https://papers.nips.cc/paper/4824
 
-Read beside Figure 2 and section 3.5. Two towers, one a GPU, that meet in conv3 and in the linear layers: groups = 2.
-The paper prints 224 x 224 images; 227 (or 224 and 2 pixels of padding) is what makes its 55 x 55 maps.
-Departures from the paper: none. Caffe's two rows start as it says, too, where Caffe has biases of 0.1 for those of 1.
+Read beside Figure 2 and section 3.5. Two towers, one per GPU, joined in conv3 and in the linear layers: groups = 2.
+The paper prints 224 x 224 images; its 55 x 55 maps need 227 (or 224 with 2 pixels of padding).
+Departures from the paper: none. Caffe's two rows are initialised as in the paper; Caffe has biases of 0.1, not 1.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ LRN_CAFFE = partial(LRN, k=1.0, divided=True)  # for weights that were trained i
 class AlexNet(ConvNet):
     """Images (N, C, H, W) in, logits (N, classes) out.
 
-    `towers` is 2 as published; 1 joins them. `lrn` makes the normalisation (`LRN_CAFFE` for weights trained in Caffe),
-    which comes before the pooling, as in the paper, unless `pool_first`, as in the lectures and CaffeNet.
+    `towers` is 2 as published; 1 merges them. `lrn` makes the normalisation (`LRN_CAFFE` for weights trained in Caffe).
+    It comes before the pooling, as in the paper, or after it with `pool_first`, as in the lectures and CaffeNet.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AlexNet(ConvNet):
     ):
         super().__init__()
         if towers not in (1, 2):
-            raise UserError(f"towers={towers} is not how the paper splits it", "give 2, or 1 to join them")
+            raise UserError(f"towers={towers} is not supported", "give 2 as in the paper, or 1 to merge them")
         stages: dict[str, nn.Module] = {}
         cin = input[0]
         for name, cout, kernel, stride, padding, split, bias, after in FIGURE_2:
@@ -101,7 +101,7 @@ class AlexNet(ConvNet):
 
 
 def gaussian_(layer: Any, bias: float) -> None:
-    """Section 5: weights normal with deviation 0.01, biases constant."""
+    """Section 5: weights normal with standard deviation 0.01, biases constant."""
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.constant_(layer.bias, bias)
 
@@ -109,7 +109,7 @@ def gaussian_(layer: Any, bias: float) -> None:
 class AlexNetOWT(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out: the network of "One weird trick" as torchvision has it.
 
-    No normalisation, no towers, other widths, and adaptive pooling to 6 x 6; torch's own initialisation.
+    No normalisation, no towers, different widths, and adaptive pooling to 6 x 6; torch's initialisation.
     """
 
     def __init__(self, *, dropout: float = 0.5, classes: int = 1000, channels: int = 3):

@@ -1,8 +1,8 @@
-"""BN-AlexNet: AlexNet with batch normalisation, as it stands in Canziani et al. (2016), https://arxiv.org/abs/1605.07678
+"""BN-AlexNet: AlexNet with batch normalisation, as it appears in Canziani et al. (2016), https://arxiv.org/abs/1605.07678
 
 Read beside `alexnetowtbn` of github.com/soumith/imagenet-multiGPU.torch, as Canziani et al. print no layers, only the
 accuracy in a figure (57%). This is our reading: the layers of "One weird trick", batch norm (epsilon 1e-3) after each
-but the last, and biases kept, useless though they are before it.
+but the last, and biases kept, although batch norm makes them redundant.
 Departures from the paper: none known.
 """
 
@@ -23,7 +23,7 @@ PAPER = Paper(
 
 
 class BNAlexNet(ConvNet):
-    """Images (N, C, H, W) in, logits (N, classes) out. Weights start as torch has them."""
+    """Images (N, C, H, W) in, logits (N, classes) out. Weights have torch's initialisation."""
 
     def __init__(self, *, dropout: float = 0.5, input: Shape = (3, 224, 224), classes: int = 1000):
         super().__init__()

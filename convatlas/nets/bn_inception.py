@@ -3,8 +3,8 @@
 
 Read beside Figure 5. GoogLeNet with batch norm, two 3x3 convolutions for each 5x5, and stride 2 inside 3c and 4e.
 Departures from the paper: the first convolution is the plain 7x7 of Figure 5, where the authors ran a separable one (as
-does the row bn_inception_slim). Figure 5 prints projections of 128 in 4c and 4d, which would make 608 channels of the
-576 that it prints too: they are 96, as in the authors' tf-slim. Initialisation is not given: He's.
+does the row bn_inception_slim). Figure 5 prints projections of 128 in 4c and 4d, which would give 608 channels where
+it also prints 576: here they are 96, as in the authors' tf-slim. No initialisation is given: He's is used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ avg_pool = partial(nn.AvgPool2d, 3, 1, 1, count_include_pad=False)
 
 
 class MaxPoolSame(nn.MaxPool2d):
-    """3x3 at stride 2, to the size that a convolution of stride 2 makes: half, rounded up."""
+    """3x3 at stride 2, to the output size of a convolution of stride 2: half, rounded up."""
 
     def __init__(self) -> None:
         super().__init__(3, 2)
@@ -55,7 +55,7 @@ class MaxPoolSame(nn.MaxPool2d):
 
 
 class Inception(Concat):
-    """1x1, 3x3, two 3x3 and pooling side by side; without the 1x1, at stride 2. The widths are a row of Figure 5."""
+    """Parallel 1x1, 3x3, two 3x3 and pooling; without the 1x1, at stride 2. The widths are a row of Figure 5."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Inception(Concat):
 class BNInception(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `inception` makes a module of (cin, a row of `rows`); `conv` and `first` the stem's convolutions.
+    `inception(cin, row of `rows`)` makes a module; `conv` and `first` make the stem's convolutions.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class ConvBNSame(nn.Sequential):
 
 
 class SeparableBNSame(nn.Sequential):
-    """Eight filters on each input channel alone, then a 1x1 convolution across them: the paper's own first layer."""
+    """Eight filters on each input channel, then a 1x1 convolution across them: the paper's first layer."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1):
         super().__init__()
@@ -139,7 +139,7 @@ class SeparableBNSame(nn.Sequential):
 
 
 class ConvBiasBN(nn.Sequential):
-    """Caffe's convolution: with a bias, which the batch norm after it makes idle."""
+    """Caffe's convolution: with a bias, which the batch norm after it makes redundant."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1):
         super().__init__()

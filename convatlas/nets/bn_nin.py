@@ -1,4 +1,4 @@
-"""BN-NIN: Network in Network with batch normalisation, as it stands in Canziani et al. (2016),
+"""BN-NIN: Network in Network with batch normalisation, as it appears in Canziani et al. (2016),
 https://arxiv.org/abs/1605.07678
 
 Read beside `ninbn` of github.com/soumith/imagenet-multiGPU.torch, since Canziani et al. print no layers: it gives 62.6%
@@ -31,7 +31,7 @@ BLOCKS = [  # maps of all three convolutions; kernel, stride, padding of the fir
 
 
 class BNNiN(ConvNet):
-    """Images (N, channels, H, W) in, logits (N, classes) out; a linear layer makes the classes."""
+    """Images (N, channels, H, W) in, logits (N, classes) out, from a linear layer."""
 
     def __init__(self, *, classes: int = 1000, channels: int = 3):
         super().__init__()
@@ -48,7 +48,7 @@ class BNNiN(ConvNet):
 
 
 class ConvBNReLU(nn.Sequential):
-    """NiN's unit with batch norm; weights start as torch has them."""
+    """NiN's unit with batch norm; weights have torch's initialisation."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int, padding: int):
         super().__init__()

@@ -2,8 +2,8 @@
 https://cs231n.github.io/convolutional-networks/
 
 Read beside "Layer patterns": [(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K-SOFTMAX, for any N, M, K and widths.
-Departures from the paper: none; the grammar gives no kernel, so convolutions are 3 x 3 with the size kept and pools are
-2 x 2, as the notes recommend; the softmax is in the loss, and the network gives logits. He's initialisation.
+Departures from the paper: none; the grammar gives no kernel sizes, so convolutions are 3 x 3 and size-preserving and
+pools are 2 x 2, as the notes recommend; the softmax is in the loss, the network returns logits. He's initialisation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GRAMMAR = r"\[\(CONV-RELU\)\*(?P<convs>\d+)(?P<pool>-POOL\??)?\]\*(?P<groups>\d+
 class Chain(ConvNet):
     """Images (N, C, H, W) in, logits (N, classes) out: `groups` times `convs` convolutions, then `fcs` linear layers.
 
-    `widths` are the maps of each group, `hidden` the units of each linear layer before the last; `pool` halves the size
+    `widths` are the maps of each group, `hidden` the units of each linear layer but the last; `pool` halves the size
     after each group.
     """
 
@@ -50,10 +50,10 @@ class Chain(ConvNet):
         hidden = [128] * fcs if hidden is None else hidden
         for name, count in (("convs", convs), ("groups", groups)):
             if count < 1:
-                raise UserError(f"{name}={count} makes no convolution", "give at least 1")
+                raise UserError(f"{name}={count} gives no convolutions", "give at least 1")
         for name, count, given in (("widths", groups, widths), ("hidden", fcs, hidden)):
             if len(given) != count or any(n < 1 for n in given):
-                raise UserError(f"{name}={tuple(given)} does not give {count} widths of at least 1", "give one each")
+                raise UserError(f"{name}={tuple(given)} is not {count} positive widths", "give one for each")
         blocks: dict[str, nn.Module] = {}
         cin = input[0]
         for i, cout in enumerate(widths, start=1):
@@ -82,14 +82,14 @@ def chain(
     input: Shape = (3, 32, 32),
     classes: int = 10,
 ) -> Chain:
-    """The network that a pattern writes, such as "[(CONV-RELU)*2-POOL]*3-(FC-RELU)*1-SOFTMAX". "POOL?" pools.
+    """The network for a pattern such as "[(CONV-RELU)*2-POOL]*3-(FC-RELU)*1-SOFTMAX". "POOL?" pools.
 
-    Raises UserError for what is not of the grammar.
+    Raises UserError for a pattern that does not match the grammar.
     """
     read = re.fullmatch(GRAMMAR, re.sub(r"\s", "", pattern).upper().replace("×", "*"))
     if not read:
         raise UserError(
-            f"{pattern!r} is not of the grammar [(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K-SOFTMAX",
+            f"{pattern!r} does not match the grammar [(CONV-RELU)*N-POOL?]*M-(FC-RELU)*K-SOFTMAX",
             "write numbers for N, M, K",
         )
     return Chain(

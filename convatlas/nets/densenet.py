@@ -1,9 +1,9 @@
 """DenseNet: Densely Connected Convolutional Networks (Huang et al., 2016), https://arxiv.org/abs/1608.06993
 
 Read beside Table 1. Every layer of a dense block sees the maps of all layers before it and adds `growth` of its own.
-Counted as the others are, DenseNet-264 has 265 layers. DenseNet-161 stood in the paper's first versions.
+Counted like the others, DenseNet-264 has 265 layers. DenseNet-161 was in the paper's first versions.
 DenseNet-232 and DenseNet-264 (k=48) belong to Pleiss et al. (2017), https://arxiv.org/abs/1707.06990, as does
-`memory_efficient`: what a layer concatenates and normalises is computed again for the gradient instead of kept.
+`memory_efficient`: each layer's concatenation and normalisation are recomputed for the gradient instead of stored.
 The CIFAR networks are in densenet_cifar.py.
 Departures from the paper: none.
 """
@@ -37,8 +37,8 @@ TABLE_1: dict[int, dict[str, Any]] = {  # depth: layers of the dense blocks at 5
 class DenseNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out: DenseNet-BC for ImageNet; the feature map shrinks by 32.
 
-    A transition keeps `compression` (theta) of its maps. `memory_efficient` changes neither outputs nor gradients, and
-    what is kept for the backward pass grows with the depth instead of with its square: for DenseNet-264, 73 MiB an
+    A transition keeps `compression` (theta) of its maps. `memory_efficient` changes neither outputs nor gradients; the
+    memory for the backward pass grows linearly with depth instead of quadratically: for DenseNet-264, 73 MiB per
     image, not 265.
     """
 
@@ -78,9 +78,9 @@ def dense_stages(
     dropout: float,
     memory_efficient: bool,
 ) -> tuple[nn.Sequential, int]:
-    """Dense blocks with a transition between each two, and the channels of the last."""
+    """Dense blocks with transitions between them, and the channels of the last."""
     if not 0 < compression <= 1:
-        raise UserError(f"compression={compression} is not a share of the maps", "give one above 0, at most 1")
+        raise UserError(f"compression={compression} is not a fraction of the maps", "give one above 0 and at most 1")
     stages: dict[str, nn.Module] = {}
     for i, layers in enumerate(blocks, 1):
         stages[f"dense{i}"] = DenseBlock(cin, layers, growth, bottleneck, dropout, memory_efficient)
@@ -119,7 +119,7 @@ class DenseBlock(nn.Module):
 
 
 class DenseLayer(nn.Sequential):
-    """The maps so far, each (N, _, H, W), in; `growth` new ones out. A `bottleneck` is a 1x1 of 4 * growth before."""
+    """All earlier maps, each (N, _, H, W), in; `growth` new ones out. `bottleneck` adds a 1x1 of 4 * growth before."""
 
     def __init__(self, cin: int, growth: int, bottleneck: bool, dropout: float, memory_efficient: bool):
         super().__init__()
@@ -146,7 +146,7 @@ class DenseLayer(nn.Sequential):
 
 
 class Composite(nn.Sequential):
-    """Section 3's composite function H: batch norm, ReLU, convolution (and dropout, where there is some)."""
+    """Section 3's composite function H: batch norm, ReLU, convolution (and dropout, if any)."""
 
     norm: nn.BatchNorm2d
 

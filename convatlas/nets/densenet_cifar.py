@@ -19,7 +19,7 @@ class CIFARDenseNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 4.
 
     `depth` (the paper's L) counts weighted layers: 3n + 4 without bottlenecks, 6n + 4 with them (`bc`). A transition
-    keeps `compression` (theta) of its maps: half of them with `bc`, else all, unless told.
+    keeps `compression` (theta) of its maps: by default half of them with `bc`, else all.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class CIFARDenseNet(ConvNet):
         super().__init__()
         layers, rest = divmod(depth - 4, 6 if bc else 3)
         if rest or layers < 1:
-            raise UserError(f"depth={depth} does not make three equal blocks", f"give {('6n + 4' if bc else '3n + 4')}")
+            raise UserError(
+                f"depth={depth} does not divide into three equal blocks", f"give {('6n + 4' if bc else '3n + 4')}"
+            )
         width = 2 * growth if bc else 16
         theta = (0.5 if bc else 1.0) if compression is None else compression
         self.stem = stack(conv=nn.Conv2d(channels, width, 3, 1, 1, bias=False))

@@ -3,11 +3,11 @@ https://arxiv.org/abs/1905.11946
 
 Read beside Table 1 (B0) and section 3.3. MobileNetV2's inverted residual with squeeze-and-excitation, scaled in depth,
 width and resolution at once. `compound(phi)` scales by the rule: alpha = 1.2, beta = 1.1, gamma = 1.15, each to the
-power phi. The published B1 ... B7 (COEFFICIENTS, from the authors' code) are rounded by hand and leave the rule: B7's
-width 2.0, depth 3.1 and 600 pixels are the powers of phi = 7.3, 6.2 and 7.05.
-What the paper leaves open is as in that code (tensorflow/tpu): padding ("SAME"), batch-norm epsilon (1e-3), channel
-counts in eights, initial weights, and a drop path of 0.2 (the paper's first version says 0.3). The `_symmetric` rows
-pad alike on both sides, as torchvision and timm do, and have their epsilon: 1e-5, but for torchvision's B5 to B7.
+power phi. The published B1 ... B7 (COEFFICIENTS, from the authors' code) are rounded by hand and depart from the rule:
+B7's width 2.0, depth 3.1 and 600 pixels correspond to phi = 7.3, 6.2 and 7.05.
+Details not in the paper follow that code (tensorflow/tpu): padding ("SAME"), batch-norm epsilon (1e-3), channel counts
+in multiples of 8, initial weights, and a drop path of 0.2 (0.3 in the paper's first version). The `_symmetric` rows
+pad both sides equally, as torchvision and timm do, and have their epsilon: 1e-5, except for torchvision's B5 to B7.
 Departures from the paper: none.
 """
 
@@ -59,8 +59,8 @@ SAME = partial(ConvBN, padding="same", eps=1e-3)
 class EfficientNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `width` multiplies channels, `depth` layers. `drop_path` is the rate of the last block; earlier ones have less, in
-    proportion to the blocks before them. `conv` makes a convolution with its batch norm and activation.
+    `width` multiplies channels, `depth` layers. `drop_path` is the rate of the last block and grows linearly up to it.
+    `conv` makes a convolution with its batch norm and activation.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class EfficientNet(ConvNet):
         super().__init__()
         for name, factor in (("width", width), ("depth", depth)):
             if factor <= 0:
-                raise UserError(f"{name}={factor} leaves nothing", "give a positive multiplier, such as 1.0")
+                raise UserError(f"{name}={factor} is not positive", "give a positive multiplier, such as 1.0")
         cin = round8(32 * width)
         self.stem = stack(conv=conv(channels, cin, 3, 2, act=nn.SiLU))
         total = sum(ceil(depth * layers) for *_, layers in TABLE_1)
@@ -124,7 +124,7 @@ class MBConv(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """x times a gate in (0, 1) for each of its maps, from their means through `squeezed` values."""
+    """x times a gate in (0, 1) per map, computed from the maps' means through `squeezed` values."""
 
     def __init__(self, channels: int, squeezed: int):
         super().__init__()
@@ -151,14 +151,14 @@ def init(net: nn.Module) -> None:
         if isinstance(m, nn.Conv2d | nn.Linear) and m.bias is not None:
             nn.init.zeros_(m.bias)
         if isinstance(m, nn.BatchNorm2d):
-            m.momentum = 0.01  # section 5.2: 0.99, as TensorFlow counts
+            m.momentum = 0.01  # section 5.2: 0.99 in TensorFlow's convention
 
 
 def coefficients(phi: float) -> tuple[float, float, float]:
-    """Equation 3: the multipliers of depth, width and resolution for 2^phi times the arithmetic.
+    """Equation 3: the multipliers of depth, width and resolution for 2^phi times the compute.
 
-    Depth d makes d times the layers; width w makes w times the channels in and out, so w^2 times the products;
-    resolution r makes r^2 times the positions. Together (1.2 * 1.1^2 * 1.15^2)^phi = 1.92^phi, about 2^phi.
+    Depth d gives d times the layers; width w gives w times the channels in and out, so w^2 times the products;
+    resolution r gives r^2 times the positions. Together (1.2 * 1.1^2 * 1.15^2)^phi = 1.92^phi, about 2^phi.
     """
     return ALPHA**phi, BETA**phi, GAMMA**phi
 

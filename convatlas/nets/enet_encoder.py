@@ -1,11 +1,11 @@
 """ENet's encoder: ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation (Paszke et al., 2016),
 https://arxiv.org/abs/1606.02147
 
-Read beside Table 1, down to the last line of stage 3. ENet segments; Canziani et al. (2016) show a classifier of that
-name and print no layers. This is our reading of it: the encoder, then global average pooling and one linear layer.
-What Table 1 leaves open (biases, epsilon 1e-3, PReLU) is as in the authors' code (e-lab/ENet-training, encoder.lua);
-weights start as torch has them.
-Departures from the paper: the classifier for the decoder.
+Read beside Table 1, down to the last line of stage 3. ENet is a segmentation network; Canziani et al. (2016) show a
+classifier of that name without its layers. This is our reading: the encoder, global average pooling, one linear layer.
+Details not in Table 1 (biases, epsilon 1e-3, PReLU) follow the authors' code (e-lab/ENet-training, encoder.lua);
+weights have torch's initialisation.
+Departures from the paper: a classifier in place of the decoder.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Initial(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, 13, 3, 2, 1)
-        self.pool = nn.MaxPool2d(2, ceil_mode=True)  # an odd size, as the convolution has it
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)  # rounds an odd size as the convolution does
         self.bn = nn.BatchNorm2d(13 + channels, eps=1e-3)
         self.prelu = nn.PReLU(13 + channels)
 
@@ -65,7 +65,7 @@ class Initial(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Fig. 2 (b): (N, cin, H, W) -> (N, cout, ...) by way of cout / 4 maps; around it, maps that cin lacks are zero.
+    """Fig. 2 (b): (N, cin, H, W) -> (N, cout, ...) through cout / 4 maps; the shortcut pads missing maps with zeros.
 
     `kind`: "downsampling" (halves the size), "regular", "dilated d", or "asymmetric k" (1 x k, then k x 1).
     """

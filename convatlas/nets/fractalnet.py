@@ -2,8 +2,8 @@
 
 Read beside Fig. 1. f_1 is a convolution, f_(C+1)(z) = join(f_C(f_C(z)), f_1(z)): a block of C columns, of which
 column c passes its input through 2^(c-1) convolutions, and joins where columns meet. A join is the mean of its inputs.
-What the paper leaves open is as in the authors' generator (github.com/gustavla/fractalnet): dropout between convolution
-and batch norm, which has neither scale nor shift; 2x2 pooling of every column before a block's last join.
+Details not in the paper follow the authors' generator (github.com/gustavla/fractalnet): dropout between convolution and
+batch norm, which has neither scale nor shift; 2x2 pooling of every column before a block's last join.
 Departures from the paper: none known. Not recovered: the 38.6M parameters of `fractalnet_20`; which columns of
 `fractalnet_40` have 1x1 filters (here none has, and 22.9M parameters become 47M); whether FractalNet-34 pools after its
 last block (here it does not, so that the classifier sees 7x7 maps as ResNet-34's does).
@@ -48,8 +48,8 @@ class FractalNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; B = len(widths) blocks of C = `columns` columns.
 
     `thin` halves the width from column to column; 1x1 convolutions widen again before joins. `dropouts` has a rate for
-    each block. `drop_path` is the probability with which a local plan drops a join's input; at 0 nothing is dropped at
-    all. With `imagenet`, ResNet-34's 7x7 convolution and pooling stand in front, and the last block does not pool.
+    each block. `drop_path` is the probability that a local plan drops a join's input; at 0 nothing is dropped. With
+    `imagenet`, ResNet-34's 7x7 convolution and pooling come first, and the last block does not pool.
     """
 
     has_unused_parameters = True
@@ -113,7 +113,7 @@ class FractalNet(ConvNet):
         return maps
 
     def column(self, column: int) -> ConvNet:
-        """A copy of one column (1 the shallowest) as the plain network that it is."""
+        """A copy of one column (1 is the shallowest) as a plain network."""
         if not 1 <= column <= self.columns:
             raise UserError(f"there is no column {column}", f"give one of 1 ... {self.columns}")
         plain = ConvNet()
@@ -162,7 +162,7 @@ class FractalBlock(nn.Module):
         return self.value(self.rows, kept, {0: x})
 
     def value(self, row: int, kept: Sequence[Sequence[int]], after: dict[int, Tensor]) -> Tensor:
-        """What a row hands on; `after` has the rows worked out already."""
+        """The output of a row; `after` has the rows already computed."""
         if row not in after:
             inputs = [self.unit(c, row)(self.value(row - self.span(c), kept, after)) for c in kept[row - 1]]
             if row == self.rows:

@@ -1,8 +1,8 @@
 """GoogLeNet: Going Deeper with Convolutions (Szegedy et al., 2014), https://arxiv.org/abs/1409.4842
 
-Read beside Table 1 and Figure 3. Four sizes of filter side by side, each behind a 1x1 convolution that makes it cheap.
-Departures from the paper: none known; where it is silent, the normalisation has AlexNet's constants, and the weights
-start as in Caffe's replication (bvlc_googlenet: uniform with variance 1 / fan-in, biases 0.2).
+Read beside Table 1 and Figure 3. Parallel filters of several sizes, with 1x1 convolutions that reduce their cost.
+Departures from the paper: none known; details that it omits: the normalisation has AlexNet's constants, and weights are
+initialised as in Caffe's replication (bvlc_googlenet: uniform with variance 1 / fan-in, biases 0.2).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Reduced(nn.Sequential):
 
 
 class Inception(Concat):
-    """Figure 2(b): 1x1, 3x3, 5x5 and max pooling side by side, joined. The widths are a row of Table 1."""
+    """Figure 2(b): parallel 1x1, 3x3, 5x5 and max pooling, concatenated. The widths are a row of Table 1."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ def max_pool(kernel: int = 3) -> nn.MaxPool2d:
 
 
 def inceptions(inception: Callable[..., nn.Module], pool4: nn.Module) -> tuple[nn.Sequential, int]:
-    """Inception (3a) to (5b) with the max pools before (4a) and (5a), and the channels that come out."""
+    """Inception (3a) to (5b) with the max pools before (4a) and (5a), and the number of output channels."""
     stages: dict[str, nn.Module] = {}
     cin = 192
     for name, *widths in TABLE_1:
@@ -119,7 +119,7 @@ def aux_input(features: nn.Module, input: Shape) -> tuple[int, ...]:
     try:
         return shape_after(features, input)
     except UserError as error:
-        raise UserError(f"{error}, for an auxiliary classifier", "aux=False leaves those out") from error
+        raise UserError(f"{error}, for an auxiliary classifier", "aux=False removes those") from error
 
 
 def aux_heads(net: ConvNet, pool: Callable[[], nn.Module], conv: Conv, input: Shape, classes: int) -> nn.ModuleDict:
@@ -142,8 +142,8 @@ def aux_heads(net: ConvNet, pool: Callable[[], nn.Module], conv: Conv, input: Sh
 class GoogLeNet(ConvNet):
     """Images (N, C, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `inception` makes a module of (cin, a row of Table 1), `lrn` a normalisation. The auxiliary classifiers serve
-    training (`forward_aux`, at the size of `input` alone); `aux=False` leaves them out, for smaller images or transfer.
+    `inception(cin, row of Table 1)` makes a module, `lrn` a normalisation. The auxiliary classifiers are for training
+    (`forward_aux`, only at the size of `input`); `aux=False` removes them, for smaller images or transfer.
     """
 
     aux: nn.ModuleDict
@@ -187,14 +187,14 @@ class GoogLeNet(ConvNet):
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The logits, and those of each auxiliary classifier by the module that it reads: 4a, 4d."""
+        """The logits, and those of each auxiliary classifier, keyed by the module that it reads: 4a, 4d."""
         x = self.stem(x)
         extra = {}
         for name, stage in self.stages.named_children():
             x = stage(x)
-            place = name.removeprefix("inception")
-            if place in self.aux:
-                extra[place] = self.aux[place](x)
+            module = name.removeprefix("inception")
+            if module in self.aux:
+                extra[module] = self.aux[module](x)
         return self.head(x), extra
 
 

@@ -1,8 +1,8 @@
-"""GoogLeNet as libraries have it: Going Deeper with Convolutions (Szegedy et al., 2014), https://arxiv.org/abs/1409.4842
+"""GoogLeNet as in libraries: Going Deeper with Convolutions (Szegedy et al., 2014), https://arxiv.org/abs/1409.4842
 
-Read beside Table 1 and torchvision's googlenet.py, whose released weights fit this network and not the paper's.
-Departures from the paper: batch norm for biases and normalisation, 3x3 filters for 5x5, a pool of 2x2 before (5a),
-auxiliary classifiers on a 4x4 average, dropout of 0.2 in place of 0.4, and other initial weights.
+Read beside Table 1 and torchvision's googlenet.py, the released weights of which fit this network, not the paper's.
+Departures from the paper: batch norm for biases and normalisation, 3x3 filters for 5x5, a 2x2 pool before (5a),
+auxiliary classifiers on a 4x4 average, dropout of 0.2 instead of 0.4, and a different initialisation.
 """
 
 from __future__ import annotations

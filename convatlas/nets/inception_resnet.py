@@ -1,11 +1,11 @@
 """Inception-ResNet: Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning
 (Szegedy et al., 2016), https://arxiv.org/abs/1602.07261
 
-Read beside Figures 3, 7 and 10 to 20 and Table 1. Cheap Inception branches that correct what they are given: a 1x1
-convolution without activation widens their join, which is scaled down and added to the input.
-Departures from the paper: Figures 17 and 19 print 1154 and 2048 channels where their reductions make 1152 and 2144, as
-here. Of the scales "between 0.1 and 0.3" ours are the released network's. That network (tf-slim's, timm's), with twice
-the blocks and another stem, is the row inception_resnet_v2_slim: the published errors are its. Initialisation: He's.
+Read beside Figures 3, 7 and 10 to 20 and Table 1. Cheap Inception branches as residuals: a linear 1x1 convolution
+widens their concatenation, which is scaled down and added to the input.
+Departures from the paper: Figures 17 and 19 print 1154 and 2048 channels where their reductions give 1152 and 2144, as
+here. For the scales "between 0.1 and 0.3" we take the released network's. That network (tf-slim, timm), with twice the
+blocks and another stem, is the row inception_resnet_v2_slim; the published errors are for it. Initialisation: He's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def stem_v1(channels: int) -> tuple[nn.Sequential, int]:
 
 
 def stem_slim(channels: int) -> tuple[nn.Sequential, int]:
-    """Inception-v3's stem and one module more: (channels, 299, 299) -> (320, 35, 35)."""
+    """Inception-v3's stem plus one module: (channels, 299, 299) -> (320, 35, 35)."""
     first, cin = path(channels, "3x3/2 V 32, 3x3 V 32, 3x3 64, max, 1x1 80, 3x3 V 192, max")
     mixed = Inception(cin, "1x1 96 | 1x1 48, 5x5 64 | 1x1 64, 3x3 96, 3x3 96 | avg, 1x1 64")
     return stack(**dict(first.named_children()), mixed=mixed), mixed.cout
@@ -54,9 +54,9 @@ class Residual(nn.Module):
 class InceptionResNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32 (299 pixels to 8).
 
-    `a`, `b`, `c` draw the branches of the blocks at 35x35, 17x17 and 8x8, `counts` says how many of each and `scales`
-    what their residuals are multiplied by. `tail` ends the blocks as the released network does: the last one unscaled
-    and without ReLU, then a 1x1 convolution to that many channels.
+    `a`, `b`, `c` describe the branches of the blocks at 35x35, 17x17 and 8x8; `counts` is the number of each, `scales`
+    the factors of their residuals. `tail` ends the blocks as in the released network: the last one unscaled and without
+    ReLU, then a 1x1 convolution to that many channels.
     """
 
     def __init__(

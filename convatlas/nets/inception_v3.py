@@ -4,8 +4,8 @@ https://arxiv.org/abs/1512.00567
 Read beside Figures 5 to 8 and 10. Large filters become stacks of small ones: 3x3 pairs, 1x7 and 7x1, 1x3 beside 3x1.
 Departures from the paper: its outline (Table 1, inception_v2.py) leaves the widths to a lost supplement, so this is the
 network that its authors released (tf-slim): 5x5 filters at 35x35, four modules of 1x7 and 7x1, and its dropout of 0.2.
-Its average pools take true pixels alone, as TensorFlow's do; torchvision's (inception_v3_tv) count the zero padding.
-Initialisation is not given: He's.
+Its average pools leave out the padding, as TensorFlow's do; torchvision's (inception_v3_tv) count the zeros.
+No initialisation is given: He's is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAPER = Paper(
     "https://arxiv.org/abs/1512.00567",
 )
 
-# As the figures draw them: "|" parts the branches of a module, "," the layers of a branch, "&" a fork within one;
+# As in the figures: "|" separates the branches of a module, "," the layers of a branch, "&" a fork within one;
 # "3x3/2 V 96" is a 3x3 convolution of stride 2, valid (without padding), to 96 channels, with batch norm and ReLU;
 # "max" a 3x3 max pool of stride 2, valid; "avg" a 3x3 average pool of stride 1.
 STEM = "3x3/2 V 32, 3x3 V 32, 3x3 64, max, 1x1 80, 3x3 V 192, max"
@@ -50,16 +50,16 @@ MODULES = [  # name, branches
 
 
 def conv(cin: int, drawn: str) -> tuple[ConvBN, int]:
-    """The convolution that "3x3/2 V 96" draws, and its channels."""
+    """The convolution that "3x3/2 V 96" describes, and its channels."""
     found = re.fullmatch(r"(\d)x(\d)(/2)?( V)? (\d+)", drawn)
-    assert found, f"{drawn!r} draws no convolution"
+    assert found, f"{drawn!r} does not describe a convolution"
     height, width, strided, valid, cout = found.groups()
     kernel, stride, padding = (int(height), int(width)), 2 if strided else 1, 0 if valid else None
     return ConvBN(cin, int(cout), kernel, stride, padding=padding, eps=0.001), int(cout)
 
 
 def path(cin: int, drawn: str) -> tuple[nn.Sequential, int]:
-    """The layers of a branch one after another, and the channels that leave it."""
+    """The layers of a branch in sequence, and its output channels."""
     layers: dict[str, nn.Module] = {}
     for i, cell in enumerate(drawn.split(", "), start=1):
         if cell == "max":
@@ -75,7 +75,7 @@ def path(cin: int, drawn: str) -> tuple[nn.Sequential, int]:
 
 
 class Inception(Concat):
-    """The branches that a figure draws, side by side: `Inception(192, "1x1 64 | 1x1 48, 5x5 64 | avg, 1x1 32")`."""
+    """The parallel branches of a figure: `Inception(192, "1x1 64 | 1x1 48, 5x5 64 | avg, 1x1 32")`."""
 
     def __init__(self, cin: int, drawn: str):
         branches = [path(cin, branch) for branch in drawn.split(" | ")]
@@ -84,7 +84,7 @@ class Inception(Concat):
 
 
 def modules(cin: int, drawn: list[tuple[str, str]]) -> tuple[nn.Sequential, int]:
-    """Named modules one after another, and the channels that leave the last."""
+    """Named modules in sequence, and the output channels of the last."""
     made: dict[str, nn.Module] = {}
     for name, branches in drawn:
         made[name] = module = Inception(cin, branches)
@@ -95,8 +95,8 @@ def modules(cin: int, drawn: list[tuple[str, str]]) -> tuple[nn.Sequential, int]
 class InceptionV3(ConvNet):
     """Images (N, C, H, W) in, logits (N, classes) out; the feature map shrinks by 32 (299 pixels to 8).
 
-    The auxiliary classifier (Figure 8) reads the last module of 17x17 and serves training (`forward_aux`); `aux=False`
-    leaves it out, for smaller images or transfer. `count_include_pad`: average pools count their zero padding.
+    The auxiliary classifier (Figure 8) reads the last 17x17 module and is for training (`forward_aux`); `aux=False`
+    removes it, for smaller images or transfer. `count_include_pad`: average pools count their zero padding.
     """
 
     aux: nn.ModuleDict
@@ -135,7 +135,7 @@ class InceptionV3(ConvNet):
         return bool(self.aux)
 
     def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The logits, and those of the auxiliary classifier by the module that it reads."""
+        """The logits, and those of the auxiliary classifier, keyed by the module that it reads."""
         x = self.stem(x)
         extra = {}
         for name, stage in self.stages.named_children():

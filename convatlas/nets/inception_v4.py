@@ -1,10 +1,10 @@
 """Inception-v4: Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning
 (Szegedy et al., 2016), https://arxiv.org/abs/1602.07261
 
-Read beside Figures 3 to 9 and Table 1. The same kinds of module all the way: four A, seven B, three C, two reductions.
-Departures from the paper: none in shape; where 1x7 and 7x1 (or 1x3 and 3x1) follow each other, their order, and that of
-the branches in the join, is the released network's (tf-slim), which differs from some figures and changes no count.
-Initialisation is not given: He's.
+Read beside Figures 3 to 9 and Table 1. The same kinds of module throughout: four A, seven B, three C, two reductions.
+Departures from the paper: none in shape; the order of consecutive 1x7 and 7x1 (or 1x3 and 3x1), and of concatenated
+branches, is the released network's (tf-slim), which differs from some figures but changes no count.
+No initialisation is given: He's is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAPER = Paper(
     "https://arxiv.org/abs/1602.07261",
 )
 
-# Drawn as in inception_v3.py: "|" parts branches, "," layers, "&" a fork; V is valid, max is 3x3/2 V, avg is 3x3.
+# Written as in inception_v3.py: "|" separates branches, "," layers, "&" a fork; V is valid, max is 3x3/2 V, avg is 3x3.
 A = "1x1 96 | 1x1 64, 3x3 96 | 1x1 64, 3x3 96, 3x3 96 | avg, 1x1 96"
 REDUCTION_A = "3x3/2 V {n} | 1x1 {k}, 3x3 {l}, 3x3/2 V {m} | max"
 B = "1x1 384 | 1x1 192, 1x7 224, 7x1 256 | 1x1 192, 7x1 192, 1x7 224, 7x1 224, 1x7 256 | avg, 1x1 128"

@@ -2,9 +2,8 @@
 https://doi.org/10.1109/5.726791
 
 Read beside Figure 2, Table I (what each map of C3 sees) and Figure 3 (the output codes). 60,000 trainable parameters.
-Departures from the paper: the logits are minus the penalties of the output units, so that the largest wins; biases
-start at zero, of which the paper says nothing; images of another size than 32 x 32 make C5's maps, and with them F6's
-inputs, larger.
+Departures from the paper: the logits are the negated penalties of the output units, so that the largest wins; biases
+start at zero, which the paper leaves open; images larger than 32 x 32 enlarge C5's maps, and with them F6's inputs.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ TABLE_I = [  # the maps of S2 that each of the 16 maps of C3 sees
     (0, 1, 2, 3, 4, 5),
 ]
 
-# The digits of Figure 3, 7 x 12 pixels each, as public re-implementations have transcribed them, held against the
-# figure: strokes and overlines agree; its print leaves single pixels at the corners of strokes uncertain.
+# The digits of Figure 3, 7 x 12 pixels each, as transcribed by public re-implementations and checked against the
+# figure: strokes and overlines agree; the print leaves single pixels at the corners of strokes uncertain.
 FIGURE_3 = """
 .#####.  ...##..  .#####.  #######  .#####.  .#####.  ..####.  #######  .#####.  .#####.
 .......  ..###..  .......  .....##  .......  .......  .##....  .....##  ##...##  ##..###
@@ -51,15 +50,15 @@ UNITS = 84  # of F6, and pixels of a code
 def codes(classes: int) -> Tensor:
     """The output units' codes of -1 and +1, (classes, 84): for ten classes the digits of Figure 3.
 
-    The paper has no codes for other counts. There, the rows of Paley's Hadamard matrix of order 84, and then their
-    complements: any two differ in at least 42 places, and by Plotkin's bound no 168 words of 84 bits differ in more.
+    The paper has no codes for other numbers of classes. Those get the rows of Paley's Hadamard matrix of order 84, then
+    their complements: any two differ in at least 42 bits, the most possible for 168 words of 84 bits (Plotkin's bound).
     """
     if classes == 10:
         rows = [line.split() for line in FIGURE_3.split("\n") if line]
         pixels = [[pixel == "#" for row in rows for pixel in row[digit]] for digit in range(10)]
         return torch.tensor(pixels, dtype=torch.float32) * 2 - 1
     if classes > 2 * UNITS:
-        raise UserError(f"lenet5 has codes for at most {2 * UNITS} classes, not {classes}", "take lenet5_tanh")
+        raise UserError(f"lenet5 has codes for at most {2 * UNITS} classes, not {classes}", "use lenet5_tanh")
     q = UNITS - 1  # 83, a prime of the form 4n + 3
     squares = {i * i % q for i in range(1, q)}
     residue = torch.tensor([[0 if i == j else 1 if (i - j) % q in squares else -1 for j in range(q)] for i in range(q)])
@@ -77,7 +76,7 @@ class Squash(nn.Module):
 
 
 class Subsample(nn.Module):
-    """The sum of each 2 x 2 pixels, times one trainable coefficient a map, plus one bias: (N, C, H, W) -> half."""
+    """The sum of each 2 x 2 pixels, times a trainable coefficient per map, plus a bias: (N, C, H, W) -> half."""
 
     def __init__(self, maps: int):
         super().__init__()
@@ -89,9 +88,9 @@ class Subsample(nn.Module):
 
 
 class PartialConv(nn.Module):
-    """C3: 5 x 5 kernels on the maps of Table I alone. Maps that see equally many are one grouped convolution.
+    """C3: 5 x 5 kernels on only the maps of Table I. Maps that see equally many are one grouped convolution.
 
-    In training all are one convolution, whose links that Table I leaves out are zeros: that is six times as fast.
+    In training all are one convolution, with zeros for the connections not in Table I, which is six times as fast.
     """
 
     def __init__(self) -> None:
@@ -108,7 +107,7 @@ class PartialConv(nn.Module):
         return torch.cat(parts, 1)
 
     def dense(self) -> tuple[Tensor, Tensor]:
-        """The weight (16, 6, 5, 5) and the bias (16,) of all as one convolution."""
+        """The weight (16, 6, 5, 5) and the bias (16,) of all of them as one convolution."""
         weights, biases = [], []
         for name in ("three", "four", "six"):
             conv, sees = getattr(self, name), getattr(self, f"{name}_sees")
@@ -158,7 +157,7 @@ class LeNet5(ConvNet):
         return ["head.output"]
 
     def _new_logits_layer(self, old: nn.Module, classes: int) -> nn.Module:
-        """Codes for other classes; there is nothing to learn in them."""
+        """Codes for another number of classes; they are not trained."""
         device = next(self.parameters()).device
         return GaussianConnections(classes).to(device) if classes else NoLogits(GaussianConnections)
 

@@ -1,10 +1,10 @@
 """MobileNet: Efficient Convolutional Neural Networks for Mobile Vision Applications (Howard et al., 2017),
 https://arxiv.org/abs/1704.04861
 
-Read beside Table 1. A depthwise 3x3 convolution, then a pointwise one: 1/N + 1/9 of a 3x3 convolution's arithmetic.
+Read beside Table 1. A depthwise 3x3 convolution, then a pointwise one: 1/N + 1/9 of a 3x3 convolution's multiply-adds.
 Two multipliers shrink the network: width (alpha) its channels, resolution (rho) its input.
-What the paper leaves open is as in the released code (tf-slim): padding ("SAME"), batch-norm epsilon (1e-3), initial
-weights (truncated normal, deviation 0.09). That code has ReLU6 for the paper's ReLU; the `_slim` rows are its.
+Details not in the paper follow the released code (tf-slim): padding ("SAME"), batch-norm epsilon (1e-3), initial
+weights (truncated normal, deviation 0.09). That code has ReLU6 instead of the paper's ReLU, as have the `_slim` rows.
 Departures from the paper: none; the last depthwise stride, printed as 2, is 1 (the map stays 7x7 in Table 1 itself).
 """
 
@@ -49,15 +49,15 @@ class DepthwiseSeparable(nn.Sequential):
 
 
 def full_convolution(cin: int, cout: int, stride: int, conv: Conv) -> nn.Module:
-    """What Table 4 puts in the place of each depthwise-separable block."""
+    """What replaces each depthwise-separable block in Table 4."""
     return conv(cin, cout, 3, stride)
 
 
 class MobileNetV1(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `width` multiplies every channel count (rounded down, at least 8); `table` has a (stride, channels) a block.
-    `block` makes one of (cin, cout, stride, conv); `conv` makes a convolution with its batch norm and activation.
+    `width` multiplies every channel count (rounded down, at least 8); `table` has (stride, channels) for each block.
+    `block(cin, cout, stride, conv)` makes one; `conv` makes a convolution with its batch norm and activation.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class MobileNetV1(ConvNet):
 
 
 def truncated_normal_(layer: Any) -> None:
-    """As tf-slim does: deviation 0.09, cut at two deviations; biases zero."""
+    """As in tf-slim: normal with standard deviation 0.09, truncated at two of them; biases zero."""
     nn.init.trunc_normal_(layer.weight, std=0.09, a=-0.18, b=0.18)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

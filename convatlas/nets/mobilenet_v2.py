@@ -1,9 +1,9 @@
 """MobileNetV2: Inverted Residuals and Linear Bottlenecks (Sandler et al., 2018), https://arxiv.org/abs/1801.04381
 
 Read beside Table 2. Narrow ends, a wide depthwise middle, no activation where a block is narrow.
-What the paper leaves open is as in the released code (tf-slim): padding ("SAME"), batch-norm epsilon (1e-3), dropout,
-channel counts in eights, initial weights (truncated normal, deviation 0.09). The `_symmetric` rows pad alike on both
-sides and have epsilon 1e-5: torchvision's and timm's.
+Details not in the paper follow the released code (tf-slim): padding ("SAME"), batch-norm epsilon (1e-3), dropout,
+channel counts in multiples of 8, initial weights (truncated normal, deviation 0.09). The `_symmetric` rows pad both
+sides equally and have epsilon 1e-5, as in torchvision and timm.
 Departures from the paper: none.
 """
 
@@ -40,8 +40,8 @@ SAME = partial(ConvBN, padding="same", eps=1e-3)
 class MobileNetV2(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `width` multiplies every channel count but the last, which it never makes narrower. `conv` makes a convolution with
-    its batch norm and activation.
+    `width` multiplies every channel count; the last is never narrower than in the paper. `conv` makes a convolution
+    with its batch norm and activation.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class MobileNetV2(ConvNet):
 
 
 def truncated_normal_(layer: Any) -> None:
-    """As tf-slim does: deviation 0.09, cut at two deviations; biases zero."""
+    """As in tf-slim: normal with standard deviation 0.09, truncated at two of them; biases zero."""
     nn.init.trunc_normal_(layer.weight, std=0.09, a=-0.18, b=0.18)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -97,7 +97,7 @@ class InvertedResidual(nn.Module):
 
 
 def round8(channels: float) -> int:
-    """The multiple of 8 nearest to `channels`: at least 8, and never under nine tenths of it."""
+    """The multiple of 8 nearest to `channels`: at least 8, and at least 90% of it."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8
 

@@ -1,11 +1,11 @@
 """NAS: Neural Architecture Search with Reinforcement Learning (Zoph and Le, 2016), https://arxiv.org/abs/1611.01578
 
-Read beside Fig. 7: 15 convolutions without stride or pooling, each on the concatenated outputs of the layers that an
-arrow joins to it. Section 4.1 also measures the same layers each joined to all before it, and to the last one alone.
-The paper draws no classifier; a global average and one linear layer give its 4.2M parameters, no flattened map does.
+Read beside Fig. 7: 15 convolutions without stride or pooling, each on the concatenated outputs of the layers with an
+arrow to it. Section 4.1 also evaluates the same layers with connections from all earlier layers, or only the last.
+The paper draws no classifier; global average pooling and a linear layer give its 4.2M parameters, flattening does not.
 The networks with strides (20 layers) and with pooling (39 layers) are missing: see docs/not-recovered.md.
-Departures from the paper: batch norm's epsilon, which it tuned without saying to what, is torch's; it gives no
-initialisation: He's.
+Departures from the paper: batch norm's epsilon, which was tuned to an unpublished value, is torch's. No initialisation
+is given: He's is used.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FIG_7 = [  # filter height, filter width, filters, the layers it takes (0 is the
 
 
 class Layer(nn.Module):
-    """The image and what every layer before made -> the same and its own output, all (N, C, H, W)."""
+    """The image and the outputs of all earlier layers -> the same plus its own output, all (N, C, H, W)."""
 
     def __init__(self, widths: Sequence[int], sources: Sequence[int], kernel: tuple[int, int], cout: int):
         super().__init__()
@@ -63,7 +63,7 @@ class Layer(nn.Module):
 
 
 class Last(nn.Module):
-    """What all layers made -> what the last one made."""
+    """The outputs of all layers -> the output of the last."""
 
     def forward(self, made: tuple[Tensor, ...]) -> Tensor:
         return made[-1]
@@ -72,7 +72,7 @@ class Last(nn.Module):
 class NAS(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the map keeps its size up to the global average.
 
-    `skips`: the connections that the search found, those of every layer with "all" before it, or "none" but the chain.
+    `skips`: the connections that the search found, those from "all" earlier layers, or "none" but the chain.
     """
 
     def __init__(self, *, skips: Literal["found", "all", "none"] = "found", classes: int = 10, channels: int = 3):

@@ -1,12 +1,12 @@
 """NASNet: Learning Transferable Architectures for Scalable Image Recognition (Zoph et al., 2017),
 https://arxiv.org/abs/1707.07012
 
-Read beside Fig. 2 (how the cells stack), Fig. 4 (NASNet-A's cells) and the small print of appendix A.4. "N @ C" is N
-normal cells a stage and C channels before the classifier, so C / 24 filters in the first cell.
-A cell joins more than Fig. 4 draws: the normal one its older input too, the reduction one its second sum. So does the
-released model (tensorflow/models, slim/nets/nasnet), and only so do the published counts come out: C is 24 filters.
+Read beside Fig. 2 (how the cells stack), Fig. 4 (NASNet-A's cells) and appendix A.4. "N @ C" means N normal cells per
+stage and C channels before the classifier, so C / 24 filters in the first cell.
+A cell concatenates more than Fig. 4 shows: the normal one also its older input, the reduction one its second sum. The
+released model (tensorflow/models, slim/nets/nasnet) does the same, and only then do the published counts come out.
 NASNet-B and NASNet-C are missing: we have no copy of the drawings of their cells, see docs/not-recovered.md.
-Departures from the paper: batch norm's running statistics move by torch's 0.1 a step (released for ImageNet: 0.0003).
+Departures from the paper: batch norm's momentum is torch's 0.1 (released for ImageNet: 0.0003).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NORMAL_A = CellTable(
     joined=(1, 2, 3, 4, 5, 6),
 )
 REDUCTION_A = CellTable(
-    rows=[  # likewise; operations on states 0 and 1 have stride 2
+    rows=[  # same columns; operations on states 0 and 1 have stride 2
         (0, "sep5x5", 1, "sep7x7"),
         (0, "max3x3", 1, "sep7x7"),
         (0, "avg3x3", 1, "sep5x5"),
@@ -61,8 +61,8 @@ class Newest(nn.Module):
 class NASNet(ConvNet):
     """Images (N, C, H, W) in, logits (N, classes) out; the map shrinks by 32 (stem "imagenet") or by 4 ("cifar").
 
-    `repeats` @ `features` as the paper names its networks. `drop_path` is the last cell's rate at the end of training;
-    `set_progress` says how far that is. `aux`: have the auxiliary classifier of `forward_aux`, sized for `input`.
+    `repeats` @ `features` is the paper's name of a network. `drop_path` is the last cell's rate at the end of training,
+    reached through `set_progress`. `aux` adds the auxiliary classifier of `forward_aux`, sized for `input`.
     """
 
     def __init__(
@@ -86,7 +86,9 @@ class NASNet(ConvNet):
             raise unknown("stem", stem, ("imagenet", "cifar"))
         width = features // 24
         if width < 4 or width % 4:
-            raise UserError(f"features={features} makes {width} filters, no multiple of 4", "give a multiple of 96")
+            raise UserError(
+                f"features={features} gives {width} filters, which is not a multiple of 4", "give a multiple of 96"
+            )
         stem_cells = 2 if stem == "imagenet" else 0
         cells, built = stem_cells + 3 * repeats + 2, 0
         older, last = None, Made(stem_width, 0)
@@ -141,7 +143,7 @@ class NASNet(ConvNet):
         fan_out_(layer)
 
     def forward_aux(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The logits, and those of the auxiliary classifier two thirds of the way up (appendix A.7; weight 0.4)."""
+        """The logits, and those of the auxiliary classifier at two thirds of the depth (appendix A.7; weight 0.4)."""
         x, aux = self.stem(x), {}
         for name, stage in self.stages.named_children():
             x = stage(x)
@@ -150,20 +152,20 @@ class NASNet(ConvNet):
         return self.head(x), aux
 
     def set_progress(self, progress: float) -> None:
-        """The share of the training done, in [0, 1], with which drop-path rates grow (appendix A.5); 1 until set."""
+        """Sets the fraction of training done, in [0, 1], which scales drop-path rates (appendix A.5); initially 1."""
         if not 0 <= progress <= 1:
-            raise UserError(f"progress={progress} is not a share of the training", "give a number from 0 to 1")
+            raise UserError(f"progress={progress} is not a fraction of training", "give a number from 0 to 1")
         for m in self.modules():
             if isinstance(m, ScheduledDropPath):
                 m.progress = progress
 
 
 def fan_out_(net: nn.Module) -> None:
-    """The released initialisation: weights normal with variance 2 / fan-out, cut at two deviations; biases zero."""
+    """The released initialisation: normal, variance 2 / fan-out, truncated at two standard deviations; biases zero."""
     for m in net.modules():
         if isinstance(m, (nn.Conv2d, nn.Linear)):
             fan = m.weight[:, 0].numel() / getattr(m, "groups", 1)
-            std = sqrt(1.3 * 2 / fan)  # 1.3 makes up for the cut
+            std = sqrt(1.3 * 2 / fan)  # 1.3 compensates for the truncation
             nn.init.trunc_normal_(m.weight, std=std, a=-2 * std, b=2 * std)
             if m.bias is not None:
                 nn.init.zeros_(m.bias)

@@ -1,8 +1,8 @@
 """NiN: Network In Network (Lin et al., 2013), https://arxiv.org/abs/1312.4400
 
-Read beside Fig. 2. A convolution followed by two 1x1 convolutions is a small perceptron that slides (mlpconv); the last
-one makes a map a class, whose mean is the class's score: global average pooling, no linear layer.
-The paper prints no layer sizes. They are those of the author's release (mavenlin) for CIFAR, and of the Caffe model zoo
+Read beside Fig. 2. A convolution followed by two 1x1 convolutions is a small sliding perceptron (mlpconv); the last
+one outputs a map per class, and its mean is the class score: global average pooling, no linear layer.
+The paper prints no layer sizes. They are from the author's release (mavenlin) for CIFAR, and from the Caffe model zoo
 for ImageNet, with Caffe's pooling, which rounds sizes up.
 Departures from the paper: none.
 """
@@ -61,7 +61,7 @@ class NiN(ConvNet):
 
     @property
     def logits_layers(self) -> list[str]:
-        """The last 1x1 convolution: its maps are the classes', and the head only averages them."""
+        """The last 1x1 convolution: it outputs a map per class, which the head only averages."""
         return [path for path, _ in self.named_modules() if path.endswith(".conv")][-1:]
 
     def init_classifier(self, layer: nn.Module) -> None:
@@ -80,7 +80,7 @@ class MLPConv(nn.Sequential):
 
 
 class ConvReLU(nn.Sequential):
-    """Convolution and ReLU; weights as in the author's release, deviation 0.05."""
+    """Convolution and ReLU; weights as in the author's release, standard deviation 0.05."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int, padding: int):
         super().__init__()

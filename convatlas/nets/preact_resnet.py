@@ -1,10 +1,10 @@
 """Pre-activation ResNet: Identity Mappings in Deep Residual Networks (He et al., 2016), https://arxiv.org/abs/1603.05027
 
-Read beside Fig. 4 and Table 5. Batch norm and ReLU move before the convolutions, so that nothing stands on the path
-from one addition to the next. Section 4.1: the first unit's activation stands right after conv1, before the split;
-after the last unit comes one more. A unit that changes shape gives its activated input to its shortcut as well, which
-has no batch norm of its own where the branch ends in none; stride and initial variance 2 / fan-out are as in the
-released code (resnet-1k-layers), the zero maps of option A as in the ResNet file.
+Read beside Fig. 4 and Table 5. Batch norm and ReLU move before the convolutions, so that the path from one addition to
+the next is the identity. Section 4.1: the first unit's activation comes right after conv1, before the split; after the
+last unit there is one more. A unit that changes shape feeds its activated input to its shortcut as well, which has
+batch norm only if the branch ends in it; stride and initial variance 2 / fan-out are as in the released code
+(resnet-1k-layers), the zero maps of option A as in resnet.py.
 Departures from the paper: none; `_v1_5` rows have the stride on the 3x3 convolution, as fb.resnet.torch.
 """
 
@@ -21,7 +21,7 @@ from .resnet import shortcut_path
 
 PAPER = Paper("Identity Mappings in Deep Residual Networks", "He et al.", 2016, "https://arxiv.org/abs/1603.05027")
 
-FIGURE_4 = {  # order: what surrounds each convolution of the branch, how much its end leaves out, after the addition
+FIGURE_4 = {  # order: what surrounds each convolution of the branch, how much its end omits, after the addition
     "original": ("conv bn relu", 1, "relu"),
     "bn_after": ("conv bn relu", 2, "bn relu"),
     "relu_before": ("conv bn relu", 0, ""),
@@ -32,19 +32,19 @@ Convs = Sequence[tuple[int, int, int]]  # of a branch: output channels, kernel, 
 
 
 def modules(steps: str, channels: int) -> dict[str, nn.Module]:
-    """`bn relu` as modules."""
+    """The modules for `bn relu`."""
     return {step: nn.BatchNorm2d(channels) if step == "bn" else nn.ReLU() for step in steps.split()}
 
 
 def activation(order: str) -> str:
-    """What an order has before a convolution: nothing, "relu" or "bn relu"."""
+    """What comes before a convolution in an order: nothing, "relu" or "bn relu"."""
     if order not in FIGURE_4:
         raise unknown("activation order", order, FIGURE_4)
     return FIGURE_4[order][0].partition("conv")[0].strip()
 
 
 def unit_shortcut(option: str, cin: int, cout: int, stride: int, order: str) -> nn.Module | None:
-    """None where it is the identity; a projection has batch norm where the branch ends in it."""
+    """None for the identity; a projection has batch norm if the branch ends in it."""
     if cin == cout and stride == 1 and option != "C":
         return None
     path = shortcut_path(option, cin, cout, stride)
@@ -54,7 +54,7 @@ def unit_shortcut(option: str, cin: int, cout: int, stride: int, order: str) -> 
 class PreActUnit(nn.Module):
     """(N, cin, H, W) -> (N, cout, H / stride, W / stride) through the convolutions of `convs`, in an order of Fig. 4.
 
-    The `first` unit of a network finds its input activated already.
+    The input of the `first` unit of a network is already activated.
     """
 
     def __init__(self, cin: int, convs: Convs, shortcut: str = "B", order: str = "full", first: bool = False):
@@ -140,7 +140,7 @@ class PreActResNet(ConvNet):
 
 
 class TimmPreActResNet(PreActResNet):
-    """timm's resnetv2: conv1's batch norm and ReLU stand after the max pool, as the first unit's own."""
+    """timm's resnetv2: conv1's batch norm and ReLU come after the max pool, as part of the first unit."""
 
     def __init__(self, *, depths: Sequence[int] = (3, 4, 6, 3), classes: int = 1000, channels: int = 3):
         super().__init__(depths=depths, convs=bottleneck_v1_5, classes=classes, channels=channels)

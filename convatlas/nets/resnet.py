@@ -1,9 +1,9 @@
 """ResNet: Deep Residual Learning for Image Recognition (He et al., 2015), https://arxiv.org/abs/1512.03385
 
-Read beside Table 1 and Fig. 5. A block adds its input to what its convolutions make of it; a plain network does not.
+Read beside Table 1 and Fig. 5. A block adds its input to the output of its convolutions; a plain network does not.
 The paper initialises "as in [13]" (He et al., 2015), which derives variance 2 / fan-in; the Torch re-implementation
 behind the `_v1_5` rows, and torchvision, take fan-out, and put a bottleneck's stride on its 3x3 convolution.
-Departures from the paper: the classifier, which no ReLU follows, keeps torch's own initialisation.
+Departures from the paper: the classifier, which has no ReLU after it, keeps torch's initialisation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PaddedShortcut(nn.Module):
 
 
 def shortcut_path(option: str | None, cin: int, cout: int, stride: int) -> nn.Module | None:
-    """The way around a block by option A, B or C of section 4.1; None in a plain network."""
+    """The shortcut of a block by option A, B or C of section 4.1; None in a plain network."""
     if option not in ("A", "B", "C", None):
         raise unknown("shortcut option", str(option), ("A", "B", "C"))
     if option is None:
@@ -120,7 +120,7 @@ def residual_stages(
 class ResNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `block` makes a block of (cin, cout, stride, shortcut); `fan` is the fan that the initial variance divides by.
+    `block(cin, cout, stride, shortcut)` makes a block; `fan` is the fan that the initial variance divides by.
     """
 
     def __init__(

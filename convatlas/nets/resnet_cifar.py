@@ -2,8 +2,8 @@
 
 Read beside section 4.2 and Table 6. 6n + 2 layers: a 3x3 convolution, then 2n of them at each of three map sizes.
 Shortcuts pad with zero maps (option A); the paper does not say where: here half of them before and half after, as in
-the weights that people exchange (akamaster/pytorch_resnet_cifar10). Any other place only permutes the channels.
-Departures from the paper: the classifier, which no ReLU follows, keeps torch's own initialisation.
+the commonly used weights (akamaster/pytorch_resnet_cifar10). Any other position only permutes the channels.
+Departures from the paper: the classifier, which has no ReLU after it, keeps torch's initialisation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .resnet import PAPER, BasicBlock, Block, residual_stages
 class CifarResNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 4.
 
-    `depth` is 6n + 2; `block` makes a block of (cin, cout, stride, shortcut).
+    `depth` is 6n + 2; `block(cin, cout, stride, shortcut)` makes a block.
     """
 
     def __init__(

@@ -3,8 +3,8 @@ https://arxiv.org/abs/1611.05431
 
 Read beside Table 1 and Fig. 3. A bottleneck of C ("cardinality") equal paths, d maps wide, as one grouped convolution.
 Stride on the 3x3 convolution and initial variance 2 / fan-out, as in the released code.
-Departures from the paper: the CIFAR networks have ResNet's blocks, as in the released code; by its README the figures
-of the paper come from pre-activated ones.
+Departures from the paper: the CIFAR networks have ResNet's blocks, as in the released code; according to its README the
+paper's results come from pre-activation blocks.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PathsSummed(nn.Module):
 
 
 class PathsJoined(nn.Module):
-    """Fig. 3 (b): each path reduces and convolves; side by side, they meet one convolution that restores cout."""
+    """Fig. 3 (b): each path reduces and convolves; one convolution on their concatenation restores cout."""
 
     def __init__(self, cin: int, cout: int, stride: int, cardinality: int, d: int):
         super().__init__()
@@ -66,7 +66,7 @@ def aggregated(cardinality: int, width: int, form: str) -> Block:
         raise unknown("form", form, ("a", "b", "c"))
     for name, value in (("cardinality", cardinality), ("width", width)):
         if value < 1:
-            raise UserError(f"{name}={value} leaves no path", "give at least 1")
+            raise UserError(f"{name}={value} leaves no paths", "give at least 1")
 
     def block(cin: int, cout: int, stride: int, shortcut: str | None) -> nn.Module:
         d = cout * width // 256  # conv2 has 256 maps

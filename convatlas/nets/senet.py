@@ -1,12 +1,12 @@
 """SENet: Squeeze-and-Excitation Networks (Hu et al., 2017), https://arxiv.org/abs/1709.01507
 
-Read beside Figs. 1 to 3, Table 1 and the released models (hujie-frank/SENet). A unit averages each map (squeeze), sends
-the averages through two fully connected layers, and scales each map by the gate in (0, 1) that comes out (excitation).
-It stands at the end of a residual branch; senet_others.py has it in VGG, the Inceptions and MobileNet.
+Read beside Figs. 1 to 3, Table 1 and the released models (hujie-frank/SENet). A unit averages each map (squeeze),
+passes the averages through two fully connected layers, and scales each map by the resulting gate (excitation).
+It is at the end of a residual branch; senet_others.py has it in VGG, the Inceptions and MobileNet.
 The bare names are as released: biases in the unit, a max pool without padding that rounds up, stride on the first 1x1
 (SE-ResNet) or on the 3x3 convolution (SE-ResNeXt, SENet-154). `_v1_5` rows are timm's seresnet.
-Weights start as in He et al. (2015), variance 2 / fan-in.
-Departures from the paper: where it shows no detail we choose: SE-Identity has its unit after a shortcut's projection.
+Weights are initialised as in He et al. (2015), variance 2 / fan-in.
+Departures from the paper: none known; our choice for a detail that it omits: SE-Identity's unit follows the projection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PLACES = ("standard", "pre", "post", "identity")
 
 
 class SqueezeExcite(nn.Module):
-    """(N, channels, H, W) -> the same, each map scaled by its gate; channels / `reduction` values stand in between."""
+    """(N, channels, H, W) -> the same, each map scaled by its gate, through channels / `reduction` hidden units."""
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
@@ -52,10 +52,10 @@ class SqueezeExcite(nn.Module):
 
 
 def excite(block: nn.Module, reduction: int, place: Place = "standard") -> nn.Module:
-    """The residual block, given an SE unit in a place of Fig. 7: at the end of its branch ("standard"), at its start,
-    after the addition and ReLU, or on the shortcut. Raises UserError for another place."""
+    """The residual block with an SE unit added at a position of Fig. 7: the end of its branch ("standard"), its start,
+    after the addition and ReLU, or on the shortcut. Raises UserError for any other."""
     if place not in PLACES:
-        raise unknown("place for an SE unit", place, PLACES)
+        raise unknown("position for an SE unit", place, PLACES)
     branch = block.get_submodule("branch")
     convs = [m for m in branch.modules() if isinstance(m, nn.Conv2d)]
     channels = convs[0].in_channels if place == "pre" else convs[-1].out_channels
@@ -76,13 +76,13 @@ def stem_7x7(channels: int, pool: nn.Module) -> nn.Sequential:
 
 
 def stem_3x3(channels: int, pool: nn.Module) -> nn.Sequential:
-    """SENet-154's: three 3x3 convolutions for the 7x7, twice as many maps."""
+    """SENet-154's stem: three 3x3 convolutions for the 7x7, with twice as many maps."""
     convs = dict(conv1=ConvBN(channels, 64, 3, 2), conv2=ConvBN(64, 64, 3), conv3=ConvBN(64, 128, 3))
     return stack(**convs, pool=pool)
 
 
 class Bottleneck154(Residual):
-    """SENet-154's: 64 groups, a first 1x1 convolution half as wide as ResNeXt's, projections of 3x3 where it halves."""
+    """SENet-154's: 64 groups, the first 1x1 convolution half as wide as ResNeXt's, 3x3 projections at stride 2."""
 
     def __init__(self, cin: int, cout: int, stride: int, shortcut: str | None):
         branch = stack(
@@ -97,8 +97,8 @@ class Bottleneck154(Residual):
 class SEResNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `block` makes a residual block of (cin, cout, stride, shortcut option), `depths` of them to each of `widths`; `stem`
-    ends in `pool`.
+    `block(cin, cout, stride, shortcut option)` makes a residual block; stage i has `depths[i]` of `widths[i]` maps;
+    `stem` ends in `pool`.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """SENet for CIFAR: Squeeze-and-Excitation Networks (Hu et al., 2017), https://arxiv.org/abs/1709.01507
 
 Read beside Tables 4 and 5. An SE unit at the end of each residual branch of CIFAR's ResNets, r = 16.
-The paper's 110 and 164 layers are pre-activation networks: the errors that it prints without SE are theirs. On the
-original ResNet of 20 to 56 layers, which it does not have, the unit stands alike. Of its Shake-Shake we have no base.
+The paper's 110 and 164 layers are pre-activation networks, as its errors without SE show. The original ResNets of 20 to
+56 layers, not in the paper, have the unit in the same position. Its Shake-Shake is missing, as is its base network.
 Departures from the paper: none known; the code of these networks was not released.
 """
 
@@ -20,7 +20,7 @@ from .wide_resnet import CifarWideResNet, WideBlock
 
 
 class SECifarResNet(CifarResNet):
-    """CIFAR's ResNet with an SE unit in a place of each block."""
+    """CIFAR's ResNet with an SE unit in each block, at a position of Fig. 7."""
 
     def __init__(
         self, *, depth: int = 20, reduction: int = 16, place: Place = "standard", classes: int = 10, channels: int = 3

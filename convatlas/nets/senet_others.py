@@ -1,9 +1,9 @@
 """SENet on other networks: Squeeze-and-Excitation Networks (Hu et al., 2017), https://arxiv.org/abs/1709.01507
 
 Read beside Fig. 2 and Tables 2 and 3. The SE unit of senet.py after a whole Inception module, after the ReLU of each
-VGG convolution, and in MobileNet. Around the units, weights start as in the network that has them.
-Departures from the paper: where it shows no detail we choose: SE-Inception-ResNet-v2 has a unit on each residual, none
-on its reductions; SE-MobileNet one after each block.
+VGG convolution, and in MobileNet. The base networks keep their initialisation.
+Departures from the paper: none known; our choices for details that it omits: SE-Inception-ResNet-v2 has a unit on each
+residual, none on its reductions; SE-MobileNet has one after each block.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SEVGG(VGG):
 
 
 class SEInception(nn.Sequential):
-    """A module of BN-Inception, its means over the padding too as in Caffe, and an SE unit on what it joins."""
+    """A module of BN-Inception, with average pools that count the padding as in Caffe, and an SE unit on its output."""
 
     def __init__(self, cin: int, *widths: Any, reduction: int):
         super().__init__()

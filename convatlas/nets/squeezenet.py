@@ -1,10 +1,10 @@
 """SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size (Iandola et al., 2016),
 https://arxiv.org/abs/1602.07360
 
-Read beside Table 1 and Fig. 2. A Fire module squeezes with 1x1 convolutions, then expands with 1x1 and 3x3 beside each
-other. Table 1 prints a 224-pixel input and the sizes 111, 55, 27 and 13, which are those of the released network's 227;
+Read beside Table 1 and Fig. 2. A Fire module squeezes with 1x1 convolutions, then expands with parallel 1x1 and 3x3.
+Table 1 prints a 224-pixel input and the sizes 111, 55, 27 and 13, which result from the released network's 227;
 that is the input here, with Caffe's pooling, which rounds sizes up.
-What was released (github.com/forresti/SqueezeNet): 1.0 with one pixel of padding around conv10, which Table 1 has not
+What was released (github.com/forresti/SqueezeNet): 1.0 with one pixel of padding around conv10, unlike Table 1
 (the `_caffe` row), and later 1.1, with a smaller stem and earlier pooling.
 Departures from the paper: none.
 """
@@ -44,9 +44,9 @@ TABLE_1 = [  # module, squeeze 1x1, expand 1x1, expand 3x3
 def fires(
     base_e: int = 128, incr_e: int = 128, pct_3x3: float = 0.5, freq: int = 2, sr: float = 0.125
 ) -> list[tuple[str, int, int, int]]:
-    """Section 5's metaparameters as the rows of a table: every `freq` modules, `incr_e` more filters to expand.
+    """Section 5's metaparameters as the rows of a table: every `freq` modules, `incr_e` more expand filters.
 
-    `pct_3x3` is the share of 3x3 filters among them, `sr` the squeeze filters for each. The defaults give Table 1.
+    `pct_3x3` is the fraction of 3x3 filters among them, `sr` the squeeze ratio. The defaults give Table 1.
     """
     rows = []
     for i in range(8):
@@ -59,8 +59,8 @@ class SqueezeNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 16.
 
     `stem` is the first convolution's kernel and width, `pools` the modules with pooling after them.
-    `bypass` adds a module's input to its output: "simple" where both have as many maps, "complex" also through 1x1
-    convolutions where they have not (Fig. 2). `pad10` is the last convolution's padding.
+    `bypass` adds a module's input to its output: "simple" where both have equally many maps, "complex" elsewhere too,
+    through 1x1 convolutions (Fig. 2). `pad10` is the last convolution's padding.
     """
 
     def __init__(

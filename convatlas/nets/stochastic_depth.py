@@ -1,7 +1,7 @@
 """Stochastic depth: Deep Networks with Stochastic Depth (Huang et al., 2016), https://arxiv.org/abs/1603.09382
 
-Read beside section 3. ResNets that train with a random part of their blocks at each mini-batch, and test with all.
-Block l of L survives with probability 1 - l/L (1 - p_L): where it does not, nothing of its branch is computed.
+Read beside section 3. ResNets that train with a random subset of their blocks in each mini-batch, and test with all.
+Block l of L survives with probability 1 - l/L (1 - p_L); if it does not, its branch is not computed.
 On CIFAR the shortcuts that change shape pool (2x2, average) and pad with zero maps; ImageNet has ResNet-152's blocks.
 Departures from the paper: convolutions have no biases (the released code keeps them beside batch norm).
 """
@@ -24,7 +24,7 @@ PAPER = Paper("Deep Networks with Stochastic Depth", "Huang et al.", 2016, "http
 
 
 class BlockDrop(nn.Dropout):
-    """In training, closed with probability p for a whole mini-batch; at test, scales by 1 - p."""
+    """In training, closed with probability p for a whole mini-batch; in evaluation, scales by 1 - p."""
 
     def closed(self) -> bool:
         return self.training and torch.rand((), device="cpu").item() < self.p
@@ -43,12 +43,12 @@ class StochasticBlock(Residual):
     def forward(self, x: Tensor) -> Tensor:
         assert self.shortcut is not None
         if self.drop.closed():
-            return F.relu(self.shortcut(x))  # not in place: the identity gives x itself
+            return F.relu(self.shortcut(x))  # not in place: the identity returns x itself
         return self.relu(self.drop(self.branch(x)) + self.shortcut(x))
 
 
 class PooledShortcut(PaddedShortcut):
-    """Option A with the average of each stride x stride square, and the zero maps after the cin maps."""
+    """Option A with average pooling by the stride, and the zero maps after the cin maps."""
 
     def __init__(self, cin: int, cout: int, stride: int):
         super().__init__(cin, cout, stride)
@@ -60,7 +60,7 @@ class PooledShortcut(PaddedShortcut):
 
 
 def pooled_block(cin: int, cout: int, stride: int, shortcut: str | None) -> Residual:
-    """A basic block whose shortcut pools where it would subsample."""
+    """A basic block with a shortcut that pools instead of subsampling."""
     block = BasicBlock(cin, cout, stride, shortcut)
     if isinstance(block.shortcut, PaddedShortcut):
         block.shortcut = PooledShortcut(cin, cout, stride)
@@ -68,9 +68,9 @@ def pooled_block(cin: int, cout: int, stride: int, shortcut: str | None) -> Resi
 
 
 def dropping(block: Callable[[int, int, int, str | None], Residual], blocks: int, survival: float) -> Block:
-    """`block` with linear decay: the l-th of the `blocks` made so is dropped with probability l/L (1 - survival)."""
+    """`block` with linear decay: the l-th of L = `blocks` is dropped with probability l/L (1 - survival)."""
     if not 0 < survival <= 1:
-        raise UserError(f"survival={survival} is not a probability", "give one above 0, at most 1")
+        raise UserError(f"survival={survival} is not a probability", "give one above 0 and at most 1")
     index = count(1)
 
     def make(cin: int, cout: int, stride: int, shortcut: str | None) -> nn.Module:
@@ -82,7 +82,7 @@ def dropping(block: Callable[[int, int, int, str | None], Residual], blocks: int
 class CifarStochasticDepth(CifarResNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 4.
 
-    `depth` is 6n + 2; `survival` is p_L, the probability with which the last block survives.
+    `depth` is 6n + 2; `survival` is p_L, the survival probability of the last block.
     """
 
     has_unused_parameters = True
@@ -95,7 +95,7 @@ class CifarStochasticDepth(CifarResNet):
 class StochasticDepth(ResNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `depth` is a ResNet's (18 to 152); `survival` is p_L, the probability with which the last block survives.
+    `depth` is a ResNet's (18 to 152); `survival` is p_L, the survival probability of the last block.
     """
 
     has_unused_parameters = True

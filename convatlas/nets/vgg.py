@@ -1,10 +1,10 @@
 """VGG: Very Deep Convolutional Networks for Large-Scale Image Recognition (Simonyan and Zisserman, 2014),
 https://arxiv.org/abs/1409.1556
 
-Read beside Table 1. Only 3x3 convolutions, 2x2 max pools and three fully connected layers, ever deeper from A to E.
-Departures from the paper: every depth starts from random weights as A does, where the paper starts the deeper ones from
-a trained A (the recipe's `init`); their deviation is 0.01, where section 3.1 prints a variance of 10^-2, with which
-activations would grow by up to (0.01 * 9 * 512 / 2)^(1/2) = 4.8 times a layer. The rows ending in _bn are
+Read beside Table 1. Only 3x3 convolutions, 2x2 max pools and three fully connected layers, deeper from A to E.
+Departures from the paper: every depth is initialised randomly like A, while the paper initialises the deeper ones from
+a trained A (the recipe's `init`); the standard deviation is 0.01, as the variance of 10^-2 in section 3.1 would make
+activations grow by up to (0.01 * 9 * 512 / 2)^(1/2) = 4.8 times per layer. The rows ending in _bn are
 torchvision's, not the paper's: batch norm after each convolution.
 """
 
@@ -42,8 +42,8 @@ TABLE_1 = {  # the five blocks of each configuration, every convolution as kerne
 class VGG(ConvNet):
     """Images (N, C, H, W) of the size of `input` in, logits (N, classes) out; five max pools shrink the map by 32.
 
-    `config` names a column of Table 1, or is one written as there ("3-64 | 3-128 3-128"; every block halves the map);
-    `norm(channels)` makes what stands between a convolution and its ReLU, if anything.
+    `config` is the name of a column of Table 1, or such a column ("3-64 | 3-128 3-128"; every block halves the map);
+    `norm(channels)` makes the layer between a convolution and its ReLU, if any.
     """
 
     def __init__(

@@ -23,8 +23,8 @@ PAPER = Paper("Wide Residual Networks", "Zagoruyko and Komodakis", 2016, "https:
 class WideBlock(nn.Module):
     """(N, cin, H, W) -> (N, cout, H / stride, W / stride): B(3,3) of section 2.1, or other kernels.
 
-    Batch norm and ReLU stand before each convolution, dropout before all but the first. Where the shape changes, the
-    projection sees what the branch sees; elsewhere the shortcut is the identity.
+    Batch norm and ReLU come before each convolution, dropout before all but the first. Where the shape changes, the
+    projection has the same input as the branch; elsewhere the shortcut is the identity.
     """
 
     def __init__(self, cin: int, cout: int, stride: int = 1, *, kernels: Sequence[int] = (3, 3), dropout: float = 0.0):
@@ -49,8 +49,8 @@ class WideBlock(nn.Module):
 class CifarWideResNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 4.
 
-    `depth` is 6n + 4: conv1, three projections and n blocks B(3,3) a stage. Table 2 names blocks of other `kernels` by
-    the same n; `blocks` sets n outright. `width` is k.
+    `depth` is 6n + 4: conv1, three projections and n blocks B(3,3) per stage. Table 2 names blocks of other `kernels`
+    by the same n; `blocks` sets n directly. `width` is k.
     """
 
     def __init__(

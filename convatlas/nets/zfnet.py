@@ -1,11 +1,11 @@
 """ZFNet: Visualizing and Understanding Convolutional Networks (Zeiler and Fergus, 2013), https://arxiv.org/abs/1311.2901
 
-Read beside Fig. 3. AlexNet with smaller strides first (7x7 / 2 for 11x11 / 4, and 5x5 / 2), one stream, and contrast
+Read beside Fig. 3. AlexNet with different first layers (7x7 / 2 for 11x11 / 4, then 5x5 / 2), one stream, and contrast
 normalisation after the pooling. `zfnet` is the paper's network. The lectures' ZFNet, `zfnet_512`, with 512, 1024 and
-512 maps in conv3 to conv5, is the enlarged model (b) of its Table 2; ONNX's "ZFNet-512" is yet another.
-The paper's sizes, 110, 55, 26, 13 and 6 from 224 pixels, ask for a pixel of padding in conv1 and in the first poolings.
+512 maps in conv3 to conv5, is the enlarged model (b) of its Table 2; ONNX's "ZFNet-512" is different again.
+The paper's sizes, 110, 55, 26, 13 and 6 from 224 pixels, require a pixel of padding in conv1 and in the first pools.
 Departures from the paper: the constants of the normalisation, which it does not print, are AlexNet's; its initial
-weights of "10^-2" are read as a deviation.
+weights of "10^-2" are taken to be a standard deviation.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class ZFNet(ConvNet):
 
 
 def gaussian_(layer: Any) -> None:
-    """Section 3.1: weights normal with deviation 0.01, biases zero."""
+    """Section 3.1: weights normal with standard deviation 0.01, biases zero."""
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)
 

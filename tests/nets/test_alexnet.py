@@ -94,7 +94,7 @@ def test_initialisation() -> None:
 
 
 def test_it_has_one_tower_or_two() -> None:
-    with pytest.raises(UserError, match="towers=3 is not how the paper splits it; give 2, or 1 to join them"):
+    with pytest.raises(UserError, match="towers=3 is not supported; give 2 as in the paper, or 1 to merge them"):
         find("alexnet").build(towers=3)
 
 

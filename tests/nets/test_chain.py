@@ -44,12 +44,12 @@ def test_pool_with_a_question_mark_pools() -> None:
 @pytest.mark.parametrize(
     ("pattern", "options", "message"),
     [
-        ("CONV-RELU-FC", {}, "is not of the grammar"),
+        ("CONV-RELU-FC", {}, "does not match the grammar"),
         ("[(CONV-RELU)*N-POOL]*3-SOFTMAX", {}, "write numbers for N, M, K"),
-        ("[(CONV-RELU)*0-POOL]*3-SOFTMAX", {}, "convs=0 makes no convolution; give at least 1"),
-        ("[(CONV-RELU)*1]*0-SOFTMAX", {}, "groups=0 makes no convolution"),
-        ("[(CONV-RELU)*1]*2-SOFTMAX", {"widths": [4]}, r"widths=\(4,\) does not give 2 widths of at least 1"),
-        ("[(CONV-RELU)*1]*1-(FC-RELU)*1-SOFTMAX", {"hidden": []}, r"hidden=\(\) does not give 1 widths"),
+        ("[(CONV-RELU)*0-POOL]*3-SOFTMAX", {}, "convs=0 gives no convolutions; give at least 1"),
+        ("[(CONV-RELU)*1]*0-SOFTMAX", {}, "groups=0 gives no convolutions"),
+        ("[(CONV-RELU)*1]*2-SOFTMAX", {"widths": [4]}, r"widths=\(4,\) is not 2 positive widths"),
+        ("[(CONV-RELU)*1]*1-(FC-RELU)*1-SOFTMAX", {"hidden": []}, r"hidden=\(\) is not 1 positive widths"),
         (
             "[(CONV-RELU)*1-POOL]*6-SOFTMAX",
             {"input": (3, 32, 32)},

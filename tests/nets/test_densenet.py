@@ -178,9 +178,9 @@ def test_he_initialisation() -> None:
 
 
 def test_depths_that_do_not_divide() -> None:
-    with pytest.raises(UserError, match=r"depth=41 does not make three equal blocks; give 3n \+ 4"):
+    with pytest.raises(UserError, match=r"depth=41 does not divide into three equal blocks; give 3n \+ 4"):
         build("densenet_40_12", depth=41)
-    with pytest.raises(UserError, match=r"depth=103 does not make three equal blocks; give 6n \+ 4"):
+    with pytest.raises(UserError, match=r"depth=103 does not divide into three equal blocks; give 6n \+ 4"):
         build("densenet_bc_100_12", depth=103)
     assert params(on_meta("densenet_bc_100_12", depth=16, growth=8)) == 27 * 16 + dense_params(
         16, (2, 2, 2), 8, True, 10
@@ -194,7 +194,7 @@ def test_compression_is_a_share() -> None:
     assert on_meta("densenet121", compression=1.0).stages.transition1.conv.weight.shape == (256, 256, 1, 1)
     for theta in (0, 1.5):
         with pytest.raises(
-            UserError, match=f"compression={theta} is not a share of the maps; give one above 0, at most"
+            UserError, match=f"compression={theta} is not a fraction of the maps; give one above 0 and at most"
         ):
             build("densenet121", compression=theta)
 

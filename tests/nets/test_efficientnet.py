@@ -217,7 +217,7 @@ def test_options() -> None:
     assert not any(type(m) is nn.Dropout for m in net.modules())
     assert on_meta("efficientnet_b4").head.dropout.p == 0.4
     assert {type(m) for m in on_meta(conv=ConvBN).modules() if isinstance(m, nn.Conv2d)} == {nn.Conv2d}
-    with pytest.raises(UserError, match=r"depth=0 leaves nothing; give a positive multiplier, such as 1.0"):
+    with pytest.raises(UserError, match=r"depth=0 is not positive; give a positive multiplier, such as 1.0"):
         build(depth=0)
 
 

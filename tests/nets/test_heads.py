@@ -45,7 +45,7 @@ def test_lenet5_gets_other_codes() -> None:
     net = find("lenet5").build()
     net.reset_head(26)
     assert net(torch.zeros(1, 1, 32, 32)).shape == (1, 26)
-    with pytest.raises(UserError, match="lenet5 has codes for at most 168 classes, not 200; take lenet5_tanh"):
+    with pytest.raises(UserError, match="lenet5 has codes for at most 168 classes, not 200; use lenet5_tanh"):
         net.reset_head(200)
 
 

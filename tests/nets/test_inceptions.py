@@ -35,7 +35,7 @@ def test_the_notation_draws_convolutions() -> None:
     layers, cout = path(4, "avg, 1x1 6, max")
     assert [n for n, _ in layers.named_children()] == ["pool1", "conv2", "pool3"]
     assert cout == 6
-    with pytest.raises(AssertionError, match="'3x3' draws no convolution"):
+    with pytest.raises(AssertionError, match="'3x3' does not describe a convolution"):
         conv(5, "3x3")
 
 
@@ -158,7 +158,7 @@ def test_the_auxiliary_head_reads_the_end_of_17x17() -> None:
     assert seen == [(768, 5, 5), (128, 5, 5), (768, 1, 1)]
     assert logits.shape == extra["inception_b4"].shape == (2, 7)
     assert sum(p.numel() for p in on_meta("inception_v3").parameters()) == 27_161_264
-    with pytest.raises(UserError, match="for an auxiliary classifier; aux=False leaves those out"):
+    with pytest.raises(UserError, match="for an auxiliary classifier; aux=False removes those"):
         on_meta("inception_v3", input=(3, 200, 200))
 
 

@@ -98,7 +98,7 @@ def test_codes_of_the_digits() -> None:
     assert one[9:] == [".######", ".......", "......."]
     apart = (digits[:, None] != digits[None]).sum(2) + 84 * torch.eye(10, dtype=torch.int64)
     assert apart.min() > 0
-    with pytest.raises(UserError, match="codes for at most 168 classes, not 169; take lenet5_tanh"):
+    with pytest.raises(UserError, match="codes for at most 168 classes, not 169; use lenet5_tanh"):
         codes(169)
     assert "codes" not in " ".join(find("lenet5").build().state_dict())  # fixed by the class count, not stored
 

@@ -202,7 +202,9 @@ def test_initialisation() -> None:
 
 
 def test_user_errors() -> None:
-    with pytest.raises(UserError, match=r"features=1000 makes 41 filters, no multiple of 4; give a multiple of 96"):
+    with pytest.raises(
+        UserError, match=r"features=1000 gives 41 filters, which is not a multiple of 4; give a multiple of 96"
+    ):
         find("nasnet_a_mobile").build(features=1000)
     with pytest.raises(UserError, match="no stem named 'cifar10'; did you mean cifar"):
         find("nasnet_a_mobile").build(stem="cifar10")
@@ -210,7 +212,7 @@ def test_user_errors() -> None:
         UserError, match=r"input 3x64x64 does not fit the network; the smallest square that does is 3x67x67.*aux=False"
     ):
         find("nasnet_a_mobile").build(input=(3, 64, 64))
-    with pytest.raises(UserError, match=r"progress=1\.5 is not a share of the training"):
+    with pytest.raises(UserError, match=r"progress=1\.5 is not a fraction of training"):
         small().set_progress(1.5)
 
 

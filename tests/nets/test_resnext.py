@@ -138,7 +138,7 @@ def test_every_parameter_learns(form: str) -> None:
 def test_options_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match="no form named 'd'; there is a, b, c"):
         on_meta("resnext50_32x4d", form="d")
-    with pytest.raises(UserError, match="cardinality=0 leaves no path; give at least 1"):
+    with pytest.raises(UserError, match="cardinality=0 leaves no paths; give at least 1"):
         on_meta("resnext50_32x4d", cardinality=0)
     with pytest.raises(UserError, match="width=-4 leaves no path"):
         on_meta("resnext29_8x64d", width=-4)

@@ -179,7 +179,9 @@ def test_it_trains_with_blocks_dropped() -> None:
 
 def test_options_that_do_not_fit_are_refused() -> None:
     for survival in (0, 1.5, -0.1):
-        with pytest.raises(UserError, match=f"survival={survival} is not a probability; give one above 0, at most 1"):
+        with pytest.raises(
+            UserError, match=f"survival={survival} is not a probability; give one above 0 and at most 1"
+        ):
             build("stochastic_depth_resnet110", survival=survival)
     with pytest.raises(UserError, match="no depth named '200'; there is 18, 34, 50, 101, 152"):
         build("stochastic_depth_resnet152", depth=200)

@@ -204,7 +204,7 @@ def test_a_picture_that_cannot_be_drawn_is_noted(tmp_path: Path, data: Data) -> 
     ("net", "message"),
     [
         ((("widhts", (4,)),), "has no option 'widhts'; its options are "),
-        ((("widths", (4, 4)),), r"widths=\(4, 4\) does not give 1 widths"),
+        ((("widths", (4, 4)),), r"widths=\(4, 4\) is not 1 positive widths"),
         ((("convs", "two"),), r"chain_n1_m1_k0 cannot be built with net.convs='two' \(.+\); see `convatlas show ch"),
         ((("classes", 3),), "net.classes is not a setting of the recipe; it comes from the data"),
         ((("input", (1, 9, 9)),), "net.input is not a setting of the recipe"),

@@ -1,6 +1,6 @@
-"""What a variant is, and how to find one by name.
+"""Variants of networks, and how to find one by name.
 
-A net file ends in `VARIANTS = family(Net, PAPER, [Variant(...), ...])`; that is all it takes to be in the catalogue.
+A net file ends with `VARIANTS = family(Net, PAPER, [Variant(...), ...])`, which puts its variants in the catalogue.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Paper:
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure as its source prints it.
+    """One figure as printed by its source.
 
     `what` names the quantity: `params`, `weights` (no biases), `macs`, `gmacs`, `mmacs` and `activations` are counted
-    by us, of the whole network or, after a space, of the module at a path ("params stem.conv1"); anything else
-    ("top1_err") is a published result. `printed` is the source's string, so that its precision survives ("25.6M").
-    `gap` says in words why what we count differs by more than a unit of the last printed digit.
+    by us, for the whole network or, after a space, for the module at a path ("params stem.conv1"); anything else
+    ("top1_err") is a published result. `printed` is the source's string, which keeps its precision ("25.6M").
+    `gap` explains why our count differs by more than a unit of the last printed digit.
     """
 
     what: str
@@ -55,7 +55,7 @@ class Variant:
     input: Shape | None = None  # C x H x W; None: the family's
     claims: tuple[Claim, ...] | list[Claim] = ()
     recipe: str | None = None  # a name in recipes/
-    note: str = ""  # what sets this row apart, in one line
+    note: str = ""  # what distinguishes this row, in one line
     aliases: tuple[str, ...] = ()  # other spellings in use: "VGG-D", "0.5 MobileNet-160"
     net: Any = None  # the class; set by family(), as is paper
     paper: Paper | None = None
@@ -70,12 +70,12 @@ class Variant:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The constructor's options by name, with the value each has in this variant."""
+        """The constructor's options by name, with their values in this variant."""
         declared = {p.name: p.default for p in signature(self.net.__init__).parameters.values() if p.name != "self"}
         return declared | dict(self.args)
 
     def build(self, *, input: Shape | None = None, **options: Any) -> ConvNet:
-        """The network, initialised as its paper says. `input` is C x H x W; `channels` overrides its C.
+        """The network, initialised as in its paper. `input` is C x H x W; `channels` overrides its C.
 
         Raises UserError for an option that the network does not have, and for an input that it cannot take.
         """
@@ -94,7 +94,7 @@ class Variant:
         shape = (options.pop("channels", shape[0]), *shape[1:])
         for name, value in (("channels", shape[0]), ("classes", options.get("classes", 1))):
             if not isinstance(value, int) or value < 1:
-                raise UserError(f"{name}={value!r} is not a count", "give a whole number of at least 1")
+                raise UserError(f"{name}={value!r} is not a positive integer", "give a whole number of at least 1")
         sized = {"input": shape} if "input" in legal else {"channels": shape[0]}
         from .layers import shape_after
 
@@ -112,13 +112,13 @@ def family(
     input: Shape = (3, 224, 224),
     recipe: str | None = None,
 ) -> tuple[Variant, ...]:
-    """The variants of one class, bound to the class, its paper and (where they have none) its input and its recipe."""
+    """The variants of one class, given the class, its paper and (where they have none) its input and recipe."""
     return tuple(replace(v, net=net, paper=paper, input=v.input or input, recipe=v.recipe or recipe) for v in variants)
 
 
 @cache
 def variants() -> dict[str, Variant]:
-    """Every variant by name, in the order of the papers' years and of their tables. Imports every net, and torch."""
+    """Every variant by name, in order of the papers' years and of their tables. Imports every net, and torch."""
     nets = Path(__file__).with_name("nets")
     files = sorted(f.stem for f in nets.glob("[a-z]*.py"))
     rows = [v for stem in files for v in import_module(f".nets.{stem}", __package__).VARIANTS]
@@ -131,7 +131,7 @@ def variants() -> dict[str, Variant]:
 
 
 def find(name: str) -> Variant:
-    """The variant of that name, or of the paper's spelling ("ResNet-50", "WRN-28-10").
+    """The variant of that name, or in the paper's spelling ("ResNet-50", "WRN-28-10").
 
     Raises UserError with the near names.
     """
@@ -140,7 +140,7 @@ def find(name: str) -> Variant:
 
 
 def build(name: str, *, input: Shape | None = None, **options: Any) -> ConvNet:
-    """The network of that name (see `find`), initialised as its paper says: `build("resnet50", classes=10)`.
+    """The network of that name (see `find`), initialised as in its paper: `build("resnet50", classes=10)`.
 
     Raises UserError as `find` and `Variant.build` do.
     """
@@ -148,7 +148,7 @@ def build(name: str, *, input: Shape | None = None, **options: Any) -> ConvNet:
 
 
 def name_of(spelling: str, known: Mapping[str, Iterable[str]]) -> str:
-    """The name among the known ones that `spelling` means, given the aliases of each. Raises UserError for none."""
+    """The known name for `spelling`, given the aliases of each. Raises UserError if there is none."""
     if spelling in known:
         return spelling
     spelled = {plain(s): n for n, aliases in known.items() for s in (*aliases, n)}

@@ -1,6 +1,6 @@
-"""What is asked of a network, in one grammar: 'params<=5M', 'macs<600M', 'top1>=75', 'year=2015'.
+"""The grammar of limits on a network: 'params<=5M', 'macs<600M', 'top1>=75', 'year=2015'.
 
-Also amounts with units by themselves: bytes ("8GB", "8GiB"), times ("30m"), multiply-adds ("1GMAC").
+Also amounts with units on their own: bytes ("8GB", "8GiB"), times ("30m"), multiply-adds ("1GMAC").
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECONDS: dict[str, Number] = {"ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600
 
 @dataclass(frozen=True)
 class Unit:
-    """What an amount is counted in: the factors by suffix, in lower case, and how to write one."""
+    """A unit of an amount: its factors by suffix, in lower case, and how to write one."""
 
     name: str
     suffixes: Mapping[str, Number]
@@ -54,7 +54,7 @@ QUANTITIES: dict[str, Unit] = {
     "macs": MACS,  # forward, one image
     "training_macs": MACS,  # forward and backward
     "activations": COUNT,  # values
-    "depth": PLAIN,  # layers with weights on the longest path
+    "depth": PLAIN,  # weighted layers on the longest path
     "side": PIXELS,  # of the image, the longer one
     "channels": PLAIN,  # of the image
     "year": PLAIN,  # of the paper
@@ -65,14 +65,14 @@ QUANTITIES: dict[str, Unit] = {
 
 @dataclass(frozen=True)
 class Limit:
-    """One thing that is asked: a quantity (bytes, seconds or single units), an operator, a value."""
+    """A limit: a quantity, an operator, and a value (in bytes, seconds or single units)."""
 
     quantity: str
     op: str
     value: Decimal
 
     def holds(self, record: Mapping[str, Number | None]) -> bool:
-        """Whether a record with this quantity keeps the limit; one that has no value for it does not."""
+        """Whether a record is within the limit; one without a value for the quantity is not."""
         value = record.get(self.quantity)
         return value is not None and OPERATORS[self.op](Decimal(str(value)), self.value)
 
@@ -80,7 +80,7 @@ class Limit:
 def parse_limit(text: str) -> Limit:
     """ "params<=5M" -> Limit("params", "<=", 5000000), of one of QUANTITIES.
 
-    Raises UserError for another quantity, and for a value that is not in its unit.
+    Raises UserError for an unknown quantity, and for a value that is not in its unit.
     """
     found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>|=)\s*([^<>=]+?)\s*", text)
     if found is None:
@@ -101,7 +101,7 @@ def hold(limits: Iterable[Limit], record: Mapping[str, Number | None]) -> bool:
 
 
 def parse(text: str, unit: Unit) -> Decimal:
-    """ "5M" -> 5000000, in the unit's own smallest terms. Raises UserError for anything else."""
+    """ "5M" -> 5000000, in the smallest unit. Raises UserError for anything else."""
     number = re.fullmatch(r"\s*([\d,_]*\.?\d+(?:e[+-]?\d+)?)\s*([a-z%]*)\s*", text.lower())
     factor = unit.suffixes.get(number[2]) if number else None
     if number is None or factor is None:

@@ -1,4 +1,4 @@
-"""The protocols by which results are judged: which views of an image a network is shown, and how they are weighed."""
+"""Evaluation protocols: which views of an image a network is shown, and how their logits are weighted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import unknown
 class View:
     """One view of an image, and the weight of its logits."""
 
-    shift_px: int = 0  # to the lower right; what is left free mirrors the image
+    shift_px: int = 0  # to the lower right; the gap is filled by reflection
     mirrored: bool = False
     weight: float = 1.0
 

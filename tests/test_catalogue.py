@@ -51,7 +51,7 @@ def test_build_options() -> None:
     variant = find("resnet18")
     with pytest.raises(UserError, match=r"resnet18 has no option 'clases'; its options are .*classes"):
         variant.build(clases=10)
-    with pytest.raises(UserError, match="classes=0 is not a count; give a whole number of at least 1"):
+    with pytest.raises(UserError, match="classes=0 is not a positive integer; give a whole number of at least 1"):
         variant.build(classes=0)
     with pytest.raises(UserError, match="is not an image size; give"):
         variant.build(input=(3, 224))

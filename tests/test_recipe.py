@@ -75,12 +75,12 @@ BASE = Recipe(name="base", source="a test", epochs=100, batch=128, optimizer=SGD
         (lambda: LinearWarmup(), "the warm-up never ends; give exactly one of warmup.epochs, warmup.steps$"),
         (
             lambda: LinearWarmup(epochs=1, steps=5),
-            "warmup.epochs and warmup.steps each say when the warm-up ends; give ",
+            "warmup.epochs and warmup.steps each set when the warm-up ends; give ",
         ),
         (lambda: LinearWarmup(epochs=0), "warmup.epochs=0 is out of range; give more than 0"),
         (
             lambda: ConstantWarmup(0.1, steps=5, error=0.8),
-            "warmup.steps and warmup.error each say when the warm-up ends",
+            "warmup.steps and warmup.error each set when the warm-up ends",
         ),
         (lambda: EMA(1.1), "ema.decay=1.1 is out of range; give at least 0 and at most 1"),
         (lambda: Lookahead(-1), "lookahead.decay=-1 is out of range"),
@@ -185,7 +185,7 @@ def test_another_end_takes_the_place_of_the_warm_ups() -> None:
     assert with_settings(base, ["warmup.lr=0.02"]).warmup == ConstantWarmup(0.02, steps=400)
     assert with_settings(base, ["warmup=linear"]).warmup == LinearWarmup(0.01, steps=400)
     assert with_settings(base, ["warmup=none"]).warmup is None
-    with pytest.raises(UserError, match=r"warmup\.epochs and warmup\.steps each say when the warm-up ends"):
+    with pytest.raises(UserError, match=r"warmup\.epochs and warmup\.steps each set when the warm-up ends"):
         with_settings(base, ["warmup.epochs=5", "warmup.steps=3"])
 
 
@@ -252,9 +252,9 @@ def test_the_last_setting_of_a_name_holds() -> None:
         ("augment=scale_crop:512:256", "the lowest short side is above the highest short side"),
         (
             "augment=flip,area_crop",
-            "augment=flip,area_crop has area_crop in the wrong place; a random crop .* first",
+            "augment=flip,area_crop has area_crop in the wrong position; a random crop .* first",
         ),
-        ("augment=mixup,cutmix", r"has mixup in the wrong place; a mix \(mixup, cutmix\) comes last, and only once"),
+        ("augment=mixup,cutmix", r"has mixup in the wrong position; a mix \(mixup, cutmix\) comes last, and only once"),
         ("schedule=cos", r"no schedule named 'cos'; did you mean cosine\?"),
         ("schedule=none", "no schedule named 'none'"),
         ("optimizer=adan", "no optimizer named .adan.; did you mean adam"),

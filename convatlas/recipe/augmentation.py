@@ -8,7 +8,7 @@ from math import inf, isfinite
 from ..errors import UserError, unknown
 
 AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, highest)
-    # crops: which part of the stored image is taken, at the network's size; at most one, and first
+    # crops: which part of the stored image is resized to the network's input; at most one, and first
     "area_crop": (("lowest share of the area", 0.08, 0.001, 1), ("highest share", 1, 0.001, 1)),  # aspect 3/4 to 4/3
     "scale_crop": (("lowest short side", 256, 1, inf), ("highest short side", 256, 1, inf)),
     # operations on the pixels of a batch
@@ -21,7 +21,7 @@ AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, hig
     "autoaugment": (),
     "autoaugment_cifar10": (),
     "cutout": (("side of the square", 16, 1, inf),),
-    # mixes of images with one another, and of their labels; at most one, and last
+    # mixes of images with each other, and of their labels; at most one, and last
     "mixup": (("alpha", 0.2, 0, inf),),
     "cutmix": (("alpha", 1, 0, inf),),
 }
@@ -30,9 +30,9 @@ MIXES = ("mixup", "cutmix")
 
 
 def operation(op: str) -> tuple[str, tuple[float, ...]]:
-    """An entry as its name and arguments, defaults filled in: "cutout:8" -> ("cutout", (8.0,)).
+    """The name and arguments of an entry, with defaults filled in: "cutout:8" -> ("cutout", (8.0,)).
 
-    Raises UserError for a name that is not in AUGMENTATIONS, and for arguments that are too many or out of range.
+    Raises UserError for a name that is not in AUGMENTATIONS, and for too many or out-of-range arguments.
     """
     name, *texts = op.split(":")
     if name not in AUGMENTATIONS:
@@ -57,11 +57,11 @@ def operation(op: str) -> tuple[str, tuple[float, ...]]:
 
 
 def check_order(ops: tuple[str, ...]) -> None:
-    """Raises UserError for an illegal entry, a random crop that is not first, or a mix that is not last."""
+    """Raises UserError for an invalid entry, a random crop that is not first, or a mix that is not last."""
     names = [operation(op)[0] for op in ops]
-    for kind, those, place in (("random crop", CROPS, 0), ("mix", MIXES, len(names) - 1)):
-        if at := [i for i, name in enumerate(names) if name in those and i != place]:
+    for kind, those, position in (("random crop", CROPS, 0), ("mix", MIXES, len(names) - 1)):
+        if at := [i for i, name in enumerate(names) if name in those and i != position]:
             raise UserError(
-                f"augment={','.join(ops)} has {names[at[0]]} in the wrong place",
-                f"a {kind} ({', '.join(those)}) comes {('first' if place == 0 else 'last')}, and only once",
+                f"augment={','.join(ops)} has {names[at[0]]} in the wrong position",
+                f"a {kind} ({', '.join(those)}) comes {('first' if position == 0 else 'last')}, and only once",
             )

@@ -1,4 +1,4 @@
-"""Plain data that checks itself: a field's annotation gives its type, its range, and how it is read from text."""
+"""Self-validating plain data: a field's annotation gives its type, its range, and how it is parsed from text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 @dataclass(frozen=True)
 class Checked:
-    """A frozen dataclass that refuses, with a UserError, a value of the wrong type or out of its range."""
+    """A frozen dataclass that raises UserError for a value of the wrong type or out of range."""
 
     PREFIX: ClassVar[str] = ""  # before a field's name in messages and in --set: "warmup."
 
@@ -77,7 +77,7 @@ def required(cls: type[Checked]) -> list[str]:
 
 
 def check_range(name: str, value: Any, hint: Any) -> None:
-    """Raises UserError for a value that is of the right type but not legal."""
+    """Raises UserError for a value of the right type that is out of range."""
     if get_origin(hint) is Literal and value not in get_args(hint):
         raise unknown(name.replace("_", " "), value, get_args(hint))
     legal = range_of(hint)
@@ -88,7 +88,7 @@ def check_range(name: str, value: Any, hint: Any) -> None:
 
 
 def accepts(value: Any, hint: Any) -> bool:
-    """Whether the value is of that type; its range is another question."""
+    """Whether the value has that type, whatever its range."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
@@ -109,7 +109,7 @@ def accepts(value: Any, hint: Any) -> bool:
 
 
 def parse(text: str, hint: Any) -> Any:
-    """The value that `text` writes, as in --set. Raises ValueError."""
+    """The value of `text`, as given to --set. Raises ValueError."""
     inner = plain(hint)
     origin, args = get_origin(inner), get_args(inner)
     if origin is Annotated:
@@ -137,7 +137,7 @@ def range_of(hint: Any) -> Range | None:
 
 
 def words(hint: Any) -> str:
-    """What a value of that type is called in messages."""
+    """The description of a value of that type in messages."""
     inner = plain(hint)
     if get_origin(inner) is Annotated:
         return words(get_args(inner)[0])
@@ -150,5 +150,5 @@ def words(hint: Any) -> str:
 
 
 def frozen(value: Any) -> Any:
-    """JSON's lists as tuples."""
+    """Converts JSON's lists to tuples."""
     return tuple(map(frozen, value)) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """The parts of a recipe: optimizers, learning-rate schedules, warm-ups and averages of the weights.
 
-Each is plain data. Times are in epochs, and may be fractions; `train/schedule.py` says what learning rate follows from
-them, `train/optimizers.py` what a step does, and `train/average.py` what the averages are.
+Each is plain data. Times are in epochs, and may be fractional; `train/schedule.py` turns them into learning rates,
+`train/optimizers.py` implements the steps, and `train/average.py` the averages.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Component(Checked):
     """A part of a recipe. In JSON it is an object with its kind: {"kind": "sgd", "lr": 0.1, ...}."""
 
     kind: ClassVar[str]
-    EXAMPLE: ClassVar[str]  # as Python writes one; for messages
+    EXAMPLE: ClassVar[str]  # in Python's notation; for messages
 
     def scaled(self, times: float = 1.0, rates: float = 1.0) -> Self:
-        """The component with all its times, and all its learning rates, multiplied."""
+        """The component with all its times and learning rates multiplied by these factors."""
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class RMSProp(Optimizer):
-    """TensorFlow's: epsilon is under the root, and momentum accumulates steps that include the learning rate."""
+    """TensorFlow's: epsilon is inside the root, and momentum accumulates steps that include the learning rate."""
 
     kind = "rmsprop"
 
@@ -135,9 +135,9 @@ class Plateau(Schedule):
 
     patience: Count = 5  # epochs
     drops: Annotated[int, Range(0)] = 3
-    threshold: Share = 0.0  # top-1 is better if it is better by more than this
+    threshold: Share = 0.0  # minimum improvement of top-1
     gamma: NonNegative = 0.1
-    watch: Literal["held_out", "train"] = "held_out"  # the split evaluated after each epoch, or the epoch's own images
+    watch: Literal["held_out", "train"] = "held_out"  # the split evaluated after each epoch, or its training images
 
     def scaled(self, times: float = 1.0, rates: float = 1.0) -> Self:
         return replace(self, patience=max(1, ceil(self.patience * times)))
@@ -157,7 +157,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class Poly(Schedule):
-    """The share of training that is left, to the power `power`; 1 is a straight line."""
+    """The fraction of training left, to the power `power`; 1 is linear."""
 
     kind = "poly"
 
@@ -187,7 +187,7 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Warmup(Component):
-    """The first part of training, in place of the schedule. Exactly one field besides `lr` says when it ends."""
+    """The first part of training, replacing the schedule. Exactly one field besides `lr` sets when it ends."""
 
     PREFIX = "warmup."
     EXAMPLE = "LinearWarmup(epochs=5)"
@@ -201,7 +201,7 @@ class Warmup(Component):
         ends = {f"warmup.{name}": getattr(self, name) for name in ends_of(type(self))}
         given = [name for name, value in ends.items() if value is not None]
         if len(given) != 1:
-            what = f"{' and '.join(given)} each say when the warm-up ends" if given else "the warm-up never ends"
+            what = f"{' and '.join(given)} each set when the warm-up ends" if given else "the warm-up never ends"
             raise UserError(what, f"give exactly one of {', '.join(ends)}")
 
     def scaled(self, times: float = 1.0, rates: float = 1.0) -> Self:
@@ -232,7 +232,7 @@ class LinearWarmup(Warmup):
 
 
 def ends_of(warmup: type[Component]) -> list[str]:
-    """The fields that say when a warm-up of that class ends."""
+    """The fields that set when a warm-up of that class ends."""
     return [name for name in hints(warmup) if name != "lr"]
 
 
@@ -241,7 +241,7 @@ def ends_of(warmup: type[Component]) -> list[str]:
 
 @dataclass(frozen=True)
 class EMA(Component):
-    """An exponential moving average of the weights, which is what is evaluated."""
+    """An exponential moving average of the weights, which is evaluated in their place."""
 
     kind = "ema"
     PREFIX = "ema."
@@ -252,7 +252,7 @@ class EMA(Component):
 
 @dataclass(frozen=True)
 class Lookahead(Component):
-    """Slow weights, which the trained ones return to every few steps; `decay` is the share they keep in the end."""
+    """Slow weights, to which the trained ones are reset every few steps; `decay` is their final decay."""
 
     kind = "lookahead"
     PREFIX = "lookahead."
@@ -271,7 +271,7 @@ KINDS: dict[str, dict[str, type[Component]]] = {  # by field of Recipe
 
 
 def component(part: str, record: Any) -> Component | None:
-    """The component that `to_json` made the record of. Raises UserError."""
+    """The component from a record made by `to_json`. Raises UserError."""
     if record is None:
         return None
     if not isinstance(record, Mapping) or not isinstance(record.get("kind"), str):

@@ -12,14 +12,14 @@ from .augmentation import check_order, operation
 from .checked import Checked, Count, NonNegative, Share
 from .components import EMA, KINDS, Component, Constant, Lookahead, Optimizer, Schedule, Warmup, component
 
-LADDERS = ("paper", "speed", "demo")  # as published; the same accuracy soonest; a quick check that all is well
+LADDERS = ("paper", "speed", "demo")  # as published; the same accuracy in less time; a quick smoke test
 
 
 @dataclass(frozen=True)
 class Recipe(Checked):
-    """What the training loop does; `departures` says where that is not what the paper did.
+    """What the training loop does; `departures` lists the differences from the paper.
 
-    Raises UserError for a value of the wrong type or out of its range, and for names that are unknown.
+    Raises UserError for a value of the wrong type or out of range, and for unknown names.
     """
 
     name: str
@@ -36,9 +36,9 @@ class Recipe(Checked):
     label_smoothing: Share = 0.0
     aux_weight: NonNegative = 0.0  # weight of each auxiliary classifier's loss
     net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides: (("dropout", 0.3),)
-    init: tuple[str, ...] = ("*",)  # patterns of the tensors that a start from another run takes from it
+    init: tuple[str, ...] = ("*",)  # patterns of the tensors to load when starting from another run
     ladder: str = "paper"
-    published: str = ""  # the result that the paper prints for this recipe
+    published: str = ""  # the paper's result with this recipe
     departures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class Recipe(Checked):
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Recipe:
-        """The recipe that `to_json` made the record of. Raises UserError for a field that is unknown or missing."""
+        """The recipe from a record made by `to_json`. Raises UserError for an unknown or missing field."""
         parts = {part: component(part, record[part]) for part in KINDS if part in record}
         return cls.from_values("recipe", {**record, **parts})
 
@@ -94,7 +94,7 @@ def with_batch(recipe: Recipe, batch: int) -> Recipe:
 
 
 def with_side(recipe: Recipe, was: int, now: int) -> Recipe:
-    """The recipe for an input of another side (pixels): images are resized in proportion; recorded as a departure."""
+    """The recipe for another input size (pixels per side): images resized in proportion; recorded as a departure."""
     if was == now or not recipe.augment or operation(recipe.augment[0])[0] != "scale_crop":
         return recipe
     low, high = (max(now, round(side * now / was)) for side in operation(recipe.augment[0])[1])

@@ -1,4 +1,4 @@
-"""The names that `--set` takes, what they are now, and recipes with some of them changed."""
+"""The names that `--set` takes, their current values, and recipes with some of them changed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ABSENT = object()
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """What the recipe says, by the names that `--set` takes: {"lr": 0.1, "schedule": "step", "warmup.epochs": 5, ...}.
+    """The recipe's settings, by the names that `--set` takes: {"lr": 0.1, "schedule": "step", "warmup.epochs": 5, ...}.
 
-    A component's name gives its kind ("none" for one that is absent), followed by its fields: the optimizer's and the
-    schedule's by their own names, others dotted. "net.dropout" is an option of the network's constructor.
+    A component's name gives its kind ("none" if absent), followed by its fields: the optimizer's and the schedule's by
+    plain names, others dotted. "net.dropout" is an option of the network's constructor.
     """
     found: dict[str, Any] = {name: getattr(recipe, name) for name in ("epochs", "batch")}
     for part in KINDS:
@@ -37,8 +37,8 @@ def with_settings(recipe: Recipe, changes: Iterable[str]) -> Recipe:
     """The recipe with settings changed, as `--set` gives them; each is recorded as a departure.
 
     "lr=0.05", "milestones=30,60", "augment=pad_crop,flip", "augment=" (none), "nesterov=true", "net.dropout=0.3".
-    "schedule=cosine" swaps a component: the new one keeps what the two have in common. Swaps come first, whatever the
-    order; of two values for one name the last holds. Raises UserError for what is not a setting, with near names.
+    "schedule=cosine" swaps a component: the new one keeps the settings that both have. Swaps come first, whatever the
+    order; the last of two values for one name wins. Raises UserError for an unknown setting, with near names.
     """
     given: dict[str, str] = {}
     for change in changes:
@@ -62,7 +62,7 @@ def with_settings(recipe: Recipe, changes: Iterable[str]) -> Recipe:
 
 
 def changed(part: str, now: Component | None, given: dict[str, str]) -> Component | None:
-    """A part of the recipe with the settings that are meant for it; another component, where one is named."""
+    """A part of the recipe with the settings that belong to it, or another component if one is named."""
     kind = given.get(part, now.kind if now else "none")
     if part not in given and any(name in given for name in names(part, now)):
         kind = now.kind if now else part  # ema.decay=0.999 alone is enough
@@ -77,7 +77,7 @@ def changed(part: str, now: Component | None, given: dict[str, str]) -> Componen
     values = kept(cls, now)
     texts = {name: given[cls.PREFIX + name] for name in hints(cls) if cls.PREFIX + name in given}
     if issubclass(cls, Warmup) and (ends := set(ends_of(cls))) & texts.keys():
-        values = {name: value for name, value in values.items() if name not in ends}  # the new end takes its place
+        values = {name: value for name, value in values.items() if name not in ends}  # replaced by the new end
     for name, text in texts.items():
         values[name] = read(cls.PREFIX + name, text, hints(cls)[name], getattr(now, name, None))
     if missing := [f"--set {cls.PREFIX}{name}=..." for name in required(cls) if name not in values]:
@@ -86,15 +86,15 @@ def changed(part: str, now: Component | None, given: dict[str, str]) -> Componen
 
 
 def names(part: str, own: Component | None) -> list[str]:
-    """The settings of a part of the recipe, as they stand: of its component, or the only one that there is."""
+    """The current settings of a part of the recipe: of its component, or of the only kind that there is."""
     cls = type(own) if own else KINDS[part].get(part)  # "ema" and "lookahead" are fields and kinds
     return [cls.PREFIX + name for name in hints(cls)] if cls else []
 
 
 def kept(cls: type[Component], now: Component | None) -> dict[str, Any]:
-    """What the present component and one of that class have in common: the learning rate, and fields of one default.
+    """What the current component shares with one of that class: the learning rate, and fields with the same default.
 
-    A field of another default (epsilon), or of none (an exponential schedule's gamma), means something else there.
+    A field with another default (epsilon), or none (an exponential schedule's gamma), has another meaning there.
     """
     if now is None:
         return {}
@@ -114,7 +114,7 @@ def read(name: str, text: str, hint: Any, now: Any) -> Any:
 
 
 def no_setting(name: str, parts: dict[str, Component | None], legal: Iterable[str]) -> UserError:
-    """The error for a name that this recipe does not have: of another component, or of none."""
+    """The error for a name that this recipe does not have: another component's, or unknown."""
     absent: list[str] = []
     for part, kinds in KINDS.items():
         now = parts[part]
@@ -128,7 +128,7 @@ def no_setting(name: str, parts: dict[str, Component | None], legal: Iterable[st
 
 
 def departures(was: dict[str, Any], now: dict[str, Any], given: dict[str, str]) -> list[str]:
-    """What has changed, in words: "lr 0.05, not 0.1"; "cosine schedule, not step"."""
+    """The changes in words: "lr 0.05, not 0.1"; "cosine schedule, not step"."""
     found = []
     for name, value in now.items():
         before = was.get(name, ABSENT)
@@ -146,7 +146,7 @@ def departures(was: dict[str, Any], now: dict[str, Any], given: dict[str, str]) 
 
 
 def swapped(part: str, was: str, now: str) -> list[str]:
-    if part in KINDS[part]:  # an average of the weights, of which there is one kind
+    if part in KINDS[part]:  # an average of the weights: there is only one kind
         return [f"no {part}"] if now == "none" else []
     return [f"{'no' if now == 'none' else now} {spelt(part)}, not {was}"]
 
@@ -166,7 +166,7 @@ def shown(value: Any) -> str:
 
 
 def literal(text: str) -> Any:
-    """What JSON makes of the text; the text itself where it is not JSON."""
+    """The text parsed as JSON; the text itself if it is not JSON."""
     try:
         return frozen(json.loads(text))
     except json.JSONDecodeError:

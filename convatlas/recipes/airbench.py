@@ -1,13 +1,13 @@
-"""The speed ladder on CIFAR-10: airbench94 and airbench95, Jordan (2024), https://arxiv.org/abs/2404.00498, section 3.
+"""airbench94 and airbench95 on CIFAR-10, trained fast, Jordan (2024), https://arxiv.org/abs/2404.00498, section 3.
 
     convatlas train airbench94 --data cifar10:DIR
     convatlas evaluate RUN --data cifar10:DIR --which last --views 6
 
-Expected: 94% top-1 (airbench94) and 95% (airbench95) averaged over 6 views of each image, a point less with one view.
+Expected: 94% top-1 (airbench94) and 95% (airbench95) averaged over 6 views of each image; 1 point less with one view.
 airbench94 takes 35 minutes on one core with bfloat16 (benchmarks/results/cifar10_airbench94.json).
 
-Learning rates are for the mean loss. The paper's, 11.5 and 10, are for the sum over a batch of 1,024 with the effect of
-momentum taken out: here they are divided by 1 + 1 / (1 - momentum).
+Learning rates are for the mean loss. The paper's, 11.5 and 10, are for the sum over a batch of 1,024 and exclude the
+effect of momentum: here they are divided by 1 + 1 / (1 - momentum).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from ..recipe import SGD, LinearWarmup, Lookahead, Poly, Recipe
 
 EPOCHS = 10
-WARMUP = 0.23  # share of training
+WARMUP = 0.23  # fraction of training
 SCALE = 1 + 1 / (1 - 0.85)  # by how much Nesterov momentum multiplies a learning rate
 
 AIRBENCH94 = Recipe(

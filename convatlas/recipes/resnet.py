@@ -1,4 +1,4 @@
-"""ResNet and plain networks on ImageNet, He et al. (2015), section 3.4; and Facebook's recipe, which later papers took.
+"""ResNet and plain networks on ImageNet, He et al. (2015), section 3.4; and Facebook's recipe, used by later papers.
 
     convatlas train resnet50 --data folder:IMAGENET
     convatlas train resnet50_v1_5 --data folder:IMAGENET

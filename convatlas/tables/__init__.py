@@ -1,6 +1,6 @@
 """The counted rows of every variant, as shipped: index.json, and a CSV file for each variant. Read without torch.
 
-`python -m convatlas.tables` counts them all again.
+`python -m convatlas.tables` recounts them all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def index() -> dict[str, dict[str, Any]]:
 
 
 def read_index(path: Path) -> dict[str, dict[str, Any]]:
-    """Raises UserError for an index of another schema: one that another version of convatlas left or brought."""
+    """Raises UserError for an index with another schema, from another version of convatlas."""
     records: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     if (schema := records.pop("schema", None)) != SCHEMA:
         raise other_version(path, schema, (SCHEMA,))
@@ -35,7 +35,7 @@ def read_index(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def entry(name: str) -> dict[str, Any]:
-    """The index entry of a variant, its name spelled in any way `find` takes. Raises UserError with the near names."""
+    """The index entry of a variant, by any spelling that `find` accepts. Raises UserError with the near names."""
     return index()[name_of(name, {n: record["aliases"] for n, record in index().items()})]
 
 
@@ -44,7 +44,7 @@ def claims(name: str) -> list[Claim]:
 
 
 def load(name: str) -> Account:
-    """The shipped count of a variant at its own input."""
+    """The shipped account of a variant at its default input."""
     record = entry(name)
     rows = read((FOLDER / f"{record['name']}.csv").read_text(encoding="utf-8"))
     size = tuple(record["input"])

@@ -1,4 +1,4 @@
-"""Counts every variant afresh and writes tables/: `python -m convatlas.tables`."""
+"""Recounts every variant and writes tables/: `python -m convatlas.tables`."""
 
 from rich.progress import track
 

@@ -1,4 +1,4 @@
-"""What each network's sources say of its accuracy, one figure a data set, with the protocol it was measured by."""
+"""The published accuracy of each network, one figure per data set, with its evaluation protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATASETS: dict[str, tuple[str, ...]] = {  # what claims call the top-1 figure
     "svhn": ("svhn_err",),
     "mnist": ("mnist_err", "mnist_test_err"),
 }
-SOURCE = re.compile(  # the parts of a claim's `where` that name its source, and the set that ImageNet is judged on
+SOURCE = re.compile(  # the parts of a claim's `where` that name its source, and ImageNet's evaluation set
     r"tables? |fig(ure|\.)|sections? |.*readme|.* \(.*\d{4}\)$|.*zoo$|torchvision |timm |tf-slim|ILSVRC-2012 val$"
     r"|IMAGENET1K_V1|1 (model|network)(\(s\))?$|(\(a\)|1 network \(a\))$",
     re.IGNORECASE,
@@ -30,18 +30,18 @@ NOT_STATED = "not stated"
 
 
 class Published(NamedTuple):
-    """Accuracies in percent, as exact as they are printed."""
+    """Accuracies in percent, to the digits printed."""
 
     top1: Decimal
     top5: Decimal | None
-    usual: bool  # a single model on the whole image, on ImageNet on one centre crop of the network's own size
-    protocol: str  # what the source says of it: other crops, on small images how the network was trained
+    usual: bool  # a single model on the whole image; on ImageNet, on one centre crop at the network's input size
+    protocol: str  # details from the source: other crops, or on small images how the network was trained
     where: str
 
 
 def published(record: Mapping[str, Any], dataset: str = "imagenet") -> Published | None:
-    """The figure that compares best with other networks', of an index entry: by the usual protocol if there is one, on
-    ImageNet else one whose protocol is not stated.
+    """The most comparable figure of an index entry: by the usual protocol if there is one; otherwise, on ImageNet, one
+    without a stated protocol.
 
     Among several, ImageNet's is the first that the catalogue lists and another set's is the most accurate. None where
     no source prints one. Raises UserError for an unknown data set.
@@ -64,7 +64,7 @@ def published(record: Mapping[str, Any], dataset: str = "imagenet") -> Published
 
 
 def accuracy(claim: Mapping[str, str]) -> Decimal | None:
-    """In percent; None of a figure that is not printed as a number ("about 9")."""
+    """In percent; None for a figure that is not printed as a number ("about 9")."""
     if not re.fullmatch(r"\d+(\.\d+)?", claim["printed"]):
         return None
     value = Decimal(claim["printed"])
@@ -72,21 +72,21 @@ def accuracy(claim: Mapping[str, str]) -> Decimal | None:
 
 
 def crop_protocol(where: str, side: int) -> str:
-    """Empty for a single model on one centre crop of the network's own size; else what the source says."""
-    said = words(where)
+    """Empty for a single model on one centre crop at the network's input size; else what the source says."""
+    details = words(where)
     one = ONE_CROP.search(where)
     if one and not SEVERAL.search(where):
         return "" if int(one[1] or side) == side else f"single crop {one[1]}"
-    return ", ".join(said) if SEVERAL.search(where) else NOT_STATED
+    return ", ".join(details) if SEVERAL.search(where) else NOT_STATED
 
 
 def words(where: str) -> Iterable[str]:
-    """What a claim says besides its source: "Table 6, standard augmentation" says "standard augmentation"."""
+    """The details of a claim besides its source: "Table 6, standard augmentation" -> "standard augmentation"."""
     parts = re.split(r", (?![^(]*\))", where)
     return [part for part in parts if not SOURCE.match(part)]
 
 
 def _top5(claims: Iterable[Mapping[str, str]], top1: Mapping[str, str]) -> Decimal | None:
-    """The top-5 accuracy that is printed beside a top-1."""
+    """The top-5 accuracy published with a top-1."""
     beside = (c for c in claims if c["what"].startswith("top5") and c["where"] == top1["where"])
     return next((accuracy(claim) for claim in beside), None)

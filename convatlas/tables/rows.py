@@ -1,9 +1,9 @@
-"""The rows of a table as CSV: the columns named once, a row a line, and in each line only what the others do not say.
+"""The rows of a table as compact CSV: one line per row, with a cell empty where its value follows from others.
 
-Where a cell is empty, `shape`, the receptive field's columns and `block_op` are as in the row above, `activations` are
-the values of `shape`, `backward_macs` are twice `macs`, a `kernel` has stride 1 and padding 0, all others have their
-default. A `path` is in the block of the row above; ".bn" is a sibling of that row, "stages.conv2.block1:conv1" begins a
-block, ":stem.pool" stands in none.
+An empty cell means: `shape`, the receptive field's columns and `block_op` are as in the row above, `activations` is the
+number of values of `shape`, `backward_macs` is twice `macs`, a `kernel` has stride 1 and padding 0; any other has its
+default. A `path` is in the block of the row above; ".bn" is a sibling of that row, "stages.conv2.block1:conv1" starts a
+block, ":stem.pool" is in none.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 from ..accounting.rows import Row
 
-COLUMNS = (  # those that are seldom written last
+COLUMNS = (  # rarely written ones last
     *("path", "op", "pointwise", "weights", "biases", "shape", "macs", "kernel", "stride", "padding"),
     *("receptive_field", "start", "jump", "groups", "activations", "block_op", "exact", "backward_macs"),
 )
 AS_ABOVE = {"shape", "receptive_field", "jump", "start", "exact", "block_op"}
 COUNTS = {"weights", "biases", "groups", "macs", "backward_macs", "activations"}
-FIRST = Row("", "", ())  # above the first row
+FIRST = Row("", "", ())  # before the first row
 
 
 def write(rows: Iterable[Row]) -> str:
-    """The table of rows counted on one image."""
+    """The CSV text of rows counted on one image."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -41,7 +41,7 @@ def write(rows: Iterable[Row]) -> str:
 
 
 def read(text: str) -> tuple[Row, ...]:
-    """The rows that `write` was given."""
+    """The rows from the text that `write` made."""
     header, *lines = csv.reader(text.splitlines())
     rows = [FIRST]
     for cells in lines:
@@ -74,7 +74,7 @@ def _row(cells: dict[str, str], above: Row) -> Row:
 
 
 def _implied(shape: tuple[int, ...], kernel: tuple[int, ...], macs: int) -> dict[str, Any]:
-    """What an empty cell says where the row's other cells say this."""
+    """The values of empty cells, given the row's other cells."""
     return {
         "activations": prod(shape),
         "backward_macs": 2 * macs,

@@ -1,4 +1,4 @@
-"""The networks of the catalogue that have a name, a family, or a size, cost and accuracy within limits."""
+"""Searches the catalogue by name, by family, and by limits on size, cost and accuracy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..limits import QUANTITIES, Limit, Number, hold, parse_limit
 from . import index
 from .published import Published, published
 
-BEST_FIRST = ("top1", "top5")  # sorted from the highest down
+BEST_FIRST = ("top1", "top5")  # sorted in descending order
 FLOAT32 = 4  # bytes
 
 
 class Found(NamedTuple):
-    """A network's index entry, the quantities that limits and sorting are about, and its published accuracy."""
+    """A network's index entry, the quantities for limits and sorting, and its published accuracy."""
 
     entry: Mapping[str, Any]
     quantities: Mapping[str, Number | None]
@@ -31,7 +31,7 @@ def names(
     limits: Iterable[Limit | str] = (),
     dataset: str = "imagenet",
 ) -> list[str]:
-    """The networks' names, by year and in their papers' order; those that `search` finds."""
+    """The names of the networks that `search` finds, by year and in their papers' order."""
     return [found.entry["name"] for found in search(pattern, family=family, limits=limits, dataset=dataset)]
 
 
@@ -44,11 +44,11 @@ def search(
     sort: str | None = None,
     reverse: bool = False,
 ) -> list[Found]:
-    """The networks whose name or alias has `pattern` in it, or matches it as in "resnet*", within every limit.
+    """The networks with a name or alias that contains `pattern`, or matches it as in "resnet*", within every limit.
 
-    Limits are as in 'params<=5M'; a network without a published accuracy on the data set keeps no limit on one. Sorted
-    by a quantity of `limits.QUANTITIES` from the lowest up, accuracies from the highest down, or the other way round
-    with `reverse`; networks without a value come last.
+    Limits are as in 'params<=5M'; a network without a published accuracy on the data set fails any limit on it. Sorted
+    by a quantity of `limits.QUANTITIES` in ascending order, accuracies in descending order, or the opposite with
+    `reverse`; networks without a value come last.
 
     Raises UserError for an unknown family, data set or quantity, and for a pattern that no name matches.
     """
@@ -74,7 +74,7 @@ def search(
 
 
 def quantities(entry: Mapping[str, Any], accuracy: Published | None) -> dict[str, Number | None]:
-    """What limits are about, of one image at the network's own input: see `limits.QUANTITIES`."""
+    """The values of `limits.QUANTITIES`, for one image at the network's default input."""
     totals, (channels, *sides) = entry["totals"], entry["input"]
     return {
         **{name: totals[name] for name in ("params", "weights", "macs", "training_macs", "activations")},

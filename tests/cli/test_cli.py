@@ -148,7 +148,7 @@ def test_your_own_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             ["show", "vgg16", "--input", "3x16x16"],
             "input 3x16x16 does not fit the network; the smallest square that does is 3x32x32",
         ),
-        (["show", "vgg16", "--classes", "0"], "classes=0 is not a count"),
+        (["show", "vgg16", "--classes", "0"], "classes=0 is not a positive integer"),
         (["show", "vgg16", "--level", "leafs"], "no --level named 'leafs'; did you mean leaf?"),
         (["list", "--family", "vggs"], "no family named 'vggs'; did you mean vgg"),
         (["list", "--limit", "parms<5M"], "no quantity named 'parms'; did you mean params?"),

@@ -1,12 +1,12 @@
-"""A fresh count of a network that is already built, beside other counters, in turns.
+"""A fresh count of a network that is already built, compared with other counters, in turns.
 
     .venv/bin/python benchmarks/accounting.py [--n 9]
 
-Ours is rows, shapes, parameters, multiply-adds and the receptive field of every row. Each other tool runs in the
-fastest way in which it gets its own total: torchinfo and ptflops' "aten" on the meta device as we do, where nothing is
-computed; ptflops' default, which there counts a linear layer twice, and fvcore, whose tracing needs values, on the CPU.
-One thread, and seconds of processor time, which other work on the machine disturbs less than a clock's. fvcore, which
-is far behind, runs in three rounds. Writes results/accounting.json.
+Ours gives rows, shapes, parameters, multiply-adds and the receptive field of every row. Each other tool runs in the
+fastest way that gives its own total: torchinfo and ptflops' "aten" on the meta device like ours, where nothing is
+computed; ptflops' default, which counts a linear layer twice there, and fvcore, which needs values for tracing, on the
+CPU. One thread, in seconds of CPU time, which is less sensitive to other load than wall-clock time. fvcore, much slower
+than the rest, runs for three rounds. Writes results/accounting.json.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TOOLS = ("torchinfo", "ptflops-aten", "ptflops", "fvcore")
 
 
 def imported_ptflops() -> ModuleType:
-    """It imports torchvision, whose wheel, beside a CPU build of torch, does so once these operators are declared."""
+    """It imports torchvision; with a CPU build of torch, its wheel imports only once these operators are declared."""
     if not DECLARED:
         DECLARED.append(torch.library.Library("torchvision", "FRAGMENT"))
         for operator in ("nms", "qnms"):
@@ -44,7 +44,7 @@ def imported_ptflops() -> ModuleType:
 
 
 def counters(name: str) -> dict[str, Callable[[], Any]]:
-    """Each tool, on a network of its own: some leave hooks behind."""
+    """Each tool with a separate network, as some leave hooks behind."""
     import torchinfo
     from fvcore.nn import FlopCountAnalysis
 
@@ -82,7 +82,7 @@ def counters(name: str) -> dict[str, Callable[[], Any]]:
 
 
 def measured(name: str, n: int) -> dict[str, list[float]]:
-    """Seconds of each tool; every other round in the other order."""
+    """Seconds per tool; every other round runs in reverse order."""
     runs = counters(name)
     taken: dict[str, list[float]] = {tool: [] for tool in runs}
     for round_ in range(n + 1):
@@ -92,7 +92,7 @@ def measured(name: str, n: int) -> dict[str, list[float]]:
             start = time.process_time()
             runs[tool]()
             took = time.process_time() - start
-            if round_:  # the first is not counted
+            if round_:  # the first is a warm-up
                 taken[tool].append(took)
     return taken
 

@@ -1,11 +1,11 @@
-"""What a network comes to on CIFAR-10 by its recipe, and what processor time that takes, for each of some seeds.
+"""The accuracy of a network on CIFAR-10 with its recipe, and the CPU time for it, for each of several seeds.
 
     python benchmarks/cifar10.py airbench94 --data DIR --seeds 0 1 2
     python benchmarks/cifar10.py resnet20 --epochs 3 --data DIR --seeds 0 1 2
 
-Each accuracy is of the network as it stands after the last epoch: nothing is chosen on the test images. Processor time
-is of all threads, from the first step to the last test, the tests after each epoch included. After each seed the
-figures go to results/cifar10_NETWORK.json, or cifar10_NETWORK_N_epochs.json, beside those of earlier seeds.
+Each accuracy is that of the network after the last epoch: nothing is selected on the test images. CPU time is over all
+threads, from the first step to the last test, including the tests after each epoch. After each seed the figures are
+added to those of earlier seeds in results/cifar10_NETWORK.json, or cifar10_NETWORK_N_epochs.json.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How many of the injected faults changed nothing: what `make test-faults` wrote, counted.
+"""How many injected faults changed nothing, counted from the output of `make test-faults`.
 
     make test-faults && .venv/bin/python benchmarks/faults.py build/faults/*.xml
 
-The files are pytest's, in the order in which they were written; of a case that ran more than once the last counts.
-Beside each count is that of the cases that there are. `make test-faults ONLY="-k rmsprop"` runs a part, so that the
-whole can be made in pieces. Writes results/faults.json.
+The files are pytest's, in the order in which they were written; if a case ran more than once, the last run counts.
+Each count is given with the total number of cases. `make test-faults ONLY="-k rmsprop"` runs a part, so that the whole
+can be run in pieces. Writes results/faults.json.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ def cases() -> list[str]:
 
 
 def results(paths: list[Path]) -> dict[str, tuple[bool, float]]:
-    """Of each case that ran whether it passed, and the seconds that it took."""
+    """For each case that ran, whether it passed, and its duration in seconds."""
     found: dict[str, tuple[bool, float]] = {}
     suites = [suite for path in paths for suite in ElementTree.parse(path).getroot().iter("testsuite")]
     for suite in sorted(suites, key=lambda suite: suite.attrib["timestamp"]):
         for case in suite.iter("testcase"):
             name = f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name']}"
-            found[name] = (len(case) == 0, float(case.attrib["time"]))  # else it holds a failure, an error or a skip
+            found[name] = (
+                len(case) == 0,
+                float(case.attrib["time"]),
+            )  # otherwise it contains a failure, an error or a skip
     return found
 
 

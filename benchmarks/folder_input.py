@@ -1,23 +1,23 @@
-"""Folder input: images per second that reach a network, beside a DataLoader that transforms one image at a time.
+"""Folder input: images per second that reach a network, compared with a DataLoader that transforms single images.
 
     python benchmarks/folder_input.py FOLDER [--crop scale] [--enlarge 1.4663] [--size 224] [--batch 128] [--workers 2]
                                              [--rounds 7]
 
-dataloader   what tutorials write: Pillow decodes, crops and resizes to 224 x 224, mirrors half of them; to tensor,
-             normalise; torch's DataLoader with two worker processes (torchvision's transforms by hand)
+dataloader   as in tutorials: Pillow decodes, crops and resizes to 224 x 224, mirrors half of them; to tensor,
+             normalise; torch's DataLoader with two worker processes (torchvision's transforms written by hand)
 files        `fetched` on the same files with the same crop, "flip" and `normalise` on whole batches: what
-             `convatlas train` does, in two worker threads; the same product, float32 on the CPU
-jpeg, raw    the same from `convatlas data pack --size 256`, of either format
+             `convatlas train` does, in two worker threads; the same output, float32 on the CPU
+jpeg, raw    the same from `convatlas data pack --size 256`, in either format
 1 worker     how the threads scale
-uint8        of each, the batches before `flip` and `normalise`: what is sent to a GPU, which does these
+uint8        for each, the batches before `flip` and `normalise`, as sent to a GPU, which does these
 
 `--crop area` crops 8% ... 100% of the area and scales that to 224 x 224 (GoogLeNet's; the default); `--crop scale`
-scales the short side to 256 and crops 224 x 224 anywhere (AlexNet's), which of a pack of that size is only copied.
-All make crops of the same distribution. They take turns, and ratios are those of rounds: of images per second, and of
-processor time, which a machine that has other work disturbs less. One thread of torch: the cores are the workers'.
-`--enlarge 1.4663` works on a copy of the images so much larger (bicubic, JPEG of quality 90), for photographs of the
-size that users have: 341 x 256 become 500 x 375, ImageNet's most frequent size. Everything is read once before, so that
-no disk is measured. The figures go to results/folder_input_NAME.json.
+scales the short side to 256 and crops 224 x 224 anywhere (AlexNet's), which only copies from a pack of that size.
+All crops follow the same distribution. The variants take turns, and ratios are per round: of images per second, and of
+CPU time, which is less sensitive to other load. torch has one thread: the cores are for the workers.
+`--enlarge 1.4663` uses a copy of the images enlarged by this factor (bicubic, JPEG quality 90), for photographs of a
+realistic size: 341 x 256 becomes 500 x 375, ImageNet's most frequent size. Everything is read once beforehand, so that
+the disk is not measured. The figures go to results/folder_input_NAME.json.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from convatlas.machine.device import keep_freed_memory
 from convatlas.preprocess import Preprocess
 
 CROPS = {"area": "area_crop:0.08:1", "scale": "scale_crop:256:256"}
-Crop = Callable[[Image.Image, int], Image.Image]  # of an image, and the side that is wanted
+Crop = Callable[[Image.Image, int], Image.Image]  # of an image, and the target side
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -124,7 +124,7 @@ def ours(
 
 
 def speed(stream: Iterator[Tensor], seconds: float) -> tuple[float, float]:
-    """Images per second, and per second of processor time, once the first batches have come."""
+    """Images per second, and per second of CPU time, after the first batches."""
     for _ in range(4):
         next(stream)
     images, began, busy = 0, time.perf_counter(), processor_seconds()
@@ -134,7 +134,7 @@ def speed(stream: Iterator[Tensor], seconds: float) -> tuple[float, float]:
 
 
 def processor_seconds() -> float:
-    """Of this process and those that it started."""
+    """Of this process and its children."""
     here = psutil.Process()
     return sum(sum(process.cpu_times()[:2]) for process in (here, *here.children(recursive=True)))
 
@@ -148,7 +148,7 @@ def enlarged(job: tuple[Path, Path, float]) -> None:
 
 
 def copy_of(folder: Path, into: Path, times: float) -> Path:
-    """The images, enlarged; loose ones in two classes."""
+    """The images, enlarged; images without a class folder go into two classes."""
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".jpg", ".jpeg", ".png"))
     loose = {f: into / str(i % 2) / f.name for i, f in enumerate(files) if f.parent == folder}
     jobs = [(f, loose.get(f, into / f.relative_to(folder)), times) for f in files]
@@ -199,7 +199,7 @@ def main() -> None:
             for name, stream in streams.items():
                 rate = speed(stream(), args.seconds)
                 print(f"{turn} {name}: {rate[0]:,.0f} a second, {1e6 / rate[1]:,.0f} us", file=sys.stderr)
-                if turn:  # the first one fills the caches
+                if turn:  # the first round fills the caches
                     measured[name].append(rate)
         sizes = [Image.open(f).size for f in data.train.files[::10]]
         figures, ratios = {}, {}

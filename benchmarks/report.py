@@ -1,4 +1,4 @@
-"""What every benchmark reports: median, minimum, maximum and n, and the machine it ran on."""
+"""The report of every benchmark: median, minimum, maximum and n, and the machine it ran on."""
 
 from __future__ import annotations
 

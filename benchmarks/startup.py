@@ -1,8 +1,8 @@
-"""Whole-process time of the verbs that read the shipped tables, beside plain Python and an import of torch.
+"""Whole-process time of the verbs that read the shipped tables, compared with plain Python and importing torch.
 
     .venv/bin/python benchmarks/startup.py [--n 15]
 
-The commands take turns, so that a slow minute of the machine falls on all of them. Writes results/startup.json.
+The commands take turns, so that a temporary slowdown affects all of them. Writes results/startup.json.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Evaluating a network's costs at a size, against counting it there afresh; and finding receptive fields in a trace.
+"""Evaluating a network's costs at a size, compared with a fresh count; and finding receptive fields in a trace.
 
     .venv/bin/python benchmarks/symbolic.py [--n 15]
 
@@ -29,7 +29,7 @@ NETWORKS = ("alexnet", "resnet50", "resnet152", "densenet201", "efficientnet_b7"
 
 
 def measured(name: str, n: int) -> dict[str, list[float]]:
-    """Seconds of each way, in turns, every time at another size."""
+    """Seconds per method, in turns, each time at another size."""
     costs, variant = symbolic(name), find(name)
     assert variant.input is not None
     channels, smallest, _ = variant.input

@@ -1,18 +1,18 @@
-"""Training speed: images per second of `fit` beside two hand-written PyTorch programs, in turns.
+"""Training speed: images per second of `fit`, compared with two hand-written PyTorch programs, in turns.
 
     python benchmarks/train_speed.py resnet20 --data CIFAR10 [--rounds 5] [--steps 60] [--threads 2]
     python benchmarks/train_speed.py lenet5 --data MNIST
 
-ordinary    what tutorials write: a DataLoader with two workers, transforms of one PIL image at a time (for CIFAR-10
+ordinary    as in tutorials: a DataLoader with two workers, transforms of one PIL image at a time (for CIFAR-10
             pad, crop, flip; to tensor, normalise), NCHW float32
-tuned       what a careful user would write: network and batches in channels_last, the images in memory, crop and flip
+tuned       as a careful user would write it: network and batches in channels_last, the images in memory, crop and flip
             of a whole batch by one indexing, float32
-fit         as `convatlas train` decides by itself, and once more in float32
+fit         with the defaults of `convatlas train`, and once more in float32
 
-All train the same weights on as many images (ResNet-20: batch 128; LeNet-5: batch 32, no augmentation; SGD with
-momentum; cross-entropy). Each has a process of its own, so that none profits from another's settings, and they take
-turns, so that whatever else the machine does meets all alike. Of each turn the first steps are not counted, nor are
-evaluation and checkpoints. The figures go to results/train_speed_NETWORK.json; ratios are those of rounds.
+All train the same weights on equally many images (ResNet-20: batch 128; LeNet-5: batch 32, no augmentation; SGD with
+momentum; cross-entropy). Each runs in a separate process, so that none is affected by another's settings, and they take
+turns, so that other load on the machine affects all of them. The first steps of each turn are not counted, nor are
+evaluation and checkpoints. The figures go to results/train_speed_NETWORK.json; ratios are per round.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class PlainResNet20(nn.Module):
 
 
 def network(name: str) -> nn.Module:
-    """The weights of the catalogue's network; ResNet-20 is written by hand, and checked to be the same function."""
+    """The weights of the catalogue's network; ResNet-20 is hand-written, and checked to compute the same function."""
     torch.manual_seed(0)
     ours = find(name).build(channels=1) if name == "lenet5" else find(name).build()
     if name == "lenet5":
@@ -94,7 +94,7 @@ def network(name: str) -> nn.Module:
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """One image at a time, as torchvision's transforms do it."""
+    """One image at a time, as in torchvision's transforms."""
 
     def __init__(self, data: Data):
         assert isinstance(data.train, MemorySplit)
@@ -207,7 +207,7 @@ TURNS: dict[str, Callable[[str, Data, Recipe], Turn]] = {
 
 
 def worker(which: str, name: str, source: str, threads: int, pipe: Connection) -> None:
-    """Answers each number of steps with the images per second of such a turn."""
+    """For each number of steps received, sends back the images per second of that many."""
     torch.set_num_threads(threads)
     data, recipe = load_data(source), replace(find_recipe(RECIPE[name]), epochs=1)
     turn = TURNS[which](name, data, recipe)
@@ -226,11 +226,11 @@ def main() -> None:
     context, pipes = get_context("spawn"), {}
     for which in TURNS:
         pipes[which], far = context.Pipe()
-        # no daemon: the DataLoader has processes of its own
+        # not a daemon: the DataLoader starts child processes
         context.Process(target=worker, args=(which, args.network, args.data, args.threads, far)).start()
     speeds: dict[str, list[float]] = {which: [] for which in pipes}
     for n in range(args.rounds):
-        for which in list(pipes)[:: 1 if n % 2 else -1]:  # each goes early in every other round
+        for which in list(pipes)[:: 1 if n % 2 else -1]:  # each runs early in every other round
             pipes[which].send(args.steps)
             speeds[which].append(pipes[which].recv())
         print(f"round {n + 1}: " + ", ".join(f"{k} {v[-1]:.0f} images/s" for k, v in speeds.items()), flush=True)

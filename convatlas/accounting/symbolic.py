@@ -294,12 +294,12 @@ class _Pass:
                 if source >= 0 and nodes[source].op == "constant_pad_nd" and nodes[source].call == node.call:
                     fused[source] = index
         kept = [i for i in range(len(nodes)) if i not in fused]
-        place = {index: at for at, index in enumerate(kept)} | {-1: -1}
+        position = {index: at for at, index in enumerate(kept)} | {-1: -1}
         padded = {window: pad for pad, window in fused.items()}
         self.nodes = [nodes[i] for i in kept]
         self.ops = [n.op.rstrip("_") for n in self.nodes]
         self.pads = [([*nodes[padded[i]].args[1], 0, 0][:4] if i in padded else [0] * 4) for i in kept]
-        self.reads = [[place[nodes[j].inputs[0] if j in fused else j] for j in nodes[i].inputs] for i in kept]
+        self.reads = [[position[nodes[j].inputs[0] if j in fused else j] for j in nodes[i].inputs] for i in kept]
 
 
 def _window(node: Node, pads: Sequence[int]) -> tuple[list[int], list[Any], list[int]]:

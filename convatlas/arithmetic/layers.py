@@ -88,14 +88,14 @@ class Pool:
 
     @property
     def windows(self) -> tuple[Window, Window]:
-        """Along the height and along the width. Raises UserError when a window could hold padding alone."""
+        """Along the height and along the width. Raises UserError when a window could hold only padding."""
         stride = self.kernel if self.stride is None else self.stride
         windows = _windows(self.kernel, stride, self.padding, self.dilation, self.ceil)
         for window in windows:
             if isinstance(window.padding, int) and 2 * window.padding > window.kernel:
                 raise UserError(
                     f"padding {window.padding} is more than half of the kernel ({window.kernel}): a window "
-                    "could hold padding alone",
+                    "could hold only padding",
                     f"take at most {window.kernel // 2}",
                 )
         return windows

@@ -57,7 +57,7 @@ def stack(shape: Shape, layers: Sequence[Layer]) -> Stack:
     if not layers:
         raise UserError("the stack has no layers", f"name at least one: {FORMS['conv']}")
     if any(isinstance(layer, Transposed) for layer in layers):
-        raise UserError("a transposed convolution cannot be part of a stack", "compute it on its own")
+        raise UserError("a transposed convolution cannot be part of a stack", "compute it separately")
     costs = stacked(shape, *layers)
     fields: list[tuple[int, ...]] = []
     windows: list[tuple[Window, Window]] = []

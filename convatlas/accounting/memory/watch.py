@@ -122,7 +122,7 @@ class WatchedStep:
     def _within(
         self, net: nn.Module, args: Any, kwargs: Any, run: Callable[[_Storages, nn.Module, Any, Any], None]
     ) -> None:
-        """Runs on copies of the network's tensors, so that its own do not change."""
+        """Runs with replacement tensors, so that the network's own do not change."""
         gauge = _Gauge(self.device) if self.real else None
         parameters = {k: self._stand_in(p).requires_grad_(p.requires_grad) for k, p in net.named_parameters()}
         buffers = {k: self._stand_in(b) for k, b in net.named_buffers()}

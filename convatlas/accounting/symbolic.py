@@ -24,6 +24,7 @@ from .trace import Node, Trace, trace
 
 GROWN = ((0, 31), (1, 15))  # pixels added to height and width in the two passes: even and odd sides at every depth
 POOLS = ("max_pool2d_with_indices", "avg_pool2d")
+ADAPTIVE = ("_adaptive_avg_pool2d", "adaptive_max_pool2d")  # to a fixed size
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Symbolic:
             raise self._unknown(f"has an operator {node.op}, which has no rule here")
         if node.op in POOLS:
             return self._window(at, maps[0], nodes)
-        if node.op in ("mean", "sum", "_adaptive_avg_pool2d") and len(node.args[0]) == 4:
+        if node.op in ("mean", "sum", *ADAPTIVE) and len(node.args[0]) == 4:
             h, w = node.shape[2:] if len(node.shape) == 4 else (1, 1)
             return self._like(nodes, self.heights.constant(h), self.widths.constant(w))
         if node.op == "constant_pad_nd" and len(node.args[0]) == 4:

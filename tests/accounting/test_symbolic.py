@@ -16,9 +16,9 @@ from convatlas.cli import main
 from convatlas.cli.show import parse_macs
 from convatlas.errors import UserError
 
-FAST = (  # a network of each kind: linear layers sized by the image, LRN, ceil mode, slices, gates and "SAME"
+FAST = (  # of each kind: linear layers sized by the image, LRN, ceil mode, slices, gates, "SAME" and a global max pool
     *("lenet5", "alexnet", "alexnet_owt", "vgg11", "nin", "googlenet", "resnet18_a", "squeezenet1_0", "mobilenet_v1"),
-    "efficientnet_b0",
+    *("efficientnet_b0", "airbench94"),
 )
 SETTINGS = Random(200).sample(names(), 200)  # of the slow group: one of each of so many networks
 

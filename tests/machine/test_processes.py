@@ -89,7 +89,7 @@ def test_stopped_and_resumed_to_the_last_bit(tmp_path: Path, signum: signal.Sign
 @pytest.mark.slow
 def test_one_killed_process_is_begun_again_with_the_others(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    args = ["train", *NET, "--epochs", "12", "--save-every", "0.1"]
+    args = ["train", *NET, "--epochs", "12", "--save-every", "0.1s"]
     done(torchrun(*args, "--out", str(whole)))
     process = torchrun(*args, "--out", str(cut), restarts=1)
     while not (cut / checkpoint.LAST).exists():

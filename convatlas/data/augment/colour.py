@@ -10,7 +10,6 @@ from itertools import permutations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..pixels import recolour
 from .keys import Draw, draw, normal, uniform
@@ -26,6 +25,7 @@ def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epo
     """
     sequence = draw(indices, len(ORDERS), seed, epoch, Draw.PHOTOMETRIC)
     factors = [uniform(indices, seed, epoch, Draw.PHOTOMETRIC + 1 + i, 1 - strength, 1 + strength) for i in range(3)]
+    images = images.clone()
     for place in range(3):
         which = torch.tensor([row[place] for row in ORDERS], device=images.device)[sequence]
         for i, enhance in enumerate((brightness, contrast, saturation)):
@@ -34,9 +34,12 @@ def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epo
 
 
 def where(chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], images: Tensor, values: Tensor) -> Tensor:
-    """`change(images, values)` for the chosen images; the others unchanged."""
-    at = chosen.nonzero()[:, 0]
-    return images.index_copy(0, at, change(images[at], values[at])) if len(at) else images
+    """`change(images, values)` for the chosen images; the others unchanged. On a CPU `images` itself is overwritten."""
+    if images.device.type != "cpu":  # computed for all: nothing waits to learn which ones are chosen
+        return torch.where(chosen[:, None, None, None], change(images, values), images)
+    if len(at := chosen.nonzero()[:, 0]):
+        images[at] = change(images[at], values[at])
+    return images
 
 
 def lighting(images: Tensor, indices: Tensor, std: float, axes: Tensor, seed: int, epoch: int) -> Tensor:
@@ -75,13 +78,11 @@ def sharpness(images: Tensor, factors: Tensor) -> Tensor:
     """Blends with the smoothed image; border pixels stay unchanged."""
     if min(images.shape[2:]) < 3:
         return images
-    kernel = torch.ones(1, 1, 3, 3, device=images.device)
-    kernel[0, 0, 1, 1] = 5
-    middle = F.conv2d(images.flatten(0, 1)[:, None].float(), kernel).view(
-        *images.shape[:2], *middle_of(images).shape[2:]
-    )
+    levels = images.to(torch.int16)
+    rows = levels[:, :, :-2] + levels[:, :, 1:-1] + levels[:, :, 2:]
+    weighted = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * middle_of(levels)  # 5 in the centre, 1 around it
     smooth = images.clone()
-    middle_of(smooth).copy_(((2 * middle.to(torch.int32) + 13) // 26).to(torch.uint8))  # rounded, of thirteenths
+    middle_of(smooth).copy_((2 * weighted + 13) // 26)  # rounded, of thirteenths
     return blend(smooth, images, factors)
 
 

@@ -123,6 +123,10 @@ def test_a_mixture_without_meaning_cannot_be_written(make: Callable[[], object],
         ("cutout:8", ("cutout", (8.0,))),
         ("scale_crop::480", ("scale_crop", (256.0, 480.0))),
         ("area_crop:0.35", ("area_crop", (0.35, 1.0))),
+        ("randaugment", ("randaugment", (2.0, 9.0))),
+        ("randaugment:3:0", ("randaugment", (3.0, 0.0))),
+        ("randaugment:1:31", ("randaugment", (1.0, 31.0))),
+        ("trivialaugment", ("trivialaugment", ())),
     ],
 )
 def test_an_augmentation_is_a_name_and_arguments(op: str, expected: tuple[str, tuple[float, ...]]) -> None:
@@ -250,6 +254,14 @@ def test_the_last_setting_of_a_name_holds() -> None:
         ("augment=cutout:0", "augmentation 'cutout:0': the side of the square is out of range; give at least 1"),
         ("augment=area_crop:2", "the lowest share of the area is out of range; give at least 0.001 and at most 1"),
         ("augment=scale_crop:512:256", "the lowest short side is above the highest short side"),
+        ("augment=randaugment:0:9", "the number of operations is out of range; give at least 1 and at most 10"),
+        ("augment=randaugment:2:32", "the magnitude is out of range; give at least 0 and at most 31"),
+        (
+            "augment=randaugment:2:9.5",
+            "the magnitude is not a whole number; write randaugment:<number of operations>:<",
+        ),
+        ("augment=pad_crop:2.5", "the number of pixels added on each side is not a whole number"),
+        ("augment=trivialaugment:9", "'trivialaugment:9' has too many arguments; write trivialaugment"),
         (
             "augment=flip,area_crop",
             "augment=flip,area_crop has area_crop in the wrong position; a random crop .* first",

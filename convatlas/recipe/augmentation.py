@@ -7,23 +7,29 @@ from math import inf, isfinite
 
 from ..errors import UserError, unknown
 
-AUGMENTATIONS = {  # name: its arguments, each (what it is, default, lowest, highest)
+AUGMENTATIONS: dict[str, tuple[tuple[str, type[float], float, float, float], ...]] = {
+    # name: its arguments, each (what it is, int or float, default, lowest, highest)
     # crops: which part of the stored image is resized to the network's input; at most one, and first
-    "area_crop": (("lowest share of the area", 0.08, 0.001, 1), ("highest share", 1, 0.001, 1)),  # aspect 3/4 to 4/3
-    "scale_crop": (("lowest short side", 256, 1, inf), ("highest short side", 256, 1, inf)),
+    "area_crop": (  # aspect 3/4 to 4/3
+        ("lowest share of the area", float, 0.08, 0.001, 1),
+        ("highest share", float, 1, 0.001, 1),
+    ),
+    "scale_crop": (("lowest short side", int, 256, 1, inf), ("highest short side", int, 256, 1, inf)),
     # operations on the pixels of a batch
-    "pad_crop": (("pixels added on each side", 4, 0, inf),),
-    "reflect_crop": (("pixels added on each side", 4, 0, inf),),
+    "pad_crop": (("number of pixels added on each side", int, 4, 0, inf),),
+    "reflect_crop": (("number of pixels added on each side", int, 4, 0, inf),),
     "flip": (),
     "alternate_flip": (),
-    "photometric": (("strength", 0.4, 0, 1),),
-    "lighting": (("standard deviation", 0.1, 0, inf),),
+    "photometric": (("strength", float, 0.4, 0, 1),),
+    "lighting": (("standard deviation", float, 0.1, 0, inf),),
     "autoaugment": (),
     "autoaugment_cifar10": (),
-    "cutout": (("side of the square", 16, 1, inf),),
+    "randaugment": (("number of operations", int, 2, 1, 10), ("magnitude", int, 9, 0, 31)),
+    "trivialaugment": (),
+    "cutout": (("side of the square", int, 16, 1, inf),),
     # mixes of images with each other, and of their labels; at most one, and last
-    "mixup": (("alpha", 0.2, 0, inf),),
-    "cutmix": (("alpha", 1, 0, inf),),
+    "mixup": (("alpha", float, 0.2, 0, inf),),
+    "cutmix": (("alpha", float, 1, 0, inf),),
 }
 CROPS = ("area_crop", "scale_crop")
 MIXES = ("mixup", "cutmix")
@@ -42,7 +48,7 @@ def operation(op: str) -> tuple[str, tuple[float, ...]]:
     if len(texts) > len(expected):
         raise UserError(f"augmentation {op!r} has too many arguments", f"write {form}")
     values = []
-    for (what, default, lowest, highest), text in zip_longest(expected, texts):
+    for (what, kind, default, lowest, highest), text in zip_longest(expected, texts):
         try:
             value = default if not text else float(text)
         except ValueError as error:
@@ -50,8 +56,10 @@ def operation(op: str) -> tuple[str, tuple[float, ...]]:
         if not (isfinite(value) and lowest <= value <= highest):
             top = "" if highest == inf else f" and at most {highest}"
             raise UserError(f"augmentation {op!r}: the {what} is out of range", f"give at least {lowest}{top}")
+        if kind is int and value % 1:
+            raise UserError(f"augmentation {op!r}: the {what} is not a whole number", f"write {form}")
         values.append(float(value))
-    if len(values) == 2 and values[0] > values[1]:
+    if name in CROPS and values[0] > values[1]:
         raise UserError(f"augmentation {op!r}: the {expected[0][0]} is above the {expected[1][0]}", f"write {form}")
     return name, tuple(values)
 

@@ -27,6 +27,7 @@ RECIPE = Recipe(name="tiny", source="a test", epochs=2, batch=8, optimizer=SGD(0
 EVERYTHING = (
     ("area_crop:0.2:1", "flip", "photometric", "lighting", "cutout:3", "mixup:0.4"),
     ("scale_crop:8:16", "autoaugment_cifar10", "cutmix"),
+    ("pad_crop:2", "randaugment:2:9", "trivialaugment"),
 )
 
 

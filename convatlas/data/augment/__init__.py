@@ -21,7 +21,7 @@ from .colour import lighting, photometric
 from .crops import RandomCrops, crops_of
 from .keys import draw, order
 from .mix import mix, mix_with, partners
-from .policies import POLICIES, follow
+from .policies import POLICIES, autoaugment, randaugment, trivialaugment
 from .spatial import alternate_flip, cutout, flip, pad_crop, reflect_crop
 
 __all__ = ["Colours", "RandomCrops", "augment", "crops_of", "draw", "mix", "mix_with", "order", "partners"]
@@ -54,7 +54,7 @@ def augment(
     """Applies the pixel operations among `ops` (recipe.AUGMENTATIONS), in order, to uint8 images (n, C, H, W).
 
     `indices` (n,) are the images' indices in their split. "lighting" needs `colours`, those of the split's pixels; they
-    also fill what "cutout" and AutoAugment leave empty (black without them).
+    also fill what "cutout", AutoAugment and RandAugment leave empty (black without them).
     """
     indices = indices.to(images.device)
     colours = colours or Colours()
@@ -78,7 +78,12 @@ def augment(
             images = lighting(images, indices, arguments[0], axes, seed, epoch)
         elif name == "cutout":
             images = cutout(images, indices, int(arguments[0]), colours.mean, seed, epoch)
+        elif name == "randaugment":
+            number, magnitude = map(int, arguments)
+            images = randaugment(number, magnitude, images, indices, colours.mean, seed, epoch)
+        elif name == "trivialaugment":
+            images = trivialaugment(images, indices, seed, epoch)
         else:
             assert name in POLICIES, name
-            images = follow(name, images, indices, colours.mean, seed, epoch)
+            images = autoaugment(name, images, indices, colours.mean, seed, epoch)
     return images

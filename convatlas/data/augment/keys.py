@@ -28,6 +28,8 @@ class Draw(IntEnum):
     SCALE = 60
     CROP = 61  # row, column
     AREA = 70  # per attempt: area, aspect, row, column
+    TRIVIALAUGMENT = 110  # the operation, its strength, its sign
+    RANDAUGMENT = 120  # per operation: which, its sign
 
 
 def order(n: int, *, seed: int, epoch: int) -> Tensor:

@@ -1,40 +1,19 @@
-"""Operations on colours and places against Pillow, one image at a time; AutoAugment against torchvision's tables."""
+"""Operations on colours and places against Pillow, one image at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance
-from torch import Tensor
+from PIL import ImageEnhance
 
 from convatlas.data.augment import Colours, augment, colour, draw
 from convatlas.data.augment.keys import Draw, normal, uniform
-from convatlas.data.augment.policies import OPERATIONS, POLICIES
 from convatlas.data.augment.spatial import squares
-from tests.oracles import torchvision_models
+from convatlas.recipe import AUGMENTATIONS, CROPS, MIXES, operation
+from tests.data.augment.pictures import GREY, pictures, pillow, tensor
 
-GREY = (9, 99, 199)
 AXES = ((50.0, 50.0, 40.0), (10.0, 0.0, -12.5), (2.0, -4.0, 2.0))
-
-
-def pictures(n: int = 6, h: int = 24, w: int = 37) -> Tensor:
-    """Smooth and rough, bright and dark, flat and of few levels: what the operations treat differently."""
-    g = torch.Generator().manual_seed(0)
-    out = torch.randint(0, 256, (max(n, 6), 3, h, w), dtype=torch.uint8, generator=g)
-    out[0] = torch.linspace(20, 180, w).to(torch.uint8)
-    out[1, 1:] = torch.randint(100, 104, (2, h, w), dtype=torch.uint8, generator=g)
-    out[2] = 77
-    out[3] //= 5
-    return out if n > 1 else out[5:]
-
-
-def pillow(image: Tensor) -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).numpy())
-
-
-def tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -52,54 +31,6 @@ def test_enhancements_are_pillows_bit_for_bit(ours, theirs) -> None:
         out = ours(images, torch.full((len(images),), factor, dtype=torch.float64))
         for image, result in zip(images, out):
             assert torch.equal(result, tensor(theirs(pillow(image)).enhance(factor))), factor
-
-
-@pytest.mark.oracles
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_autoaugments_operations_are_those_of_torchvision_on_pillow_images(name: str) -> None:
-    torchvision_models()
-    from torchvision.transforms.autoaugment import AutoAugment, _apply_op
-    from torchvision.transforms.functional import InterpolationMode
-
-    images = pictures()
-    magnitudes, signed = AutoAugment()._augmentation_space(10, (24, 37))[name]
-    for m in range(10 if magnitudes.ndim else 1):
-        for sign in (1, -1) if signed else (1,):
-            value = sign * float(magnitudes[m]) if magnitudes.ndim else 0.0
-            out = OPERATIONS[name](images, [sign * m] * len(images), GREY)
-            for image, result in zip(images, out):
-                expected = tensor(_apply_op(pillow(image), name, value, InterpolationMode.NEAREST, list(GREY)))
-                apart = (result.int() - expected.int()).abs()
-                # torchvision's factors are rounded to float32, which moves a blend across a whole level at times
-                assert apart.max() <= (name in ("Brightness", "Color", "Contrast", "Sharpness")), (name, m, sign)
-
-
-@pytest.mark.oracles
-def test_autoaugments_tables_are_those_of_torchvision() -> None:
-    torchvision_models()
-    from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy
-
-    for ours, theirs in (("autoaugment", "IMAGENET"), ("autoaugment_cifar10", "CIFAR10")):
-        published = AutoAugment(AutoAugmentPolicy[theirs]).policies
-        assert [tuple((op, p, m or 0) for op, p, m in sub) for sub in published] == list(POLICIES[ours])
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_a_policy_is_followed_image_by_image(policy: str) -> None:
-    """By the keys' own numbers, one image at a time; every sub-policy comes up."""
-    images, at = pictures(1).expand(300, -1, -1, -1), torch.arange(300)
-    out = augment(images, at, ops=(policy,), seed=3, epoch=4, colours=Colours(GREY))
-    seen = set()
-    for i in range(0, 300, 5):
-        chosen = int(draw(at[i : i + 1], 25, 3, 4, Draw.POLICY))
-        seen.add(chosen)
-        image = images[i : i + 1]
-        for place, (name, probability, magnitude) in enumerate(POLICIES[policy][chosen]):
-            if float(uniform(at[i : i + 1], 3, 4, Draw.POLICY + 1 + place)) < probability:
-                backward = bool(draw(at[i : i + 1], 2, 3, 4, Draw.POLICY + 3 + place))
-                image = OPERATIONS[name](image, [-magnitude if backward else magnitude], GREY)
-        assert torch.equal(out[i], image[0])
-    assert len(seen) > 15
 
 
 def test_photometric_is_three_enhancements_in_any_order() -> None:
@@ -171,12 +102,20 @@ EVERY = (
     "pad_crop:4",
     "reflect_crop:3",
     "flip",
+    "alternate_flip",
     "photometric",
     "lighting",
     "autoaugment",
     "autoaugment_cifar10",
+    "randaugment:1:9",
+    "randaugment:3:31",
+    "trivialaugment",
     "cutout:5",
 )
+
+
+def test_every_operation_on_pixels_is_tested() -> None:
+    assert {operation(op)[0] for op in EVERY} == set(AUGMENTATIONS) - {*CROPS, *MIXES}
 
 
 @pytest.mark.parametrize("op", EVERY)

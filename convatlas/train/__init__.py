@@ -1,1 +1,1 @@
-"""Training: `fit` (one flat loop), the run folder that it leaves, and what they need."""
+"""Training: `fit` (one flat loop) and its parts."""

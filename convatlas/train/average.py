@@ -58,13 +58,14 @@ class SlowWeights:
         self.slow = {name: t.clone() for name, t in self.fast.items()}
 
     @torch.no_grad()
-    def update(self, steps: int, of: int) -> None:
-        """Updates the slow weights after step number `steps` of `of`, counted from 1."""
+    def update(self, steps: int, of: int, bad: Tensor) -> None:
+        """Updates the slow weights after step number `steps` of `of`, counted from 1; nothing where `bad` is not 0."""
         fast, slow = list(self.fast.values()), list(self.slow.values())
         if steps % self.EVERY == 0:
             torch._foreach_lerp_(slow, fast, 1 - self.decay * (steps / of) ** 3)
         if steps % self.EVERY == 0 or steps == of:
-            torch._foreach_copy_(fast, slow)
+            for mine, theirs in zip(fast, slow, strict=True):
+                torch.where(bad > 0, mine, theirs, out=mine)
 
     def tensors(self) -> dict[str, Tensor]:
         return {f"{SLOW}{name}": tensor for name, tensor in self.slow.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,20 +22,32 @@ def not_finite(net: nn.Module) -> str | None:
 
 
 def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
-    """The name of the first tensor with a value that is not finite; a single device synchronisation if there is none.
-
-    Summing costs a tenth of testing every value. A tensor with a value that is not finite never has a finite sum, and
-    the rare overflow of a sum is ruled out by testing the values.
-    """
+    """The name of the first tensor with a value that is not finite; waits for the device once if there is none."""
     if torch.stack([t.sum(dtype=torch.float32) for t in tensors.values()]).sum().isfinite():
         return None
     return next((name for name, t in tensors.items() if not t.isfinite().all()), None)
 
 
-def bad_gradient(parameters: Mapping[str, nn.Parameter]) -> str | None:
-    """A message naming the first parameter whose gradient is not finite; None if all are finite."""
-    name = first_not_finite({name: p.grad for name, p in parameters.items() if p.grad is not None})
-    return name and f"the gradient of {name} is not finite"
+def all_finite(tensors: Sequence[Tensor]) -> Tensor:
+    """Whether every value is finite: bool (), on their device, without waiting for it.
+
+    On a CPU, summing costs a tenth of testing every value; a sum that is not finite is looked into. On a GPU one kernel
+    tests all tensors (it also multiplies them, here by 1).
+    """
+    if not tensors[0].is_cuda:
+        fine = torch.stack([t.sum(dtype=torch.float32) for t in tensors]).sum().isfinite()
+        return fine if fine else torch.stack([t.isfinite().all() for t in tensors]).all()
+    found = tensors[0].new_zeros((), dtype=torch.float32)
+    torch._amp_foreach_non_finite_check_and_unscale_(list(tensors), found, torch.ones_like(found))
+    return found == 0
+
+
+def what_is_bad(loss: Tensor, net: nn.Module) -> str:
+    """The loss, or the first parameter by name, of a step that is not finite on this process or, if none, another."""
+    if not loss.isfinite():
+        return f"the loss is {loss.item()}"
+    name = first_not_finite({name: p.grad for name, p in net.named_parameters() if p.grad is not None})
+    return f"the gradient of {name} is not finite" if name else "a loss or gradient of another process is not finite"
 
 
 def gradient_norms(net: nn.Module) -> dict[str, float]:

@@ -20,6 +20,7 @@ from .segments import cut
 PRECISIONS = ("auto", "float32", "bfloat16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 WORTH_CASTING = 10_000_000  # MACs per image: below this, on a CPU, the casts cost more than bfloat16 saves
+READ_EVERY = 16  # steps, on a GPU
 SHARE_OF_MEMORY = 0.8  # of free memory; the rest is for images, workers and fragmentation in the allocator
 
 
@@ -39,6 +40,8 @@ class Execution:
     `save_every_s`: time between checkpoints within an epoch, and so the most training time that a kill can lose; there
     is always a checkpoint at the end of an epoch.
     `tensorboard`: whether to write the log for TensorBoard as well (extra `log`).
+    `read_every`: steps between readings of the loss from the device, which waits for it (0: 1 on a CPU, 16 on a GPU).
+    A loss or gradient that is not finite stops the weights from changing at once, and the run at the next reading.
     `workers`: threads that read and decode images ahead of training (see data/loading.py).
     Raises UserError for invalid values.
     """
@@ -52,13 +55,14 @@ class Execution:
     save_every_s: float = 600.0
     tensorboard: bool = False
     workers: int | None = None
+    read_every: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.memory_format not in MEMORY_FORMATS:
             raise unknown("memory format", self.memory_format, MEMORY_FORMATS)
-        for name in ("micro_batch", "segments", "save_every_s"):
+        for name in ("micro_batch", "segments", "save_every_s", "read_every"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name}={getattr(self, name)} is below 0", "give 0 or more")
         if self.workers is not None and self.workers < 0:
@@ -112,7 +116,8 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
         execution = replace(
             execution, micro_batch=images_that_fit(net, recipe, share, virtual_memory().available // world.size)
         )
-    return replace(execution, micro_batch=min(execution.micro_batch or share, share))
+    read_every = execution.read_every or (READ_EVERY if device.type == "cuda" else 1)
+    return replace(execution, micro_batch=min(execution.micro_batch or share, share), read_every=read_every)
 
 
 def computes_bfloat16(device: torch.device) -> bool:

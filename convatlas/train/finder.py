@@ -19,7 +19,8 @@ from ..errors import UserError
 from ..recipe import Exponential, Recipe
 from .events import Event, OnEvent, quiet
 from .execution import Execution
-from .fit import Diverged, fit, steps_in_epoch
+from .fit import Diverged, fit
+from .job import steps_in_epoch
 
 WORSE = 3.0  # the search stops when the averaged loss exceeds this many times its minimum
 PAST = 0.9  # decay of that average

@@ -8,54 +8,42 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..catalogue import Shape, Variant, find
-from ..data.augment import Colours, augment, crops_of, mix, order
-from ..data.loading import fetched
-from ..data.normalise import normalise
 from ..data.types import Data
 from ..errors import UserError
-from ..evaluation.scores import usual_topk
+from ..evaluation.scores import Scores, usual_topk
 from ..evaluation.scoring import evaluate_split
-from ..files.atomic import clean
-from ..files.lock import locked
-from ..layers import on_meta
 from ..machine.device import choose_device, keep_freed_memory
-from ..machine.processes import World, join_world
+from ..machine.processes import join_world
 from ..machine.signals import Signals
-from ..recipe import MIXES, Recipe, operation
+from ..recipe import Recipe
+from ..runs import checkpoint
 from ..runs.curves import draw_curves
 from ..runs.folder import Run, open_run
 from ..runs.log import Log, write_csv
 from ..weights.model import locate
-from . import optimizers
-from .divergence import bad_gradient, culprits, describe_culprits, gradient_norms, not_finite
+from .divergence import culprits, describe_culprits, gradient_norms, not_finite, what_is_bad
 from .events import OnEvent, note, quiet
 from .execution import Execution
+from .feed import Batch, Feed
+from .job import Job
+from .meter import Meter
 from .passes import Passes
 from .schedule import rate
-from .setup import (
-    has_run_to_resume,
-    measure_images,
-    new_record,
-    open_or_start,
-    prepare,
-    report_skipped,
-    sized,
-    try_build,
-)
-from .state import Meter, Position
+from .setup import begin, has_run_to_resume, sized
+from .state import Position
 from .train_state import TrainState
-from .warm_start import plan_start
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch; a shorter epoch logs its last step
 DRAW_EVERY_S = 60.0  # between redrawings of the curves during training
+LOWER = "try a smaller learning rate: --set lr=..."
 SAVE = 1  # exchanged between the processes: save; SAVE plus a signal's number: save and stop
 
 
@@ -105,222 +93,212 @@ def fit(
     and Stopped, once everything is saved, on SIGINT, SIGTERM and SIGHUP (only the main thread receives them).
     """
     with join_world() as world, ExitStack() as held:
-        on_event = on_event if world.leads else quiet
-        placed_on = world.own(choose_device(device))
-        steps = steps_in_epoch(len(data.train), recipe.batch, world.size)
         variant = find(network) if isinstance(network, str) else network
-        recipe = sized(recipe, variant, input)
-        record = new_record(variant, data, recipe, input, seed, placed_on, world.size)
+        job = Job(
+            variant=variant,
+            data=data,
+            recipe=sized(recipe, variant, input),
+            input=input,
+            seed=seed,
+            device=world.own(choose_device(device)),
+            execution=execution,
+            world=world,
+            on_event=on_event if world.leads else quiet,
+        )
         restarted = world.most(world.failures) > 0  # torchrun restarted, after a failure of any process
         resume = bool(world.first(has_run_to_resume(Path(out), resume, restarted)))
-
-        if init and resume:
-            raise UserError("--init cannot be combined with --resume: a resumed run has its own weights", "give one")
-        if init:
-            with on_meta():
-                record = replace(record, init=plan_start(locate(init), try_build(record), recipe))
-
-        if steps == 1:
-            text = f"an epoch is a single step: {len(data.train)} training images in batches of {recipe.batch}"
-            on_event(note(f"{text}; give a smaller --batch for more steps"))
-
-        def begin() -> None:
-            folder = prepare(Path(out), record, resume)
-            held.enter_context(locked(folder))
-            clean(folder)
-            open_or_start(folder, record, execution, data.train, recipe, placed_on, world, resume, on_event)
-            report_skipped(folder, data, on_event)
-            measure_images(open_run(folder), data.train, on_event)
-
-        world.lead(begin)
-        run = open_run(out)
+        start = locate(init) if init else None
+        run = world.in_turn(lambda: begin(job, Path(out), resume, start, held) if world.leads else open_run(out))
         settled = Execution.from_json(run.record.execution).overridden_by(execution)
-        return train(run, data, recipe, settled, steps, seed, placed_on, world, resume, on_event)
+        return train(replace(job, execution=settled), run, resume)
 
 
-def train(
-    run: Run,
-    data: Data,
-    recipe: Recipe,
-    execution: Execution,
-    steps: int,
-    seed: int,
-    device: torch.device,
-    world: World,
-    resume: bool,
-    on_event: OnEvent,
-) -> Run:
+def train(job: Job, run: Run, resume: bool) -> Run:
     """The training loop."""
-    normalizer, labels = run.normalizer, data.train.labels.to(device)
-    colours = Colours.from_json(run.record.colours)
-    mixed = any(operation(op)[0] in MIXES for op in recipe.augment)
-
+    recipe, world, steps, on_event = job.recipe, job.world, job.steps, job.on_event
     keep_freed_memory()
-    torch.manual_seed(seed)
-    train_state = TrainState(run, data.train, recipe, execution, device, world, on_event)
-    net, optimizer = train_state.net, train_state.optimizer
-    parameters = dict(net.named_parameters())
-    passes = Passes(net, recipe, execution, device, world, on_event)
+    torch.manual_seed(job.seed)
+    state = TrainState(job, run)  # the network, its optimizer, the averages of its weights
+    feed, passes = Feed(job, run), Passes(state.net, job)
     if not world.leads:
-        torch.manual_seed(seed + world.rank)  # the same weights on every rank, but different dropout
-    state = train_state.restore(on_event) if resume else Position()
-    begun = state.epoch * steps + state.step
-    log = Log(run.folder / "log.jsonl", state.epoch, begun, writes=world.leads, tensorboard=execution.tensorboard)
-    on_event(start_event(run, net, data, recipe, steps, state))
+        torch.manual_seed(job.seed + world.rank)  # the same weights on every rank, but different dropout
+    at = state.restore() if resume else Position()
+    meter = Meter(at, world, state.bad)
+    done, board = at.epoch * steps + at.step, job.execution.tensorboard
+    log = Log(run.folder / "log.jsonl", at.epoch, done, writes=world.leads, tensorboard=board)
+    on_event(start_event(job, run, state.net, at))
     drawn = saved = time.monotonic()
 
     with Signals() as signals:
-        at_once = signals.at_once if world.size == 1 else nullcontext  # ranks must stop at the same step
-        for epoch in range(state.epoch, recipe.epochs):
-            net.train()
-            shuffled = order(len(data.train), seed=seed, epoch=epoch)
-            crops = crops_of(recipe.augment, run.preprocess.input[1:], seed=seed, epoch=epoch)
-            meter = Meter(state, world)
-            batches = shuffled.split(recipe.batch)[state.step : steps]
-            own = batches if mixed else [world.share(batch) for batch in batches]  # mixing needs the whole batch
-            loaded = fetched(data.train, own, run.preprocess, crops, workers=execution.workers)
-            for step, (batch, indices) in enumerate(zip(batches, own), state.step):
-                state.lr = rate(recipe, (epoch * steps + step) / steps, state.plateau.drops, steps, state.warm)
-                for group in optimizer.param_groups:
-                    group["lr"] = state.lr * group["rate"]
-                net.set_progress((epoch * steps + step) / (recipe.epochs * steps))
-                optimizer.zero_grad(set_to_none=True)  # frees the gradients before the activations are allocated
-                undo = train_state.snapshot()
-                try:
+        # within a pass on a single CPU process; elsewhere between steps, since ranks must stop at the same step
+        at_once = signals.at_once if world.size == 1 and job.device.type == "cpu" else nullcontext
+        try:
+            for epoch in range(at.epoch, recipe.epochs):
+                state.net.train()
+                meter.start()
+                for batch in feed.epoch(epoch, at.step, at_once):
+                    done = epoch * steps + at.step
+                    at.lr = rate(recipe, done / steps, at.plateau.drops, steps, at.warm)
+                    state.begin_step(at.lr, done / job.total_steps)
                     with at_once():
-                        images = next(loaded).to(device)
-                        images = augment(images, indices, ops=recipe.augment, seed=seed, epoch=epoch, colours=colours)
-                        x, y = normalise(images, normalizer), labels[indices]
-                        x, target = mix(
-                            x, y, indices, ops=recipe.augment, classes=len(data.classes), seed=seed, epoch=epoch
-                        )
-                        if mixed:
-                            indices, x, y, target = map(world.share, (indices, x, y, target))
-                        loss, logits = passes(x, target, len(batch))  # forward and backward
-                except KeyboardInterrupt:
-                    undo()
-                    caught = signals.caught or signal.SIGINT
-                    raise stopped(
-                        train_state, state, caught, f"in step {step + 1} of epoch {epoch + 1}", on_event
-                    ) from None
-                meter.add(loss, logits, y)
-                if bad := meter.read() or bad_gradient(parameters):  # before the update
-                    which = culprits(data.train, world, indices, x, logits)
-                    log.write("diverged", step=epoch * steps + step + 1, epoch=epoch + 1, what=bad, **which)
-                    raise diverged(bad, run, epoch, step + 1, state.lr, which)
-                if recipe.optimizer.clip:
-                    optimizers.clip_(optimizer, recipe.optimizer.clip)
-                optimizer.step()
-                train_state.follow(epoch * steps + step + 1, recipe.epochs * steps)
-                state.step = step + 1
-                on_event(step_event(state, recipe, steps) | {"batch_loss": meter.last})
-                if (step + 1) % min(LOG_EVERY, steps) == 0:
-                    more = {"lr": state.lr, **state.take_since_log(recipe), "gradient": gradient_norms(net)}
-                    log.write("step", step=epoch * steps + step + 1, epoch=epoch + 1, **more)
-                due = world.leads and time.monotonic() - saved > execution.save_every_s
-                if call := world.most(SAVE + signals.caught if signals.caught else SAVE * due):
-                    if name := not_finite(net):
-                        raise diverged(f"{name} is not finite", run, epoch, step + 1, state.lr)
-                    if call > SAVE:
-                        raise stopped(
-                            train_state, state, call - SAVE, f"after step {step + 1} of epoch {epoch + 1}", on_event
-                        )
-                    train_state.save_last(state)
-                    saved = time.monotonic()
+                        loss, logits = passes(batch.x, batch.target, batch.size)  # forward and backward
+                    meter.add(loss, logits, batch.labels, state.gradients())
+                    state.update(done + 1)  # changes nothing from the first step on that is not finite
+                    at.step += 1
+                    line_due = at.step % min(LOG_EVERY, steps) == 0
+                    if at.step % job.execution.read_every and not line_due and at.step < steps:
+                        continue  # without waiting for the device
 
-            meter.add_time()
-            if name := not_finite(net):
-                raise diverged(f"{name} is not finite", run, epoch, steps, state.lr)
-            try:
+                    losses, bad = meter.read()
+                    if bad is not None:
+                        raise diverged(bad, state, feed, passes, at, log, Outcome(batch, loss, logits))
+                    state.random.clear()
+                    for step, batch_loss in enumerate(losses, at.step - len(losses) + 1):
+                        on_event(step_event(job, at, step) | {"batch_loss": batch_loss})
+                    if line_due:
+                        line = {"lr": at.lr, **at.take_since_log(recipe), "gradient": gradient_norms(state.net)}
+                        log.write("step", step=done + 1, epoch=epoch + 1, **line)
+                    save_due = world.leads and time.monotonic() - saved > job.execution.save_every_s
+                    if call := world.most(SAVE + signals.caught if signals.caught else SAVE * save_due):
+                        check_weights(state, at)
+                        if call > SAVE:
+                            raise stopped(state, at, call - SAVE, f"after step {at.step}")
+                        state.save_last(at)
+                        saved = time.monotonic()
+
+                meter.add_time()
+                check_weights(state, at)
                 with at_once():
-                    scores = evaluate_split(
-                        train_state.judged,
-                        data.held_out,
-                        normalizer,
-                        batch=max(recipe.batch, 64),
-                        device=device,
-                        workers=execution.workers,
-                        world=world,
-                    )
-            except KeyboardInterrupt:
-                caught = signals.caught or signal.SIGINT
-                raise stopped(train_state, state, caught, f"in the evaluation of epoch {epoch + 1}", on_event) from None
-            judged = {"loss": scores.loss, **{f"top{k}": scores.top(k) for k in usual_topk(len(data.classes))}}
-            result = {
-                "lr": state.lr,
-                "train": state.sums.means(),
-                data.held_out.name: judged,
-                "images_per_s": state.sums.images / state.seconds,
-            }
-            log.write("epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **result)
-            on_event({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **result})
-            if data.val and scores.top1 > state.best_top1:
-                state.best_top1, state.best_epoch = scores.top1, epoch + 1
-                train_state.save_best(state)
-            state.end_epoch(scores.top1, recipe)
-            train_state.save_last(state)
-            saved = time.monotonic()
-            if world.leads and saved - drawn > DRAW_EVERY_S:
-                draw(run, on_event)
-                drawn = saved
+                    scores = evaluate_held_out(state)
+                line = epoch_line(job, at, scores)
+                log.write("epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **line)
+                on_event({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **line})
+                if job.data.val and scores.top1 > at.best_top1:
+                    at.best_top1, at.best_epoch = scores.top1, epoch + 1
+                    state.save_best(at)
+                at.end_epoch(scores.top1, recipe)
+                state.save_last(at)
+                saved = time.monotonic()
+                if world.leads and saved - drawn > DRAW_EVERY_S:
+                    draw(run, on_event)
+                    drawn = saved
+        except Stopped:
+            raise
+        except KeyboardInterrupt:
+            state.abandon_step()
+            where = f"in step {at.step + 1}" if at.step < steps else "in the evaluation"
+            raise stopped(state, at, signals.caught or signal.SIGINT, where) from None
 
         if world.leads:
             draw(run, on_event)
-    on_event({"kind": "end", "folder": str(run.folder), "best_top1": state.best_top1, "best_epoch": state.best_epoch})
+    on_event({"kind": "end", "folder": str(run.folder), "best_top1": at.best_top1, "best_epoch": at.best_epoch})
     return run
 
 
-def steps_in_epoch(images: int, batch: int, processes: int = 1) -> int:
-    """Steps of `batch` images, with a smaller last one unless a process would get one image (batch norm needs two).
+@dataclass
+class Outcome:
+    """A step's batch, its mean loss and its logits."""
 
-    Raises UserError if the batch, or the whole training set, has fewer than two images for each process.
+    batch: Batch
+    loss: Tensor
+    logits: Tensor
+
+
+def diverged(
+    bad: int, state: TrainState, feed: Feed, passes: Passes, at: Position, log: Log, latest: Outcome
+) -> Diverged:
+    """Logs step `bad` since the last reading, which was not finite, and says where and for which images.
+
+    No step since has changed a weight: an earlier one than the latest is run again.
     """
-    steps = images // batch + (images % batch >= 2 * processes)
-    if batch < 2 * processes and processes > 1:
-        raise UserError(
-            f"a batch of {batch} leaves {processes} processes with fewer than 2 images each", "give a larger batch"
-        )
-    if steps == 0:
-        raise UserError(f"{images} training images are too few for a batch", f"give at least {2 * processes}")
-    return steps
+    job, steps_back = state.job, len(state.random) - bad
+    step = at.step - steps_back  # from 0
+    done = at.epoch * job.steps + step
+    outcome = latest
+    if steps_back > 1:
+        state.rewind(bad)
+        state.net.set_progress(done / job.total_steps)
+        state.optimizer.zero_grad(set_to_none=True)
+        batch = feed.batch(at.epoch, step)
+        outcome = Outcome(batch, *passes(batch.x, batch.target, batch.size))
+    what = what_is_bad(outcome.loss, state.net)
+    which = culprits(job.data.train, job.world, outcome.batch.indices, outcome.batch.x, outcome.logits)
+    log.write("diverged", step=done + 1, epoch=at.epoch + 1, what=what, **which)
+    lr = rate(job.recipe, done / job.steps, at.plateau.drops, job.steps, at.warm)
+    remedy = "fix or remove them" if which["why"] == "pixels" else LOWER
+    return Diverged(
+        f"{what} at step {step + 1} of epoch {at.epoch + 1} (lr {lr:.4g}){describe_culprits(which)}; "
+        f"{what_is_saved(state)}; {remedy}"
+    )
 
 
-def start_event(run: Run, net: nn.Module, data: Data, recipe: Recipe, steps: int, state: Position) -> dict[str, Any]:
+def check_weights(state: TrainState, at: Position) -> None:
+    """Raises Diverged if a weight or a buffer is not finite."""
+    if name := not_finite(state.net):
+        where = f"at step {at.step} of epoch {at.epoch + 1} (lr {at.lr:.4g})"
+        raise Diverged(f"{name} is not finite {where}; {what_is_saved(state)}; {LOWER}")
+
+
+def what_is_saved(state: TrainState) -> str:
+    last = state.run.folder / checkpoint.LAST
+    return f"{last} is from an earlier step" if last.exists() else "no checkpoint was saved before"
+
+
+def stopped(state: TrainState, at: Position, signum: int, where: str) -> Stopped:
+    """Saves and draws everything, on a signal."""
+    state.save_last(at)
+    if state.job.world.leads:
+        draw(state.run, state.job.on_event)
+    return Stopped(state.run, signal.Signals(signum), f"{where} of epoch {at.epoch + 1}")
+
+
+def evaluate_held_out(state: TrainState) -> Scores:
+    job = state.job
+    return evaluate_split(
+        state.judged,
+        job.data.held_out,
+        state.run.normalizer,
+        batch=max(job.recipe.batch, 64),
+        device=job.device,
+        workers=job.execution.workers,
+        world=job.world,
+    )
+
+
+def epoch_line(job: Job, at: Position, scores: Scores) -> dict[str, Any]:
+    """The log's line about an epoch."""
+    return {
+        "lr": at.lr,
+        "train": at.sums.means(),
+        job.data.held_out.name: {
+            "loss": scores.loss,
+            **{f"top{k}": scores.top(k) for k in usual_topk(len(job.data.classes))},
+        },
+        "images_per_s": at.sums.images / at.seconds,
+    }
+
+
+def start_event(job: Job, run: Run, net: nn.Module, at: Position) -> dict[str, Any]:
     return {
         "kind": "start",
         "network": run.network,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "data": data.name,
-        "train": len(data.train),
-        "held_out": {data.held_out.name: len(data.held_out)},
-        "recipe": recipe.name,
-        "epochs": recipe.epochs,
-        "steps": steps,
+        "data": job.data.name,
+        "train": len(job.data.train),
+        "held_out": {job.data.held_out.name: len(job.data.held_out)},
+        "recipe": job.recipe.name,
+        "epochs": job.recipe.epochs,
+        "steps": job.steps,
         "device": run.record.machine["device"],
         "folder": str(run.folder),
-        "epoch": state.epoch,
-        "step": state.step,
+        "epoch": at.epoch,
+        "step": at.step,
     }
 
 
-def step_event(state: Position, recipe: Recipe, steps: int) -> dict[str, Any]:
-    at = {"epoch": state.epoch + 1, "epochs": recipe.epochs, "step": state.step, "steps": steps}
-    return {"kind": "step", **at, **state.sums.means(), "images_per_s": state.sums.images / state.seconds}
-
-
-def diverged(what: str, run: Run, epoch: int, step: int, lr: float, which: dict[str, Any] | None = None) -> Diverged:
-    last = run.folder / "last.safetensors"
-    kept = f"{last} is from an earlier step" if last.exists() else "no checkpoint was saved before"
-    where = describe_culprits(which) if which else ""
-    remedy = "fix or remove them" if which and which["why"] == "pixels" else "try a smaller learning rate: --set lr=..."
-    return Diverged(f"{what} at step {step} of epoch {epoch + 1} (lr {lr:.4g}){where}; {kept}; {remedy}")
-
-
-def stopped(train_state: TrainState, state: Position, signum: int, at: str, on_event: OnEvent) -> Stopped:
-    train_state.save_last(state)
-    if train_state.world.leads:
-        draw(train_state.run, on_event)
-    return Stopped(train_state.run, signal.Signals(signum), at)
+def step_event(job: Job, at: Position, step: int) -> dict[str, Any]:
+    where = {"epoch": at.epoch + 1, "epochs": job.recipe.epochs, "step": step, "steps": job.steps}
+    return {"kind": "step", **where, **at.sums.means(), "images_per_s": at.sums.images / at.seconds}
 
 
 def draw(run: Run, on_event: OnEvent) -> None:

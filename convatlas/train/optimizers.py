@@ -13,15 +13,23 @@ from ..recipe import SGD, Adam, AdamW, Optimizer, RMSProp
 PREFIX = "optimizer/"  # of an optimizer's state in a checkpoint: "optimizer/momentum_buffer/stem.conv1.weight"
 
 
-def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+def make_optimizer(net: nn.Module, config: Optimizer, bad: Tensor | None = None) -> torch.optim.Optimizer:
     """The optimizer over all parameters of the network; each group's learning rate is lr times its "rate".
 
     Weight decay is an L2 penalty, as in the papers, except in AdamW. With `clip`, the penalty is clipped too: `clip_`
-    adds it to the gradients, and the optimizer does not.
+    adds it to the gradients, and the optimizer does not. A step changes nothing while `bad`, float32 () on the device,
+    is not 0.
     """
     groups = parameter_groups(net, config)
     if config.clip and not isinstance(config, AdamW):
         groups = [{**group, "weight_decay": 0.0, "l2": group["weight_decay"]} for group in groups]
+    optimizer = optimizer_of(groups, config)
+    if bad is not None:
+        optimizer.grad_scale, optimizer.found_inf = None, bad  # type: ignore[attr-defined]
+    return optimizer
+
+
+def optimizer_of(groups: list[dict[str, Any]], config: Optimizer) -> torch.optim.Optimizer:
     match config:
         case SGD(lr, momentum, nesterov):
             return torch.optim.SGD(groups, lr, momentum, nesterov=nesterov, fused=True)
@@ -67,7 +75,10 @@ class TensorFlowRMSProp(torch.optim.Optimizer):
     accumulates updates that include the learning rate:
         m <- rho m + (1 - rho) g^2;  v <- momentum v + lr g / sqrt(m + eps);  w <- w - v.
     With an epsilon of 1 (Inception, NASNet), the first two differences make it an entirely different optimizer.
+    A step changes nothing while `found_inf`, if it is given, is not 0.
     """
+
+    found_inf: Tensor | None = None  # named as in torch's fused optimizers
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, *, rho: float, momentum: float, eps: float):
         super().__init__(groups, {"lr": lr, "rho": rho, "momentum": momentum, "eps": eps, "weight_decay": 0.0})
@@ -86,12 +97,19 @@ class TensorFlowRMSProp(torch.optim.Optimizer):
             gradients = [p.grad for p in weights]
             if group["weight_decay"]:
                 gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
-            torch._foreach_mul_(squares, group["rho"])
+            rho, momentum = group["rho"], group["momentum"]
+            if self.found_inf is not None:
+                bad = self.found_inf > 0
+                gradients = [torch.where(bad, 0.0, g) for g in gradients]
+                rho, momentum = (torch.where(bad, 1.0, value) for value in (rho, momentum))
+            torch._foreach_mul_(squares, rho)
             torch._foreach_addcmul_(squares, gradients, gradients, value=1 - group["rho"])
             roots = torch._foreach_add(squares, group["eps"])
             torch._foreach_sqrt_(roots)
-            torch._foreach_mul_(steps, group["momentum"])
+            torch._foreach_mul_(steps, momentum)
             torch._foreach_addcdiv_(steps, gradients, roots, value=group["lr"])
+            if self.found_inf is not None:
+                steps = list(torch._foreach_mul(steps, torch.where(bad, 0.0, 1.0)))
             torch._foreach_sub_(weights, steps)
 
 

@@ -11,10 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
 from ..layers import ConvNet
-from ..machine.processes import World
 from ..recipe import Recipe
-from .events import OnEvent, note
-from .execution import Execution
+from .events import note
+from .job import Job
 from .loss import loss_of
 from .segments import cut, recomputed
 
@@ -27,10 +26,9 @@ class Passes:
     a single image does not fit, and in distributed training, where the other processes could not follow.
     """
 
-    def __init__(
-        self, net: ConvNet, recipe: Recipe, execution: Execution, device: torch.device, world: World, on_event: OnEvent
-    ):
-        self.size, self.world, self.on_event = execution.micro_batch, world, on_event
+    def __init__(self, net: ConvNet, job: Job):
+        recipe, execution, device, world = job.recipe, job.execution, job.device, job.world
+        self.size, self.world, self.on_event = execution.micro_batch, world, job.on_event
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=execution.precision == "bfloat16")
         if execution.sync_bn:
             nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place
@@ -38,7 +36,7 @@ class Passes:
         learner: nn.Module = Learner(net, recipe, run)
         if execution.compile:
             learner.compile()
-        else:
+        elif device.type == "cpu":
             for p in net.parameters():
                 if p.requires_grad:
                     p.register_post_accumulate_grad_hook(lambda _: None)  # lets Python handle signals during backward

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ..catalogue import Shape, Variant, find
 from ..data.augment import Colours, crops_of
 from ..data.decode.fast import decoder
 from ..data.loading import usual_workers
 from ..data.normalise import measure_normalizer, measured_shapes, preprocess_for
-from ..data.types import Data, MemorySplit, Split
+from ..data.types import MemorySplit
 from ..errors import UserError
-from ..files.atomic import beside, write_text
+from ..files.atomic import beside, clean, write_text
 from ..files.lock import NAME as LOCK
+from ..files.lock import locked
 from ..layers import ConvNet, on_meta
 from ..machine.device import describe_machine
-from ..machine.processes import World
 from ..preprocess import MEASURED
 from ..recipe import Recipe, with_side
 from ..recipes import recipes
 from ..runs import checkpoint
 from ..runs.checkpoint import NORMALIZER
 from ..runs.folder import Run, open_run
-from ..runs.record import RunRecord
-from .events import OnEvent, note
+from ..runs.record import FILE, RunRecord
+from .events import note
 from .execution import Execution, decide
+from .job import Job
+from .warm_start import plan_start
 
 SKIPPED = "skipped.jsonl"
 SHOWN = 4  # settings named in an error
@@ -47,16 +48,9 @@ def sized(recipe: Recipe, variant: Variant, input: Shape | None) -> Recipe:
     return with_side(recipe, max(variant.input[1:]), max(input[1:]))
 
 
-def new_record(
-    variant: Variant,
-    data: Data,
-    recipe: Recipe,
-    input: Shape | None,
-    seed: int,
-    device: torch.device,
-    processes: int,
-) -> RunRecord:
-    """Everything that determines the run, and the machine it runs on; `decide` fills in its execution."""
+def new_record(job: Job) -> RunRecord:
+    """Everything that determines the run, and the machine it runs on; a new run adds its execution and start."""
+    variant, data, recipe, input = job.variant, job.data, job.recipe, job.input
     for name, _ in recipe.net:
         if name in ("classes", "channels", "input"):
             raise UserError(f"net.{name} is not a setting of the recipe", "it comes from the data and --input")
@@ -66,7 +60,7 @@ def new_record(
     shape = input or (len(data.mean), *variant.input[1:])
     preprocess = preprocess_for(data, shape, recipe.whiten)
     measured_shapes(preprocess)  # raises UserError for images too large to whiten
-    crops_of(recipe.augment, shape[1:], seed=seed, epoch=0)  # raises UserError for a crop that does not fit
+    crops_of(recipe.augment, shape[1:], seed=job.seed, epoch=0)  # raises UserError for a crop that does not fit
     decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
     record = RunRecord(
         network=variant.name,
@@ -76,8 +70,8 @@ def new_record(
         preprocess=preprocess,
         colours=asdict(Colours.of(data.train, preprocess, recipe.augment)),
         classes=data.classes,
-        seed=seed,
-        machine=describe_machine(device) | {"processes": processes, **decoding},
+        seed=job.seed,
+        machine=describe_machine(job.device) | {"processes": job.world.size, **decoding},
         execution={},
     )
     try:
@@ -92,79 +86,96 @@ def new_record(
 def has_run_to_resume(out: Path, resume: bool, restarted: bool) -> bool:
     """Whether there is a run to resume; not if it was killed before its run.json was written."""
     if resume and out.is_dir():
-        return not {path.name for path in out.iterdir()} <= {LOCK, beside(out / "run.json").name}
-    return resume or (restarted and (out / "run.json").exists())
+        return not {path.name for path in out.iterdir()} <= {LOCK, beside(out / FILE).name}
+    return resume or (restarted and (out / FILE).exists())
 
 
-def prepare(out: Path, record: RunRecord, resume: bool) -> Path:
-    """Returns the run's folder, and creates it for a new run, but only if the network can be built."""
+def begin(job: Job, out: Path, resume: bool, init: Path | None, held: ExitStack) -> Run:
+    """The run folder `out`, new or to be resumed, locked for as long as `held` is; one process does this for all.
+
+    Raises UserError for a network that cannot be built, for a folder that has a run already, and for a run to be
+    resumed whose settings differ.
+    """
+    if init and resume:
+        raise UserError("--init cannot be combined with --resume: a resumed run has its own weights", "give one")
+    record = new_record(job)
     if resume:
-        return open_run(out).folder
-    no_run_in(out)
-    try_build(record)
+        run = open_run(out)
+    else:
+        no_run_in(out)
+        record = RunRecord.from_json(decided(job, record, init).to_json(), out / FILE)
+        make_folder(out)
+        run = Run(out, record)
+    held.enter_context(locked(out))
+    clean(out)
+    if resume:
+        compare(run, record, job)
+    else:
+        no_run_in(out)  # another process may have been faster
+        record.write(out)
+    if job.steps == 1:
+        text = f"an epoch is a single step: {len(job.data.train)} training images in batches of {job.recipe.batch}"
+        job.on_event(note(f"{text}; give a smaller --batch for more steps"))
+    report_skipped(out, job)
+    measure_images(run, job)
+    return run
+
+
+def decided(job: Job, record: RunRecord, init: Path | None) -> RunRecord:
+    """The record of a new run with its execution and start; the network is built without memory for its values."""
+    with on_meta():
+        net = try_build(record)
+        execution = decide(job.execution, net, job.recipe, job.device, job.world)
+    if execution.workers is None:
+        execution = replace(execution, workers=usual_workers(job.data.train))
+    start = plan_start(init, net, job.recipe) if init else None
+    return replace(record, execution=execution.to_json(), init=start)
+
+
+def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot create the folder {out} ({error.strerror})", "give another --out") from error
-    return out
 
 
 def no_run_in(out: Path) -> None:
-    if (out / "run.json").exists():
+    if (out / FILE).exists():
         raise UserError(f"{out} already contains a run", "give --resume to continue it, or another --out")
 
 
-def open_or_start(
-    out: Path,
-    record: RunRecord,
-    execution: Execution,
-    split: Split,
-    recipe: Recipe,
-    device: torch.device,
-    world: World,
-    resume: bool,
-    on_event: OnEvent,
-) -> None:
-    """Writes run.json of a new run; with `resume`, compares it with the one in `out`: UserError for other settings."""
-    if not resume:
-        no_run_in(out)
-        with on_meta():
-            settled = decide(execution, record.build(), recipe, device, world)
-        if settled.workers is None:
-            settled = replace(settled, workers=usual_workers(split))
-        replace(record, execution=settled.to_json()).write(out)
-        return
-    run = open_run(out)
+def compare(run: Run, record: RunRecord, job: Job) -> None:
+    """Raises UserError where a run to be resumed has other settings; another machine or execution is noted."""
     if found := differences(settings_of(run.record), settings_of(record)):
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(
-            f"the run in {out} has different settings: {'; '.join(found[:SHOWN])}{more}",
+            f"the run in {run.folder} has different settings: {'; '.join(found[:SHOWN])}{more}",
             "resume it with its own settings, or give another --out",
         )
     was = Execution.from_json(run.record.execution)
     for change in (
         *differences(run.record.machine, record.machine, "machine"),
-        *differences(was.to_json(), was.overridden_by(execution).to_json(), "execution"),
+        *differences(was.to_json(), was.overridden_by(job.execution).to_json(), "execution"),
     ):
-        on_event(note(f"resumed with changes, so the last bits may differ: {change}"))
+        job.on_event(note(f"resumed with changes, so the last bits may differ: {change}"))
 
 
-def report_skipped(out: Path, data: Data, on_event: OnEvent) -> None:
+def report_skipped(out: Path, job: Job) -> None:
     """Lists every skipped file in skipped.jsonl, and reports the first few as notes."""
-    if data.skipped:
-        lines = (json.dumps({"file": file, "reason": reason}) + "\n" for file, reason in data.skipped)
+    if skipped := job.data.skipped:
+        lines = (json.dumps({"file": file, "reason": reason}) + "\n" for file, reason in skipped)
         write_text(out / SKIPPED, "".join(lines))
-        for _, reason in data.skipped[:SKIPPED_SHOWN]:
-            on_event(note(f"skipped: {reason}"))
-        on_event(note(f"{len(data.skipped)} files skipped; the full list is in {out / SKIPPED}"))
+        for _, reason in skipped[:SKIPPED_SHOWN]:
+            job.on_event(note(f"skipped: {reason}"))
+        job.on_event(note(f"{len(skipped)} files skipped; the full list is in {out / SKIPPED}"))
 
 
-def measure_images(run: Run, split: Split, on_event: OnEvent) -> None:
+def measure_images(run: Run, job: Job) -> None:
     """Measures the training images where the preprocessing needs it and it has not been done yet."""
     path, preprocess = run.folder / "preprocess.safetensors", run.preprocess
     if preprocess.whiten in MEASURED and not path.exists():
-        on_event(note(f"computing statistics of the training images for whiten={preprocess.whiten}"))
-        tensors = measure_normalizer(preprocess, split).tensors
+        job.on_event(note(f"computing statistics of the training images for whiten={preprocess.whiten}"))
+        tensors = measure_normalizer(preprocess, job.data.train).tensors
         named = {f"{NORMALIZER}{name}": tensor for name, tensor in tensors.items()}
         checkpoint.save(path, named, {"preprocess": preprocess.to_json()})
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from ..machine.processes import World
 from ..recipe import Recipe
 from .schedule import PlateauState, warmed_up
 
@@ -69,40 +63,3 @@ class Position:
         """The inverse of `dataclasses.asdict`."""
         parts = {name: RunningMeans(**record[name]) for name in ("sums", "since_log")}
         return cls(**{**record, **parts, "plateau": PlateauState(**record["plateau"])})
-
-
-class Meter:
-    """Adds an epoch's steps to the state; losses stay on the device until `read`, which synchronises with it.
-
-    Sums are taken over all processes, so that the state is the same in each.
-    """
-
-    def __init__(self, state: Position, world: World):
-        self.state, self.world, self.since = state, world, time.perf_counter()
-        self.pending: list[tuple[int, Tensor, Tensor]] = []  # images, loss, hits
-        self.last = math.nan  # the loss of the batch read last
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.pending.append((len(labels), loss.detach(), (logits.detach().argmax(1) == labels).sum()))
-
-    def read(self) -> str | None:
-        """Adds the pending steps; returns a message about the first loss that is not finite, or None."""
-        sizes = torch.tensor([n for n, _, _ in self.pending], dtype=torch.float64)
-        losses = torch.stack([loss for _, loss, _ in self.pending]).double().cpu()
-        hits = torch.stack([right for _, _, right in self.pending]).double().cpu()
-        self.pending.clear()
-        images, lost, right = self.world.sum(torch.stack([sizes, losses * sizes, hits])).tolist()
-        self.add_time()
-        for n, loss, hit in zip(images, lost, right, strict=True):
-            if not math.isfinite(loss):
-                return f"the loss is {loss}"
-            self.last = loss / n
-            for sums in (self.state.sums, self.state.since_log):
-                sums.add(int(n), loss / n, int(hit))
-        return None
-
-    def add_time(self) -> None:
-        """Adds the time since the last call."""
-        now = time.perf_counter()
-        self.state.seconds += now - self.since
-        self.since = now

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from ..data.normalise import normalise
-from ..data.types import Split
 from ..errors import UserError
 from ..layers import ConvNet
-from ..machine.processes import World
-from ..recipe import Recipe
 from ..runs import checkpoint
 from ..runs.checkpoint import NORMALIZER
 from ..runs.folder import Run
 from . import optimizers
 from .average import MovingAverage, SlowWeights
-from .events import OnEvent, note
-from .execution import Execution
+from .events import note
+from .job import Job
 from .state import Position
 from .warm_start import start_from
 
@@ -28,60 +25,73 @@ from .warm_start import start_from
 class TrainState:
     """The run's network on its device, freshly initialised, with its optimizer and the averages of its weights."""
 
-    def __init__(
-        self,
-        run: Run,
-        split: Split,
-        recipe: Recipe,
-        execution: Execution,
-        device: torch.device,
-        world: World,
-        on_event: OnEvent,
-    ):
-        net = run.record.build()
+    def __init__(self, job: Job, run: Run):
+        net, recipe, device = run.record.build(), job.recipe, job.device
         if net.init_images:
-            first = split.fetch(torch.arange(min(net.init_images, len(split))), run.preprocess)
+            first = job.data.train.fetch(torch.arange(min(net.init_images, len(job.data.train))), run.preprocess)
             net.init_from_data(normalise(first, run.normalizer))
-        net.to(device=device, memory_format=execution.strides)  # type: ignore[call-overload]
+        net.to(device=device, memory_format=job.execution.strides)  # type: ignore[call-overload]
         saved = any((run.folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
         if run.record.init and not saved:
-            on_event(note(start_from(net, run.record.init)))
-        self.net: ConvNet = net
-        self.optimizer = optimizers.make_optimizer(net, recipe.optimizer)
+            job.on_event(note(start_from(net, run.record.init)))
+        self.job, self.run, self.net = job, run, net
+        self.statistics = [Flat(of) for of in by_dtype(net.buffers())]  # batch norm's; the averages alias them
+        self.bad = torch.zeros((), device=device)  # 1 from the first step on that is not finite: see meter.py
+        self.optimizer = optimizers.make_optimizer(net, recipe.optimizer, self.bad)
         self.average = MovingAverage(net, recipe.ema.decay) if recipe.ema else None
         self.lookahead = SlowWeights(net, recipe.lookahead.decay) if recipe.lookahead else None
-        self.run, self.device, self.world = run, device, world
-        buffers = list(net.buffers())
-        alike = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]  # for _foreach_copy_
-        self.statistics = [(of, [b.clone() for b in of]) for of in alike]  # batch norm's, with room for a copy
+        self.random: list[tuple[Tensor, ...]] = []  # the random state before each step since the last reading
+        self.in_step = False
 
     @property
     def judged(self) -> ConvNet:
         """The network that is evaluated: the average where there is one."""
         return self.average.net if self.average else self.net  # type: ignore[return-value]
 
-    def follow(self, steps: int, of: int) -> None:
-        """Updates the averages after the optimizer's step number `steps` of `of`."""
+    def begin_step(self, lr: float, progress: float) -> None:
+        """Sets the learning rate and the training progress (0 to 1), and keeps what the passes may change."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["rate"]
+        self.net.set_progress(progress)
+        self.optimizer.zero_grad(set_to_none=True)  # frees the gradients before the activations are allocated
+        for flat in self.statistics:
+            flat.keep(self.bad)
+        self.random.append(self.random_state())
+        self.in_step = True
+
+    def abandon_step(self) -> None:
+        """Undoes what the passes of a step under way, if any, have changed."""
+        if self.in_step:
+            self.rewind(-1)
+
+    def rewind(self, step: int) -> None:
+        """Restores the buffers and the random state from before a step that changed no weights.
+
+        `step` counts from the last reading; every step since then was bad as well.
+        """
+        for flat in self.statistics:
+            flat.put_back()
+        torch.set_rng_state(self.random[step][0])
+        if self.job.device.type == "cuda":
+            torch.cuda.set_rng_state(self.random[step][1], self.job.device)
+
+    def random_state(self) -> tuple[Tensor, ...]:
+        on_gpu = (torch.cuda.get_rng_state(self.job.device),) if self.job.device.type == "cuda" else ()
+        return torch.get_rng_state(), *on_gpu
+
+    def update(self, steps: int) -> None:
+        """Updates the weights and their averages, as step number `steps` of the run; nothing after a bad step."""
+        if clip := self.job.recipe.optimizer.clip:
+            optimizers.clip_(self.optimizer, clip)
+        self.optimizer.step()
         if self.lookahead:
-            self.lookahead.update(steps, of)
+            self.lookahead.update(steps, self.job.total_steps, self.bad)
         if self.average:
             self.average.update(steps)
+        self.in_step = False
 
-    def snapshot(self) -> Callable[[], None]:
-        """Returns a function that undoes what the passes of an abandoned step changed: buffers and random state."""
-        for buffers, before in self.statistics:
-            torch._foreach_copy_(before, buffers)
-        random = torch.get_rng_state()
-        on_gpu = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-
-        def undo() -> None:
-            for buffers, before in self.statistics:
-                torch._foreach_copy_(buffers, before)
-            torch.set_rng_state(random)
-            if on_gpu is not None:
-                torch.cuda.set_rng_state(on_gpu, self.device)
-
-        return undo
+    def gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.net.parameters() if p.grad is not None]
 
     def weights(self) -> dict[str, Tensor]:
         """The network's tensors by name, and their averages if there are any."""
@@ -92,10 +102,10 @@ class TrainState:
         tensors = self.weights() | optimizers.optimizer_state(self.net, self.optimizer)
         if self.lookahead:
             tensors |= self.lookahead.tensors()
-        for rank, random in enumerate(self.world.gather(torch.get_rng_state())):
+        for rank, random in enumerate(self.job.world.gather(torch.get_rng_state())):
             tensors[random_of("cpu", rank)] = random
-        if self.device.type == "cuda":
-            for rank, random in enumerate(self.world.gather(torch.cuda.get_rng_state(self.device))):
+        if self.job.device.type == "cuda":
+            for rank, random in enumerate(self.job.world.gather(torch.cuda.get_rng_state(self.job.device))):
                 tensors[random_of("cuda", rank)] = random
         return tensors
 
@@ -108,20 +118,20 @@ class TrainState:
 
     def save(self, name: str, tensors: dict[str, Tensor], state: Position) -> None:
         """Writes one checkpoint: the tensors, the training progress, and the identity of the run."""
-        if self.world.leads:
+        if self.job.world.leads:
             tensors = tensors | {f"{NORMALIZER}{key}": t for key, t in self.run.normalizer.tensors.items()}
             keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
             checkpoint.save(self.run.folder / name, tensors, {**self.run.record.identity, "state": asdict(state)}, keep)
 
-    def restore(self, on_event: OnEvent) -> Position:
+    def restore(self) -> Position:
         """Restores the newest checkpoint; without one, training starts from the first step."""
-        found = self.world.in_turn(lambda: checkpoint.newest(self.run.folder))  # may move broken ones aside
+        found = self.job.world.in_turn(lambda: checkpoint.newest(self.run.folder))  # may move broken ones aside
         if found is None:
             if self.run.log():
-                on_event(note(f"{self.run.folder} has no checkpoint; training starts from the first step"))
+                self.job.on_event(note(f"{self.run.folder} has no checkpoint; training starts from the first step"))
             return Position()
         for text in found.notes:
-            on_event(note(text))
+            self.job.on_event(note(text))
         tensors, about = found.tensors, found.state
         if any(about.get(key) != value for key, value in self.run.record.identity.items()):
             raise UserError(
@@ -145,18 +155,42 @@ class TrainState:
             try:
                 checkpoint.load(self.run.folder / checkpoint.BEST)
             except UserError as error:
-                on_event(note(f"{error.what}; the best of the remaining epochs will replace it"))
+                self.job.on_event(note(f"{error.what}; the best of the remaining epochs will replace it"))
                 state.best_top1, state.best_epoch = -1.0, 0
         return state
 
     def restore_random(self, tensors: dict[str, Tensor]) -> None:
         """Restores this rank's random state; a rank not in the checkpoint keeps its seed."""
-        rank = self.world.rank
+        rank = self.job.world.rank
         if (random := tensors.get(random_of("cpu", rank))) is not None:
             torch.set_rng_state(random)
-        if self.device.type == "cuda" and (random := tensors.get(random_of("cuda", rank))) is not None:
-            torch.cuda.set_rng_state(random, self.device)
+        if self.job.device.type == "cuda" and (random := tensors.get(random_of("cuda", rank))) is not None:
+            torch.cuda.set_rng_state(random, self.job.device)
 
 
 def random_of(device: str, rank: int) -> str:
     return f"random/{device}" + (f"/{rank}" if rank else "")
+
+
+class Flat:
+    """Tensors of one dtype as parts of one, so that all are kept, and put back, at once."""
+
+    def __init__(self, tensors: list[Tensor]):
+        self.now = torch.cat([t.flatten() for t in tensors])
+        self.kept = self.now.clone()
+        for tensor, part in zip(tensors, self.now.split([t.numel() for t in tensors]), strict=True):
+            tensor.data = part.view(tensor.shape)
+
+    def keep(self, bad: Tensor) -> None:
+        """Keeps the values, unless `bad` is not 0: without waiting for it."""
+        torch.where(bad > 0, self.kept, self.now, out=self.kept)
+
+    def put_back(self) -> None:
+        self.now.copy_(self.kept)
+
+
+def by_dtype(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    return list(groups.values())

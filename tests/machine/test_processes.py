@@ -19,7 +19,7 @@ from convatlas.cli import main
 from convatlas.machine.processes import World
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
-from convatlas.train.fit import steps_in_epoch
+from convatlas.train.job import steps_in_epoch
 
 NET = ["chain_n1_m1_k0", "--data", "digits", "--recipe", "digits", "--set", "net.widths=[4]", "--set", "lr=0.05"]
 NET += ["--set", "batch=128", "--set", "schedule=cosine", "--input", "1x8x8", "--device", "cpu"]

@@ -26,8 +26,8 @@ from torch import Tensor
 from convatlas.recipe import EMA, SGD, Cosine, Recipe, RMSProp
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
+from convatlas.train import feed, passes
 from convatlas.train import fit as module
-from convatlas.train import passes
 from convatlas.train.events import Event
 from convatlas.train.execution import Execution
 from convatlas.train.fit import Diverged, Stopped, fit
@@ -159,7 +159,7 @@ def struck(blow: Blow, describe_culprits: Path | None) -> Callable[[Event], None
         return loss, logits
 
     if blow.where == "load":
-        module.augment = before(module.augment)
+        feed.augment = before(feed.augment)
     if blow.where in ("forward", "backward"):
         passes.loss_of = after_forward
     if blow.where == "test":
@@ -173,7 +173,7 @@ def struck(blow: Blow, describe_culprits: Path | None) -> Callable[[Event], None
 
 def poison(n: int) -> None:
     """The first image of this process's n-th batch gets a pixel that is no number."""
-    left, normalise = [n], module.normalise
+    left, normalise = [n], feed.normalise
 
     def spoilt(*args: Any) -> Any:
         x = normalise(*args)
@@ -182,7 +182,7 @@ def poison(n: int) -> None:
             x[0, 0, 2, 2] = torch.nan
         return x
 
-    module.normalise = spoilt
+    feed.normalise = spoilt
 
 
 def start(

@@ -25,7 +25,8 @@ from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
 from convatlas.train import fit as module
 from convatlas.train.events import Event, quiet
-from convatlas.train.fit import fit, steps_in_epoch
+from convatlas.train.fit import fit
+from convatlas.train.job import steps_in_epoch
 from tests.train.short_runs import (
     CHAIN,
     DROPPED,

@@ -19,6 +19,7 @@ from convatlas.recipe import SGD, Recipe
 from convatlas.train.events import Event, quiet
 from convatlas.train.execution import Execution, decide
 from convatlas.train.fit import fit
+from convatlas.train.job import Job
 from convatlas.train.passes import Passes
 from tests.trained import digits
 
@@ -33,7 +34,8 @@ def net() -> ConvNet:
 
 
 def passes(net: ConvNet, size: int, recipe: Recipe = RECIPE, on_event: Callable[[Event], None] = quiet) -> Passes:
-    return Passes(net, recipe, Execution(precision="float32", micro_batch=size), CPU, World(), on_event)
+    execution = Execution(precision="float32", micro_batch=size)
+    return Passes(net, Job(find(NET), digits(), recipe, (1, 8, 8), 0, CPU, execution, World(), on_event))
 
 
 def batch(n: int = 11) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from .evaluation.scoring import evaluate
     from .layers import ConvNet
     from .runs.folder import Run, open_run
+    from .train.divergence import Diverged
     from .train.execution import Execution
-    from .train.fit import Diverged, Stopped, fit
+    from .train.fit import Stopped, fit
     from .weights.model import Model, load
 
 # What needs torch or numpy, by the module it comes from, which is imported at first use
@@ -47,7 +48,8 @@ _LAZY = {
     "layers": ("ConvNet",),
     "runs.folder": ("Run", "open_run"),
     "train.execution": ("Execution",),
-    "train.fit": ("Diverged", "Stopped", "fit"),
+    "train.divergence": ("Diverged",),
+    "train.fit": ("Stopped", "fit"),
     "weights.model": ("Model", "load"),
 }
 _HOME = {name: module for module, found in _LAZY.items() for name in found}

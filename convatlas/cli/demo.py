@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from ..demo import demo
     from ..report.demo import report
     from ..report.progress import progress
-    from ..train.fit import Diverged, Stopped, choose_device
+    from ..train.divergence import Diverged
+    from ..train.fit import Stopped, choose_device
 
     began = monotonic()
     talk = sys.stderr if args.json or args.csv or args.md else sys.stdout

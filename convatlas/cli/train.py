@@ -146,8 +146,9 @@ def run(args: argparse.Namespace) -> int:
         checks.run_folder(args.out)
     from ..files.atomic import Unwritable
     from ..report.progress import progress
+    from ..train.divergence import Diverged
     from ..train.events import quiet
-    from ..train.fit import Diverged, Stopped, fit
+    from ..train.fit import Stopped, fit
 
     first = not process()
     data = source.load(args)

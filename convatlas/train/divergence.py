@@ -16,6 +16,10 @@ WHY = ("pixels", "outputs", "batch")  # the most specific first
 NAMED = 8  # images named in a message
 
 
+class Diverged(RuntimeError):
+    """A loss, a gradient or a weight is not finite; the message names the step and the last checkpoint."""
+
+
 def not_finite(net: nn.Module) -> str | None:
     """The name of the first weight or buffer with a value that is not finite."""
     return first_not_finite(net.state_dict())

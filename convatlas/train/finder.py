@@ -17,9 +17,10 @@ from ..catalogue import Shape, Variant
 from ..data.types import Data
 from ..errors import UserError
 from ..recipe import Exponential, Recipe
+from .divergence import Diverged
 from .events import Event, OnEvent, quiet
 from .execution import Execution
-from .fit import Diverged, fit
+from .fit import fit
 from .job import steps_in_epoch
 
 WORSE = 3.0  # the search stops when the averaged loss exceeds this many times its minimum

@@ -8,12 +8,12 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..catalogue import Shape, Variant, find
 from ..data.types import Data
@@ -24,15 +24,14 @@ from ..machine.device import choose_device, keep_freed_memory
 from ..machine.processes import join_world
 from ..machine.signals import Signals
 from ..recipe import Recipe
-from ..runs import checkpoint
 from ..runs.curves import draw_curves
 from ..runs.folder import Run, open_run
 from ..runs.log import Log, write_csv
 from ..weights.model import locate
-from .divergence import culprits, describe_culprits, gradient_norms, not_finite, what_is_bad
+from .divergence import gradient_norms
 from .events import OnEvent, note, quiet
 from .execution import Execution
-from .feed import Batch, Feed
+from .feed import Feed
 from .job import Job
 from .meter import Meter
 from .passes import Passes
@@ -40,15 +39,11 @@ from .schedule import rate
 from .setup import begin, has_run_to_resume, sized
 from .state import Position
 from .train_state import TrainState
+from .watch import Outcome, Watch
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch; a shorter epoch logs its last step
 DRAW_EVERY_S = 60.0  # between redrawings of the curves during training
-LOWER = "try a smaller learning rate: --set lr=..."
 SAVE = 1  # exchanged between the processes: save; SAVE plus a signal's number: save and stop
-
-
-class Diverged(RuntimeError):
-    """A loss, a gradient or a weight is not finite; the message names the step and the last checkpoint."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -123,9 +118,10 @@ def train(job: Job, run: Run, resume: bool) -> Run:
     if not world.leads:
         torch.manual_seed(job.seed + world.rank)  # the same weights on every rank, but different dropout
     at = state.restore() if resume else Position()
-    meter = Meter(at, world, state.bad)
     done, board = at.epoch * steps + at.step, job.execution.tensorboard
     log = Log(run.folder / "log.jsonl", at.epoch, done, writes=world.leads, tensorboard=board)
+    meter = Meter(at, world, state.bad)
+    watch = Watch(state, feed, passes, meter, log)
     on_event(start_event(job, run, state.net, at))
     drawn = saved = time.monotonic()
 
@@ -149,25 +145,20 @@ def train(job: Job, run: Run, resume: bool) -> Run:
                     if at.step % job.execution.read_every and not line_due and at.step < steps:
                         continue  # without waiting for the device
 
-                    losses, bad = meter.read()
-                    if bad is not None:
-                        raise diverged(bad, state, feed, passes, at, log, Outcome(batch, loss, logits))
-                    state.random.clear()
-                    for step, batch_loss in enumerate(losses, at.step - len(losses) + 1):
-                        on_event(step_event(job, at, step) | {"batch_loss": batch_loss})
+                    watch.read(at, Outcome(batch, loss, logits))
                     if line_due:
                         line = {"lr": at.lr, **at.take_since_log(recipe), "gradient": gradient_norms(state.net)}
                         log.write("step", step=done + 1, epoch=epoch + 1, **line)
                     save_due = world.leads and time.monotonic() - saved > job.execution.save_every_s
                     if call := world.most(SAVE + signals.caught if signals.caught else SAVE * save_due):
-                        check_weights(state, at)
+                        watch.check_weights(at)
                         if call > SAVE:
                             raise stopped(state, at, call - SAVE, f"after step {at.step}")
                         state.save_last(at)
                         saved = time.monotonic()
 
                 meter.add_time()
-                check_weights(state, at)
+                watch.check_weights(at)
                 with at_once():
                     scores = evaluate_held_out(state)
                 line = epoch_line(job, at, scores)
@@ -186,6 +177,7 @@ def train(job: Job, run: Run, resume: bool) -> Run:
             raise
         except KeyboardInterrupt:
             state.abandon_step()
+            watch.read(at)
             where = f"in step {at.step + 1}" if at.step < steps else "in the evaluation"
             raise stopped(state, at, signals.caught or signal.SIGINT, where) from None
 
@@ -193,55 +185,6 @@ def train(job: Job, run: Run, resume: bool) -> Run:
             draw(run, on_event)
     on_event({"kind": "end", "folder": str(run.folder), "best_top1": at.best_top1, "best_epoch": at.best_epoch})
     return run
-
-
-@dataclass
-class Outcome:
-    """A step's batch, its mean loss and its logits."""
-
-    batch: Batch
-    loss: Tensor
-    logits: Tensor
-
-
-def diverged(
-    bad: int, state: TrainState, feed: Feed, passes: Passes, at: Position, log: Log, latest: Outcome
-) -> Diverged:
-    """Logs step `bad` since the last reading, which was not finite, and says where and for which images.
-
-    No step since has changed a weight: an earlier one than the latest is run again.
-    """
-    job, steps_back = state.job, len(state.random) - bad
-    step = at.step - steps_back  # from 0
-    done = at.epoch * job.steps + step
-    outcome = latest
-    if steps_back > 1:
-        state.rewind(bad)
-        state.net.set_progress(done / job.total_steps)
-        state.optimizer.zero_grad(set_to_none=True)
-        batch = feed.batch(at.epoch, step)
-        outcome = Outcome(batch, *passes(batch.x, batch.target, batch.size))
-    what = what_is_bad(outcome.loss, state.net)
-    which = culprits(job.data.train, job.world, outcome.batch.indices, outcome.batch.x, outcome.logits)
-    log.write("diverged", step=done + 1, epoch=at.epoch + 1, what=what, **which)
-    lr = rate(job.recipe, done / job.steps, at.plateau.drops, job.steps, at.warm)
-    remedy = "fix or remove them" if which["why"] == "pixels" else LOWER
-    return Diverged(
-        f"{what} at step {step + 1} of epoch {at.epoch + 1} (lr {lr:.4g}){describe_culprits(which)}; "
-        f"{what_is_saved(state)}; {remedy}"
-    )
-
-
-def check_weights(state: TrainState, at: Position) -> None:
-    """Raises Diverged if a weight or a buffer is not finite."""
-    if name := not_finite(state.net):
-        where = f"at step {at.step} of epoch {at.epoch + 1} (lr {at.lr:.4g})"
-        raise Diverged(f"{name} is not finite {where}; {what_is_saved(state)}; {LOWER}")
-
-
-def what_is_saved(state: TrainState) -> str:
-    last = state.run.folder / checkpoint.LAST
-    return f"{last} is from an earlier step" if last.exists() else "no checkpoint was saved before"
 
 
 def stopped(state: TrainState, at: Position, signum: int, where: str) -> Stopped:
@@ -294,11 +237,6 @@ def start_event(job: Job, run: Run, net: nn.Module, at: Position) -> dict[str, A
         "epoch": at.epoch,
         "step": at.step,
     }
-
-
-def step_event(job: Job, at: Position, step: int) -> dict[str, Any]:
-    where = {"epoch": at.epoch + 1, "epochs": job.recipe.epochs, "step": step, "steps": job.steps}
-    return {"kind": "step", **where, **at.sums.means(), "images_per_s": at.sums.images / at.seconds}
 
 
 def draw(run: Run, on_event: OnEvent) -> None:

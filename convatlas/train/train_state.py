@@ -63,6 +63,7 @@ class TrainState:
         """Undoes what the passes of a step under way, if any, have changed."""
         if self.in_step:
             self.rewind(-1)
+            self.random.pop()
 
     def rewind(self, step: int) -> None:
         """Restores the buffers and the random state from before a step that changed no weights.

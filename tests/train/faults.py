@@ -28,9 +28,10 @@ from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
 from convatlas.train import feed, passes
 from convatlas.train import fit as module
+from convatlas.train.divergence import Diverged
 from convatlas.train.events import Event
 from convatlas.train.execution import Execution
-from convatlas.train.fit import Diverged, Stopped, fit
+from convatlas.train.fit import Stopped, fit
 from convatlas.train.loss import loss_of
 from tests.trained import digits
 

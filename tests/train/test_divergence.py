@@ -18,8 +18,7 @@ from convatlas.machine.processes import World
 from convatlas.recipe import SGD, ConstantWarmup, Recipe
 from convatlas.runs.folder import open_run
 from convatlas.train import passes
-from convatlas.train.divergence import culprits, describe_culprits, first_not_finite
-from convatlas.train.fit import Diverged
+from convatlas.train.divergence import Diverged, culprits, describe_culprits, first_not_finite
 from convatlas.train.loss import loss_of
 from tests.train.short_runs import (
     CHAIN,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +20,10 @@ from convatlas.machine.processes import World
 from convatlas.recipe import EMA, SGD, Adam, AdamW, Lookahead, Optimizer, Recipe, RMSProp
 from convatlas.runs.folder import open_run
 from convatlas.train import feed, passes
-from convatlas.train.divergence import all_finite
+from convatlas.train.divergence import Diverged, all_finite
 from convatlas.train.events import Event
 from convatlas.train.execution import Execution
-from convatlas.train.fit import Diverged, Stopped
+from convatlas.train.fit import Stopped
 from convatlas.train.loss import loss_of
 from convatlas.train.meter import Meter
 from convatlas.train.optimizers import make_optimizer
@@ -171,3 +173,22 @@ def test_a_signal_between_two_readings_stops_at_the_next(tmp_path: Path, data: D
         train(tmp_path / "a", data, CHAIN, execution=Execution(read_every=2), on_event=interrupting(at_step(1, 3)))
     resumed = train(tmp_path / "a", data, CHAIN, resume=True)
     assert same(weights(resumed), weights(train(tmp_path / "b", data, CHAIN)))
+
+
+def test_a_pass_interrupted_before_the_reading_loses_no_step(
+    tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [0]
+
+    def interrupted(*args: Any) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        if calls[0] == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return loss_of(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, "loss_of", interrupted)
+        with pytest.raises(Stopped, match="stopped by SIGTERM in step 4 of epoch 1"):
+            train(tmp_path / "a", data, DROPPED, WRN, execution=LATE)
+    resumed = train(tmp_path / "a", data, DROPPED, WRN, resume=True)
+    assert_equal_runs(resumed, train(tmp_path / "b", data, DROPPED, WRN))

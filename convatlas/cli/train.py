@@ -98,6 +98,11 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--compile", action="store_true", help="torch.compile the network; pays off in long runs")
     group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits in every run on a GPU too, by slower algorithms (a CPU's are the same in any case)",
+    )
+    group.add_argument(
         "--workers", metavar="N", type=int, help="threads that read and decode images ahead (default: one per core)"
     )
     group.add_argument("--sync-bn", action="store_true", help="synchronise batch norm's statistics across GPUs")
@@ -207,6 +212,7 @@ def execution_of(args: argparse.Namespace, **more: Any) -> Execution:
         micro_batch=args.micro_batch,
         segments=args.segments,
         compile=args.compile,
+        deterministic=args.deterministic,
         sync_bn=args.sync_bn,
         workers=args.workers,
         **more,

@@ -42,6 +42,8 @@ class Execution:
     `tensorboard`: whether to write the log for TensorBoard as well (extra `log`).
     `read_every`: steps between readings of the loss from the device, which waits for it (0: 1 on a CPU, 16 on a GPU).
     A loss or gradient that is not finite stops the weights from changing at once, and the run at the next reading.
+    `deterministic`: only deterministic algorithms, slower on a GPU: two runs, and a run that was stopped and resumed,
+    then end in the same bits there too, as they do on a CPU in any case.
     `workers`: threads that read and decode images ahead of training (see data/loading.py).
     Raises UserError for invalid values.
     """
@@ -56,6 +58,7 @@ class Execution:
     tensorboard: bool = False
     workers: int | None = None
     read_every: int = 0
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -20,7 +20,7 @@ from ..data.types import Data
 from ..errors import UserError
 from ..evaluation.scores import Scores, usual_topk
 from ..evaluation.scoring import evaluate_split
-from ..machine.device import choose_device, keep_freed_memory
+from ..machine.device import algorithms, choose_device, keep_freed_memory
 from ..machine.processes import join_world
 from ..machine.signals import Signals
 from ..recipe import Recipe
@@ -105,7 +105,8 @@ def fit(
         start = locate(init) if init else None
         run = world.in_turn(lambda: begin(job, Path(out), resume, start, held) if world.leads else open_run(out))
         settled = Execution.from_json(run.record.execution).overridden_by(execution)
-        return train(replace(job, execution=settled), run, resume)
+        with algorithms(settled.deterministic):
+            return train(replace(job, execution=settled), run, resume)
 
 
 def train(job: Job, run: Run, resume: bool) -> Run:

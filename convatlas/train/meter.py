@@ -31,11 +31,12 @@ class Meter:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor, gradients: Sequence[Tensor]) -> None:
         """A step's mean loss (), its logits (n, classes), labels (n,) and gradients, before the update."""
-        hits = (logits.argmax(1) == labels).sum()
-        images = torch.full_like(loss, len(labels))
-        fault = ~(loss.isfinite() & all_finite(gradients))
-        step = self.world.sum(torch.stack([v.double() for v in (images, loss * len(labels), hits, fault)]))
-        self.bad.copy_(torch.maximum(self.bad, step[3] > 0))
+        step = torch.full((4,), len(labels), dtype=torch.float64, device=loss.device)
+        step[1:2] *= loss
+        step[2] = (logits.argmax(1) == labels).sum()
+        step[3] = ~(loss.isfinite() & all_finite(gradients))
+        step = self.world.sum(step)
+        self.bad.copy_(self.bad.maximum(step[3] > 0))
         self.pending.append(step)
 
     def read(self) -> tuple[list[float], int | None]:

@@ -34,7 +34,7 @@ class TrainState:
         saved = any((run.folder / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
         if run.record.init and not saved:
             job.on_event(note(start_from(net, run.record.init)))
-        self.job, self.run, self.net = job, run, net
+        self.job, self.run, self.net, self.parameters = job, run, net, list(net.parameters())
         self.statistics = [Flat(of) for of in by_dtype(net.buffers())]  # batch norm's; the averages alias them
         self.bad = torch.zeros((), device=device)  # 1 from the first step on that is not finite: see meter.py
         self.optimizer = optimizers.make_optimizer(net, recipe.optimizer, self.bad)
@@ -92,7 +92,7 @@ class TrainState:
         self.in_step = False
 
     def gradients(self) -> list[Tensor]:
-        return [p.grad for p in self.net.parameters() if p.grad is not None]
+        return [p.grad for p in self.parameters if p.grad is not None]
 
     def weights(self) -> dict[str, Tensor]:
         """The network's tensors by name, and their averages if there are any."""

@@ -13,9 +13,12 @@ from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet, on_meta
 from convatlas.machine.processes import World
+from convatlas.recipe import SGD, Recipe
 from convatlas.recipes import find_recipe
 from convatlas.train import execution as room
 from convatlas.train.execution import Execution, computes_bfloat16, decide
+from convatlas.train.fit import fit
+from tests.trained import digits
 
 CPU = torch.device("cpu")
 RECIPE = find_recipe("resnet_cifar")  # batch 128
@@ -88,3 +91,19 @@ def test_what_cannot_be() -> None:
 def test_an_engine_goes_through_json() -> None:
     execution = replace(Execution(), precision="float32", segments=3)
     assert Execution.from_json(execution.to_json()) == execution
+
+
+def test_a_deterministic_run_says_so_and_uses_no_other_algorithm(tmp_path: Path) -> None:
+    enabled: list[bool] = []
+    run = fit(
+        "chain_n1_m1_k0",
+        digits(64),
+        Recipe(name="brief", source="a test", epochs=1, batch=16, optimizer=SGD(0.05), net=(("widths", (4,)),)),
+        out=tmp_path,
+        device="cpu",
+        execution=Execution(deterministic=True),
+        on_event=lambda event: enabled.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert run.record.execution["deterministic"] is True
+    assert set(enabled) == {True}
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -147,7 +147,7 @@ def test_slow_weights_are_the_programs() -> None:
     for step in range(1, 13):
         with torch.no_grad():
             net.weight += 1
-        lookahead.update(step, 12)
+        lookahead.update(step, 12, torch.zeros(()))
         if step in (5, 10):
             keep = 0.95**5 * (step / 12) ** 3
             slow = keep * slow + (1 - keep) * (first + 5 if step == 5 else slow + 5)

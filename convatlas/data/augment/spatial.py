@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ def cutout(images: Tensor, indices: Tensor, side: int, fill: Fill, seed: int, ep
     h, w = images.shape[2:]
     row = draw(indices, h, seed, epoch, Draw.CUTOUT)
     column = draw(indices, w, seed, epoch, Draw.CUTOUT + 1)
-    return torch.where(squares(row, column, side, side, h, w), colour(fill, images), images)
+    return torch.where(squares(row, column, side, side, h, w), colour(fill, images.shape[1], images.device), images)
 
 
 def squares(row: Tensor, column: Tensor, high: int | Tensor, wide: int | Tensor, h: int, w: int) -> Tensor:
@@ -81,9 +82,10 @@ def between(at: Tensor, centre: Tensor, length: int | Tensor) -> Tensor:
     return (at >= first[:, None]) & (at < (first + length)[:, None])
 
 
-def colour(fill: Fill, images: Tensor) -> Tensor:
-    """`fill` as uint8 (1, C, 1, 1)."""
-    return torch.tensor(fill, dtype=torch.uint8, device=images.device).expand(images.shape[1])[None, :, None, None]
+@cache  # not copied to a GPU, which would wait, at every call
+def colour(fill: Fill, channels: int, device: torch.device) -> Tensor:
+    """`fill` as uint8 (1, channels, 1, 1)."""
+    return torch.tensor(fill, dtype=torch.uint8, device=device).expand(channels)[None, :, None, None]
 
 
 def affine(images: Tensor, matrices: Tensor, fill: Fill) -> Tensor:
@@ -102,7 +104,7 @@ def affine(images: Tensor, matrices: Tensor, fill: Fill) -> Tensor:
     x, y = source(a, b, c), source(d, e, f)
     inside = ((x >= 0) & (x < w) & (y >= 0) & (y < h))[:, None]
     at = (y.clamp(0, h - 1) * w + x.clamp(0, w - 1)).flatten(1)[:, None].expand(-1, channels, -1)
-    return torch.where(inside, images.flatten(2).gather(2, at).view_as(images), colour(fill, images))
+    return torch.where(inside, images.flatten(2).gather(2, at).view_as(images), colour(fill, channels, images.device))
 
 
 def fixed(values: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""The one exception that means 'you can mend this': the command line prints it as one line and exits with status 2."""
+"""The one exception that means 'you can fix this': the command line prints it as one line and exits with status 2."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Something the user asked for cannot be done: `what` names the offender and the rule, `remedy` the way out.
+    """Something the user asked for cannot be done: `what` names the offender and the rule, `remedy` says what to do.
 
     Printed as one sentence: "what; remedy".
     """
@@ -19,10 +19,10 @@ class UserError(ValueError):
 
 
 def unknown(kind: str, name: str, legal: Iterable[str]) -> UserError:
-    """The error for a name that is not among the legal ones: near names first, else all of them (or the first 20)."""
+    """The error for a name that is not one of `legal`: suggests close matches, else all names (or the first 20)."""
     legal = list(legal)
     near = get_close_matches(name, legal, n=3, cutoff=0.6)
     if near:
         return UserError(f"no {kind} named {name!r}", f"did you mean {', '.join(near)}?")
     shown = ", ".join(legal[:20]) + (f" ... ({len(legal)} in all)" if len(legal) > 20 else "")
-    return UserError(f"no {kind} named {name!r}", f"there is {shown or 'none'}")
+    return UserError(f"no {kind} named {name!r}", f"choose from {shown}" if legal else "there are none")

@@ -33,7 +33,7 @@ def test_a_papers_spelling_is_found(spelled: str, name: str) -> None:
 def test_an_unknown_name_gets_near_ones() -> None:
     with pytest.raises(UserError, match=r"no network named 'resnet5O'; did you mean .*resnet50"):
         find("resnet5O")
-    with pytest.raises(UserError, match=r"no network named 'xqzzy'; there is .* in all"):
+    with pytest.raises(UserError, match=r"no network named 'xqzzy'; choose from .* in all"):
         find("xqzzy")
 
 

@@ -49,7 +49,7 @@ def test_json_gives_back_an_equal_record() -> None:
     ("change", "message"),
     [
         ({"resize_mode": "croq"}, "no resize mode named 'croq'; did you mean crop"),
-        ({"interpolation": "lanczos"}, "no interpolation named 'lanczos'; there is nearest, bilinear, bicubic"),
+        ({"interpolation": "lanczos"}, "no interpolation named 'lanczos'; choose from nearest, bilinear, bicubic"),
         ({"order": "RGBA"}, "no channel order named 'RGBA'"),
         ({"input": (2, 24, 20)}, "input 2x24x20 is not an image size"),
         ({"input": (3, 0, 20)}, "input 3x0x20 is not an image size"),

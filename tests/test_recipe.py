@@ -60,7 +60,7 @@ BASE = Recipe(name="base", source="a test", epochs=100, batch=128, optimizer=SGD
         (lambda: SGD(0.1, momentum=1.5), "momentum=1.5 is out of range; give at least 0 and at most 1"),
         (lambda: SGD(0.1, momentum=0, nesterov=True), "nesterov=True needs momentum; give momentum above 0"),
         (lambda: SGD(0.1, clip=-1), "clip=-1 is out of range; give at least 0"),
-        (lambda: SGD(0.1, decay_scope="bias"), "no decay scope named 'bias'; there is all, weights, not_norm"),
+        (lambda: SGD(0.1, decay_scope="bias"), "no decay scope named 'bias'; choose from all, weights, not_norm"),
         (lambda: Adam(0.1, beta1=1.0), "beta1=1.0 is out of range; give at least 0 and less than 1"),
         (lambda: AdamW(0.1, beta2=1.0), "beta2=1.0 is out of range; give at least 0 and less than 1"),
         (lambda: RMSProp(0.1, rho=-0.1), "rho=-0.1 is out of range"),
@@ -70,7 +70,7 @@ BASE = Recipe(name="base", source="a test", epochs=100, batch=128, optimizer=SGD
         (lambda: Step([10]), r"milestones=\[10\] is not numbers; see Step.milestones"),
         (lambda: Plateau(patience=0), "patience=0 is out of range; give at least 1"),
         (lambda: Plateau(patience=2.5), "patience=2.5 is not a whole number"),
-        (lambda: Plateau(watch="test"), "no watch named 'test'; there is held_out, train"),
+        (lambda: Plateau(watch="test"), "no watch named 'test'; choose from held_out, train"),
         (lambda: Exponential(0.9, every=0), "every=0 is out of range; give at least 0.001"),
         (lambda: LinearWarmup(), "the warm-up never ends; give exactly one of warmup.epochs, warmup.steps$"),
         (
@@ -91,7 +91,7 @@ BASE = Recipe(name="base", source="a test", epochs=100, batch=128, optimizer=SGD
         (lambda: replace(BASE, batch=True), "batch=True is not a whole number"),
         (lambda: replace(BASE, augment=["flip"]), "augment=.* is not names"),
         (lambda: replace(BASE, net=(("dropout", 0.3, 1),)), r"net=.* is not \(name, value\) pairs"),
-        (lambda: replace(BASE, ladder="fast"), "no ladder named 'fast'; there is paper, speed, demo"),
+        (lambda: replace(BASE, ladder="fast"), "no ladder named 'fast'; choose from paper, speed, demo"),
         (lambda: replace(BASE, whiten="pixels"), "no whitening named 'pixels'; did you mean pixel"),
     ],
 )
@@ -231,7 +231,7 @@ def test_the_last_setting_of_a_name_holds() -> None:
     [
         ("momentun=0.9", r"no setting named 'momentun'; did you mean momentum\?"),
         ("weightdecay=1", "did you mean weight_decay"),
-        ("zzz=1", "no setting named 'zzz'; there is epochs, batch, augment, "),
+        ("zzz=1", "no setting named 'zzz'; choose from epochs, batch, augment, "),
         ("ema.deca=1", "no setting named 'ema.deca'; did you mean ema.decay"),
         ("warmup.epoch=5", "no setting named 'warmup.epoch'; did you mean warmup.epochs"),
         ("warmup_epochs=5", "no setting named 'warmup_epochs'; did you mean warmup.epochs"),

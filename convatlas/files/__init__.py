@@ -1,1 +1,1 @@
-"""Files written whole or not at all, locks, and archives unpacked below one place."""
+"""Atomic writes, locks, and safe unpacking of archives."""

@@ -1,4 +1,4 @@
-"""Unpacking archives that come from strangers: plain files and folders, below one place, within limits; or nothing."""
+"""Unpacking untrusted archives: plain files and folders, inside one folder, within limits; or nothing at all."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from ..errors import UserError
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 MAX_BYTES = 64 << 30
 MAX_FILES = 4_000_000
-MAX_READ = 1 << 26  # bytes at a time: more is a header that lies
+MAX_READ = 1 << 26  # bytes at a time: only a forged header asks for more
 OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
 class Hostile(Exception):
-    """The archive holds what an honest one does not; the message says what."""
+    """The archive contains something that a legitimate one does not; the message says what."""
 
 
 def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) -> Path:
-    """Unpacks a tar (plain, .gz, .bz2, .xz) or zip file; returns `into`, which must not be there yet.
+    """Unpacks a tar (plain, .gz, .bz2, .xz) or zip file; returns `into`, which must not exist yet.
 
-    Everything is unpacked beside and renamed, so that `into` is whole or not there. Raises UserError for whatever is no
-    plain file or folder, has a name that is absolute, leads upwards or comes twice (letters' case aside), for more than
-    `max_bytes` or MAX_FILES, and for an archive that is damaged. No owner, mode or time is taken over.
+    Everything is unpacked to a temporary folder and renamed, so that `into` is complete or does not exist. Raises
+    UserError for anything but plain files and folders, for names that are absolute, contain ".." or occur twice
+    (ignoring case), for more than `max_bytes` or MAX_FILES, and for a damaged archive. Owners, modes and times are
+    ignored.
     """
     archive, into = Path(archive), Path(into)
     if os.path.lexists(into):
-        raise UserError(f"{into} is there already", "remove it, or unpack to another place")
+        raise UserError(f"{into} already exists", "remove it, or unpack to another folder")
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=".new", dir=into.parent))
@@ -50,9 +51,9 @@ def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) ->
     except UserError:
         raise
     except Hostile as error:
-        raise UserError(f"{archive} {error}", "nothing of it was kept") from error
-    except Exception as error:  # what is damaged makes the readers raise anything
-        raise UserError(f"{archive} cannot be unpacked ({error})", "fetch it again") from error
+        raise UserError(f"{archive} {error}", "nothing was unpacked; use a trusted copy") from error
+    except Exception as error:  # damaged archives make the readers raise anything
+        raise UserError(f"{archive} cannot be unpacked ({error})", "download it again") from error
     return into
 
 
@@ -65,21 +66,21 @@ def write(parts: Iterable[Member], new: Path, max_bytes: int) -> None:
     for name, content in parts:
         path = PurePosixPath(name)
         if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or ":" in name or len(name) > 1000:
-            raise Hostile(f"holds the name {name[:60]!r}, which leads elsewhere")
+            raise Hostile(f"contains the name {name[:60]!r}, which leads outside the folder")
         if content is None:
             (new / path).mkdir(parents=True, exist_ok=True)
             continue
         if not path.parts or path.as_posix().casefold() in seen:
-            raise Hostile(f"holds {name[:60]!r} twice")
+            raise Hostile(f"contains {name[:60]!r} twice")
         seen.add(path.as_posix().casefold())
         if len(seen) > MAX_FILES:
-            raise Hostile(f"holds more than {MAX_FILES:,} files")
+            raise Hostile(f"contains more than {MAX_FILES:,} files")
         (new / path.parent).mkdir(parents=True, exist_ok=True)
         with (new / path).open("xb") as file:
             while part := content.read(1 << 20):
                 size += len(part)
                 if size > max_bytes:
-                    raise Hostile(f"unpacks to more than the {max_bytes:,} bytes that are allowed")
+                    raise Hostile(f"unpacks to more than the {max_bytes:,} bytes allowed")
                 file.write(part)
 
 
@@ -94,11 +95,11 @@ def zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as file:
         infos = file.infolist()
         if sum(info.file_size for info in infos) > max_bytes:
-            raise Hostile(f"unpacks to more than the {max_bytes:,} bytes that are allowed")
+            raise Hostile(f"unpacks to more than the {max_bytes:,} bytes allowed")
         for info in infos:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise Hostile(f"holds {info.filename[:60]!r}, which is neither a file nor a folder")
+                raise Hostile(f"contains {info.filename[:60]!r}, which is neither a file nor a folder")
             if info.is_dir():
                 yield info.filename, None
             else:
@@ -113,17 +114,17 @@ def tar_members(archive: Path, max_bytes: int) -> Iterator[Member]:
     with plain, tarfile.open(fileobj=Limited(plain, max_bytes), mode="r:") as file:
         for info in file:
             if not (info.isreg() or info.isdir()) or info.issparse():
-                raise Hostile(f"holds {info.name[:60]!r}, which is neither a file nor a folder")
+                raise Hostile(f"contains {info.name[:60]!r}, which is neither a file nor a folder")
             if info.size > max_bytes:
-                raise Hostile(f"unpacks to more than the {max_bytes:,} bytes that are allowed")
+                raise Hostile(f"unpacks to more than the {max_bytes:,} bytes allowed")
             yield info.name, None if info.isdir() else file.extractfile(info)
 
 
 class Limited(io.RawIOBase):
-    """Reads on from a stream, up to a limit, and never much at once, as a header that lies would have it."""
+    """A stream read up to a limit, and never in the huge pieces that a forged header asks for."""
 
     def __init__(self, plain: Any, max_bytes: int):
-        self.plain, self.limit = plain, 2 * max_bytes + (1 << 24)  # headers and padding are the archive's, too
+        self.plain, self.limit = plain, 2 * max_bytes + (1 << 24)  # headers and padding count as well
 
     def readable(self) -> bool:
         return True
@@ -136,10 +137,10 @@ class Limited(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence != 0 or offset > self.limit:
-            raise Hostile("is larger than it may be")
+            raise Hostile("is too large")
         return self.plain.seek(offset)
 
     def read(self, n: int = -1) -> bytes:
         if n < 0 or n > MAX_READ or self.plain.tell() > self.limit:
-            raise Hostile("is larger than it may be")
+            raise Hostile("is too large")
         return self.plain.read(n)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what is said of those that another version wrote."""
+"""Atomic writes, and the error for a file that another version wrote."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..errors import UserError
 
 
 class Unwritable(UserError):
-    """A file of a run cannot be written: the disk is full, or forbids it. What the file held before is kept."""
+    """A file cannot be written: the disk is full, or permission is denied. Its previous content is kept."""
 
 
 @contextmanager
 def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """A name to write to; on success the file is on the disk and takes the place of `path`, in one step.
+    """Yields a temporary path to write to; on success the file is flushed to disk and replaces `path` atomically.
 
-    What was at `path` is then at `keep`, if that is given. A process killed on the way leaves a whole old file (and a
-    `.NAME.new` that the next writer overwrites). Raises Unwritable where the disk is full or forbids it.
+    The previous file moves to `keep`, if given. A process killed on the way leaves the old file intact (and a
+    `.NAME.new` that the next writer overwrites). Raises Unwritable when the disk is full or permission is denied.
     """
     new = beside(path)
     try:
@@ -43,12 +43,12 @@ def beside(path: Path) -> Path:
 def unwritable(path: Path, error: OSError) -> Unwritable:
     return Unwritable(
         f"{path} cannot be written ({error.strerror or error})",
-        "what was there before is kept: make room for it, or mend what forbids it, and go on",
+        "the previous file is kept: free disk space or fix the permissions, then continue",
     )
 
 
 def relink(path: Path, keep: Path) -> None:
-    """Gives the file at `path` the name `keep` as well, where the file system can, so that it never lacks a name."""
+    """Hard-links `path` to `keep`, so that the file always has a name; renames it where hard links do not work."""
     spare = beside(keep)
     spare.unlink(missing_ok=True)
     try:
@@ -57,17 +57,17 @@ def relink(path: Path, keep: Path) -> None:
         os.replace(path, keep)
         return
     os.replace(spare, keep)
-    spare.unlink(missing_ok=True)  # renaming one name of a file to another one of it does nothing
+    spare.unlink(missing_ok=True)  # renaming between two names of the same file does nothing
 
 
 def clean(folder: Path) -> None:
-    """Takes away what killed writers left half written."""
+    """Removes half-written files that killed processes left behind."""
     for left in folder.glob(".*.new"):
         left.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
-    """Returns when the file's, or the folder's, contents are on the disk."""
+    """Returns once the contents of the file or folder are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -81,7 +81,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def other_version(path: Path, schema: object, reads: tuple[int, ...]) -> UserError:
-    """The refusal of a file that another version of convatlas wrote."""
+    """The error for a file that another version of convatlas wrote."""
     newer = isinstance(schema, int) and schema > reads[-1]
     return UserError(
         f"{path} has schema {schema!r}, this convatlas reads {' and '.join(map(str, reads))}",

@@ -1,4 +1,4 @@
-"""A picture by matplotlib, written whole or not at all."""
+"""Matplotlib figures, written atomically."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 DPI = 120
 FORMATS = (".png", ".svg", ".pdf")
-UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same picture is the same file
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # without dates the same picture gives the same file
 
 
 def write(figure: Figure, path: Path) -> Path:
-    """Writes the picture, whole or not at all, in the format of its suffix (of FORMATS).
+    """Writes the figure atomically, in the format of its suffix (one of FORMATS).
 
-    Raises UserError for another suffix, and where it cannot be written.
+    Raises UserError for another suffix, and when the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise UserError(
-            f"{path} is not a picture format that can be written", f"end its name in {' or '.join(FORMATS)}"
+            f"{path} is not in a picture format that can be written", f"end its name in {' or '.join(FORMATS)}"
         )
     new = path.with_name(f".{path.name}.new")
     kind = path.suffix.lower().removeprefix(".")

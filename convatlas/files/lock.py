@@ -1,4 +1,4 @@
-"""One process at a time writes to a folder."""
+"""A lock on a folder: one process at a time writes to it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .atomic import unwritable
 
 NAME = ".lock"
 FLOCK = "hhqqi4x"  # struct flock on 64-bit Linux: type, whence, start, length, process
-held: set[Path] = set()  # by this process: the system's locks do not shut out its own threads
+held: set[Path] = set()  # by this process: the system's locks do not exclude its own threads
 
 
 @contextmanager
 def locked(folder: Path, work: str = "training in") -> Iterator[None]:
-    """Holds the folder's lock. Raises UserError, naming the process and the `work`, when another one holds it.
+    """Holds the folder's lock. Raises UserError, naming the process and the `work`, when another process holds it.
 
-    The lock is the system's (POSIX, on the file `.lock`): it ends with the process that holds it, however that ends,
-    and is not inherited by the processes that it starts. So one that was killed leaves nothing to be cleared away.
+    It is a POSIX lock on the file `.lock`: it is released when its process ends, however that happens, and child
+    processes do not inherit it. So a killed process leaves nothing to clean up.
     """
     path = (folder / NAME).resolve()
     if path in held:
@@ -33,7 +33,7 @@ def locked(folder: Path, work: str = "training in") -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # before it is given up: who opened it meanwhile looks whether it is still there
+            path.unlink()  # before the lock is released: a process that opened it meanwhile checks that it still exists
         os.close(handle)
         held.discard(path)
 
@@ -49,18 +49,18 @@ def acquire(path: Path, folder: Path, work: str) -> int:
         except (BlockingIOError, PermissionError) as error:
             holder = holder_of(handle)
             os.close(handle)
-            if holder == 0:  # given up just now
+            if holder == 0:  # released just now
                 continue
             raise taken(folder, holder, work) from error
         except OSError:  # a file system without locks
             return handle
         if same_file(handle, path):
             return handle
-        os.close(handle)  # its last holder took it away between the two steps
+        os.close(handle)  # its last holder deleted it between the two steps
 
 
 def holder_of(handle: int) -> int:
-    """The number of the process that holds the lock, 0 when none does any more, -1 when the system does not tell."""
+    """The id of the process that holds the lock; 0 when none does any more, -1 when the system does not say."""
     try:
         query = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, _, _, process = struct.unpack(FLOCK, fcntl.fcntl(handle, fcntl.F_GETLK, query))
@@ -82,8 +82,8 @@ def taken(folder: Path, process: int, work: str) -> UserError:
 
 
 def holder(folder: Path) -> int:
-    """The number of the process that trains in the folder; 0 when none does, -1 when it is unknown."""
-    if (folder / NAME).resolve() in held:  # closing the file here would give up the lock
+    """The id of the process that is training in the folder; 0 when there is none, -1 when it is unknown."""
+    if (folder / NAME).resolve() in held:  # closing the file here would release the lock
         return os.getpid()
     try:
         handle = os.open(folder / NAME, os.O_RDWR)

@@ -48,10 +48,10 @@ def test_words(text: str, layer: Conv | Pool | FC) -> None:
     ("text", "message"),
     [
         ("cnov 64 3", "no layer named 'cnov'; did you mean conv?"),
-        ("", "no layer named ''; there is conv, pool, fc"),
+        ("", "no layer named ''; choose from conv, pool, fc"),
         ("conv 64", "'conv 64' is incomplete; write conv FILTERS KERNEL"),
         ("conv 64 3 strid 2", "no word of a conv layer named 'strid'; did you mean stride?"),
-        ("fc 10 pad 1", "no word of a fc layer named 'pad'; there is nobias"),
+        ("fc 10 pad 1", "no word of a fc layer named 'pad'; choose from nobias"),
         ("conv 64 3 stride", "'' in 'conv 64 3 stride' is not a number or height x width"),
         ("conv 64 3 stride same", "'same' in .* is not a number"),
         ("conv 8x9 3", "'8x9' in 'conv 8x9 3' is not one number"),

@@ -60,5 +60,5 @@ def test_without_skips_it_is_a_chain() -> None:
 
 def test_odd_sizes_and_errors() -> None:
     assert NAS()(torch.randn(2, 3, 5, 7)).shape == (2, 10)
-    with pytest.raises(UserError, match="no choice of skips named 'dense'; there is found, all, none"):
+    with pytest.raises(UserError, match="no choice of skips named 'dense'; choose from found, all, none"):
         NAS(skips="dense")  # type: ignore[arg-type]

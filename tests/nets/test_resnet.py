@@ -214,7 +214,7 @@ def test_a_depth_that_is_not_6n_plus_2_is_refused(depth: int) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20"])
 def test_an_unknown_shortcut_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match="no shortcut option named 'D'; there is A, B, C"):
+    with pytest.raises(UserError, match="no shortcut option named 'D'; choose from A, B, C"):
         build(name, shortcut="D")
 
 

@@ -136,7 +136,7 @@ def test_every_parameter_learns(form: str) -> None:
 
 
 def test_options_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(UserError, match="no form named 'd'; there is a, b, c"):
+    with pytest.raises(UserError, match="no form named 'd'; choose from a, b, c"):
         on_meta("resnext50_32x4d", form="d")
     with pytest.raises(UserError, match="cardinality=0 leaves no paths; give at least 1"):
         on_meta("resnext50_32x4d", cardinality=0)

@@ -239,7 +239,7 @@ def test_the_stem_pools_as_caffe() -> None:
 
 
 def test_user_errors() -> None:
-    with pytest.raises(UserError, match="no position for an SE unit named 'before'; there is standard, pre"):
+    with pytest.raises(UserError, match="no position for an SE unit named 'before'; choose from standard, pre"):
         find("se_resnet50").build(place="before")
     with pytest.raises(UserError, match="reduction=32 does not fit an SE unit of 16 channels; give 1 to 16"):
         find("se_resnet20").build(reduction=32)

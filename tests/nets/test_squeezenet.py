@@ -85,7 +85,7 @@ def test_bypasses() -> None:
     alone = fire(y)
     fire.bypass = skip
     assert torch.allclose(fire(y), alone + skip(y))
-    with pytest.raises(UserError, match="no bypass named 'full'; there is simple, complex"):
+    with pytest.raises(UserError, match="no bypass named 'full'; choose from simple, complex"):
         build("squeezenet1_0", bypass="full")
 
 

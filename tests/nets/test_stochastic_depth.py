@@ -183,7 +183,7 @@ def test_options_that_do_not_fit_are_refused() -> None:
             UserError, match=f"survival={survival} is not a probability; give one above 0 and at most 1"
         ):
             build("stochastic_depth_resnet110", survival=survival)
-    with pytest.raises(UserError, match="no depth named '200'; there is 18, 34, 50, 101, 152"):
+    with pytest.raises(UserError, match="no depth named '200'; choose from 18, 34, 50, 101, 152"):
         build("stochastic_depth_resnet152", depth=200)
     with pytest.raises(UserError, match=r"depth=111 is not 6n \+ 2"):
         build("stochastic_depth_resnet110", depth=111)

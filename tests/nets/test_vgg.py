@@ -164,7 +164,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 
 def test_wrong_configurations_and_sizes_are_refused_in_words() -> None:
-    with pytest.raises(UserError, match=r"no VGG configuration named 'F'; there is A, A-LRN, B, C, D, E"):
+    with pytest.raises(UserError, match=r"no VGG configuration named 'F'; choose from A, A-LRN, B, C, D, E"):
         VGG("F")
     with pytest.raises(
         UserError, match="'4-64' is not a layer of a VGG configuration; write kernel-channels, such as 3-64"

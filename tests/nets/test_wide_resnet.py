@@ -141,5 +141,5 @@ def test_options_that_do_not_fit_are_refused() -> None:
         on_meta("wrn28_10", width=0)
     with pytest.raises(UserError, match="width=-1 leaves no channels"):
         on_meta("wrn50_2", width=-1)
-    with pytest.raises(UserError, match="no depth named '51'; there is 18, 34, 50, 101, 152"):
+    with pytest.raises(UserError, match="no depth named '51'; choose from 18, 34, 50, 101, 152"):
         on_meta("wrn50_2", depth=51)

@@ -45,7 +45,7 @@ class Optimizer(Component):
 
     lr: NonNegative
     _: KW_ONLY
-    weight_decay: NonNegative = 0.0  # an L2 penalty; AdamW's is decoupled
+    weight_decay: NonNegative = 0.0  # an L2 penalty; decoupled in AdamW, and for filters in Muon
     decay_scope: Literal["all", "weights", "not_norm", "not_depthwise"] = "all"
     bias_rate: NonNegative = 1.0  # learning rate of biases (batch norm's too) in multiples of lr; decay as is
     clip: NonNegative = 0.0  # maximum gradient norm, the L2 penalty's gradient included; 0 disables
@@ -92,6 +92,23 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2017, https://arxiv.org/abs/1711.05101)."""
 
     kind = "adamw"
+
+
+@dataclass(frozen=True)
+class Muon(Optimizer):
+    """Orthogonalised momentum for convolutions' filters, and SGD for all other parameters, both with Nesterov momentum.
+
+    Jordan et al. (2024), https://kellerjordan.github.io/posts/muon/. Filters' weight decay is decoupled, and clipping
+    leaves out the L2 penalty of the others. The decay of a parameter in a step is lr * weight_decay in any case.
+    """
+
+    kind = "muon"
+
+    momentum: Share = 0.95  # of filters
+    ns_steps: Count = 5  # of the Newton-Schulz iteration
+    normalize: bool = False  # scale filters to a norm of sqrt(cout) before each step, instead of weight decay
+    sgd_rate: NonNegative = 1.0  # learning rate of the others, except biases, in multiples of lr; decay as is
+    sgd_momentum: Share = 0.9  # of the others
 
 
 # Schedules
@@ -262,7 +279,7 @@ class Lookahead(Component):
 
 
 KINDS: dict[str, dict[str, type[Component]]] = {  # by field of Recipe
-    "optimizer": {c.kind: c for c in (SGD, RMSProp, Adam, AdamW)},
+    "optimizer": {c.kind: c for c in (SGD, RMSProp, Adam, AdamW, Muon)},
     "schedule": {c.kind: c for c in (Constant, Step, Plateau, Cosine, Poly, Exponential)},
     "warmup": {c.kind: c for c in (LinearWarmup, ConstantWarmup)},
     "ema": {EMA.kind: EMA},

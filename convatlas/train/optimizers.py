@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..recipe import SGD, Adam, AdamW, Optimizer, RMSProp
+from .. import muon
+from ..recipe import SGD, Adam, AdamW, Muon, Optimizer, RMSProp
 
 PREFIX = "optimizer/"  # of an optimizer's state in a checkpoint: "optimizer/momentum_buffer/stem.conv1.weight"
 
@@ -16,12 +17,12 @@ PREFIX = "optimizer/"  # of an optimizer's state in a checkpoint: "optimizer/mom
 def make_optimizer(net: nn.Module, config: Optimizer, bad: Tensor | None = None) -> torch.optim.Optimizer:
     """The optimizer over all parameters of the network; each group's learning rate is lr times its "rate".
 
-    Weight decay is an L2 penalty, as in the papers, except in AdamW. With `clip`, the penalty is clipped too: `clip_`
-    adds it to the gradients, and the optimizer does not. A step changes nothing while `bad`, float32 () on the device,
-    is not 0.
+    Weight decay is an L2 penalty, as in the papers, except in AdamW and for filters in Muon. With `clip`, the penalty
+    is clipped too, except in these two: `clip_` adds it to the gradients, and the optimizer does not. A step changes
+    nothing while `bad`, float32 () on the device, is not 0.
     """
     groups = parameter_groups(net, config)
-    if config.clip and not isinstance(config, AdamW):
+    if config.clip and not isinstance(config, (AdamW, Muon)):
         groups = [{**group, "weight_decay": 0.0, "l2": group["weight_decay"]} for group in groups]
     optimizer = optimizer_of(groups, config)
     if bad is not None:
@@ -39,13 +40,15 @@ def optimizer_of(groups: list[dict[str, Any]], config: Optimizer) -> torch.optim
             return torch.optim.AdamW(groups, lr, (beta1, beta2), eps, fused=True)
         case Adam(lr, beta1, beta2, eps):
             return torch.optim.Adam(groups, lr, (beta1, beta2), eps, fused=True)
+        case Muon(lr, momentum, ns_steps, normalize, sgd_momentum=sgd):
+            return muon.Muon(groups, lr, momentum=momentum, ns_steps=ns_steps, normalize=normalize, sgd_momentum=sgd)
     raise AssertionError(f"an optimizer without a rule: {config}")
 
 
 def parameter_groups(net: nn.Module, config: Optimizer) -> list[dict[str, Any]]:
-    """The parameters grouped by weight decay (`decay_scope`) and by learning rate (`bias_rate`).
+    """The parameters grouped by weight decay (`decay_scope`) and by learning rate (`bias_rate`, Muon's `sgd_rate`).
 
-    The decay of a bias in a step does not depend on `bias_rate`: its weight decay is divided by it.
+    The decay of a parameter in a step does not depend on its rate: its weight decay is divided by it.
     """
     norms = {id(p) for m in net.modules() if isinstance(m, _NormBase) for p in m.parameters(recurse=False)}
     depthwise = {id(m.weight) for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels}
@@ -62,7 +65,11 @@ def parameter_groups(net: nn.Module, config: Optimizer) -> list[dict[str, Any]]:
 
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        rate = config.bias_rate if name.endswith("bias") else 1.0
+        rate = 1.0
+        if name.endswith("bias"):
+            rate = config.bias_rate
+        elif isinstance(config, Muon) and parameter.ndim != 4:
+            rate = config.sgd_rate
         decay = config.weight_decay / rate if rate and decays(name, parameter) else 0.0
         groups.setdefault((decay, rate), []).append(parameter)
     return [{"params": of, "weight_decay": decay, "rate": rate} for (decay, rate), of in groups.items()]

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from convatlas import muon
 from convatlas.catalogue import find
 from convatlas.layers import on_meta
-from convatlas.recipe import SGD, Adam, AdamW, Optimizer, RMSProp
+from convatlas.recipe import SGD, Adam, AdamW, Muon, Optimizer, RMSProp
 from convatlas.train.optimizers import (
     TensorFlowRMSProp,
     clip_,
@@ -32,6 +33,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "rmsprop": RMSPROP,
     "adam": Adam(1e-3, weight_decay=4e-5),
     "adamw": AdamW(1e-3, weight_decay=4e-5),
+    "muon": Muon(0.02, weight_decay=4e-5, sgd_rate=2.0, bias_rate=8.0),
+    "normalized muon": Muon(0.24, momentum=0.6, ns_steps=3, normalize=True, weight_decay=4e-5),
 }
 
 
@@ -140,6 +143,25 @@ def test_the_others_are_torchs(name: str, make: Any) -> None:
     torch.testing.assert_close(ours, trained(make(other.parameters()), other), rtol=1e-5, atol=1e-6)
 
 
+def test_muon_has_the_recipes_settings_and_rates() -> None:
+    """Filters by Muon at the recipe's rate, biases and the rest by SGD at their own, all decaying alike."""
+    config = Muon(0.2, 0.6, 3, True, sgd_rate=5.0, sgd_momentum=0.8, bias_rate=50.0, weight_decay=0.01)
+    optimizer = make_optimizer(small(), config)
+    assert isinstance(optimizer, muon.Muon)
+    settings = optimizer.momentum, optimizer.ns_steps, optimizer.normalize, optimizer.sgd_momentum
+    assert settings == (0.6, 3, True, 0.8)
+    found = {(g["rate"], tuple(p.ndim for p in g["params"])): g["weight_decay"] for g in optimizer.param_groups}
+    assert found == {(1.0, (4,)): 0.01, (50.0, (1, 1, 1)): 0.01 / 50, (5.0, (1, 2)): 0.01 / 5}
+
+
+def test_muon_clips_the_gradient_without_the_penalty() -> None:
+    """Filters decay apart from their gradient, so the penalty of the others is left out, too."""
+    optimizer = make_optimizer(small(), replace(OPTIMIZERS["muon"], clip=1.0, weight_decay=0.3))
+    decays = [group["weight_decay"] * group["rate"] for group in optimizer.param_groups]
+    assert decays == pytest.approx([0.3, 0.3, 0.3])
+    assert not any(group.get("l2") for group in optimizer.param_groups)
+
+
 def test_the_recipe_gives_decay_rates_and_epsilon() -> None:
     adam = make_optimizer(small(), Adam(0.045, beta1=0.8, beta2=0.95, eps=1e-3))
     assert (adam.defaults["betas"], adam.defaults["eps"]) == ((0.8, 0.95), 1e-3)
@@ -234,6 +256,7 @@ def test_what_they_remember_of_each_parameter() -> None:
         "no momentum": set(),
         "rmsprop": {"square_avg", "momentum_buffer"},
         "adam": {"step", "exp_avg", "exp_avg_sq"},
+        "muon": {"momentum_buffer"},
     }
     for name, keys in expected.items():
         net = small()

@@ -41,10 +41,10 @@ def memory(
     """What `network` takes to train and to run on `batch` images of `input` (as for `account`).
 
     The loss is the cross-entropy of (N, classes) logits, or the sum of any other output. `optimizer` is "sgd" (momentum
-    0.9), "adam", "rmsprop" (momentum 0.9), all without weight decay, or a function from parameters to an optimizer;
-    gradients are freed before each forward pass. `amp` runs forward and loss under torch.autocast to bfloat16.
-    `auxiliary` trains the auxiliary classifiers too. Parameters that do not require a gradient get none, and nothing in
-    the network changes. Kernels are the CPU's; in recurrent layers, torch's kernels save more than is
+    0.9), "adam", "rmsprop" (momentum 0.9), "muon", all without weight decay, or a function from parameters to an
+    optimizer; gradients are freed before each forward pass. `amp` runs forward and loss under torch.autocast to
+    bfloat16. `auxiliary` trains the auxiliary classifiers too. Parameters that do not require a gradient get none, and
+    nothing in the network changes. Kernels are the CPU's; in recurrent layers, torch's kernels save more than is
     predicted.
 
     Raises UserError for what `account` refuses, an unknown optimizer, and a network without parameters to train.

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ...catalogue import Variant
 from ...errors import UserError, unknown
 from ...layers import ConvNet
+from ...muon import Muon
 from ..count import meta_inputs
 from ..operators import MACS, SHORTCUTS
 from ..resolve import resolve
@@ -36,6 +37,7 @@ FACTORIES: dict[str, Factory] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p),
     "rmsprop": lambda p: torch.optim.RMSprop(p, momentum=0.9),
+    "muon": lambda p: Muon(p, lr=0.02),
 }
 
 

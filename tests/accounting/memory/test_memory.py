@@ -22,6 +22,7 @@ from convatlas.accounting.memory.predict import checkpointed, memory, sequence
 from convatlas.accounting.memory.watch import FACTORIES, measure_memory
 from convatlas.catalogue import find
 from convatlas.errors import UserError
+from convatlas.muon import Muon
 from tests.oracles import timm
 
 SMALL = {
@@ -240,17 +241,20 @@ def test_inference_needs_the_largest_pair_of_maps() -> None:
     assert m.inference.of(1) == 4 * 138_357_544 + 4 * (3 + 64 + 64) * 224 * 224
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop", "muon"])
 def test_optimizers(name: str) -> None:
-    """Momentum is one more value a parameter; Adam has two and RMSprop with momentum two, and a count of steps each."""
+    """Momentum is one more value a parameter; Adam has two and RMSprop with momentum two, and a count of steps each.
+    Muon has momentum alone, and what a step computes with is part of the peak."""
     net = small().train()
     made = {
         "sgd": torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9),
         "adam": torch.optim.Adam(net.parameters()),
         "rmsprop": torch.optim.RMSprop(net.parameters(), momentum=0.9),
+        "muon": Muon(net.parameters(), 0.02),
     }[name]
     m = memory(net, (1, 8, 8), optimizer=name)
-    assert m.optimizer_state == {"sgd": 1, "adam": 2, "rmsprop": 2}[name] * m.parameters + 4 * 4 * (name != "sgd")
+    counts = 4 * 4 if name in ("adam", "rmsprop") else 0
+    assert m.optimizer_state == {"sgd": 1, "adam": 2, "rmsprop": 2, "muon": 1}[name] * m.parameters + counts
     for n in (2, 5, 300):
         assert m.training.of(n) == training_on_cpu(net, *images((1, 8, 8), n), made)
 

@@ -23,8 +23,10 @@ class Muon(torch.optim.Optimizer):
     decay is decoupled; with `normalize`, they are instead scaled to a norm of sqrt(cout) before each step. The others
     take steps of SGD with Nesterov momentum `sgd_momentum`, and their weight decay is an L2 penalty.
 
-    A step never waits for the device.
+    A step never waits for the device, and changes nothing while `found_inf`, if it is given, is not 0.
     """
+
+    found_inf: Tensor | None = None  # named as in torch's fused optimizers
 
     def __init__(
         self,
@@ -53,21 +55,17 @@ class Muon(torch.optim.Optimizer):
         if self.normalize:
             norms = torch._foreach_norm(filters)
             torch._foreach_div_(norms, [len(p) ** 0.5 for p in filters])
-            torch._foreach_div_(filters, norms)
+            torch._foreach_div_(filters, [self.unless_bad(norm, 1.0) for norm in norms])
         elif weight_decay:
-            torch._foreach_mul_(filters, 1 - lr * weight_decay)
+            torch._foreach_mul_(filters, self.unless_bad(1 - lr * weight_decay, 1.0))
         updates = self.nesterov(filters, [p.grad for p in filters], self.momentum)
-        updates = orthogonalize_alike(updates, self.ns_steps)
-        torch._foreach_mul_(updates, lr)
-        torch._foreach_sub_(filters, updates)
+        self.subtract(filters, orthogonalize_alike(updates, self.ns_steps), lr)
 
     def step_others(self, others: list[Tensor], lr: float, weight_decay: float) -> None:
         gradients: Any = [p.grad for p in others]
         if weight_decay:
             gradients = torch._foreach_add(gradients, others, alpha=weight_decay)
-        updates = self.nesterov(others, gradients, self.sgd_momentum)
-        torch._foreach_mul_(updates, lr)
-        torch._foreach_sub_(others, updates)
+        self.subtract(others, self.nesterov(others, gradients, self.sgd_momentum), lr)
 
     def nesterov(self, parameters: list[Tensor], gradients: Any, momentum: float) -> list[Tensor]:
         """Adds the gradients to the momentum: b <- momentum b + g; returns g + momentum b."""
@@ -75,9 +73,18 @@ class Muon(torch.optim.Optimizer):
             if not self.state[p]:
                 self.state[p] = {"momentum_buffer": torch.zeros_like(p)}
         buffers = [self.state[p]["momentum_buffer"] for p in parameters]
-        torch._foreach_mul_(buffers, momentum)
+        gradients = [self.unless_bad(gradient, 0.0) for gradient in gradients]
+        torch._foreach_mul_(buffers, self.unless_bad(momentum, 1.0))
         torch._foreach_add_(buffers, gradients)
         return list(torch._foreach_add(gradients, buffers, alpha=momentum))
+
+    def subtract(self, parameters: list[Tensor], updates: list[Tensor], lr: float) -> None:
+        torch._foreach_mul_(updates, self.unless_bad(lr, 0.0))
+        torch._foreach_sub_(parameters, updates)
+
+    def unless_bad(self, value: Any, instead: float) -> Any:
+        """The value, or `instead` while `found_inf` is not 0, which only the device knows."""
+        return value if self.found_inf is None else torch.where(self.found_inf > 0, instead, value)
 
 
 def orthogonalize_alike(updates: list[Tensor], steps: int) -> list[Tensor]:

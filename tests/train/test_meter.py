@@ -17,7 +17,7 @@ from convatlas.catalogue import find
 from convatlas.data.augment import order
 from convatlas.data.types import Data
 from convatlas.machine.processes import World
-from convatlas.recipe import EMA, SGD, Adam, AdamW, Lookahead, Optimizer, Recipe, RMSProp
+from convatlas.recipe import EMA, SGD, Adam, AdamW, Lookahead, Muon, Optimizer, Recipe, RMSProp
 from convatlas.runs.folder import open_run
 from convatlas.train import feed, passes
 from convatlas.train.divergence import Diverged, all_finite
@@ -45,7 +45,14 @@ def test_reading_late_changes_nothing(tmp_path: Path, data: Data) -> None:
     assert steps[0] == steps[1]
 
 
-OPTIMIZERS = [SGD(0.05, weight_decay=1e-3), RMSProp(0.01, weight_decay=1e-3), Adam(0.01), AdamW(0.01)]
+OPTIMIZERS = [
+    SGD(0.05, weight_decay=1e-3),
+    RMSProp(0.01, weight_decay=1e-3),
+    Adam(0.01),
+    AdamW(0.01),
+    Muon(0.02, weight_decay=1e-3),
+    Muon(0.02, normalize=True),
+]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.kind)
@@ -116,12 +123,15 @@ def test_an_optimizer_told_of_a_bad_step_changes_nothing(optimizer: Optimizer) -
     assert not any(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
 
-def test_a_guarded_rmsprop_is_the_unguarded_one_bit_for_bit() -> None:
+@pytest.mark.parametrize("config", [
+    RMSProp(0.01, momentum=0.9, weight_decay=1e-3), Muon(0.02, weight_decay=1e-3), Muon(0.02, normalize=True)
+], ids=lambda o: o.kind)  # fmt: skip
+def test_a_guarded_optimizer_is_the_unguarded_one_bit_for_bit(config: Optimizer) -> None:
     nets = []
     for bad in (None, torch.zeros(())):
         torch.manual_seed(0)
         net = find("chain_n1_m1_k0").build(input=(1, 8, 8), classes=10, widths=(4,))
-        optimizer = make_optimizer(net, RMSProp(0.01, momentum=0.9, weight_decay=1e-3), bad)
+        optimizer = make_optimizer(net, config, bad)
         for seed in range(5):
             for p in net.parameters():
                 p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))

@@ -73,7 +73,7 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     **{
         f"last {damage}": (
             broken("last.safetensors", damage),
-            r"last\.safetensors is not a whole checkpoint \(.*\); use anot",
+            r"last\.safetensors is not an intact checkpoint \(.*\); use anot",
         )
         for damage in DAMAGES
     },
@@ -83,7 +83,7 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "previous flipped": (
         broken("previous.safetensors", "a bit flipped"),
-        r"previous\.safetensors is not a whole checkpoint",
+        r"previous\.safetensors is not an intact checkpoint",
     ),
     "best zeroed": (
         broken("best.safetensors", "zeroed"),
@@ -203,7 +203,7 @@ def test_weights(tmp_path: Path) -> None:
         assert (found.kind, found.intact) == ("weights", True)
         assert f"{name}: 2 tensors, 14 values" in found.findings[0].what
     assert findings(examine(tmp_path / "inf.pth"), ERROR) == ["a is not finite; download it again, or use another file"]
-    assert "is damaged or holds more than plain tensors" in findings(examine(tmp_path / "code.pt"), ERROR)[0]
+    assert "is damaged or contains more than plain tensors" in findings(examine(tmp_path / "code.pt"), ERROR)[0]
 
 
 def test_images_and_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

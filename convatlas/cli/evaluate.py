@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     model = load(args.model, args.which, device)
     top = given or usual_topk(len(model.classes))
     if top[-1] > len(model.classes):
-        raise UserError(f"top-{top[-1]} means nothing with {len(model.classes)} classes", "give at most that many")
+        raise UserError(f"top-{top[-1]} is undefined for {len(model.classes)} classes", "give at most that many")
     data = source.load(args)
     scores = evaluate(
         model,

@@ -1,1 +1,1 @@
-"""What a network makes of images: scores of a split, predictions of files."""
+"""Evaluation: scores on a split, predictions for files, feature maps."""

@@ -1,4 +1,4 @@
-"""The maps that a network's stages make of images."""
+"""Feature maps of a network's stages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..layers import ConvNet, eval_mode
 
 @torch.no_grad()
 def features(network: nn.Module | Variant | str, images: Tensor) -> dict[str, Tensor]:
-    """Each stage's map (N, C, H, W) of normalised images (N, channels, H, W), by the stage's name; in evaluation mode.
+    """Each stage's feature map (N, C, H, W) for normalised images (N, channels, H, W), by stage name; in eval mode.
 
-    `network` is a ConvNet, or a catalogue name or Variant, which is built with fresh weights. What a ConvNet declares
-    of its stages is in `net.feature_info`. Raises UserError for a network that is not a ConvNet.
+    `network` is a ConvNet, or a catalogue name or Variant, which is built with fresh weights. `net.feature_info`
+    describes a ConvNet's stages. Raises UserError for a network that is not a ConvNet.
     """
     net, name, _, _ = resolve(network, tuple(images.shape[1:]), meta=False)
     if not isinstance(net, ConvNet):

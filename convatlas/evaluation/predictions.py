@@ -50,19 +50,19 @@ def predict(
     device: str | torch.device = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> list[Prediction]:
-    """A Prediction for each image that `paths` (files, and folders to be searched) name, in that order.
+    """A Prediction for each image in `paths` (files, and folders to search), in that order.
 
-    `model` is what `load` takes. A file that cannot be read has a Prediction with an `error`, and the others are
-    predicted all the same. Raises UserError for `top` below 1.
+    `model` is what `load` takes. A file that cannot be read gets a Prediction with an `error`, and the others are still
+    predicted. Raises UserError for `top` below 1.
     """
     model = load(model, device=device)
     return list(predict_files(model, image_files(paths), top=top, batch=batch, device=device, max_pixels=max_pixels))
 
 
 def image_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """The files among `paths`, and the image files (by their extension) in its folders and theirs, sorted by name.
+    """The files in `paths`, and the image files (by extension) at any depth in its folders, sorted by name.
 
-    A folder without images, and a path that is not there, are listed as they are: predicting them says what is wrong.
+    A folder without images and a path that does not exist are returned as is: predicting them reports the error.
     """
     if isinstance(paths, (str, Path)):
         paths = [paths]
@@ -70,7 +70,7 @@ def image_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The image files at any depth, sorted; hidden files and folders (.cache, ._image.jpg) are not looked at."""
+    """The image files at any depth, sorted; hidden files and folders (.cache, ._image.jpg) are skipped."""
     return sorted(file for file in files_of(folder) if file.suffix.lower() in SUFFIXES)
 
 
@@ -83,15 +83,15 @@ def predict_files(
     device: str | torch.device = "cpu",
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Prediction]:
-    """A Prediction for each file in turn, with the `top` likeliest classes (all, where there are fewer).
+    """A Prediction for each file in turn, with the `top` most likely classes (all, if there are fewer).
 
-    Reads a few batches of `batch` files ahead and keeps none, so there may be any number of them. Images larger than
+    Prefetches a few batches of `batch` files and keeps none, so any number of files is fine. Images larger than
     `max_pixels` are errors.
     """
     if top < 1:
         raise UserError(f"top {top} is too small", "give at least 1")
     if batch < 1:
-        raise UserError(f"a batch of {batch} holds no image", "give at least 1")
+        raise UserError(f"batch {batch} is too small", "give at least 1")
     return _predicted(model, iter(files), top, batch, device, max_pixels)
 
 
@@ -133,7 +133,7 @@ class Files(EncodedSplit):
 
     def content(self, i: int) -> Content:
         if self.files[i].is_dir():
-            raise UserError(f"folder {self.files[i]} holds no image", f"images are {', '.join(SUFFIXES)}")
+            raise UserError(f"folder {self.files[i]} contains no images", f"images are {', '.join(SUFFIXES)}")
         return content_of(self.files[i])
 
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
@@ -147,11 +147,11 @@ class Files(EncodedSplit):
 def ranked_classes(
     model: Model, images: Tensor, top: int, device: str | torch.device
 ) -> list[tuple[tuple[str, float], ...]]:
-    """For each uint8 image (n, C, H, W) its likeliest classes with their probabilities."""
+    """For each uint8 image (n, C, H, W) its most likely classes with their probabilities."""
     logits = logits_of(model.net, images, model.normalizer, device)
     if logits.shape[1] != len(model.classes):
         raise UserError(
-            f"the network has {logits.shape[1]} outputs for {len(model.classes)} classes", "name as many as it has"
+            f"the network has {logits.shape[1]} outputs for {len(model.classes)} classes", "give one name per output"
         )
     if not logits.isfinite().all():
         raise UserError("the network's output is not finite", "training diverged: use another checkpoint")

@@ -1,4 +1,4 @@
-"""Scores: the prediction for each image of a split, and the accuracies, confusion and mistakes that follow."""
+"""Scores: the prediction for each image of a split, with accuracies, confusion matrix and most frequent mistakes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from torch import Tensor
 
 from ..errors import UserError
 
-MATRIX_CLASSES = 20  # up to so many, the whole confusion matrix is shown
+MATRIX_CLASSES = 20  # with at most so many classes the confusion matrix is shown
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The prediction for each image of a split, and everything that is computed from it.
+    """The prediction for each image of a split, and everything computed from it.
 
-    Classes are ranked by logit; of two equal logits the class with the lower index comes first, in `predict` too.
-    So a network that gives every class the same logit scores at chance level, not 100%, and the diagonal of
-    `confusion` adds up to top-1.
+    Classes are ranked by logit; ties go to the lower index, in `predict` too. So a network that gives every class the
+    same logit scores at chance level, not 100%, and the diagonal of `confusion` adds up to top-1.
     """
 
     classes: tuple[str, ...]
-    labels: Tensor  # int64 (N,): the right class of each image
+    labels: Tensor  # int64 (N,): the correct class of each image
     predicted: Tensor  # int64 (N,): the class ranked first
-    ranks: Tensor  # int64 (N,): how many classes were ranked above the right one
+    ranks: Tensor  # int64 (N,): how many classes were ranked above the correct one
     losses: Tensor  # float32 (N,): cross-entropy, in nats
 
     @property
@@ -44,13 +43,13 @@ class Scores:
         return self.top(1)
 
     def top(self, k: int) -> float:
-        """The share of images whose right class is among the first k. Raises UserError unless 1 <= k <= classes."""
+        """The share of images with the correct class in the top k. Raises UserError unless 1 <= k <= classes."""
         return self.hits(k) / self.n
 
     def hits(self, k: int) -> int:
-        """How many images have their right class among the first k. Raises UserError as `top` does."""
+        """How many images have the correct class in the top k. Raises UserError as `top` does."""
         if not 1 <= k <= len(self.classes):
-            raise UserError(f"top-{k} means nothing with {len(self.classes)} classes", f"give 1 to {len(self.classes)}")
+            raise UserError(f"top-{k} is undefined for {len(self.classes)} classes", f"give 1 to {len(self.classes)}")
         return int((self.ranks < k).sum())
 
     def interval(self, k: int = 1) -> tuple[float, float]:
@@ -62,20 +61,20 @@ class Scores:
 
     @property
     def confusion(self) -> Tensor:
-        """int64 (classes, classes): how many images of the row's class were predicted as the column's."""
+        """int64 (classes, classes): how many images of the row's class were predicted as the column's class."""
         c = len(self.classes)
         return torch.bincount(self.labels * c + self.predicted, minlength=c * c).view(c, c)
 
     @property
     def per_class(self) -> tuple[float | None, ...]:
-        """Top-1 accuracy within each class; None where the split has no image of it."""
+        """Top-1 accuracy for each class; None if the split has no images of it."""
         c = len(self.classes)
         images = torch.bincount(self.labels, minlength=c).tolist()
         right = torch.bincount(self.labels[self.ranks == 0], minlength=c).tolist()
         return tuple(r / n if n else None for r, n in zip(right, images, strict=True))
 
     def confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent mistakes: (right class, predicted class, images), the most frequent first."""
+        """The most frequent mistakes, in descending order: (correct class, predicted class, images)."""
         c = len(self.classes)
         wrong = self.ranks > 0
         pairs, counts = torch.unique(self.labels[wrong] * c + self.predicted[wrong], return_counts=True)
@@ -86,7 +85,7 @@ class Scores:
         ]
 
     def to_json(self, topk: Sequence[int] | None = None) -> dict[str, Any]:
-        """As plain data; the confusion matrix (a row for each right class) for at most MATRIX_CLASSES classes."""
+        """As plain data, with the confusion matrix (rows: correct classes) for at most MATRIX_CLASSES classes."""
         few = len(self.classes) <= MATRIX_CLASSES
         return {
             "images": self.n,
@@ -114,17 +113,17 @@ class Scores:
 
 
 def usual_topk(classes: int) -> tuple[int, ...]:
-    """Top-1, and top-5 where there are more than 5 classes (top-5 of 5 is always 100%)."""
+    """Top-1, and top-5 for more than 5 classes (top-5 of 5 is always 100%)."""
     return (1, 5) if classes > 5 else (1,)
 
 
 def ranking(logits: Tensor, k: int) -> Tensor:
-    """The k first classes of each row (n, k), the highest logit first; of equal logits, the lower index first."""
+    """The top k classes of each row (n, k), highest logit first; ties go to the lower index."""
     return logits.sort(dim=1, descending=True, stable=True).indices[:, :k]
 
 
 def rank_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many classes `ranking` puts above the right one, for each row (n,)."""
+    """How many classes `ranking` puts above the correct one, for each row (n,)."""
     right = logits.gather(1, labels[:, None])
     index = torch.arange(logits.shape[1])
     return ((logits > right) | ((logits == right) & (index < labels[:, None]))).sum(1)

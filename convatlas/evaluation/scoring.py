@@ -1,4 +1,4 @@
-"""Evaluation of a network on a split: every image is counted exactly once."""
+"""Evaluating a network on a split: every image is counted exactly once."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def evaluate(
     workers: int | None = None,
     progress: Progress = iter,
 ) -> Scores:
-    """The scores of a model (see `load`) on one split of data (see `load_data`): by default test, else val.
+    """The scores of a model (see `load`) on one split of a data set (see `load_data`): by default test, else val.
 
-    Raises UserError for data whose classes are not the model's, for an unknown protocol (see protocols.py), and as
-    `evaluate_split` does.
+    Raises UserError if the data and the model have different classes, for an unknown protocol (see protocols.py), and
+    as `evaluate_split` does.
     """
     images, views = data.split(split), find_protocol(protocol)
     model = load(model, device=device)
@@ -67,15 +67,15 @@ def evaluate_split(
     progress: Progress = iter,
     world: World | None = None,
 ) -> Scores:
-    """The scores of `net` on every image of `split`, each counted exactly once, the last, smaller batch included.
+    """The scores of `net` on every image of `split`, each counted exactly once, including the last, smaller batch.
 
-    In a `world` of processes that train together, each takes its share of the batches and all get all scores.
-    `workers` is how many threads read ahead (see data/loading.py). `progress` wraps the batches' first indices, to draw
-    a bar. The network is moved to `device`, evaluated in eval mode, and left in the mode it was in. Raises UserError
-    for an empty split, for a network with another number of classes, and for logits that are not finite.
+    In a `world` of several processes, each takes its share of the batches and all get all scores. `workers` is the
+    number of prefetching threads (see data/loading.py). `progress` wraps the batches' first indices, to draw a bar. The
+    network is moved to `device`, evaluated in eval mode, and put back in its previous mode. Raises UserError for an
+    empty split, for a network with a different number of classes, and for logits that are not finite.
     """
     if batch < 1:
-        raise UserError(f"a batch of {batch} holds no image", "give at least 1")
+        raise UserError(f"batch {batch} is too small", "give at least 1")
     n = len(split)
     if n == 0:
         raise UserError(f"the {split.name} split has no images", "give another split")
@@ -98,8 +98,8 @@ def evaluate_split(
             assert len(logits) == len(labels[here]), "as many rows of logits as images"
             if logits.shape[1] != len(split.classes):
                 raise UserError(
-                    f"the network has {logits.shape[1]} classes and the data have {len(split.classes)}",
-                    "evaluate on data of the classes it was trained on",
+                    f"the network has {logits.shape[1]} classes and the data has {len(split.classes)}",
+                    "evaluate on data with the classes it was trained on",
                 )
             bad = (~logits.isfinite()).any(1).nonzero()
             if len(bad):
@@ -125,14 +125,14 @@ def logits_of(
     device: str | torch.device = "cpu",
     protocol: Protocol = CENTER,
 ) -> Tensor:
-    """float32 logits (n, classes), on the CPU, of uint8 images (n, C, H, W) of the network's size, by the protocol."""
+    """float32 logits (n, classes), on the CPU, for uint8 images (n, C, H, W) of the network's size, by the protocol."""
     x = normalise(images.to(device), normalizer)
     logits = [view.weight * net(seen(x, view)).float() for view in protocol.views]
     return torch.stack(logits).sum(0).cpu()
 
 
 def seen(x: Tensor, view: View) -> Tensor:
-    """The view of images (n, C, H, W), in channels_last memory."""
+    """The given view of the images (n, C, H, W), in channels_last memory."""
     if by := view.shift_px:
         h, w = x.shape[2:]
         x = F.pad(x, (abs(by),) * 4, mode="reflect")
@@ -147,12 +147,12 @@ def match_classes(split: Split, classes: Sequence[str]) -> None:
         return
     new, missing = [c for c in theirs if c not in set(ours)], [c for c in ours if c not in set(theirs)]
     if new or missing:
-        parts = [f"{_some(new)} new to it"] if new else []
-        parts += [f"{_some(missing)} missing"] if missing else []
-        differ = f"the data's classes are not the model's: {', '.join(parts)}"
+        parts = [f"{_some(new)} unknown to the model"] if new else []
+        parts += [f"{_some(missing)} missing from the data"] if missing else []
+        differ = f"the data's classes differ from the model's: {', '.join(parts)}"
     else:
         i, (a, b) = next((i, pair) for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1])
-        differ = f"the data number their classes differently: class {i} is {b!r} here, {a!r} there"
+        differ = f"the data's classes are in another order: class {i} is {b!r} in the data, {a!r} in the model"
     raise UserError(f"{differ}", f"evaluate on data with the model's {len(ours)} classes")
 
 

@@ -43,7 +43,7 @@ def beside(path: Path) -> Path:
 def unwritable(path: Path, error: OSError) -> Unwritable:
     return Unwritable(
         f"{path} cannot be written ({error.strerror or error})",
-        "the previous file is kept: free disk space or fix the permissions, then continue",
+        "any previous version is kept: free disk space or fix the permissions, then continue",
     )
 
 

@@ -1,9 +1,9 @@
-"""Checkpoints and the files beside them: written whole or not at all.
+"""Checkpoints, written atomically.
 
-A checkpoint is one safetensors file: the network's tensors under their own names, the trainer's under names with a
-"/", and everything else as JSON in the file's header, so that weights and state cannot disagree. The header also has
-a checksum of both. Nothing is pickled. Of `last` two generations are kept: whatever happens to the file, or while it
-is written, there is a whole one.
+A checkpoint is one safetensors file: the network's tensors under their own names, the training state's under names
+with a "/", and everything else as JSON in the file's header, so that weights and state cannot disagree. The header
+also has a checksum of both. Nothing is pickled. Two generations of `last` are kept, so that one of them is intact
+whatever happens to the file, even while it is being written.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..files.atomic import other_version, replacing
 
-KEY = "convatlas"  # of the JSON in the header
-DIGEST = "convatlas_sha256"  # of the checksum in the header
+KEY = "convatlas"  # header key of the JSON
+DIGEST = "convatlas_sha256"  # header key of the checksum
 SCHEMA = 1
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
-BROKEN = ".broken"  # added to the name of a `last` that is set aside
-NORMALIZER = "preprocess/"  # before the names of the normalizer's tensors
-NAMED = 4  # tensors that a message names
-AVERAGE = "average/"  # before the names of averaged weights
+BROKEN = ".broken"  # suffix of a damaged `last` that was set aside
+NORMALIZER = "preprocess/"  # prefix of the normalizer's tensors
+NAMED = 4  # at most so many tensors are named in a message
+AVERAGE = "average/"  # prefix of the averaged weights
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: Path | None = None) -> None:
-    """The tensors (any device, any strides) and the state (JSON), as one file; the one before goes to `keep`."""
+    """Writes tensors (any device, any strides) and state (JSON) to one file; the previous file moves to `keep`."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps({"schema": SCHEMA, **state})
     whole = to_bytes(flat, metadata={KEY: text, DIGEST: digest(text, flat)})
@@ -54,7 +54,7 @@ def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save` wrote: the tensors, on the CPU, and the state. Raises UserError for a file that is not whole."""
+    """What `save` wrote: the tensors, on the CPU, and the state. Raises UserError for a damaged file."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -63,21 +63,21 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}", "train first, or give another run folder") from error
-    except Exception as error:  # what is damaged makes the readers raise anything
-        reason = "it is not from convatlas" if isinstance(error, KeyError | TypeError) else str(error)
-        raise UserError(f"{path} is not a whole checkpoint ({reason})", "use another, or train again") from error
+    except Exception as error:  # damaged files make the readers raise anything
+        reason = "it was not written by convatlas" if isinstance(error, KeyError | TypeError) else str(error)
+        raise UserError(f"{path} is not an intact checkpoint ({reason})", "use another, or train again") from error
     if schema != SCHEMA:
         raise other_version(path, schema, (SCHEMA,))
     if metadata.get(DIGEST) != digest(metadata[KEY], tensors):
         raise UserError(
-            f"{path} is not a whole checkpoint (its checksum does not match)", "use another, or train again"
+            f"{path} is not an intact checkpoint (its checksum does not match)", "use another, or train again"
         )
     return tensors, state
 
 
 @dataclass(frozen=True)
 class Found:
-    """The newest whole checkpoint of a run folder."""
+    """The newest intact checkpoint of a run folder."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -86,10 +86,10 @@ class Found:
 
 
 def newest(folder: Path) -> Found | None:
-    """The last checkpoint, or where that is missing or damaged the one before it; None where there is neither.
+    """The last checkpoint, or the previous one if the last is missing or damaged; None if neither exists.
 
-    A damaged `last` is set aside, so that it does not take its predecessor's place at the next save. Raises UserError
-    when there are checkpoints and none is whole.
+    A damaged `last` is set aside, so that the next save does not move it over its predecessor. Raises UserError when
+    there are checkpoints but none is intact.
     """
     wrong: list[str] = []
     for path in (folder / LAST, folder / PREVIOUS):
@@ -107,20 +107,20 @@ def newest(folder: Path) -> Found | None:
         return Found(path, tensors, state, tuple([f"{'; '.join(wrong)}; resuming from {path}"] if wrong else []))
     if (folder / LAST).exists() or (folder / PREVIOUS).exists():
         raise UserError(
-            f"no checkpoint in {folder} is whole: {'; '.join(wrong)}",
-            "restore a copy, or remove them to train from the first step",
+            f"no checkpoint in {folder} is intact: {'; '.join(wrong)}",
+            "restore a copy, or delete them to train from the first step",
         )
     return None
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a checkpoint's tensors those that the network is judged by: the averages if it has them, else the weights."""
+    """The weights of a checkpoint that are used for evaluation: the averages if it has them."""
     averages = {name.removeprefix(AVERAGE): t for name, t in tensors.items() if name.startswith(AVERAGE)}
     return averages or {name: t for name, t in tensors.items() if "/" not in name}
 
 
 def measured(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The normalizer's tensors among a checkpoint's, by the normalizer's names."""
+    """The normalizer's tensors in a checkpoint, with the prefix removed."""
     return {name.removeprefix(NORMALIZER): t for name, t in tensors.items() if name.startswith(NORMALIZER)}
 
 

@@ -1,4 +1,4 @@
-"""The learning curves of a run, drawn. Here and not in report/, because training draws them as it goes."""
+"""Plots a run's learning curves. Here and not in report/, because training updates the plot as it goes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .log import held_out
 
 
 def draw_curves(run: Run, path: Path) -> Path | None:
-    """Loss and top-1 of each epoch, in training and on the held-out images; None before the first epoch is over."""
+    """Plots training and held-out loss and top-1 by epoch; None before the end of the first epoch."""
     epochs = run.epochs()
     if not epochs:
         return None
@@ -39,7 +39,7 @@ def draw_curves(run: Run, path: Path) -> Path | None:
         axes.grid(alpha=0.3)
         axes.legend()
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.margins(y=0.12)  # room for what is written above the best
+    axes.margins(y=0.12)  # room for the label above the best epoch
     figure.suptitle(f"{run.network} on {run.record.data['name']}, recipe {run.recipe.name}")
     best = max(epochs, key=lambda line: line[judged]["top1"])
     axes.annotate(

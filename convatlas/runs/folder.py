@@ -1,13 +1,13 @@
-"""A run folder, read: what was trained, on what, how it went, and the weights.
+"""Reading a run folder: what was trained, on what, how it went, and the weights.
 
-run.json            what was asked for: network, recipe, data, preprocessing, seed, machine; written once
-log.jsonl           what happened: a line every so many steps and every epoch
-log.csv             its epochs as a table
-last.safetensors    where training stands (see checkpoint.py); previous.safetensors, where it stood one save before
-skipped.jsonl       the files that were left out, if any, each with the reason
-best.safetensors    the weights of the epoch with the highest top-1 on the val images, where the data has any
-preprocess.safetensors  what was measured on the training images to normalise pixels by, where the recipe asks for it
-curves.png
+run.json            the settings: network, recipe, data, preprocessing, seed, machine; written once
+log.jsonl           the progress: a line every few steps and one every epoch
+log.csv             the log's epochs as a table
+last.safetensors    the latest checkpoint (see checkpoint.py); previous.safetensors, the one before it
+skipped.jsonl       the files that were skipped, if any, each with the reason
+best.safetensors    the weights of the epoch with the highest top-1 on the val images, if the data has any
+preprocess.safetensors  statistics of the training images for normalisation, if the recipe needs them
+curves.png          the learning curves
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How images become the network's input."""
+        """How an image is turned into the network's input."""
         return self.record.preprocess
 
     @property
@@ -58,7 +58,7 @@ class Run:
 
     @cached_property
     def normalizer(self) -> Normalizer:
-        """The preprocessing with what was measured for it on the training images; read once."""
+        """The preprocessing with the statistics that were measured on the training images; read once."""
         if self.preprocess.whiten not in MEASURED:
             return Normalizer(self.preprocess)
         paths = [self.folder / f"{name}.safetensors" for name in ("preprocess", *WHICH)]
@@ -66,19 +66,18 @@ class Run:
         return Normalizer(self.preprocess, measured(checkpoint.load(there)[0]))
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of log.jsonl, but for damaged ones; none before the first is written."""
+        """The lines of log.jsonl except damaged ones; empty before the first is written."""
         return read_log(self.folder / "log.jsonl")
 
     def epochs(self) -> list[dict[str, Any]]:
-        """The log's lines about whole epochs: rate, loss and top-1 in training, the test's scores, images/s."""
+        """The log's lines about completed epochs: lr, training loss and top-1, held-out scores, images/s."""
         return [line for line in self.log() if line["kind"] == "epoch"]
 
     def load(self, which: str | None = None, device: str | torch.device = "cpu") -> ConvNet:
-        """The network in eval mode, with the weights of its "best" epoch or of the "last"; averaged, if the run did so.
+        """The network in eval mode with the "best" or the "last" weights; averaged weights if the run kept them.
 
-        By default the best where the run kept one (it does where it has images to choose by), else the last.
-
-        Raises UserError when there is no such checkpoint yet, or when it does not fit the network exactly.
+        By default the best if there is one (runs with val images keep it), else the last. Raises UserError when there
+        is no such checkpoint yet, or when it does not fit the network exactly.
         """
         net = rebuild(self.network, self.record.options, self.folder / FILE)
         load_tensors(net, self.weights(which), str(self.checkpoint(which)))
@@ -92,13 +91,13 @@ class Run:
         return best if which == "best" or (which is None and best.exists()) else self.folder / checkpoint.LAST
 
     def weights(self, which: str | None = None) -> dict[str, Tensor]:
-        """The tensors that `load` gives the network, by their names in its state dict, on the CPU."""
+        """The tensors that `load` puts into the network, by state dict key, on the CPU."""
         path = self.checkpoint(which)
         tensors = checkpoint.load(path)[0]
         if not same(measured(tensors), self.normalizer.tensors):
             raise UserError(
-                f"{path} was trained on images that were normalised by other tensors than preprocess.safetensors has",
-                "put back the one that belongs to it",
+                f"{path} was trained with other normalisation statistics than those in preprocess.safetensors",
+                "restore the preprocess.safetensors of this run",
             )
         return averaged(tensors)
 
@@ -108,5 +107,5 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 
 def open_run(folder: str | Path) -> Run:
-    """The run in that folder. Raises UserError when it is not a run folder, naming what is missing."""
+    """Opens the run in that folder. Raises UserError when it is not a run folder, saying what is missing."""
     return Run(Path(folder), read_record(folder))

@@ -1,4 +1,4 @@
-"""log.jsonl: what happened in a run, a line of JSON each; it survives kills. log.csv: its epochs as a table."""
+"""log.jsonl: a run's events, one JSON object per line; it survives kills. log.csv: its epochs as a table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..files.atomic import unwritable, write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines, without those that a kill cut short or something damaged; none before there is a file."""
+    """The lines, without any that are truncated or damaged; empty if there is no file."""
     return [line for line in lines_of(path) if line is not None]
 
 
 def lines_of(path: Path) -> list[dict[str, Any] | None]:
-    """All that are not empty; None where one is damaged."""
+    """All lines that are not empty; None for a damaged one."""
     texts = path.read_bytes().split(b"\n") if path.exists() else []
     return [parsed(text) for text in texts if text.strip()]
 
@@ -33,7 +33,7 @@ def parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def is_line(line: Any) -> bool:
-    """Whether it says what it is about and when; and of a whole epoch how that went."""
+    """Whether it has its kind and step and, for an epoch, the epoch's number, losses and top-1."""
     if not isinstance(line, dict) or not isinstance(line.get("kind"), str) or type(line.get("step")) is not int:
         return False
     if line["kind"] != "epoch":
@@ -43,12 +43,12 @@ def is_line(line: Any) -> bool:
 
 
 def held_out(line: Mapping[str, Any]) -> str:
-    """The split that an epoch was judged by: "val" where the data have one, else "test"."""
+    """The held-out split that an epoch was evaluated on: "val" if the data has one, else "test"."""
     return "val" if "val" in line else "test"
 
 
 def write_csv(path: Path, epochs: Sequence[dict[str, Any]]) -> None:
-    """A row an epoch; the columns of a part such as "test" are test_loss, test_top1 ..."""
+    """One row per epoch; nested objects are flattened: "test" becomes test_loss, test_top1 ..."""
     rows = [flat(line) for line in epochs]
     text = StringIO()
     table = DictWriter(text, fieldnames=list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
@@ -58,7 +58,7 @@ def write_csv(path: Path, epochs: Sequence[dict[str, Any]]) -> None:
 
 
 def flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The numbers of a line, those of its parts under "part_name"."""
+    """The numbers in a line, nested ones as "outer_inner"."""
     found: dict[str, Any] = {}
     for name, value in line.items():
         if isinstance(value, Mapping):
@@ -69,11 +69,11 @@ def flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class Log:
-    """Appends to the log, after dropping what lies beyond `epoch` and `step`, from where training goes on.
+    """Appends to the log, after dropping lines beyond `epoch` and `step`, where training continues.
 
-    Steps are counted from the start of the run. A line that tells of a whole epoch counts as done when the epoch is.
-    Of several processes one `writes`. With `tensorboard` the numbers go to TensorBoard's event files as well, in the
-    folder tensorboard/ beside the log. Raises UserError when that is not installed.
+    Steps are counted from the start of the run; an epoch's own line is kept if that epoch is complete. With several
+    processes only one `writes`. `tensorboard` also writes the numbers as TensorBoard event files, to the folder
+    tensorboard/ beside the log. Raises UserError when TensorBoard is not installed.
     """
 
     def __init__(self, path: Path, epoch: int, step: int, *, writes: bool = True, tensorboard: bool = False):

@@ -1,4 +1,4 @@
-"""RunRecord: run.json, what decides a run and the machine it runs on; written once, before the first step."""
+"""RunRecord: run.json, a run's settings and the machine it runs on; written once, before the first step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESTORE = "restore it, or train again"
 @dataclass(frozen=True)
 class RunRecord:
     network: str  # a name of the catalogue
-    options: dict[str, Any]  # of its constructor: input, classes, and what the recipe overrides
+    options: dict[str, Any]  # constructor arguments: input, classes, and what the recipe overrides
     recipe: Recipe
     data: dict[str, Any]  # provenance of each split: where the images come from, how many, checksums
     preprocess: Preprocess
@@ -34,7 +34,7 @@ class RunRecord:
     seed: int
     machine: dict[str, Any]
     execution: dict[str, Any]  # how this machine does it: see train/execution.py
-    init: dict[str, Any] | None = None  # the run that the weights come from: see train/warm_start.py
+    init: dict[str, Any] | None = None  # where the initial weights come from: see train/warm_start.py
 
     def build(self) -> ConvNet:
         """The network, freshly initialised."""
@@ -42,26 +42,26 @@ class RunRecord:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint says of its weights, so that it can be used without its run: plain data."""
+        """What a checkpoint stores about its weights, so that it can be used without its run: plain data."""
         record = self.to_json()
         return {name: record[name] for name in ("network", "options", "preprocess", "classes")}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, as it reads back from run.json. Raises TypeError for an option that JSON cannot hold."""
+        """Plain data, as it is read back from run.json. Raises TypeError for an option that JSON cannot represent."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values |= {"recipe": self.recipe.to_json(), "preprocess": self.preprocess.to_json()}
         return json.loads(json.dumps({"schema": SCHEMA, **values}))
 
     @classmethod
     def from_json(cls, record: dict[str, Any], path: Path) -> RunRecord:
-        """What `to_json` gave. Raises UserError, naming the file, for a record that is not whole."""
+        """The inverse of `to_json`. Raises UserError, naming the file, for an incomplete or malformed record."""
         if not isinstance(record, dict) or "schema" not in record:
             raise UserError(f"{path} was not written by `convatlas train`", RESTORE)
         if record["schema"] != SCHEMA:
             raise other_version(path, record["schema"], (SCHEMA,))
         for name, kind in KINDS.items():
             if not isinstance(record.get(name), kind):
-                raise UserError(f"{path} {'has a malformed' if name in record else 'lacks'} {name!r}", RESTORE)
+                raise UserError(f"{path} has {'a malformed' if name in record else 'no'} {name!r}", RESTORE)
         classes = record["classes"]
         if not all(isinstance(name, str) for name in classes) or len(classes) != record["options"].get("classes"):
             raise UserError(f"{path} does not name as many classes as its network has", RESTORE)
@@ -72,20 +72,20 @@ class RunRecord:
             return cls(**{**values, "classes": tuple(classes)})
         except UserError as error:
             raise UserError(f"{path}: {error.what}", RESTORE) from error
-        except (TypeError, ValueError, AttributeError) as error:  # values of the wrong kind
-            raise UserError(f"{path} holds values of the wrong kind ({error})", RESTORE) from error
+        except (TypeError, ValueError, AttributeError) as error:  # values of the wrong type
+            raise UserError(f"{path} has values of the wrong type ({error})", RESTORE) from error
 
     def write(self, folder: Path) -> None:
         write_text(folder / FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
 
 
 def build(network: str, options: Mapping[str, Any]) -> ConvNet:
-    """The network of that name with the options that a record has: lists where the constructor takes tuples."""
+    """The network with a record's options, which are lists where the constructor takes tuples."""
     return find(network).build(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
 
 
 def rebuild(network: str, options: Mapping[str, Any], file: Path) -> ConvNet:
-    """As `build`, of what a file says. Raises UserError, naming it, where that was changed to what cannot be built."""
+    """Builds what a file describes. Raises UserError, naming the file, if its options cannot be built."""
     try:
         return build(network, options)
     except UserError:
@@ -110,7 +110,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def read_record(folder: str | Path) -> RunRecord:
-    """The record of the run in that folder. Raises UserError when it is not a run folder, naming what is missing."""
+    """The record of the run in that folder. Raises UserError when it is not a run folder, saying what is missing."""
     folder = Path(folder)
     path = folder / FILE
     if not folder.exists():

@@ -1,4 +1,4 @@
-"""Weights files, ours and others', read without executing anything in them; models; checked downloads."""
+"""Weights files, from convatlas and elsewhere, read without executing anything in them; models; verified downloads."""
 
 from .fetch import fetch
 from .files import Weights, load_weights, read_weights

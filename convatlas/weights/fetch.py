@@ -1,4 +1,4 @@
-"""A download of the right length and checksum, or none."""
+"""Downloads, verified by length and checksum."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from urllib.parse import urlsplit
 from ..errors import UserError
 
 REDIRECTS = 10
-QUIET_S = 30.0  # without a byte from the server
+QUIET_S = 30.0  # longest wait for the next byte from the server
 CHUNK = 1 << 16
 
 
 def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s: float = 3600.0) -> Path:
-    """The file at `url` in `folder`, under its own name; not downloaded again if it is there with the right checksum.
+    """Downloads `url` to `folder` under its own name, unless it is already there with the right checksum.
 
-    It is written to a temporary file, checked, and renamed. Raises UserError for a checksum that differs, for more than
-    `max_bytes`, for a server that does not answer, breaks off, redirects in circles or takes longer than `deadline_s`,
-    and for URLs that are not http or https.
+    It is written to a temporary file, verified and renamed. Raises UserError for a wrong checksum, for more than
+    `max_bytes`, for a server that does not respond, drops the connection, redirects in a loop or takes longer than
+    `deadline_s`, and for URLs that are not http or https.
     """
     import pooch
     import requests
@@ -45,11 +45,11 @@ def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s:
                     raise UserError(f"{url} redirects to {answer.url}, which is not http or https")
                 promised = int(answer.headers.get("Content-Length") or 0)
                 if promised > max_bytes:
-                    raise UserError(f"{url} has {promised:,} bytes, more than the {max_bytes:,} that are allowed")
-                while chunk := answer.raw.read1(CHUNK, decode_content=True):  # what has arrived, however little
+                    raise UserError(f"{url} has {promised:,} bytes, more than the {max_bytes:,} allowed")
+                while chunk := answer.raw.read1(CHUNK, decode_content=True):  # returns whatever has arrived
                     size += len(chunk)
                     if size > max_bytes:
-                        raise UserError(f"{url} sends more than the {max_bytes:,} bytes that are allowed")
+                        raise UserError(f"{url} sends more than the {max_bytes:,} bytes allowed")
                     if time.monotonic() > until:
                         raise UserError(f"{url} takes longer than {deadline_s:g} s")
                     file.write(chunk)

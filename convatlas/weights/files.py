@@ -1,7 +1,7 @@
-"""Weights files: safetensors, and the .pth, .pt and .th files of torch.save, from which only tensors are taken.
+"""Weights files: safetensors, and the .pth, .pt and .th files of torch.save, from which only tensors are read.
 
-A safetensors file holds numbers and text. torch.save writes a pickle, which is a program: it is read with torch's
-`weights_only=True`, and there is no fallback.
+A safetensors file contains only numbers and text. torch.save writes a pickle, which can execute code: it is read with
+torch's `weights_only=True`, and there is no fallback.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ..runs import checkpoint
 from ..runs.checkpoint import averaged, load_tensors, measured
 
 PICKLES = (".pth", ".pt", ".th")
-MAX_BYTES = 8 << 30  # of a file, and of all tensors in it; the largest network here has 0.6 GB
-NESTED = ("state_dict", "model", "model_state", "net")  # where training scripts put the weights among other things
-PREFIX = "module."  # what DataParallel puts before every name
+MAX_BYTES = 8 << 30  # for a file, and for all tensors in it; the largest network here has 0.6 GB
+NESTED = ("state_dict", "model", "model_state", "net")  # keys under which training scripts save the weights
+PREFIX = "module."  # DataParallel adds it to every name
 
 
 @dataclass(frozen=True)
 class Weights:
     tensors: dict[str, Tensor]  # on the CPU
-    # of a convatlas checkpoint: its network, options, preprocessing and classes, and the normalizer's tensors
+    # for a convatlas checkpoint: its network, options, preprocessing and classes, and the normalizer's tensors
     about: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Tensor] = field(default_factory=dict)
 
 
 def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
-    """The tensors in a file by name. Raises UserError for a file that is damaged, too large, or holds anything else."""
+    """The tensors in a file by name. Raises UserError if it is damaged, too large, or contains anything else."""
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -44,7 +44,7 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
     except OSError as error:
         raise UserError(f"{path} cannot be opened ({error.strerror})", "give a weights file") from error
     if size > max_bytes:
-        raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} that are allowed")
+        raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} allowed")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     if path.suffix in PICKLES:
@@ -53,12 +53,12 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
 
 
 def read_safetensors(path: Path) -> Weights:
-    """The tensors; of a convatlas checkpoint those that the network is judged by, and only if its checksum holds."""
+    """The tensors; for a convatlas checkpoint, those used for evaluation, once its checksum is verified."""
     try:
         with safe_open(path, framework="pt") as file:
             ours = checkpoint.KEY in (file.metadata() or {})
             tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # what is damaged makes the reader raise anything
+    except Exception as error:  # damaged files make the reader raise anything
         raise UserError(f"{path} is not a complete safetensors file ({error})", "download it again") from error
     if not ours:
         return Weights(tensors)
@@ -70,26 +70,27 @@ def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     check_zip(path, max_bytes)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is hostile or damaged makes it raise anything
+    except Exception as error:  # hostile and damaged files make it raise anything
         reason = str(error).split("Check the documentation")[0].splitlines() or [type(error).__name__]
         raise UserError(
-            f"{path} is damaged or holds more than plain tensors ({shortened(reason)})", "nothing in it was executed"
+            f"{path} is damaged or contains more than plain tensors ({shortened(reason)})",
+            "nothing in it was executed; use another file",
         ) from error
     for name in NESTED:
         if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
             held = held[name]
     if not isinstance(held, Mapping) or not held:
-        raise UserError(f"{path} does not hold a state dict", "save net.state_dict()")
+        raise UserError(f"{path} does not contain a state dict", "save net.state_dict()")
     for name, tensor in held.items():
         if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter):
             raise UserError(
-                f"{path} holds {type(tensor).__name__} {str(name)[:40]!r} among its tensors", "save net.state_dict()"
+                f"{path} contains {type(tensor).__name__} {str(name)[:40]!r} among its tensors", "save net.state_dict()"
             )
     if sum(t.numel() * t.element_size() for t in held.values()) > max_bytes:
-        raise UserError(f"{path} holds tensors of more than the {max_bytes:,} bytes that are allowed")
+        raise UserError(f"{path} contains tensors of more than the {max_bytes:,} bytes allowed")
     tensors = {str(name): tensor.detach() for name, tensor in held.items()}
     if any(t.layout != torch.strided or t.is_quantized for t in tensors.values()):
-        raise UserError(f"{path} holds sparse or quantised tensors", "save plain ones")
+        raise UserError(f"{path} contains sparse or quantised tensors", "save dense, unquantised ones")
     return {name: t.clone() for name, t in tensors.items()}
 
 
@@ -108,7 +109,7 @@ def check_zip(path: Path, max_bytes: int) -> None:
             f"{path} has compressed or duplicate parts, which torch.save does not write", "download it again"
         )
     if sum(part.file_size for part in parts) > max_bytes:
-        raise UserError(f"{path} unpacks to more than the {max_bytes:,} bytes that are allowed")
+        raise UserError(f"{path} unpacks to more than the {max_bytes:,} bytes allowed")
 
 
 def shortened(lines: list[str]) -> str:
@@ -117,7 +118,7 @@ def shortened(lines: list[str]) -> str:
 
 
 def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -> Weights:
-    """Loads the file's tensors into the network, strictly; a "module." prefix of every name is removed.
+    """Loads the file's tensors into the network, strictly; a "module." prefix on every name is removed.
 
     Raises UserError as `load_tensors` does, and for a checkpoint of another network.
     """

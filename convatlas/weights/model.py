@@ -1,6 +1,6 @@
-"""Model: a network with its weights, preprocessing and classes; and `load`, which makes one of whatever has them.
+"""Model: a network with its weights, preprocessing and classes; `load` makes one.
 
-MODEL is what the command line and `load` take: a run folder, or a checkpoint that a run wrote.
+The command line's MODEL and the argument of `load` are a run folder, or a checkpoint that a run wrote.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Model:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How an image becomes the network's input."""
+        """How an image is turned into the network's input."""
         return self.normalizer.preprocess
 
 
 def locate(model: str | Path | Run, which: str | None = None) -> Path:
-    """The weights file of a MODEL: of a run its best checkpoint, or the last where none was chosen; a file is itself.
+    """The weights file of a MODEL: a run's best checkpoint, or the last if it has no best; a file is returned as is.
 
-    Raises UserError for what is neither, and for `which` ("best" or "last") of what is not a run.
+    Raises UserError for a path that is neither, and for `which` ("best" or "last") given with a file.
     """
     if isinstance(model, Run):
         return model.checkpoint(which)
@@ -55,10 +55,10 @@ def locate(model: str | Path | Run, which: str | None = None) -> Path:
 
 
 def load(model: Model | Run | str | Path, which: str | None = None, device: str | torch.device = "cpu") -> Model:
-    """The Model of a run folder or of a checkpoint file, on the device; a Model is returned as it is.
+    """The Model in a run folder or checkpoint file, on the device; a Model is returned as is.
 
-    Raises UserError for a path that is neither, for damaged files, and for weights that do not say which network,
-    preprocessing and classes they belong to: those are loaded into a network by `convatlas.weights.load_weights`.
+    Raises UserError for a path that is neither, for damaged files, and for weights without their network, preprocessing
+    and classes: load those into a network with `convatlas.weights.load_weights`.
     """
     if isinstance(model, Model):
         return model
@@ -86,7 +86,7 @@ def from_header(about: Mapping[str, Any], file: Path) -> tuple[ConvNet, Preproce
         preprocess = Preprocess.from_json(about["preprocess"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{file} does not say which network, preprocessing and classes its weights are for",
-            "load it into a network of your choice with convatlas.weights.load_weights, or give a run folder",
+            f"{file} does not say which network, preprocessing and classes its weights belong to",
+            "load it into a network with convatlas.weights.load_weights, or give a run folder",
         ) from error
     return rebuild(network, options, file), preprocess, classes

@@ -285,7 +285,7 @@ def test_a_full_disk_is_told_with_the_command_to_go_on(capsys: pytest.CaptureFix
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("convatlas: run/last.safetensors cannot be written (File too large); what was there ")
+    assert first.startswith("convatlas: run/last.safetensors cannot be written (File too large); any previous version ")
     assert main(shlex.split(second)[1:]) == 0
 
 

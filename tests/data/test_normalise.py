@@ -185,7 +185,7 @@ def test_weights_beside_other_tensors_are_refused(tmp_path: Path, data: Data) ->
     path.write_bytes((other.folder / path.name).read_bytes())
     with pytest.raises(
         UserError,
-        match=r"best\.safetensors was trained on images that were normalised by other tensors",
+        match=r"best\.safetensors was trained with other normalisation statistics",
     ):
         run.load()
 

@@ -81,7 +81,7 @@ def test_bad_files_are_reported_and_the_others_predicted(tmp_path: Path) -> None
     found = list(predict_files(model(Counts()), image_files(files), batch=3))
     assert [p.file for p in found] == [str(f) for f in files]
     assert [p.ranked[0][0] if p.ranked else None for p in found] == ["three", None, None, "none", None, None, "two"]
-    for p, says in zip(found, (None, "is not a", "holds no image", None, "gone.png", "is a broken image", None)):
+    for p, says in zip(found, (None, "is not a", "contains no images", None, "gone.png", "is a broken image", None)):
         assert (p.error is None) == (says is None)
         if says is not None:
             assert says in str(p.error)
@@ -121,7 +121,7 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     file = picture(tmp_path / "a.png", 1)
     with pytest.raises(UserError, match="top 0 is too small; give at least 1"):
         predict_files(model(Counts()), [file], top=0)
-    with pytest.raises(UserError, match="a batch of 0 holds no image"):
+    with pytest.raises(UserError, match="batch 0 is too small"):
         predict_files(model(Counts()), [file], batch=0)
     with pytest.raises(UserError, match="the network has 4 outputs for 3 classes"):
         list(predict_files(model(Counts(), CLASSES[:3]), [file]))

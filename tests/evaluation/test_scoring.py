@@ -121,7 +121,7 @@ def test_top_k_of_all_classes_is_always_right() -> None:
     scores = scores_of(torch.randn(20, 5), [4] * 20)
     assert scores.top(5) == 1.0
     for k in (0, -1, 6):
-        with pytest.raises(UserError, match=rf"top-{k} means nothing with 5 classes; give 1 to 5"):
+        with pytest.raises(UserError, match=rf"top-{k} is undefined for 5 classes; give 1 to 5"):
             scores.top(k)
     assert [usual_topk(n) for n in (2, 5, 6, 1000)] == [(1,), (1,), (1, 5), (1, 5)]
 
@@ -137,9 +137,9 @@ def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(UserError, match="the test split has no images; give another split"):
         evaluate_split(Prescribed(torch.zeros(1, 3)), split_of([], 3), NORMALIZER)
-    with pytest.raises(UserError, match="the network has 3 classes and the data have 4"):
+    with pytest.raises(UserError, match="the network has 3 classes and the data has 4"):
         evaluate_split(Prescribed(torch.zeros(2, 3)), split_of([0, 1], 4), NORMALIZER)
-    with pytest.raises(UserError, match="a batch of 0 holds no image; give at least 1"):
+    with pytest.raises(UserError, match="batch 0 is too small; give at least 1"):
         evaluate_split(Prescribed(torch.zeros(2, 3)), split_of([0, 1], 3), NORMALIZER, batch=0)
 
 
@@ -188,13 +188,17 @@ def test_a_notebook_shows_accuracies_and_confusion() -> None:
 def test_classes_must_be_the_runs() -> None:
     split = split_of([0], 3)
     match_classes(split, ("c0", "c1", "c2"))
-    with pytest.raises(UserError, match=r"not the model's: 'c2' new to it; evaluate on data with the model's 2"):
+    with pytest.raises(
+        UserError, match=r"differ from the model's: 'c2' unknown to the model; evaluate on data with the model's 2"
+    ):
         match_classes(split, ("c0", "c1"))
-    with pytest.raises(UserError, match=r"not the model's: 'c3' missing;"):
+    with pytest.raises(UserError, match=r"differ from the model's: 'c3' missing from the data;"):
         match_classes(split, ("c0", "c1", "c2", "c3"))
-    with pytest.raises(UserError, match=r"not the model's: 'c2' new to it, 'dog' missing;"):
+    with pytest.raises(
+        UserError, match=r"differ from the model's: 'c2' unknown to the model, 'dog' missing from the data;"
+    ):
         match_classes(split, ("c0", "c1", "dog"))
-    with pytest.raises(UserError, match=r"class 1 is 'c1' here, 'c2' there"):
+    with pytest.raises(UserError, match=r"class 1 is 'c1' in the data, 'c2' in the model"):
         match_classes(split, ("c0", "c2", "c1"))
     with pytest.raises(UserError, match=r"'n0', 'n1', 'n2' and 7 more missing"):
         match_classes(split, ("c0", "c1", "c2", *(f"n{i}" for i in range(10))))
@@ -271,7 +275,7 @@ def test_the_confusion_is_drawn(run: Run, capsys: pytest.CaptureFixture[str], tm
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (("--top", "1,11"), "top-11 means nothing with 10 classes"),
+        (("--top", "1,11"), "top-11 is undefined for 10 classes"),
         (("--top", "1,five"), "--top '1,five' is not a list of whole numbers from 1"),
         (("--top", "0"), "--top '0' is not a list of whole numbers from 1"),
         (("--split", "tset"), "no --split named 'tset'"),
@@ -290,4 +294,7 @@ def test_command_line_refuses(run: Run, capsys: pytest.CaptureFixture[str], args
 
 def test_command_line_refuses_other_classes(run: Run, capsys: pytest.CaptureFixture[str], real_data: Path) -> None:
     assert main(["evaluate", str(run.folder), "--data", f"cifar10:{real_data / 'cifar-10-batches-py'}"]) == 2
-    assert "not the model's: 'airplane', 'automobile', 'bird' and 7 more new to it" in capsys.readouterr().err
+    assert (
+        "differ from the model's: 'airplane', 'automobile', 'bird' and 7 more unknown to the model"
+        in capsys.readouterr().err
+    )

@@ -149,7 +149,7 @@ def test_what_is_written_is_flushed_before_the_rename(path: Path, monkeypatch: p
 def test_a_truncated_file_is_refused(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
     with pytest.raises(
-        UserError, match=r"last.safetensors is not a whole checkpoint \(.+\); use another, or train again"
+        UserError, match=r"last.safetensors is not an intact checkpoint \(.+\); use another, or train again"
     ):
         checkpoint.load(saved)
 
@@ -161,7 +161,7 @@ def test_a_truncated_file_is_refused(saved: Path, keep: int) -> None:
 )
 def test_garbage_is_refused(path: Path, garbage: bytes) -> None:
     path.write_bytes(garbage)
-    with pytest.raises(UserError, match="is not a whole checkpoint"):
+    with pytest.raises(UserError, match="is not an intact checkpoint"):
         checkpoint.load(path)
 
 
@@ -171,7 +171,7 @@ def test_a_pickle_is_never_unpickled(path: Path) -> None:
             return os.mkdir, (str(path.parent / "exploded"),)
 
     torch.save({"weights": Bomb()}, path)
-    with pytest.raises(UserError, match="is not a whole checkpoint"):
+    with pytest.raises(UserError, match="is not an intact checkpoint"):
         checkpoint.load(path)
     assert not (path.parent / "exploded").exists()
 
@@ -181,7 +181,7 @@ def test_another_programs_safetensors_are_refused(path: Path) -> None:
 
     for metadata in (None, {"format": "pt"}, {"convatlas": "{"}, {"convatlas": "[1]"}, {"convatlas": "{}"}):
         save_file({"a": torch.ones(2)}, path, metadata=metadata)
-        with pytest.raises(UserError, match=r"is not a whole checkpoint \(.+\); use another"):
+        with pytest.raises(UserError, match=r"is not an intact checkpoint \(.+\); use another"):
             checkpoint.load(path)
 
 
@@ -189,7 +189,7 @@ def test_a_folder_or_nothing_in_its_place_is_refused(path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no checkpoint .*last.safetensors; train first, or give another run"):
         checkpoint.load(path)
     path.mkdir()
-    with pytest.raises(UserError, match="is not a whole checkpoint"):
+    with pytest.raises(UserError, match="is not an intact checkpoint"):
         checkpoint.load(path)
 
 
@@ -261,7 +261,7 @@ def test_the_newest_whole_one_is_taken_and_the_reason_told(tmp_path: Path, damag
     name, value, notes = found(tmp_path) or ("", 0, ())
     assert (name, value, len(notes)) == ("previous.safetensors", 1, 1)
     assert re.fullmatch(
-        rf"{last} is not a whole checkpoint \(.+\); it is now last.safetensors.broken; "
+        rf"{last} is not an intact checkpoint \(.+\); it is now last.safetensors.broken; "
         rf"resuming from {tmp_path}/previous.safetensors",
         notes[0],
     )
@@ -286,7 +286,7 @@ def test_without_a_whole_one_it_is_refused(tmp_path: Path) -> None:
         generation(tmp_path, value)
     for name in ("last", "previous"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last\.saf.*previous\.saf.*; restore a"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is intact: .*last\.saf.*previous\.saf.*; restore a"):
         checkpoint.newest(tmp_path)
     assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
 
@@ -329,7 +329,9 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
 ) -> None:
     old = saved.read_bytes()
     small_files(1000)
-    with pytest.raises(Unwritable, match=r"last.safetensors cannot be written \(File too large\); what "):
+    with pytest.raises(
+        Unwritable, match=r"last.safetensors cannot be written \(File too large\); any previous version "
+    ):
         checkpoint.save(saved, {"a": torch.ones(1000)}, {})
     assert saved.read_bytes() == old
     assert list(saved.parent.iterdir()) == [saved]

@@ -212,7 +212,9 @@ def test_with_every_checkpoint_damaged_it_is_not_resumed(tmp_path: Path, data: D
         train(tmp_path, data, on_event=interrupting(at_step(1, 2)))
     last = tmp_path / "last.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: .*last.safetensors is not a whole checkpoint"):
+    with pytest.raises(
+        UserError, match=r"no checkpoint in .* is intact: .*last.safetensors is not an intact checkpoint"
+    ):
         train(tmp_path, data, resume=True)
     last.unlink()
     events: list[Event] = []
@@ -229,7 +231,7 @@ def test_a_damaged_best_gives_way_to_the_best_to_come(tmp_path: Path, data: Data
     events: list[Event] = []
     run = train(tmp_path, data, recipe, resume=True, on_event=events.append)
     assert re.match(
-        r".*best.safetensors is not a .*; the best of the remaining epochs will replace it", events[0]["text"]
+        r".*best.safetensors is not an .*; the best of the remaining epochs will replace it", events[0]["text"]
     )
     tops = [line["val"]["top1"] for line in run.epochs()[1:]]
     about = checkpoint.load(tmp_path / "best.safetensors")[1]
@@ -261,7 +263,9 @@ def test_a_full_disk_stops_it_in_one_line(tmp_path: Path, data: Data, room: int)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
         if room == 200:
-            with pytest.raises(Unwritable, match=r"run.json cannot be written \(File too large\); what was"):
+            with pytest.raises(
+                Unwritable, match=r"run.json cannot be written \(File too large\); any previous version"
+            ):
                 train(tmp_path / "b", data)
         else:
             with pytest.raises(Unwritable, match=r"safetensors cannot be written \(File too large\)"):

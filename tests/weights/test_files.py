@@ -90,12 +90,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ({}, "does not hold a state dict"),
-        ([torch.zeros(1)], "does not hold a state dict"),
-        ({"a": torch.zeros(1), "b": 3}, "holds int 'b' among its tensors"),
-        ({1: torch.zeros(1)}, "holds Tensor '1' among its tensors"),
-        ({"a": torch.zeros(2, 2).to_sparse()}, "holds sparse or quantised tensors"),
-        (nn.Linear(2, 2), "is damaged or holds more than plain tensors"),
+        ({}, "does not contain a state dict"),
+        ([torch.zeros(1)], "does not contain a state dict"),
+        ({"a": torch.zeros(1), "b": 3}, "contains int 'b' among its tensors"),
+        ({1: torch.zeros(1)}, "contains Tensor '1' among its tensors"),
+        ({"a": torch.zeros(2, 2).to_sparse()}, "contains sparse or quantised tensors"),
+        (nn.Linear(2, 2), "is damaged or contains more than plain tensors"),
     ],
 )
 def test_other_things_are_refused(tmp_path: Path, held: Any, message: str) -> None:
@@ -107,7 +107,7 @@ def test_other_things_are_refused(tmp_path: Path, held: Any, message: str) -> No
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     for name, content, message in (
         ("a.npz", b"x", r"a\.npz is not a weights file; give \.safetensors, \.pth, \.pt, \.th"),
-        ("a.pth", b"", r"a\.pth is damaged or holds more than plain tensors"),
+        ("a.pth", b"", r"a\.pth is damaged or contains more than plain tensors"),
         ("a.safetensors", b"x" * 99, r"a\.safetensors is not a complete safetensors file"),
     ):
         (tmp_path / name).write_bytes(content)
@@ -118,7 +118,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file"):
         read_weights(tmp_path)
     path = saved(tmp_path / "big.pth", {"a": torch.zeros(1000)})
-    with pytest.raises(UserError, match=r"big\.pth has [\d,]+ bytes, more than the 999 that are allowed"):
+    with pytest.raises(UserError, match=r"big\.pth has [\d,]+ bytes, more than the 999 allowed"):
         read_weights(path, max_bytes=999)
 
 
@@ -189,8 +189,8 @@ def test_a_file_is_fetched_once(server: str, tmp_path: Path) -> None:
     ("way", "more", "message"),
     [
         ("good", {"sha256": "0" * 64}, r"cannot be downloaded \(SHA256 hash of downloaded file .* does not match"),
-        ("good", {"max_bytes": len(CONTENT) - 1}, "has 256,000 bytes, more than the 255,999 that are allowed"),
-        ("endless", {}, "sends more than the 1,000,000 bytes that are allowed"),
+        ("good", {"max_bytes": len(CONTENT) - 1}, "has 256,000 bytes, more than the 255,999 allowed"),
+        ("endless", {}, "sends more than the 1,000,000 bytes allowed"),
         ("short", {}, r"cannot be downloaded \(.*(IncompleteRead|broken)"),
         ("loop", {}, r"cannot be downloaded \(Exceeded 10 redirects"),
         ("far", {}, "cannot be downloaded"),

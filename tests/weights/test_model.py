@@ -47,7 +47,7 @@ def test_best_or_else_last(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3)}, tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match="does not say which network, preprocessing and classes its weights are for"):
+    with pytest.raises(UserError, match="does not say which network, preprocessing and classes its weights belong to"):
         load(tmp_path / "w.safetensors")
     with pytest.raises(UserError, match=r"there is no model .*none; give a run folder, or a checkpoint"):
         load(tmp_path / "none")

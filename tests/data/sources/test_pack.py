@@ -182,7 +182,9 @@ def test_a_full_disk_is_one_clear_message_and_the_pack_goes_on(photos: Path, tmp
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(UserError, match=r"train-00000\.tar cannot be written \(File too large\); what was there "):
+        with pytest.raises(
+            UserError, match=r"train-00000\.tar cannot be written \(File too large\); any previous version "
+        ):
             pack(data, tmp_path / "out", size=32)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -19,7 +19,7 @@ from ..recipes import WITHOUT, find_recipe
 from ..runs.log import held_out
 from ..tables import entry
 from . import checks, process, source
-from .output import parse_input, print_json
+from .output import parse_input, print_json, terminal_width
 
 if TYPE_CHECKING:
     from ..train.execution import Execution
@@ -47,6 +47,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     folder.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard as well")
     add_machine(parser)
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="train nothing: print steps, memory and the time that a short trial predicts",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
 
 
@@ -149,6 +154,8 @@ def run(args: argparse.Namespace) -> int:
         checks.model(args.init)
     if args.resume and args.out:
         checks.run_folder(args.out)
+    if args.plan:
+        return plan(args, task)
     from ..files.atomic import Unwritable
     from ..report.progress import progress
     from ..train.divergence import Diverged
@@ -201,6 +208,32 @@ def run(args: argparse.Namespace) -> int:
         print_json(record | {"departures": done.recipe.departures})
     else:
         print(summary(out, epochs[-1], best, args.data))
+    return 0
+
+
+def plan(args: argparse.Namespace, task: Task) -> int:
+    """What the run would take."""
+    for flag in ("init", "resume"):
+        if getattr(args, flag):
+            raise UserError(f"--plan and --{flag} exclude each other: a plan starts nothing", "give one of them")
+    from ..catalogue import find
+    from ..report.plan import report
+    from ..report.progress import progress
+    from ..train.plan import plan_training
+
+    with progress(sys.stderr) as on_event:
+        found = plan_training(
+            find(task.network),
+            source.load(args),
+            task.recipe,
+            seed=args.seed,
+            device=args.device,
+            execution=execution_of(args),
+            input=task.input,
+            on_event=on_event,
+        )
+    planned = report(found)
+    print(planned.json() if args.json else planned.text(terminal_width()))
     return 0
 
 

@@ -19,6 +19,7 @@ from convatlas.evaluation.scores import Scores
 from convatlas.report import predictions, scan, scores
 from convatlas.report.tables import SCHEMA
 from convatlas.train.finder import Search
+from convatlas.train.plan import Plan
 from tests import json_goldens
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
@@ -38,12 +39,14 @@ COMMANDS = (
 SCORES = Scores(("a", "b"), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([0, 1]), torch.ones(2))
 SCAN = Scan(2, (Finding("near", ("x", "y"), ("a", "a"), ("train", "train"), "x is near y"),))
 PREDICTIONS = [Prediction("x.png", (("a", 0.9),)), Prediction("y.png", error="y.png is not an image")]
+PLAN = Plan("x", "y", "z", "cpu", {}, 1, 2, 3, 4, 5, 6, 7, 8, 0.1, (0.1, 0.2), 9.0)
 RECORDS = {
     "evaluate": scores.report(SCORES, (1,)).record,
     "predict": json.loads("".join(predictions.json_lines(PREDICTIONS))),
     "data scan": SCAN.to_json(),
     "doctor": Diagnosis("weights", "x", (Diagnosed("error", "it is damaged", "download it again"),)).to_json(),
     "lr": Search((0.1, 0.2), (2.0, 1.0)).to_json(),
+    "train --plan": PLAN.to_json(),
     "train": json.loads((json_goldens.FOLDER.parent / "run" / "log.jsonl").read_text().splitlines()[-1]),
 }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -88,23 +88,22 @@ class Loop:
 
     def captured(self) -> Callable[[], None]:
         """The step as a CUDA graph, after a few steps on a stream of their own."""
-        side = torch.cuda.Stream()
+        side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), tuned_cudnn():
-            for _ in range(3):
+        with timed_algorithms():
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self.step()
+            torch.cuda.current_stream().wait_stream(side)
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.cuda.graph(graph):
                 self.step()
-        torch.cuda.current_stream().wait_stream(side)
-        self.optimizer.zero_grad(set_to_none=True)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.step()
-        self.graph = graph
         return graph.replay
 
     def __call__(self, steps: int | None = None) -> float:
         """An epoch, or its first `steps`."""
         steps = min(steps or self.steps, self.steps)
-        with tuned_cudnn():
+        with timed_algorithms():
             synchronize(self.shuffled)
             began = time.perf_counter()
             self.shuffled.copy_(torch.randperm(len(self.shuffled), device=self.shuffled.device))
@@ -129,10 +128,14 @@ def faster(make: Callable[[torch.memory_format], Loop]) -> tuple[Loop, str]:
     return loop, name
 
 
-def tuned_cudnn() -> torch.backends.cudnn.ContextProp:
-    if not torch.backends.cudnn.is_available():
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True)
+@contextmanager
+def timed_algorithms() -> Iterator[None]:
+    """Within it cuDNN times its algorithms for each new shape, and takes the fastest."""
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def synchronize(tensor: Tensor) -> None:

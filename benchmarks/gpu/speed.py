@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +33,7 @@ from convatlas.train.fit import fit
 
 Turn = Callable[[], dict[str, float]]  # images/s, by what they are
 WHOLE = "with evaluations and checkpoints"
+DECLARED: list[torch.library.Library] = []
 NO_GRAPHS = "peers as CUDA graphs are skipped: this is not a GPU"
 
 
@@ -143,12 +146,16 @@ def resnet50_task(session: Session, larger: int = 0) -> tuple[Data, Recipe, int,
 
 
 def timm_resnet50() -> nn.Module:
-    try:
-        import timm
-    except ImportError:
-        raise Skipped("timm is not installed, the network of which is the peer") from None
+    if find_spec("timm") is None:
+        raise Skipped("timm, the network of which is the peer, is not installed")
+    if (
+        torch.version.cuda is None and not DECLARED
+    ):  # torchvision, which it imports, needs them with a CPU build of torch
+        DECLARED.append(torch.library.Library("torchvision", "FRAGMENT"))
+        for operator in ("nms", "qnms"):
+            DECLARED[0].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     torch.manual_seed(0)
-    return timm.create_model("resnet50", num_classes=1000)
+    return import_module("timm").create_model("resnet50", num_classes=1000)
 
 
 def timm_loops(session: Session, data: Data, batch: int) -> dict[str, Turn]:

@@ -44,6 +44,8 @@ class Execution:
     A loss or gradient that is not finite stops the weights from changing at once, and the run at the next reading.
     `deterministic`: only deterministic algorithms, slower on a GPU: two runs, and a run that was stopped and resumed,
     then end in the same bits there too, as they do on a CPU in any case.
+    `graph`: whether a GPU replays the passes as a CUDA graph (see graph.py): for small networks, whose time goes into
+    launches.
     `workers`: threads that read and decode images ahead of training (see data/loading.py).
     Raises UserError for invalid values.
     """
@@ -59,6 +61,7 @@ class Execution:
     workers: int | None = None
     read_every: int = 0
     deterministic: bool = False
+    graph: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -111,6 +114,8 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
                 "train without them: --set aux_weight=0",
             )
         cut(net, execution.segments, net.variant)  # raises UserError where the network cannot be cut
+    if execution.graph and device.type != "cuda":
+        raise UserError(f"a CUDA graph needs a GPU, not a {device.type}", "leave out --graph")
     if execution.precision == "auto":
         worth = device.type == "cuda" or account(net).totals.macs >= WORTH_CASTING
         execution = replace(execution, precision="bfloat16" if has_bfloat16 and worth else "float32")
@@ -120,7 +125,22 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
             execution, micro_batch=images_that_fit(net, recipe, share, virtual_memory().available // world.size)
         )
     read_every = execution.read_every or (READ_EVERY if device.type == "cuda" else 1)
+    if execution.graph:
+        check_graph(net, bool(execution.segments) or 0 < execution.micro_batch < share, world.size)
     return replace(execution, micro_batch=min(execution.micro_batch or share, share), read_every=read_every)
+
+
+def check_graph(net: ConvNet, parts: bool, processes: int) -> None:
+    """Raises UserError if a step of the network is not the same work every time, on one GPU, in one piece."""
+    why = None
+    if net.has_unused_parameters or type(net).set_progress is not ConvNet.set_progress:
+        why = f"{net.variant} runs other layers, or other rates, from step to step"
+    elif parts:
+        why = "a batch that goes through the network in parts or segments is not captured"
+    elif processes > 1:
+        why = "distributed training is not captured"
+    if why:
+        raise UserError(f"a CUDA graph replays the same step every time: {why}", "leave out --graph")
 
 
 def computes_bfloat16(device: torch.device) -> bool:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..catalogue import Shape, Variant, find
 from ..data.types import Data
 from ..errors import UserError
 from ..evaluation.scores import Scores, usual_topk
 from ..evaluation.scoring import evaluate_split
+from ..layers import ConvNet
 from ..machine.device import algorithms, choose_device, keep_freed_memory
 from ..machine.processes import join_world
 from ..machine.signals import Signals
@@ -32,6 +34,7 @@ from .divergence import gradient_norms
 from .events import OnEvent, note, quiet
 from .execution import Execution
 from .feed import Feed
+from .graph import GraphedPasses
 from .job import Job
 from .meter import Meter
 from .passes import Passes
@@ -115,7 +118,7 @@ def train(job: Job, run: Run, resume: bool) -> Run:
     keep_freed_memory()
     torch.manual_seed(job.seed)
     state = TrainState(job, run)  # the network, its optimizer, the averages of its weights
-    feed, passes = Feed(job, run), Passes(state.net, job)
+    feed, passes = Feed(job, run), passes_of(state.net, job)
     if not world.leads:
         torch.manual_seed(job.seed + world.rank)  # the same weights on every rank, but different dropout
     at = state.restore() if resume else Position()
@@ -186,6 +189,12 @@ def train(job: Job, run: Run, resume: bool) -> Run:
             draw(run, on_event)
     on_event({"kind": "end", "folder": str(run.folder), "best_top1": at.best_top1, "best_epoch": at.best_epoch})
     return run
+
+
+def passes_of(net: ConvNet, job: Job) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
+    """The forward and backward pass: as `Passes` says, replayed as a CUDA graph where that was decided."""
+    passes = Passes(net, job)
+    return GraphedPasses(net, passes) if job.execution.graph else passes
 
 
 def stopped(state: TrainState, at: Position, signum: int, where: str) -> Stopped:

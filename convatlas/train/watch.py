@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,6 @@ from .divergence import Diverged, culprits, describe_culprits, not_finite, what_
 from .feed import Batch, Feed
 from .job import Job
 from .meter import Meter
-from .passes import Passes
 from .schedule import rate
 from .state import Position
 from .train_state import TrainState
@@ -36,7 +36,7 @@ class Watch:
 
     state: TrainState
     feed: Feed
-    passes: Passes
+    passes: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
     meter: Meter
     log: Log
 

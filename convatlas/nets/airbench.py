@@ -18,21 +18,29 @@ from ..catalogue import Claim, Paper, Variant, family
 from ..layers import ConvNet, stack
 
 PAPER = Paper("94% on CIFAR-10 in 3.29 Seconds on a Single GPU", "Jordan", 2024, "https://arxiv.org/abs/2404.00498")
-EPOCHS = 9.9
-BIAS_EPOCHS = 3.0  # of those, in which the whitening layer's biases are trained
+BIAS_SHARE = 3 / 9.9  # of the epochs: in these, the whitening layer's biases are trained
 
 
 class Airbench(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 8.
 
-    `widths` are those of the three blocks. `init_from_data` makes the first layer whiten; until then it is random.
+    `widths` are those of the three blocks; `bias_share` is the fraction of training at the start in which the first
+    layer's biases are trained, too. `init_from_data` makes the first layer whiten; until then it is random.
     """
 
     has_unused_parameters = True
     init_images = 5000  # as released
 
-    def __init__(self, *, widths: Sequence[int] = (64, 256, 256), classes: int = 10, channels: int = 3):
+    def __init__(
+        self,
+        *,
+        widths: Sequence[int] = (64, 256, 256),
+        bias_share: float = BIAS_SHARE,
+        classes: int = 10,
+        channels: int = 3,
+    ):
         super().__init__()
+        self.bias_share = bias_share
         directions = 4 * channels  # of a 2x2 patch
         whiten = nn.Conv2d(channels, 2 * directions, 2)
         whiten.weight.requires_grad_(False)
@@ -60,7 +68,7 @@ class Airbench(ConvNet):
     def set_progress(self, progress: float) -> None:
         """Takes the fraction of training done, in [0, 1]: the first layer's biases are trained only at the start."""
         assert self.whiten.bias is not None
-        self.whiten.bias.requires_grad_(progress < BIAS_EPOCHS / EPOCHS)
+        self.whiten.bias.requires_grad_(progress < self.bias_share)
 
 
 class Norm(nn.BatchNorm2d):

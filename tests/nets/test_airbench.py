@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from convatlas.train.optimizers import make_optimizer
 from convatlas.train.schedule import rate
 from tests.train.short_runs import at_step, interrupting, some, train, weights
 
-RECIPE = find_recipe("airbench94")
+RECIPE, MUON = find_recipe("airbench94"), find_recipe("airbench94_muon")
 SMALL = replace(find("airbench94"), args={"widths": (26, 28, 30)})
 
 
@@ -123,6 +124,73 @@ def test_rates_and_steps_are_the_programs() -> None:
         optimizer.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_muons_rates_and_steps_are_the_programs() -> None:
+    """The later program's own terms: the sum over 2,000 images, and a head with large weights, divided by 256.
+
+    20 images count 100 times each. Only the rate of the first layer's biases differs (see the recipe's departures).
+    """
+    torch.manual_seed(0)
+    ours = Airbench().double()
+    theirs = deepcopy(ours)
+    with torch.no_grad():
+        theirs.head.linear.weight *= 256 / 9  # type: ignore[union-attr, operator]
+    filters = [p for p in theirs.parameters() if p.ndim == 4 and p.requires_grad]
+    biases = [p for name, p in theirs.named_parameters() if name.endswith("bias")]
+    assert (len(filters), len(biases)) == (6, 7)
+    wd, momenta = 2e-6 * 2000, [torch.zeros_like(p) for p in filters]
+    sgd = torch.optim.SGD(
+        [
+            {"params": biases, "lr": 0.053, "weight_decay": wd / 0.053},
+            {"params": [theirs.head.linear.weight], "lr": 0.67, "weight_decay": wd / 0.67},  # type: ignore[union-attr]
+        ],
+        momentum=0.85,
+        nesterov=True,
+    )
+    initial = [group["lr"] for group in sgd.param_groups]
+    optimizer = make_optimizer(ours, MUON.optimizer)
+    before = {name: p.detach().clone() for name, p in ours.named_parameters()}
+    for step in (0, 1, 60, 199):
+        x, y = torch.randn(20, 3, 16, 16, dtype=torch.float64), torch.randint(10, (20,))
+        assert rate(MUON, step / 25, steps=25) == pytest.approx(0.24 * (1 - step / 200))
+        for group in optimizer.param_groups:
+            group["lr"] = rate(MUON, step / 25, steps=25) * group["rate"]
+        optimizer.zero_grad()
+        F.cross_entropy(ours(x), y, label_smoothing=MUON.label_smoothing).backward()
+        optimizer.step()
+
+        theirs.zero_grad()
+        logits = theirs.head[:-1](theirs.stages(theirs.stem(x))) / 256  # type: ignore[index, operator]
+        (100 * F.cross_entropy(logits, y, label_smoothing=0.2, reduction="sum")).backward()
+        for group, first in zip(sgd.param_groups, initial, strict=True):
+            group["lr"] = first * (1 - step / 200)
+        sgd.step()
+        with torch.no_grad():
+            for p, momentum in zip(filters, momenta, strict=True):
+                assert p.grad is not None
+                momentum.mul_(0.6).add_(p.grad)
+                p *= len(p) ** 0.5 / p.norm()
+                m = (p.grad + 0.6 * momentum).reshape(len(p), -1)
+                m /= m.norm()
+                for _ in range(3):
+                    m = 3.4445 * m + (-4.7750 * m @ m.T + 2.0315 * m @ m.T @ m @ m.T) @ m
+                p -= 0.24 * (1 - step / 200) * m.view(p.shape)
+    with torch.no_grad():
+        theirs.head.linear.weight *= 9 / 256  # type: ignore[union-attr, operator]
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=name)
+        assert torch.equal(a, before[name]) != a.requires_grad, name
+
+
+def test_muons_biases_rest_after_3_of_8_epochs() -> None:
+    net = find("airbench94").build(**dict(MUON.net))
+    assert isinstance(net, Airbench)
+    assert net.whiten.bias is not None
+    for step, learnt in ((0, True), (74, True), (75, False), (199, False)):
+        net.set_progress(step / 200)
+        assert net.whiten.bias.requires_grad == learnt
+    assert (MUON.epochs, MUON.batch, 50_000 % MUON.batch) == (8, 2000, 0)  # 200 steps, none of them smaller
 
 
 def test_the_rate_rises_and_falls_as_the_programs() -> None:

@@ -69,9 +69,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[Fake]:
     return made
 
 
-@pytest.mark.parametrize(
-    "recipe", [CAPTURED, replace(CAPTURED, optimizer=RMSProp(0.01), ema=EMA(0.9))], ids=["sgd", "rms"]
-)
+RECIPES = {"sgd": CAPTURED, "rmsprop": replace(CAPTURED, optimizer=RMSProp(0.01), ema=EMA(0.9))}
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_graphed_run_has_the_bits_of_an_eager_one(tmp_path: Path, data: Data, name: str, request: Any) -> None:
     recipe = RECIPES[name]
     eager = train(tmp_path / "eager", data, recipe, WRN)

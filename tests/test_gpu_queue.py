@@ -147,8 +147,43 @@ def test_names(queue: Any) -> None:
     assert "tests/accounting/memory/test_memory.py::test_measured_on_a_gpu" in gpu_faults.names_of_gpu_tests()
 
 
-def test_the_time_that_a_program_prints(queue: Any) -> None:
+PROGRAM = """
+import sys
+import torch
+
+with open(sys.argv[0]) as f:
+    code = f.read()
+
+class CifarNet(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+
+def main(run, model):
+    for name in ("train", "test"):
+        found = torch.load(f"cifar10/{name}.pt")
+        assert found["images"].shape[1:] == (32, 32, 3) and found["images"].dtype == torch.uint8
+        assert len(found["labels"]) == len(found["images"]) and len(found["classes"]) == 10
+    print("|  run  |  epoch  |  time_seconds  |")
+    print("|    1  |      9  |  2.5000  |")
+    print("|       |   eval  |  2.6123  |")
+    return 0.94 if run == "warmup" else 0.94 + run / 1000
+
+if __name__ == "__main__":
+    sys.exit("run as a script")
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, from its compiler
+def test_a_program_that_is_compared_with(queue: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds its source and the images, and its time is the one that it prints."""
     import airbench  # type: ignore[import-not-found]
 
-    lines = ["|  run  |  epoch  |  time_seconds  |", "|    1  |      9  |  2.5000  |", "|       |   eval  |  2.6123  |"]
-    assert airbench.seconds_printed("\n".join(lines)) == 2.6123
+    file, folder = tmp_path / "program.py", tmp_path / "empty"
+    file.write_text(PROGRAM)
+    monkeypatch.chdir(tmp_path)  # and back at the end, as the program's folder becomes the current one
+    monkeypatch.setattr(sys, "argv", [])
+    session = queue.Session(tmp_path, time.monotonic() + 60, torch.device("cpu"), dry_run=True)
+    run = airbench.program(file, session, folder)
+    first, second = run(0), run(1)
+    assert (first["time"], first["top1"]) == (2.6123, 0.94)
+    assert (second["time"], second["top1"]) == (2.6123, 0.941)

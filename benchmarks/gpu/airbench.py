@@ -62,10 +62,9 @@ def ours(network: str, recipe: str, session: Session) -> Run:
     return run
 
 
-def program(file: Path, session: Session) -> Run:
-    """The program's `main(run)`, or `main(run, model)`, in a folder where it finds the images."""
-    folder = tempfile.mkdtemp()
-    hand_over(cifar10(session), Path(folder) / "cifar10")
+def program(file: Path, session: Session, folder: Path) -> Run:
+    """The program's `main(run)`, or `main(run, model)`, in an empty folder, where it is given the images."""
+    hand_over(cifar10(session), folder / "cifar10")
     os.chdir(folder)
     sys.argv = [str(file)]  # it reads its source from there
     began = time.perf_counter()
@@ -105,10 +104,11 @@ def hand_over(data: Data, folder: Path) -> None:
 
 
 def serve(make: Callable[..., Run], arguments: list[Any], pipe: Connection) -> None:
-    """In a process of its own: for each seed received, sends back what that run came to; None ends it."""
+    """In a process of its own: for each seed received, sends back what that run came to, until the pipe is closed."""
     run = make(*arguments)
-    while (seed := pipe.recv()) is not None:
-        pipe.send(run(seed))
+    with contextlib.suppress(EOFError):
+        while True:
+            pipe.send(run(pipe.recv()))
 
 
 def versus(network: str, recipe: str, file: Path | None, flag: str, session: Session) -> dict[str, Any]:
@@ -120,36 +120,26 @@ def versus(network: str, recipe: str, file: Path | None, flag: str, session: Ses
     sides: dict[str, tuple[Any, ...]] = {"fit": (ours, network, recipe, session)}
     if session.on_gpu and file is None:
         raise Skipped(f"airbench's own program, which is not part of this repository, is not given: {flag} FILE")
-    if session.on_gpu and file is not None:
-        sides["program"] = (program, file.resolve(), session)
     notes = [] if session.on_gpu else ["airbench's own program is skipped: it runs on a GPU only"]
-    return race(sides, 2 if session.dry_run else SEEDS) | {"notes": notes, "recipe": settings.to_json()}
+    with tempfile.TemporaryDirectory() as folder:
+        if session.on_gpu and file is not None:
+            sides["program"] = (program, file.resolve(), session, Path(folder))
+        return race(sides, 2 if session.dry_run else SEEDS) | {"notes": notes, "recipe": settings.to_json()}
 
 
 def race(sides: dict[str, tuple[Any, ...]], seeds: int) -> dict[str, Any]:
     """The first run of each side, then one of each a seed, in turns."""
-    context, pipes, processes = get_context("spawn"), {}, []
+    context, pipes = get_context("spawn"), {}
     for name, (make, *arguments) in sides.items():
         pipes[name], far = context.Pipe()
-        processes.append(context.Process(target=serve, args=(make, arguments, far), daemon=True))
-        processes[-1].start()
+        # not a daemon: compilers start child processes
+        context.Process(target=serve, args=(make, arguments, far)).start()
         far.close()  # so that the end of the process is seen here
-    first: dict[str, float] = {}
-    figures: dict[str, list[float]] = {}
-    for seed in range(seeds + 1):
-        for name in list(pipes)[:: -1 if seed % 2 else 1]:
-            pipes[name].send(seed)
-            done = pipes[name].recv()
-            if seed == 0:
-                first[name] = done["whole call"]
-                continue
-            for what, value in done.items():
-                figures.setdefault(f"{name}, {what}", []).append(value)
-        print(f"  run {seed} of {seeds}: {', '.join(f'{k} {v[-1]:.3f}' for k, v in figures.items())}", flush=True)
-    for pipe in pipes.values():
-        pipe.send(None)
-    for process in processes:
-        process.join()
+    try:
+        first, figures = runs_in_turns(pipes, seeds)
+    finally:
+        for pipe in pipes.values():
+            pipe.close()  # ends the processes
     top1 = figures["fit, top1"]
     headline = f"fit {said(summary(figures['fit, time']))} s, mean top-1 {sum(top1) / len(top1):.2%}"
     ratios = {}
@@ -170,3 +160,21 @@ def race(sides: dict[str, tuple[Any, ...]], seeds: int) -> dict[str, Any]:
         "mean_top1": {name: sum(v := figures[f"{name}, top1"]) / len(v) for name in sides},
         "headline": headline,
     }
+
+
+def runs_in_turns(pipes: dict[str, Connection], seeds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Seconds of each side's first run; and every figure of the others."""
+    first: dict[str, float] = {}
+    figures: dict[str, list[float]] = {}
+    for seed in range(seeds + 1):
+        for name in list(pipes)[:: -1 if seed % 2 else 1]:
+            pipes[name].send(seed)
+            done = pipes[name].recv()
+            if seed == 0:
+                first[name] = done["whole call"]
+                continue
+            for what, value in done.items():
+                figures.setdefault(f"{name}, {what}", []).append(value)
+        said = ", ".join(f"{what} {values[-1]:.3f}" for what, values in figures.items())
+        print(f"  run {seed} of {seeds}: {said or first}", flush=True)
+    return first, figures

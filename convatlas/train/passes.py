@@ -43,7 +43,9 @@ class Passes:
         if world.size > 1:
             ids = [device] if device.type == "cuda" else None
             unused = net.has_unused_parameters or (net.has_aux and not recipe.aux_weight)
-            learner = DistributedDataParallel(learner, device_ids=ids, find_unused_parameters=unused)
+            learner = DistributedDataParallel(
+                learner, device_ids=ids, find_unused_parameters=unused, gradient_as_bucket_view=True
+            )
         self.learner, self.strides = learner, execution.strides
 
     def __call__(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:

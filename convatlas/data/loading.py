@@ -38,9 +38,9 @@ class Stuck(UserError):
     """A worker has timed out reading an image."""
 
 
-def usual_workers(split: Split) -> int:
-    """0 for a data set in memory; otherwise one thread per core available to this process (of torchrun's, if any)."""
-    if isinstance(split, MemorySplit):
+def usual_workers(split: Split, crops: bool = False) -> int:
+    """One thread per core available to this process (of torchrun's, if any); 0 with nothing to decode or crop."""
+    if isinstance(split, MemorySplit) and not crops:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
@@ -60,11 +60,12 @@ def fetched(
     The images do not depend on the number of workers (default `usual_workers`); with 0 the caller fetches them itself.
     Re-raises a worker's exception, and raises Stuck, naming the file, when a job takes longer than `timeout_s`.
     """
-    workers = usual_workers(split) if workers is None else workers
+    workers = usual_workers(split, crops is not None) if workers is None else workers
     if not workers or not isinstance(split, StreamedSplit):
-        jobs = ([(indices, preprocess, crops)] for indices in batches)
-        for (images,) in in_order(split.fetch, jobs, workers, timeout_s):
-            yield images
+        size = PART if workers else len(split)
+        jobs = ([(part, preprocess, crops) for part in indices.split(size)] for indices in batches)
+        for images in in_order(split.fetch, jobs, workers, timeout_s):
+            yield images[0] if len(images) == 1 else torch.cat(images)
         return
 
     def fill(batch: np.ndarray, start: int, indices: Tensor) -> np.ndarray:

@@ -127,7 +127,8 @@ def decided(job: Job, record: RunRecord, init: Path | None) -> RunRecord:
         net = try_build(record)
         execution = decide(job.execution, net, job.recipe, job.device, job.world)
     if execution.workers is None:
-        execution = replace(execution, workers=usual_workers(job.data.train))
+        crops = crops_of(job.recipe.augment, record.preprocess.input[1:], seed=job.seed, epoch=0)
+        execution = replace(execution, workers=usual_workers(job.data.train, crops is not None))
     start = plan_start(init, net, job.recipe) if init else None
     return replace(record, execution=execution.to_json(), init=start)
 

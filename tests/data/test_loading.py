@@ -25,6 +25,7 @@ from convatlas.data.loading import PART, Stuck, Workers, fetched, usual_workers
 from convatlas.data.normalise import Normalizer
 from convatlas.data.sources import load_data
 from convatlas.data.streamed import EncodedSplit
+from convatlas.data.types import MemorySplit
 from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate_split
 from convatlas.layers import ConvNet
@@ -64,6 +65,22 @@ def test_any_number_of_workers_gives_the_same_batches(folder: Path, op: tuple[st
         found = list(fetched(split, batches(), INPUT, crops, workers=workers))
         assert all(map(torch.equal, found, expected)), workers
         assert len(found) == 3
+
+
+def test_crops_of_images_in_memory_are_made_by_workers_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (45, 3, 40, 30), dtype=torch.uint8, generator=generator)
+    split = MemorySplit("train", images, torch.zeros(45, dtype=torch.int64), ("a",))
+    crops = crops_of(("area_crop",), (16, 16), seed=1, epoch=2)
+    expected = [split.fetch(indices, INPUT, crops) for indices in batches()]
+    threads: set[str] = set()
+    for workers in (0, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            fetch = split.fetch
+            patch.setattr(split, "fetch", lambda *a: threads.add(threading.current_thread().name) or fetch(*a))
+            found = list(fetched(split, batches(), INPUT, crops, workers=workers))
+        assert all(map(torch.equal, found, expected)), workers
+    assert any(name.startswith("convatlas-worker") for name in threads)
 
 
 def test_no_more_than_a_few_batches_are_fetched_ahead() -> None:
@@ -157,7 +174,9 @@ def test_a_program_that_ends_waits_for_what_is_being_decoded(tmp_path: Path) -> 
 
 
 def test_the_usual_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert usual_workers(load_data("digits").train) == 0
+    digits = load_data("digits").train
+    assert usual_workers(digits) == 0
+    assert usual_workers(digits, crops=True) > 0
     split = load_data(str(folder)).train
     monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     assert usual_workers(split) == 12

@@ -67,18 +67,17 @@ def test_any_number_of_workers_gives_the_same_batches(folder: Path, op: tuple[st
         assert len(found) == 3
 
 
-def test_crops_of_images_in_memory_are_made_by_workers_too() -> None:
+def test_crops_of_images_in_memory_are_made_by_workers_too(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (45, 3, 40, 30), dtype=torch.uint8, generator=generator)
     split = MemorySplit("train", images, torch.zeros(45, dtype=torch.int64), ("a",))
     crops = crops_of(("area_crop",), (16, 16), seed=1, epoch=2)
     expected = [split.fetch(indices, INPUT, crops) for indices in batches()]
     threads: set[str] = set()
+    fetch = split.fetch
+    monkeypatch.setattr(split, "fetch", lambda *a: threads.add(threading.current_thread().name) or fetch(*a))
     for workers in (0, 2):
-        with pytest.MonkeyPatch.context() as patch:
-            fetch = split.fetch
-            patch.setattr(split, "fetch", lambda *a: threads.add(threading.current_thread().name) or fetch(*a))
-            found = list(fetched(split, batches(), INPUT, crops, workers=workers))
+        found = list(fetched(split, batches(), INPUT, crops, workers=workers))
         assert all(map(torch.equal, found, expected)), workers
     assert any(name.startswith("convatlas-worker") for name in threads)
 

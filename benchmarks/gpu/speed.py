@@ -113,6 +113,8 @@ def resnet20(session: Session) -> dict[str, Any]:
         "fit": images_per_s_of_fit("resnet20", data, recipe, session, Execution()),
         "fit_float32": images_per_s_of_fit("resnet20", data, recipe, session, Execution(precision="float32")),
     }
+    if session.on_gpu:
+        turns["fit_graph"] = images_per_s_of_fit("resnet20", data, recipe, session, Execution(graph=True))
     formats = {}
     for name, (precision, graph) in peers.items():
         loop, formats[name] = faster(
@@ -128,7 +130,12 @@ def resnet20(session: Session) -> dict[str, Any]:
             )
         )
         turns[name] = hand_written(loop)
-    pairs = [("fit", "eager"), ("fit_float32", "graph_float32"), ("fit", "graph_bfloat16")]
+    pairs = [
+        ("fit", "eager"),
+        ("fit_float32", "graph_float32"),
+        ("fit", "graph_bfloat16"),
+        ("fit_graph", "graph_bfloat16"),
+    ]
     notes = [] if session.on_gpu else [NO_GRAPHS]
     return contest(turns, pairs, rounds) | {"batch": batch, "memory_formats": formats, "notes": notes}
 

@@ -42,7 +42,7 @@ THEN = (
 )
 
 ENTRIES = (
-    Entry("resnet20_images_per_s", "ResNet-20, 32 px, batch 128: fit and a hand-written loop", 5, speed.resnet20),
+    Entry("resnet20_images_per_s", "ResNet-20, 32 px, batch 128: fit and a hand-written loop", 7, speed.resnet20),
     Entry("resnet50_images_per_s", "ResNet-50, 224 px, batch 256, bfloat16: fit and timm's network", 9, speed.resnet50),
     Entry("resnet50_augmented", "the same with resnet_torch's augmentation", 8, speed.resnet50_augmented),
     Entry("airbench94", "airbench94's recipe and its program: seconds, accuracy of 10 seeds", 5, airbench94),

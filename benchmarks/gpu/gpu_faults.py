@@ -45,9 +45,9 @@ def task(dry_run: bool) -> tuple[Data, Recipe]:
     return synthetic(images, 32, 10), replace(find_recipe("resnet_cifar"), epochs=epochs, batch=batch)
 
 
-def train(out: Path, device: str, dry_run: bool, **more: Any) -> Run:
+def train(out: Path, device: str, dry_run: bool, graph: bool = False, **more: Any) -> Run:
     data, recipe = task(dry_run)
-    execution = Execution(deterministic=True, save_every_s=0.5)
+    execution = Execution(deterministic=True, save_every_s=0.5, graph=graph)
     return fit("resnet20", data, recipe, out=out, device=device, execution=execution, **more)
 
 
@@ -67,13 +67,17 @@ def counted(cases: list[bool], what: str, **more: Any) -> dict[str, Any]:
 
 
 def equal_bits(session: Session) -> dict[str, Any]:
-    """Two runs of the same seed; and what deterministic algorithms cost in images/s."""
+    """Three runs of the same seed, and on a GPU two more that replay a CUDA graph; and what it costs in images/s."""
     rates: dict[bool, list[float]] = {True: [], False: []}
     cases = []
     with TemporaryDirectory() as folder:
         data, recipe = task(session.dry_run)
         runs = [train(Path(folder) / str(i), str(session.device), session.dry_run) for i in range(3)]
-        cases = [same_bits(runs[0], run) for run in runs[1:]]
+        graphed = [
+            train(Path(folder) / f"graph{i}", str(session.device), session.dry_run, graph=True)
+            for i in range(2 if session.on_gpu else 0)
+        ]
+        cases = [same_bits(runs[0], run) for run in (*runs[1:], *graphed)]
         rates[True] = [line["images_per_s"] for run in runs for line in run.epochs()[1:]]
         for i in range(3):
             run = fit("resnet20", data, recipe, out=Path(folder) / f"free{i}", device=str(session.device))
@@ -125,18 +129,21 @@ def stopped(out: Path, stop: Callable[[subprocess.Popen[str]], None], after_s: f
 
 
 def nan_image(session: Session) -> dict[str, Any]:
-    """One training image becomes NaN where it is normalised, by its content, on the device: also under CUDA graphs."""
+    """One training image becomes NaN where it is normalised, by its content, on the device; with CUDA graphs, too."""
     data, recipe = task(session.dry_run)
     assert isinstance(data.train, MemorySplit)
     data.train.images[POISONED] = 255
-    said = ""
-    with TemporaryDirectory() as folder, poisoned():
-        try:
-            fit("resnet20", data, replace(recipe, augment=()), out=Path(folder), device=str(session.device))
-        except Diverged as error:
-            said = str(error)
-    named = re.search(rf"training images? \{{?{POISONED}\b", said) is not None
-    return counted([named], "NaN images are found and named", message=said.replace(folder, "RUN"))
+    cases, messages = [], []
+    for graph in (False, True) if session.on_gpu else (False,):
+        said, more = "", dict(device=str(session.device), execution=Execution(graph=graph))
+        with TemporaryDirectory() as folder, poisoned():
+            try:
+                fit("resnet20", data, replace(recipe, augment=()), out=Path(folder), **more)
+            except Diverged as error:
+                said = str(error).replace(folder, "RUN")
+        cases.append(re.search(rf"training images? \{{?{POISONED}\b", said) is not None)
+        messages.append(said)
+    return counted(cases, "NaN images are found and named", messages=messages)
 
 
 class poisoned:

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data=args.data,
         airbench=args.airbench,
         airbench_muon=args.airbench_muon,
+        graph=not args.no_graph,
     )
     few_threads(session.dry_run)
     session.out.mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,7 @@ def command(args: argparse.Namespace) -> str:
     words += ["--data CIFAR10"] if args.data else []
     words += ["--airbench FILE"] if args.airbench else []
     words += ["--airbench-muon FILE"] if args.airbench_muon else []
+    words += ["--no-graph"] if args.no_graph else []
     words += [f"--device {args.device}"] + (["--dry-run"] if args.dry_run else [])
     return " ".join(words)
 
@@ -73,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--airbench", type=Path, metavar="FILE", help="the program airbench94.py")
     parser.add_argument("--airbench-muon", type=Path, metavar="FILE", help="the program airbench94_muon.py")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--no-graph", action="store_true", help="train full schedules without CUDA graphs")
     parser.add_argument("--dry-run", action="store_true", help="a few small steps of everything, to see that it runs")
     parser.add_argument("--only", nargs="+", choices=[e.name for e in ENTRIES], metavar="NAME", help="of the queue")
     parser.add_argument("--again", action="store_true", help="run what is finished or has failed once more")

@@ -47,6 +47,7 @@ class Session:
     data: str | None = None  # CIFAR-10
     airbench: Path | None = None
     airbench_muon: Path | None = None
+    graph: bool = True  # whether long training runs replay CUDA graphs where they can
 
     def seconds_left(self) -> float:
         return self.deadline - time.monotonic()

@@ -97,7 +97,7 @@ def on_device(split: MemorySplit, device: torch.device) -> tuple[torch.Tensor, t
 
 
 def resnet20(session: Session) -> dict[str, Any]:
-    images, batch, epochs, rounds = (48, 8, 2, 2) if session.dry_run else (50_000, 128, 4, 5)
+    images, batch, epochs, rounds = (48, 8, 2, 2) if session.dry_run else (50_000, 128, 3, 5)
     data = synthetic(images, 32, 10)
     recipe = replace(find_recipe("resnet_cifar"), epochs=epochs, batch=batch)
     assert isinstance(data.train, MemorySplit)
@@ -109,12 +109,16 @@ def resnet20(session: Session) -> dict[str, Any]:
             "graph_float32": ("float32", True),
             "graph_bfloat16": ("bfloat16", True),
         }
-    turns: dict[str, Turn] = {
-        "fit": images_per_s_of_fit("resnet20", data, recipe, session, Execution()),
-        "fit_float32": images_per_s_of_fit("resnet20", data, recipe, session, Execution(precision="float32")),
-    }
+    executions = {"fit": Execution(), "fit_float32": Execution(precision="float32")}
     if session.on_gpu:
-        turns["fit_graph"] = images_per_s_of_fit("resnet20", data, recipe, session, Execution(graph=True))
+        executions |= {
+            "fit_graph": Execution(precision="bfloat16", graph=True),
+            "fit_graph_float32": Execution(precision="float32", graph=True),
+        }
+    turns = {
+        name: images_per_s_of_fit("resnet20", data, recipe, session, execution)
+        for name, execution in executions.items()
+    }
     formats = {}
     for name, (precision, graph) in peers.items():
         loop, formats[name] = faster(
@@ -131,10 +135,11 @@ def resnet20(session: Session) -> dict[str, Any]:
         )
         turns[name] = hand_written(loop)
     pairs = [
-        ("fit", "eager"),
-        ("fit_float32", "graph_float32"),
-        ("fit", "graph_bfloat16"),
         ("fit_graph", "graph_bfloat16"),
+        ("fit_graph_float32", "graph_float32"),
+        ("fit", "eager_bfloat16"),
+        ("fit_float32", "eager"),
+        ("fit", "eager"),
     ]
     notes = [] if session.on_gpu else [NO_GRAPHS]
     return contest(turns, pairs, rounds) | {"batch": batch, "memory_formats": formats, "notes": notes}

@@ -1,4 +1,4 @@
-"""The demonstration: LeNet-5 learns real handwritten digits and is tested on digits that it was not trained on."""
+"""The demo: trains LeNet-5 on real handwritten digits and tests it on held-out ones."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from .weights.model import load
 
 NETWORK, RECIPE = "lenet5", "digits"
 SHOWN = 18  # images in the picture
-MISTAKES = 6  # at most so many of them are ones that the network gets wrong
+MISTAKES = 6  # at most so many of them are misclassified
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The run, its scores, and the predictions for the held-out digits at `indices`, which were written as files."""
+    """The run, its scores, and the predictions for the held-out digits at `indices`, made from image files."""
 
     run: Run
     scores: Scores
@@ -47,9 +47,9 @@ def demo(
     on_event: OnEvent = quiet,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Demo:
-    """Trains, evaluates and predicts; everything is left in the folder `out` (default: `fresh_folder()`).
+    """Trains, evaluates and predicts, and writes everything to the folder `out` (default: `fresh_folder()`).
 
-    The weights of the last epoch are scored: the digits have no validation split to choose an epoch by. `on_event`
+    The weights of the last epoch are evaluated: the digits have no validation split to choose an epoch by. `on_event`
     gets each training step (see `fit`), `tell` plain sentences. Raises UserError when `out` exists and is not empty.
     """
     out = fresh_folder() if out is None else out
@@ -59,21 +59,21 @@ def demo(
     assert data.test is not None
     tell(
         f"Training {variant.name} on {len(data.train):,} handwritten digits of 8x8 pixels (scikit-learn's); "
-        f"{len(data.test)} others are held out."
+        f"{len(data.test)} more are held out."
     )
     run = fit(variant, data, find_recipe(RECIPE), out=out, seed=seed, device=str(device), on_event=on_event)
 
-    tell(f"Evaluating the last epoch's weights on the {len(data.test)} digits that were held out.")
+    tell(f"Evaluating the last epoch's weights on the {len(data.test)} held-out digits.")
     model = load(run, "last", device)
     scores = evaluate(model, data, device=device)
 
     indices = chosen(scores)
-    tell(f"Writing {len(indices)} of them as PNG files, and predicting the files.")
+    tell(f"Writing {len(indices)} of them as PNG files, and predicting from the files.")
     files = write_images(data, indices, out / "images")
     predictions = predict(model, files, top=3, device=device)
     for i, prediction in zip(indices, predictions, strict=True):
         assert prediction.ranked[0][0] == scores.classes[scores.predicted[i]], (
-            "a file and its pixels are predicted alike"
+            "a file and its pixels get the same prediction"
         )
 
     charts.confusion(scores.confusion, scores.classes, out / "confusion.png")
@@ -87,7 +87,7 @@ def fresh_folder(parent: Path = Path("runs")) -> Path:
 
 
 def chosen(scores: Scores) -> tuple[int, ...]:
-    """SHOWN images: the worst mistakes (the highest losses, at most MISTAKES), the others evenly spaced; in order."""
+    """SHOWN images, in order: the worst mistakes (highest loss, at most MISTAKES), and others evenly spaced."""
     wrong = (scores.ranks > 0).nonzero()[:, 0]
     worst = wrong[scores.losses[wrong].argsort(descending=True)][:MISTAKES].tolist()
     right = (scores.ranks == 0).nonzero()[:, 0]
@@ -96,7 +96,7 @@ def chosen(scores: Scores) -> tuple[int, ...]:
 
 
 def write_images(data: Data, indices: tuple[int, ...], folder: Path) -> list[Path]:
-    """The held-out digits at `indices` as grey PNG files of their own 8x8 pixels, named by index and class."""
+    """Writes the held-out digits at `indices` as greyscale 8x8 PNG files, named by index and class."""
     assert isinstance(data.test, MemorySplit)
     folder.mkdir()
     files = []
@@ -107,7 +107,7 @@ def write_images(data: Data, indices: tuple[int, ...], folder: Path) -> list[Pat
 
 
 def picture(data: Data, scores: Scores, indices: tuple[int, ...], predictions: list[Prediction], path: Path) -> None:
-    """The images, each below its predicted class and whether that is right."""
+    """Draws the images, each with its predicted class and whether that is right."""
     assert isinstance(data.test, MemorySplit)
     titles = []
     for i, prediction in zip(indices, predictions, strict=True):

@@ -36,12 +36,12 @@ RESUMABLE = (checkpoint.LAST, checkpoint.PREVIOUS)  # in the order in which --re
 CHECKPOINTS = (*RESUMABLE, checkpoint.BEST)
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
-State = dict[str, Any]  # what a checkpoint says of the training's progress
+State = dict[str, Any]  # a checkpoint's record of training progress
 
 
 @dataclass(frozen=True)
 class Finding:
-    level: str  # OK, NOTE (nothing to repair, but good to know) or ERROR
+    level: str  # OK, NOTE (for information) or ERROR
     what: str
     remedy: str = ""
 
@@ -66,7 +66,7 @@ class Diagnosis:
 
 
 def examine(path: str | Path, progress: Progress = iter) -> Diagnosis:
-    """Reads everything in a run folder, weights file or data set (a folder, or KIND:DIR) and says what it found.
+    """Reads everything in a run folder, weights file or data set (a folder, or KIND:DIR) and reports its findings.
 
     Raises UserError for a path that does not exist and for a file of another kind.
     """
@@ -93,11 +93,11 @@ def failure(error: UserError) -> Finding:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a safetensors file says that convatlas wrote it; one too damaged to say counts as weights."""
+    """Whether a safetensors file was written by convatlas; one too damaged to tell counts as weights."""
     try:
         with safe_open(path, framework="pt") as file:
             return checkpoint.KEY in (file.metadata() or {})
-    except Exception:  # what is damaged makes the reader raise anything
+    except Exception:  # damaged files make the reader raise anything
         return False
 
 
@@ -105,12 +105,12 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def check_run(folder: Path) -> Iterator[Finding]:
-    """run.json, then each checkpoint against it, what --resume would do, the log, and what a kill left behind."""
+    """Checks run.json, each checkpoint against it, what --resume would do, the log, and what killed processes left."""
     try:
         run = open_run(folder)
         with on_meta():
             expected = run.record.build().state_dict()
-    except Exception as error:  # a record that was changed by hand makes constructors raise anything
+    except Exception as error:  # a hand-edited record makes constructors raise anything
         if isinstance(error, UserError):
             yield failure(error)
         else:
@@ -136,7 +136,7 @@ def check_run(folder: Path) -> Iterator[Finding]:
 def check_checkpoint(
     path: Path, run: Run | None = None, expected: dict[str, Tensor] | None = None
 ) -> tuple[Finding, State | None]:
-    """The finding, and the state of a checkpoint that is intact. `expected` is the state dict of the run's network."""
+    """The finding, and the state if the checkpoint is intact. `expected` is the state dict of the run's network."""
     try:
         tensors, about = checkpoint.load(path)
     except UserError as error:
@@ -147,7 +147,7 @@ def check_checkpoint(
     if run is not None and expected is not None:
         if any(about.get(key) != value for key, value in run.record.identity.items()):
             return Finding(
-                ERROR, f"{path.name} belongs to another run ({about.get('network')})", "restore this run's own"
+                ERROR, f"{path.name} belongs to another run ({about.get('network')})", "restore this run's checkpoint"
             ), None
         weights = averaged(tensors)
         for name, tensor in expected.items():
@@ -218,15 +218,15 @@ def check_log(run: Run, states: dict[str, State]) -> Iterator[Finding]:
 
 
 def check_leftovers(folder: Path) -> Iterator[Finding]:
-    """Locks, half-written files and checkpoints that were set aside."""
+    """Locks, half-written files, and damaged checkpoints that were set aside."""
     if process := holder(folder):
         who = f"process {process}" if process > 0 else "another process"
         yield Finding(NOTE, f"{who} is training in this folder, so its files may be changing")
         return
     if left := sorted(f.name for f in folder.glob(".*.new")):
-        yield Finding(NOTE, f"{', '.join(left)}: left half-written by a kill", "--resume removes it")
+        yield Finding(NOTE, f"{', '.join(left)}: half-written by a killed process", "--resume removes it")
     if (folder / ".lock").exists():
-        yield Finding(NOTE, "a killed process left its lock, which nobody holds", "--resume takes it over")
+        yield Finding(NOTE, "a killed process left a stale lock", "--resume takes it over")
     for broken in sorted(folder.glob(f"*{checkpoint.BROKEN}")):
         yield Finding(NOTE, f"{broken.name} is a damaged checkpoint that was set aside", "delete it if not needed")
 
@@ -246,7 +246,7 @@ def check_weights(path: Path) -> Finding:
 
 
 def check_data(source: str, kind: str, path: Path, progress: Progress) -> Iterator[Finding]:
-    """Every image of a folder is decoded, and every checksum of a pack compared; of other sets every file is read."""
+    """Decodes every image of a folder, verifies every checksum of a pack, and reads every file of other data sets."""
     packed = pack.find(path) if kind in ("", "pack") else None
     try:
         if packed and (bad_shards := pack.verify(packed, progress)):

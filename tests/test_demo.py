@@ -107,7 +107,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     out = capsys.readouterr().out
     scores = open_run("runs/demo").epochs()[-1]["test"]
     for part in (
-        f"{round(355 * scores['top1'])} of the 355 held-out digits are right",
+        f"{round(355 * scores['top1'])} of the 355 held-out digits are classified correctly",
         f"{scores['top1']:.2%}",
         "top-5",
         "Confusion",

@@ -125,7 +125,7 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "of another run": (
         lambda f: again(f, "last.safetensors", lambda t, s: s.update(network="lenet5")),
-        r"last\.safetensors belongs to another run \(lenet5\); restore this run's own",
+        r"last\.safetensors belongs to another run \(lenet5\); restore this run's checkpoint",
     ),
 }
 
@@ -158,8 +158,8 @@ def test_an_unfinished_run_and_what_a_kill_leaves_are_noted(folder: Path) -> Non
     notes = "\n".join(findings(found, NOTE))
     for text in (
         "2 of 5 epochs are done; continue with --resume",
-        ".last.safetensors.new: left half-written by a kill; --resume removes it",
-        "a killed process left its lock, which nobody holds; --resume takes it over",
+        ".last.safetensors.new: half-written by a killed process; --resume removes it",
+        "a killed process left a stale lock; --resume takes it over",
         "last.safetensors.broken is a damaged checkpoint that was set aside",
         "the last line of log.jsonl is cut short; --resume removes it",
     ):

@@ -1,4 +1,4 @@
-"""The command line: one verb a file (HELP, add, run). Verbs parse, call the library and print."""
+"""The command line: one file per verb (HELP, add, run). Verbs parse, call the library and print."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ GROUPS = {
     "Learn": ("data", "train", "lr", "evaluate", "predict"),
     "Care": ("doctor", "demo"),
 }
-DOCS = Path(__file__).parents[1] / "docs"  # in the package, so that an installed one has them
+DOCS = Path(__file__).parents[1] / "docs"  # inside the package, so that installations include them
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 
 def parser() -> Parser:
-    """Of all verbs: each module has HELP, one line; `add`, which adds its arguments and an example; and `run`."""
+    """The parser of all verbs. A verb's module has HELP, one line; `add`, for its arguments and example; and `run`."""
     modules = {verb: import_module(f".{verb}", __package__) for verb in VERBS}
     top = Parser(
         prog="convatlas",
         usage="convatlas VERB ...",
         description="\n".join(described({verb: module.HELP for verb, module in modules.items()})),
-        epilog=f"`convatlas VERB --help` explains a verb, with an example. Documents, among them api.md and\n"
+        epilog=f"`convatlas VERB --help` explains a verb, with an example. Documentation, including api.md and\n"
         f"lectures.md: {DOCS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -51,7 +51,7 @@ def parser() -> Parser:
 
 
 def described(helps: Mapping[str, str]) -> Iterator[str]:
-    """What convatlas is, and its verbs in groups, each with its line."""
+    """What convatlas is, and its verbs in groups, each with its help line."""
     yield "An atlas of convolutional networks, each exact to its paper."
     width = get_terminal_size().columns - 2
     for group, verbs in GROUPS.items():
@@ -61,16 +61,16 @@ def described(helps: Mapping[str, str]) -> Iterator[str]:
 
 
 def process() -> str:
-    """Which of torchrun's processes this is, for messages; nothing for the first, or the only one."""
+    """Which torchrun process this is, for messages; empty for the first or only one."""
     rank = os.environ.get("RANK", "0") if "TORCHELASTIC_RUN_ID" in os.environ else "0"
     return "" if rank == "0" else f" (process {rank})"
 
 
-ENDING = (signal.SIGTERM, signal.SIGHUP)  # kill, and the terminal is gone
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # killed; terminal closed
 
 
 class Terminated(KeyboardInterrupt):
-    """One of ENDING, outside of training, which answers them itself."""
+    """One of ENDING arrived, outside of training (which handles them itself)."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -79,8 +79,8 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Signals end the verb as Ctrl-C does, so that nothing is left half written. Not under torchrun: its processes wait
-    for one another where Python does not see signals."""
+    """Makes signals end the verb as Ctrl-C does, so that nothing is left half-written. Not under torchrun, where
+    processes wait for each other in code that Python signal handlers cannot interrupt."""
     alone = threading.current_thread() is threading.main_thread() and "TORCHELASTIC_RUN_ID" not in os.environ
     ours = [number for number in ENDING if alone and signal.getsignal(number) == signal.SIG_DFL]
 
@@ -97,13 +97,13 @@ def terminable() -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done, 2 the user can mend it (one line says how), 130 Ctrl-C,
-    143 and 129 SIGTERM and SIGHUP."""
-    warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is said in our own line
+    """Runs one verb; returns the exit status: 0 done, 2 an error that the user can fix (one line says how), 130 Ctrl-C,
+    143 SIGTERM, 129 SIGHUP."""
+    warnings.filterwarnings("ignore", module="PIL")  # we report broken images ourselves
     try:
         with terminable():
             top = parser()
-            if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+            if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
                 import argcomplete
 
                 from .completion import complete
@@ -113,11 +113,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = top.parse_args(argv)
             return args.run(args) or 0
     except UserError as error:
-        if str(error):  # else another process says it
+        if str(error):  # if empty, another process prints it
             print(f"convatlas{process()}: {error}", file=sys.stderr)
         return 2
     except Terminated as stop:
-        with suppress(OSError):  # of a terminal that is gone
+        with suppress(OSError):  # the terminal may be closed
             print(f"convatlas: stopped by {stop.signum.name}", file=sys.stderr)
         return 128 + stop.signum
     except KeyboardInterrupt:
@@ -126,5 +126,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):
             raise
-        sys.stdout = None  # the reader (head, less) has seen enough, or the terminal is gone
+        sys.stdout = None  # the reader (head, less) has quit, or the terminal is closed
         return 0

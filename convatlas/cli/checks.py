@@ -1,4 +1,4 @@
-"""What is checked of arguments before torch is imported, so that a slip is answered at once."""
+"""Argument checks that run before torch is imported, so that mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 
 
 def data_source(text: str) -> str:
-    """The source as it is given. Raises UserError for an unknown kind, and for a path that does not exist."""
+    """Returns the source as given. Raises UserError for an unknown kind and for a path that does not exist."""
     located(text)
     return text
 
 
 def network_and_data(network: str, data: str) -> None:
-    """Raises UserError for a network or a source that does not exist, and for the two in each other's place."""
+    """Raises UserError for a network or source that does not exist, and if the two are swapped."""
     if not is_network(network) and is_source(network) and is_network(data):
         raise UserError(
             f"network and data look swapped: {data} is a network, {network} is not",
@@ -48,14 +48,14 @@ def is_source(text: str) -> bool:
 
 
 def device(name: str) -> str:
-    """The device as it is given; whether this machine has it is for torch to say. Raises UserError for others."""
+    """Returns the device as given; torch checks later whether this machine has it. Raises UserError for other names."""
     if not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", name):
         raise UserError(f"no device named {name!r}", "give auto (a GPU if there is one), cpu, cuda or cuda:1")
     return name
 
 
 def model(path: str | Path) -> Path:
-    """The MODEL, if it may be one. Raises UserError for a path that does not exist, or is a folder but not a run."""
+    """Returns the MODEL's path. Raises UserError for a path that does not exist, and for a folder that is not a run."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"there is no model {path}", "give a run folder, or a checkpoint from one")
@@ -65,31 +65,31 @@ def model(path: str | Path) -> Path:
 
 
 def run_folder(folder: str | Path) -> Path:
-    """The folder of a run to resume. Raises UserError where it does not exist."""
+    """Returns the folder of a run to resume. Raises UserError if it does not exist."""
     if not Path(folder).exists():
         raise UserError(f"there is no run folder {folder}", "`convatlas train` makes one")
     return Path(folder)
 
 
 def path_or_source(text: str) -> str:
-    """A path, or a source such as cifar10:DIR, as it is given. Raises UserError where it does not exist."""
+    """Returns a path, or a source such as cifar10:DIR, as given. Raises UserError if it does not exist."""
     if not Path(text).exists() and not is_source(text):
         raise UserError(f"there is no {text}", "give a run folder, a checkpoint, a weights file, or data")
     return text
 
 
 def picture(option: str, path: str | Path) -> Path:
-    """The path of a picture to be drawn. Raises UserError for another format and for an absent folder."""
+    """Returns the path of a picture to draw. Raises UserError for other formats and for a missing folder."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{option} {path} is not a picture", f"give a name that ends in {', '.join(FORMATS)}")
+        raise UserError(f"{option} {path} is not a picture file", f"give a name that ends in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} to draw {path.name} in", "make it first")
+        raise UserError(f"there is no folder {path.parent} for {path.name}", "create it first")
     return path
 
 
 def at_least_one(option: str, n: int) -> int:
-    """The count as it is given. Raises UserError below 1."""
+    """Returns the count as given. Raises UserError if it is below 1."""
     if n < 1:
         raise UserError(f"{option} {n} is too small", "give at least 1")
     return n

@@ -8,7 +8,7 @@ from ..report.claims import report
 from ..tables import claims, entry, index, load
 from .output import add_formats, print_report
 
-HELP = "the figures that papers print, beside what is counted"
+HELP = "the figures that papers print, beside the counts"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""What the shell completes besides verbs and options, which argcomplete knows: networks, recipes, sources and runs."""
+"""Shell completion beyond argcomplete's verbs and options: networks, recipes, sources and runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..tables import index
 
 
 def runs() -> list[str]:
-    """The run folders here and below runs/."""
+    """The run folders in the current folder and in runs/."""
     return [str(file.parent) for pattern in ("*/run.json", "runs/*/run.json") for file in Path().glob(pattern)]
 
 
@@ -30,7 +30,7 @@ BY_METAVAR: dict[str, Callable[[], Any]] = {
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Tells argcomplete what completes each argument of the parser, and of those below it, by its metavar."""
+    """Sets argcomplete's completer for each argument of the parser and its subparsers, by metavar."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():

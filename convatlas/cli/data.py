@@ -1,4 +1,4 @@
-"""`convatlas data pack` and `data scan`: images packed for training, and what is wrong with them."""
+"""`convatlas data pack` and `data scan`: pack images for training, and scan them for problems."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import shlex
 from . import checks, source
 from .output import add_formats, print_json, print_report
 
-HELP = "scan a set of images for what is wrong; pack it for training"
-STATUS = "exit status of scan: 0 nothing is wrong; 1 something is; 2 it could not be scanned"
-NETWORK = "mobilenet_v2"  # that the next command trains: small, and of any number of classes
+HELP = "scan a set of images for problems; pack it for training"
+STATUS = "exit status of scan: 0 no problems; 1 problems found; 2 it could not be scanned"
+NETWORK = "mobilenet_v2"  # for the suggested next command: small, and works for any number of classes
 SOURCES = "an image folder, list:DIR, shards:DIR, parquet:DIR or pack:DIR"
 
 
@@ -38,8 +38,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     scan = actions.add_parser(
         "scan",
         help="list every bad, tiny, duplicate or mislabelled image; exit status 1 if there are any",
-        description="List the images of a set that are broken or tiny, that are there twice (byte by byte or to the "
-        "eye), that are both in training and in the test, or in two classes; and compare the checksums of packs.",
+        description="List the images of a set that are broken, tiny, duplicates (identical files or near-identical "
+        "pictures), in both training and test, or in two classes; and verify the checksums of packs.",
         epilog=f"example: convatlas data scan photos\n{STATUS}",
     )
     scan.add_argument("data", metavar="SOURCE", help=SOURCES)

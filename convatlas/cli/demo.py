@@ -1,4 +1,4 @@
-"""`convatlas demo`: the whole way once, in a minute or two: train, evaluate, predict, and pictures to look at."""
+"""`convatlas demo`: the whole workflow in a minute or two: train, evaluate, predict, and plots to look at."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ HELP = "train LeNet-5 on real digits, evaluate, predict, draw"
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas demo --out runs/digits"
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="a new folder (default runs/demo, or runs/demo-2 ... where it exists)"
+        "--out", metavar="DIR", type=Path, help="a new folder (default runs/demo, or runs/demo-2 ... if it exists)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of weights and order (default 0)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of weights and image order (default 0)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
     add_formats(parser)
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     began = monotonic()
     talk = sys.stderr if args.json or args.csv or args.md else sys.stdout
     device = choose_device(args.device)
-    torch.set_num_threads(1)  # LeNet-5 is so small that threads would wait for each other more than they work
+    torch.set_num_threads(1)  # LeNet-5 is so small that threads would mostly wait for each other
     try:
         with progress(talk) as on_event:
             done = demo(
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
                 tell=lambda text: on_event({"kind": "note", "text": text}),
             )
     except Stopped as stop:
-        print(f"convatlas: {stop}; to see the whole, run `convatlas demo` again", file=sys.stderr)
+        print(f"convatlas: {stop}; for the complete demo, run `convatlas demo` again", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
     except Diverged as error:
         print(f"convatlas: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`convatlas draw`: a network as a picture, blocks and branches."""
+"""`convatlas draw`: a picture of a network, its blocks and branches."""
 
 from __future__ import annotations
 

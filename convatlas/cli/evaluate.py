@@ -27,21 +27,21 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         metavar="P",
         default="center",
-        help="center (default), flip (averages the mirror image in) or airbench6 (flip, also moved by a pixel)",
+        help="center (default), flip (average with the mirror image) or airbench6 (flip, plus one-pixel shifts)",
     )
     parser.add_argument("--confusion", metavar="FILE", help="draw the confusion matrix (.png, .svg or .pdf)")
     parser.add_argument("--batch", metavar="N", type=int, default=256, help="batch size (default 256)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
     parser.add_argument(
-        "--workers", metavar="N", type=int, help="threads that decode ahead (default: one a core; 0: none)"
+        "--workers", metavar="N", type=int, help="threads that decode ahead (default: one per core; 0: none)"
     )
     add_formats(parser)
 
 
 def parse_top(text: str) -> tuple[int, ...]:
-    """ "1,5" as (1, 5), sorted, each once."""
+    """ "1,5" -> (1, 5), sorted, without duplicates."""
     if not all(k.strip().isdigit() and int(k) > 0 for k in text.split(",")):
-        raise UserError(f"--top {text!r} is not a list of whole numbers from 1", "give one such as 1,5")
+        raise UserError(f"--top {text!r} is not a list of whole numbers of at least 1", "give a list such as 1,5")
     return tuple(sorted({int(k) for k in text.split(",")}))
 
 
@@ -87,4 +87,4 @@ def run(args: argparse.Namespace) -> None:
     )
     print_report(made, args)
     if drawing and not (args.json or args.csv or args.md):
-        print(f"The confusion matrix is drawn in {drawing}.")
+        print(f"The confusion matrix is in {drawing}.")

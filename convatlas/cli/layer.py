@@ -1,4 +1,4 @@
-"""`convatlas layer`: what a layer, or a stack of them, makes of an image and what it costs, with the formulas."""
+"""`convatlas layer`: output size and cost of a layer or a stack of layers, with the formulas."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELP = "output size, parameters and cost of a layer or a stack of them"
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: convatlas layer conv --input 3x227x227 --filters 96 --kernel 11 --stride 4\n"
-        f"Every worked figure of the lectures, with the command that yields it: {DOCS / 'lectures.md'}"
+        f"Every worked figure of the lectures, with the command that reproduces it: {DOCS / 'lectures.md'}"
     )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
 
@@ -29,11 +29,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     pool = kinds.add_parser("pool", help="maximum or average pooling")
     _window(pool, stride=None, padding='on each side, PxQ, or "same" (default 0)')
-    pool.add_argument("--ceil", action="store_true", help="round up: the last window may hang out of the image")
+    pool.add_argument("--ceil", action="store_true", help="round up: the last window may extend past the image")
 
     transposed = kinds.add_parser("transposed", help='a transposed convolution ("deconvolution")')
-    _window(transposed, stride="1", padding="what is cut off on each side, or PxQ (default 0)")
-    transposed.add_argument("--output-padding", metavar="E", default="0", help="added after, less than the stride")
+    _window(transposed, stride="1", padding="cropped from each side, or PxQ (default 0)")
+    transposed.add_argument(
+        "--output-padding", metavar="E", default="0", help="extra output size on one side, less than the stride"
+    )
     _filters(transposed)
 
     fc = kinds.add_parser("fc", help="a fully connected layer")
@@ -41,7 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     fc.add_argument("--units", metavar="N", type=int, required=True)
     fc.add_argument("--no-bias", action="store_true")
 
-    several = kinds.add_parser("stack", help="several layers one after the other, also against others")
+    several = kinds.add_parser("stack", help="several layers in sequence, also compared with a second stack")
     several.epilog = (
         f"LAYER is one of: {'; '.join(FORMS.values())}. "
         "Example: convatlas layer stack --input 64x56x56 'conv 64 3x3 pad 1' 'conv 64 3x3 pad 1' 'conv 64 3x3 pad 1' "
@@ -67,7 +69,7 @@ def _window(parser: argparse.ArgumentParser, stride: str | None, padding: str) -
     parser.add_argument("--stride", metavar="S", default=stride, help=f"step, or SxT (default {default})")
     parser.add_argument("--padding", metavar="P", default="0", help=padding)
     parser.add_argument(
-        "--dilation", metavar="D", default="1", help="step between what a kernel reads, or DxE (default 1)"
+        "--dilation", metavar="D", default="1", help="spacing of the kernel's elements, or DxE (default 1)"
     )
 
 
@@ -98,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
 
 def run_stack(args: argparse.Namespace) -> None:
     if args.against_input and not args.against:
-        raise UserError("--against-input is the input of a second stack", "give that with --against")
+        raise UserError("--against-input needs a second stack", "give one with --against")
     shape = counts("input", args.input, (1, 3), "channels x height x width or units", "64x56x56")
     first, second = stack(shape, [parse_layer(text) for text in args.layers]), None
     if args.against:
@@ -132,7 +134,7 @@ LAYERS: dict[str, Callable[[argparse.Namespace], Layer]] = {
 
 
 def counts(option: str, text: str, lengths: tuple[int, ...], form: str, example: str) -> tuple[int, ...]:
-    """ "3x227x227" -> (3, 227, 227), of one of the given lengths. Raises UserError for anything else."""
+    """ "3x227x227" -> (3, 227, 227), with one of the given lengths. Raises UserError for anything else."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) not in lengths or not all(p.isdecimal() for p in parts):
         raise UserError(f"--{option.replace('_', '-')} {text!r} is not {form}", f"write it as in {example}")

@@ -1,4 +1,4 @@
-"""`convatlas list`: every network of the atlas, its size, its cost, its accuracy and its file."""
+"""`convatlas list`: every network of the atlas with its size, cost, accuracy and file."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="LIMIT",
         action="append",
         default=[],
-        help=f"only networks within it: 'params<=5M', 'top1>75' (repeatable); of {', '.join(QUANTITIES)}",
+        help=f"only networks within this limit: 'params<=5M', 'top1>75' (repeatable); on {', '.join(QUANTITIES)}",
     )
     parser.add_argument(
         "--sort", metavar="KEY", help="by one of these quantities: lowest first, accuracies highest first"
     )
-    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument("--reverse", action="store_true", help="reverse the order")
     parser.add_argument(
         "--dataset",
         metavar="D",
         default="imagenet",
-        help=f"whose published accuracies are listed: {', '.join(DATASETS)} (default imagenet)",
+        help=f"list published accuracies on: {', '.join(DATASETS)} (default imagenet)",
     )
     add_formats(parser)
 

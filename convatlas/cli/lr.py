@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"{task.network}, recipe {task.recipe.name} (lr {task.recipe.optimizer.lr:g}): the loss falls fastest at lr "
         f"{found.best:.3g}; tried {found.rates[0]:.3g} to {found.rates[-1]:.3g} in {len(found.rates)} steps"
-        + (f"; drawn in {args.plot}" if args.plot else "")
+        + (f"; plotted in {args.plot}" if args.plot else "")
     )
     recipe = ["--recipe", args.recipe] if args.recipe else []
     command = ["convatlas", "train", task.network, "--data", args.data, *recipe, "--set", f"lr={found.best:.3g}"]
-    print(f"to train with it, or with less: {shlex.join(command)}")
+    print(f"to train at this rate or a lower one: {shlex.join(command)}")

@@ -1,4 +1,4 @@
-"""`convatlas memory`: where the bytes go in training and in inference, and the largest batch that fits."""
+"""`convatlas memory`: memory use in training and inference, and the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..limits import parse_bytes
 from . import network
 from .output import add_formats, print_report
 
-HELP = "bytes that training and inference take; the largest batch"
+HELP = "memory that training and inference take; the largest batch"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,14 +20,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NETWORK", help=network.NAME)
     network.add_options(parser)
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="images at a time (default 32)")
-    parser.add_argument("--fit", metavar="SIZE", help="say the largest batch in so much memory: 8GB, 8GiB or 500MB")
+    parser.add_argument(
+        "--fit", metavar="SIZE", help="print the largest batch that fits in this much memory: 8GB, 8GiB or 500MB"
+    )
     parser.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="sgd", help="sgd and rmsprop with momentum (default sgd)"
     )
     parser.add_argument("--amp", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--aux", action="store_true", help="train the auxiliary classifiers too")
     parser.add_argument(
-        "--level", choices=("stage", "layer"), default="stage", help="by what saves the bytes (default stage)"
+        "--level", choices=("stage", "layer"), default="stage", help="group saved bytes by stage (default) or by layer"
     )
     add_formats(parser)
 
@@ -35,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     name, fit = network.checked(args.name), None if args.fit is None else parse_bytes(args.fit)
     how = {"optimizer": args.optimizer, "amp": args.amp, **network.options(args)}
-    with busy(f"running {name} without computing"):
+    with busy(f"tracing {name}"):
         from ..accounting.memory.predict import checkpointed, memory
         from ..report.memory import report
 
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def busy(text: str) -> AbstractContextManager[Any]:
-    """A spinner on the terminal meanwhile."""
+    """A spinner on the terminal during the block."""
     if not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console

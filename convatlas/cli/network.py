@@ -1,4 +1,4 @@
-"""The options of the verbs that count a network: which one, on which image, with how many classes."""
+"""The shared options of verbs that count a network: which one, image size, number of classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .output import parse_input
 if TYPE_CHECKING:
     from ..accounting.resolve import Given
 
-NAME = "a network, as `list` or its paper spells it; your own, FILE.py:CALLABLE; or a MODEL: a run or checkpoint"
+NAME = "a network, as `list` or its paper spells it; your own as FILE.py:CALLABLE; or a MODEL: a run or checkpoint"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def checked(name: str) -> Given:
-    """What `resolve` takes for the name: the catalogue's name, the file and callable as they are given, or the network
-    of a MODEL. Raises UserError for an unknown name."""
+    """The name as `resolve` takes it: the catalogue's name, FILE.py:CALLABLE as given, or the network of a MODEL.
+
+    Raises UserError for an unknown name.
+    """
     if is_file(name):
         return name
     try:
@@ -44,19 +46,19 @@ def is_model(name: str) -> bool:
 
 
 def options(args: argparse.Namespace) -> dict[str, Any]:
-    """What `resolve` and the functions that use it take besides the name."""
+    """The arguments of `resolve`, and of functions that use it, besides the name."""
     made = {} if args.classes is None else {"classes": args.classes}
     return {"input": args.input and parse_input(args.input), **made}
 
 
 def is_stock(network: Given, args: argparse.Namespace) -> bool:
-    """Whether the network is meant as the catalogue has it."""
+    """Whether this is exactly the catalogue's network."""
     catalogued = isinstance(network, str) and not is_file(network)
     return catalogued and args.input is None and args.classes is None
 
 
 def count(network: Given, args: argparse.Namespace, batch: int = 1) -> Account:
-    """The network's account: the shipped one (which needs no torch) where it is the catalogue's own."""
+    """The network's account: the shipped one (which needs no torch) if it is exactly the catalogue's."""
     if isinstance(network, str) and is_stock(network, args) and batch == 1:
         return load(network)
     from ..accounting import account

@@ -1,4 +1,4 @@
-"""What verbs print, and how they read an image size."""
+"""Output options shared by verbs, and parsing of image sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["add_formats", "parse_input", "print_json", "print_report", "size", "
 
 
 def add_formats(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """The forms that every table has; the group that they exclude each other in, for a verb's own."""
+    """Adds the output formats; returns their mutually exclusive group, so that a verb can add its own."""
     group = parser.add_argument_group("output")
     group.add_argument("--wide", action="store_true", help="every column and every digit, however wide the terminal")
     form = group.add_mutually_exclusive_group()
@@ -26,7 +26,7 @@ def add_formats(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveG
 
 
 def print_report(report: Report, args: argparse.Namespace) -> None:
-    """In the form that the user asked for (`add_formats`), by default as text that fits the terminal."""
+    """Prints the report in the requested format (`add_formats`), by default as text that fits the terminal."""
     if args.json:
         print(report.json())
     elif args.csv:
@@ -38,7 +38,7 @@ def print_report(report: Report, args: argparse.Namespace) -> None:
 
 
 def terminal_width() -> int | None:
-    """Characters in a line: COLUMNS where it is set, else the terminal's; None where the output is a file or a pipe."""
+    """Characters per line: COLUMNS if set, else the terminal's; None if the output is a file or a pipe."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given) > 0:
         return int(given)
@@ -64,7 +64,7 @@ def print_json(record: dict[str, Any]) -> None:
 
 
 def write_file(path: Path, text: str) -> Path:
-    """Writes a file and returns its path. Raises UserError where it cannot be written."""
+    """Writes a file and returns its path. Raises UserError if it cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The argument parser: it refuses what is wrong in one line, with the near names of what was misspelt."""
+"""The argument parser: errors are one line, with suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ..errors import UserError, unknown
 
 
 class Formatter(argparse.HelpFormatter):
-    """Fills each line of a description or an epilog by itself, so that paragraphs stay apart."""
+    """Wraps each line of a description or epilog separately, so that paragraphs stay apart."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(super(Formatter, self)._fill_text(line, width, indent) for line in text.splitlines())
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses bad arguments in one line, as UserError does everything else. Options are not abbreviated."""
+    """Reports bad arguments as UserError, like all other errors. Options cannot be abbreviated."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**{"allow_abbrev": False, "formatter_class": Formatter, **kwargs})
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(message, f"`{self.prog} --help` shows what it takes")
+        raise UserError(message, f"see `{self.prog} --help`")
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Looks for misspelt options first: argparse itself would rather say what is missing without them."""
+        """Checks for misspelt options first: argparse would report the arguments that are missing because of them."""
         if self._subparsers is None:
             for word in args or ():
                 if word == "--":

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Reported:
-    """The predictions as they come, counted; files that could not be read go to stderr."""
+    """Passes predictions through and counts them; files that could not be read are reported on stderr."""
 
     def __init__(self, predictions: Iterable[Prediction]):
         self.predictions, self.good, self.bad = predictions, 0, 0

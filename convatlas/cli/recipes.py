@@ -16,7 +16,7 @@ HELP = "how each network is trained: settings, result, departures"
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas recipes resnet_cifar"
     parser.add_argument(
-        "name", nargs="?", metavar="RECIPE", help="one recipe with its settings (default: all, one a line)"
+        "name", nargs="?", metavar="RECIPE", help="one recipe with its settings (default: all, one per line)"
     )
     parser.add_argument("--ladder", choices=LADDERS, help="only the recipes of this ladder")
     add_formats(parser)

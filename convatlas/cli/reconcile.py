@@ -1,4 +1,4 @@
-"""`convatlas reconcile`: what other counters say of a network, and every difference from our count."""
+"""`convatlas reconcile`: the totals of other counters, and every difference from our count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from . import network
 from .output import add_formats, print_report
 
-HELP = "what seven other counters say of a network, and why"
+HELP = "the totals of seven other counters, and why they differ"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`convatlas show`: one network beside its paper: its file, its claims, its rows and totals."""
+"""`convatlas show`: one network beside its paper: file, claims, rows and totals."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ HELP = "one network: paper, file, claims, and what each layer costs"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "example: convatlas show resnet50 --level block; of your own: show mine.py:make --input 3x32x32"
+    parser.epilog = "example: convatlas show resnet50 --level block; your own: show mine.py:make --input 3x32x32"
     parser.add_argument("name", metavar="NETWORK", help=network.NAME)
     network.add_options(parser)
     parser.add_argument("--batch", metavar="N", type=int, default=1, help="images at a time (default 1)")
     parser.add_argument("--level", choices=LEVELS, default="layer", help="what a row stands for (default layer)")
     parser.add_argument(
-        "--under", metavar="MACS", help="say the largest square image that takes at most so many multiply-adds: 1GMAC"
+        "--under", metavar="MACS", help="print the largest square image within this many multiply-adds: 1GMAC"
     )
     parser.add_argument(
         "--convention", metavar="TOOL", help="add the total of this counter: fvcore, thop ... (see `reconcile`)"
     )
-    parser.add_argument("--epoch", metavar="N", type=int, help="add what training on so many images costs")
-    parser.add_argument("--receptive", action="store_true", help="show receptive fields in place of costs")
+    parser.add_argument("--epoch", metavar="N", type=int, help="add the cost of training on this many images")
+    parser.add_argument("--receptive", action="store_true", help="show receptive fields instead of costs")
     parser.add_argument(
         "--plot", metavar="FILE", type=Path, help="print and draw the receptive fields (.png, .svg, .pdf)"
     )
     form = add_formats(parser)
-    form.add_argument("--html", metavar="FILE", type=Path, help="write one page with all of it, to be opened from disk")
+    form.add_argument("--html", metavar="FILE", type=Path, help="write everything to a self-contained page")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -59,9 +59,9 @@ def run(args: argparse.Namespace) -> None:
     else:
         from ..report.account import report
 
-        told = by_convention(name, args) if args.convention else None
+        convention = by_convention(name, args) if args.convention else None
         receptive = args.receptive or args.plot is not None
-        made = report(counts, args.level, receptive=receptive, epoch=args.epoch, convention=told)
+        made = report(counts, args.level, receptive=receptive, epoch=args.epoch, convention=convention)
         print_report(made, args)
         if args.plot is not None and not (args.json or args.csv or args.md):
             print(picture)
@@ -75,23 +75,23 @@ def plot(counts: Account, args: argparse.Namespace) -> Path:
 
 
 def by_convention(name: Given, args: argparse.Namespace) -> Any:
-    """What another counter says of one image."""
+    """The total of another counter, for one image."""
     from ..accounting.counters.reconcile import reconcile
 
     if args.batch != 1:
-        raise UserError("a convention counts one image", f"leave --batch {args.batch} out")
+        raise UserError("--convention counts one image", f"leave out --batch {args.batch}")
     return reconcile(name, tools=[args.convention], **network.options(args))[args.convention]
 
 
 def show_under(name: Given, args: argparse.Namespace) -> None:
-    """The largest square image within a budget, and what the next larger one takes."""
+    """Prints the largest square image within a budget, and the cost of the next larger one."""
     from ..accounting.symbolic import largest_input
     from ..report.account import under_lines
 
     if args.input is not None and isinstance(name, str) and not is_file(name):
-        raise UserError("--under finds the size of the image itself", f"leave --input {args.input} out")
+        raise UserError("--under finds the image size itself", f"leave out --input {args.input}")
     if args.csv or args.md or args.html:
-        raise UserError("--under prints no table", "leave --csv, --md and --html out")
+        raise UserError("--under prints no table", "leave out --csv, --md and --html")
     budget = parse_macs(args.under)
     found = largest_input(name, budget, batch=args.batch, classes=args.classes, input=network.options(args)["input"])
     shown = name if isinstance(name, str) else args.name

@@ -1,4 +1,4 @@
-"""The options about images that several verbs have, and loading a set by them."""
+"""The image options that several verbs share, and loading a data set with them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_data(parser: Arguments) -> None:
         "--data",
         metavar="SOURCE",
         required=True,
-        help="digits, mnist:DIR, cifar10:DIR, folder:DIR, shards:DIR ... or DIR, which is recognised by what is in it",
+        help="digits, mnist:DIR, cifar10:DIR, folder:DIR, shards:DIR ... or DIR, whose kind is detected",
     )
     add_val(parser)
 
@@ -32,7 +32,8 @@ def add_val(parser: Arguments) -> None:
         "--val",
         metavar="SHARE",
         type=float,
-        help="share of the training images to choose the best epoch by (default 0.1 for a folder without val, else 0)",
+        help="share of the training images held out to choose the best epoch (default 0.1 for a folder without val, "
+        "else 0)",
     )
 
 
@@ -41,7 +42,7 @@ def add_bad(parser: Arguments) -> None:
         "--bad",
         metavar="POLICY",
         default="fail",
-        help="broken image files: fail (default), trust (look at none), skip (leave out) or quarantine:DIR (move)",
+        help="broken image files: fail (default), trust (no check), skip (leave out) or quarantine:DIR (move)",
     )
     add_max(parser)
 
@@ -59,7 +60,7 @@ def max_pixels(args: argparse.Namespace) -> int:
 
 
 def load(args: argparse.Namespace) -> Data:
-    """The set that --data names."""
+    """Loads the data set that --data names."""
     from ..data.sources import load_data
 
     val = getattr(args, "val", None)
@@ -67,7 +68,7 @@ def load(args: argparse.Namespace) -> Data:
 
 
 class bar:
-    """A bar on the terminal while a sequence is worked through."""
+    """A progress bar on the terminal over a sequence."""
 
     def __init__(self, what: str):
         self.what = what

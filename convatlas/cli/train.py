@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 HELP = "train a network on your images by its paper's recipe"
 STATUS = """example: convatlas train resnet20 --data cifar-10-batches-py --epochs 10
-exit status: 0 trained; 1 the loss is not finite any more (the last checkpoint is kept); 2 something to mend, said in \
-one line; 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP, its terminal is gone) and saved: --resume continues"""
+exit status: 0 trained; 1 the loss is not finite (the last checkpoint is kept); 2 an error that you can fix, in one \
+line; 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP: terminal closed) and saved: --resume continues"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument_group("run folder")
     folder.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
     folder.add_argument(
-        "--init", metavar="MODEL", help="a run, or a file of weights, to start from: tensors of the same name and shape"
+        "--init", metavar="MODEL", help="a run or checkpoint to start from: loads tensors that match in name and shape"
     )
     folder.add_argument("--resume", action="store_true", help="continue the run in the folder, with the same options")
     folder.add_argument(
@@ -82,7 +82,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
-    """How this machine does what the recipe asks for."""
+    """Options for how this machine runs the recipe."""
     group = parser.add_argument_group("machine")
     group.add_argument("--device", metavar="D", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1")
     group.add_argument(
@@ -106,7 +106,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="the same bits in every run on a GPU too, by slower algorithms (a CPU's are the same in any case)",
+        help="bit-identical runs on a GPU too, by slower algorithms (runs on a CPU always are)",
     )
     group.add_argument(
         "--workers", metavar="N", type=int, help="threads that read and decode images ahead (default: one per core)"
@@ -115,7 +115,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 class Task(NamedTuple):
-    """What is asked for, checked without torch."""
+    """The arguments, checked without torch."""
 
     network: str
     recipe: Recipe
@@ -138,13 +138,11 @@ def task_of(args: argparse.Namespace, epochs: int | None = None, batch: int | No
 
 
 def choose_recipe(network: Mapping[str, Any], name: str | None) -> Recipe:
-    """The recipe of that name, by default the one of the network (an entry of the index)."""
+    """The recipe of that name, by default that of the network (an entry of the index)."""
     name = name or network["recipe"]
     if name is None:
         why = WITHOUT[network["family"]]
-        raise UserError(
-            f"{network['name']} has no recipe of its own ({why})", "give one, such as --recipe resnet_cifar"
-        )
+        raise UserError(f"{network['name']} has no default recipe ({why})", "give one, such as --recipe resnet_cifar")
     return find_recipe(name)
 
 
@@ -183,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
             )
     except Stopped as stop:
         if first:
-            with suppress(OSError):  # of a terminal that is gone
+            with suppress(OSError):  # the terminal may be closed
                 print(f"convatlas: {stop}; to continue:\n  {resume_command(args, out)}", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
     except Unwritable as error:
@@ -199,8 +197,8 @@ def run(args: argparse.Namespace) -> int:
     epochs = done.epochs()
     if not epochs:
         raise UserError(
-            f"{out} is trained, but its log.jsonl was damaged or taken away",
-            f"`convatlas evaluate {out}` tells what it comes to",
+            f"{out} is trained, but its log.jsonl is damaged or missing",
+            f"`convatlas evaluate {out}` prints its accuracy",
         )
     judged = held_out(epochs[-1])
     best = max(epochs, key=lambda line: line[judged]["top1"]) if judged == "val" else None
@@ -255,7 +253,7 @@ def execution_of(args: argparse.Namespace, **more: Any) -> Execution:
 
 
 def resume_command(args: argparse.Namespace, out: Path) -> str:
-    """The command that continues the run: the same options (run.json keeps the machine's), the folder, --resume."""
+    """The command that continues the run: the same options (run.json has the machine's), --out and --resume."""
     words = ["convatlas", "train", args.network, "--data", args.data]
     usual = {"bad": "fail", "max_megapixels": source.MEGAPIXELS, "seed": 0, "device": "auto"}
     for flag in ("val", "bad", "max_megapixels", "recipe", "epochs", "batch", "input", "seed", "device"):

@@ -162,7 +162,7 @@ WORKING: WeakSet[Workers] = WeakSet()  # the threads of a running pool keep it a
 
 @atexit.register
 def close_all() -> None:
-    """Closes pools still open at exit: a loop over batches was abandoned and its generator never closed."""
+    """Closes pools that are still open at exit because a loop over batches was left early."""
     for workers in list(WORKING):
         workers.close()
 
@@ -175,5 +175,5 @@ def result(job: Job, timeout_s: float) -> Any:
             raise
         raise Stuck(
             f"{READING.get(job.thread, 'an image')} was not read within {timeout_s:g} s",
-            "check its disk or network, then continue with --resume",
+            "check its disk or network, then run the command again (training: with --resume)",
         ) from error

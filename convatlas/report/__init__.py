@@ -1,4 +1,4 @@
-"""Reports of an account: `text`, `markdown`, `csv`, `json` (its plain data: `record`), `html`, and a drawing, `svg`."""
+"""Reports on an account: `text`, `markdown`, `csv`, `json` (as plain data: `record`), `html`, and a drawing, `svg`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .drawing import svg
     from .page import html
 
-_LATER = {"html": "page", "svg": "drawing"}  # name: the file it comes from, imported at first use
+_LATER = {"html": "page", "svg": "drawing"}  # name: its module, imported on first use
 __all__ = ["csv", "html", "json", "markdown", "record", "svg", "text"]
 
 

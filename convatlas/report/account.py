@@ -1,4 +1,4 @@
-"""An account: the table of its layers, its totals, and its paper's claims; docs/reports.md has every column and key."""
+"""Reports on an account: layer table, totals, and the paper's claims; docs/reports.md explains every column and key."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def report(
     epoch: int | None = None,
     convention: Reconciled | None = None,
 ) -> Report:
-    """What `convatlas show` prints, of any account: claims, the table at a level, and the totals; or receptive fields
-    in place of costs and totals.
+    """What `convatlas show` prints, for any account: claims, the table at a level, and the totals; or receptive fields
+    instead of costs and totals.
 
-    `epoch` is a number of images, whose training is added to the totals; so is another counter's total, `convention`.
+    `epoch` (a number of images) adds the cost of training on that many, `convention` the total of another counter.
     """
     columns = RECEPTIVE if receptive else COSTS
     lines = summary(counts)
@@ -59,7 +59,7 @@ def under_lines(name: str, budget: str, batch: int, found: LargestInput) -> list
 
 
 def text(counts: Account, level: str = "layer", width: int | None = None) -> str:
-    """As `convatlas show` prints it, no line longer than `width` where that is given."""
+    """As `convatlas show` prints it, with no line longer than `width`, if given."""
     return report(counts, level).text(width)
 
 
@@ -68,7 +68,7 @@ def markdown(counts: Account, level: str = "layer") -> str:
 
 
 def csv(counts: Account, level: str = "layer") -> str:
-    """A line a row, its numbers without separators."""
+    """One line per row, numbers without thousands separators."""
     return report(counts, level).csv()
 
 
@@ -77,20 +77,20 @@ def json(counts: Account, level: str = "layer") -> str:
 
 
 def claim_parts(counts: Account) -> list[str | Table]:
-    """The claims about the whole network; those about single layers in a line (`convatlas claims` has them all)."""
+    """The claims about the whole network, and one line on those about single layers (`convatlas claims` lists them)."""
     made = claims_of(counts)
     whole, layers = ([claim for claim in made if (" " in claim.what) is single] for single in (False, True))
     parts: list[str | Table] = [claim_table([(counts, claim) for claim in whole])] if whole else []
     if layers:
         held = sum(bool(holds(claim, counts)) for claim in layers)
         parts.append(
-            f"{held} of {len(layers)} figures printed of single layers hold (`convatlas claims {counts.name}`)."
+            f"{held} of {len(layers)} figures printed for single layers hold (`convatlas claims {counts.name}`)."
         )
     return parts
 
 
 def record(counts: Account, level: str = "layer") -> dict[str, Any]:
-    """The account as plain data: the network, its paper's claims (of it as the catalogue has it), totals, rows."""
+    """The account as plain data: the network, its claims (if it is exactly the catalogue's), totals, rows."""
     entry = entry_of(counts)
     about = {k: entry[k] for k in ("name", "family", "file", "paper", "note", "recipe")} if entry else {}
     made = claims_of(counts)
@@ -118,12 +118,12 @@ def claim_record(name: str, claim: Claim, counts: Account) -> dict[str, Any]:
 
 
 def entry_of(counts: Account) -> dict[str, Any] | None:
-    """What the catalogue says of the network; None of one that is not in it."""
+    """The network's entry in the catalogue's index; None if it has none."""
     return index().get(counts.name)
 
 
 def is_stock(counts: Account) -> bool:
-    """Whether this is the network as the catalogue has it, on its own input: what its claims are about."""
+    """Whether this is exactly the catalogue's network, on its default input: the one that the claims are about."""
     return counts.name in index() and counts == load(counts.name)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a run (learning curves, predictions, confusions), and of what a network's layers see of an image."""
+"""Plots: learning-rate sweeps, predictions, confusion matrices, and receptive fields."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-LEGIBLE = 40  # classes that fit on the axes of a confusion matrix with their names
+LEGIBLE = 40  # at most so many class names fit on the axes of a confusion matrix
 
 
 def rates(search: Mapping[str, Any], path: Path) -> Path:
-    """The losses that a growing rate met (`Search.to_json` of train/finder.py), and where they fall fastest."""
+    """Plots loss against learning rate (`Search.to_json` of train/finder.py), and marks the steepest descent."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=DPI, layout="constrained")
@@ -31,7 +31,7 @@ def rates(search: Mapping[str, Any], path: Path) -> Path:
     axes.plot(rates, search["losses"], color="tab:blue", alpha=0.3, label="loss of the batch")
     axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
     axes.axvline(best, color="tab:orange", linestyle="--", label=f"falls fastest at {best:.3g}")
-    low, high = min(search["losses"]), max(smoothed[: len(smoothed) // 2 + 1])  # not the explosion at the end
+    low, high = min(search["losses"]), max(smoothed[: len(smoothed) // 2 + 1])  # without the divergence at the end
     margin = 0.1 * (high - low)
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - margin, high + 3 * margin))
     axes.grid(alpha=0.3)
@@ -40,9 +40,9 @@ def rates(search: Mapping[str, Any], path: Path) -> Path:
 
 
 def predictions(images: Sequence[Any], titles: Sequence[str], path: Path, columns: int = 6) -> Path:
-    """A sheet of images, each under its title.
+    """A grid of images, each under its title.
 
-    An image is a Pillow image or anything that numpy makes an array of: uint8 (H, W), (H, W, 3), or (1 or 3, H, W).
+    An image is a Pillow image or anything that numpy converts to an array: uint8 (H, W), (H, W, 3), or (1 or 3, H, W).
     """
     from matplotlib.figure import Figure
 
@@ -60,10 +60,10 @@ def predictions(images: Sequence[Any], titles: Sequence[str], path: Path, column
 
 
 def confusion(counts: Any, classes: Sequence[str], path: Path) -> Path:
-    """A confusion matrix, a row for each right class: right in blue, wrong in red, by the share of the row's images.
+    """A confusion matrix, rows being the correct classes: correct in blue, wrong in red, shaded by share of the row.
 
-    `counts` is (classes, classes), see `Scores.confusion`. Few mistakes are to be seen among many images: the shade
-    goes by the square root of the share. Counts and names are written out for at most LEGIBLE classes.
+    `counts` is (classes, classes), see `Scores.confusion`. The shade follows the square root of the share, so that a
+    few mistakes among many images are visible. Counts and names are printed for at most LEGIBLE classes.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -90,16 +90,16 @@ def confusion(counts: Any, classes: Sequence[str], path: Path) -> Path:
 
 
 def receptive_field(of: LayerGraph, path: Path, *, dark: bool = False) -> Path:
-    """How much of the image each layer sees, to a PNG or SVG file; see `receptive_figure`."""
+    """Plots each layer's receptive field to a PNG, SVG or PDF file; see `receptive_figure`."""
     return write(receptive_figure(of, dark=dark), path)
 
 
 def receptive_figure(of: LayerGraph, *, dark: bool = False) -> Figure:
-    """Above, in pixels of the image and on its longer side: the receptive field by the branches that see most and
-    least, the jump from one position to the next, and the padding (the first position starts so far outside).
-    Below, what the middle position sees of the image. A layer that does not see every pixel of its field is hollow.
+    """Top, in pixels along the image's longer side: the receptive field through the branches that see most and least,
+    the jump between adjacent positions, and the padding (how far outside the image the first position starts).
+    Bottom: what the middle position sees of the image. Layers that do not see every pixel of their field are hollow.
 
-    Raises UserError for a network that is not one of images.
+    Raises UserError for a network whose input is not an image.
     """
     from matplotlib import rc_context
 
@@ -150,10 +150,12 @@ def _receptive_figure(of: LayerGraph, layers: Sequence[int]) -> Figure:
             color=blue,
             markerfacecolor=face,
             markersize=4.5 if len(rows) < 150 else 2,
-            label=None if exact or not chosen.any() else "not every pixel of the field is read, or gates read all",
+            label=None if exact or not chosen.any() else "reads only part of the field, or gates read the whole map",
         )
-    top.step(x, jump, where="mid", color=orange, linewidth=1.5, label="jump: from one position to the next")
-    top.plot(x, -start, color=green, linewidth=1.5, label="padding: how far outside the first position starts")
+    top.step(x, jump, where="mid", color=orange, linewidth=1.5, label="jump: distance between adjacent positions")
+    top.plot(
+        x, -start, color=green, linewidth=1.5, label="padding: how far outside the image the first position starts"
+    )
     ink = top.xaxis.label.get_color()
     top.axhline(side, color=ink, linewidth=0.8, linestyle=":", label="side of the image")
     highest = int(np.ceil(np.log2(max(size.max(), side)))) + 0.6
@@ -192,7 +194,7 @@ def _receptive_figure(of: LayerGraph, layers: Sequence[int]) -> Figure:
 
 
 def _end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], side: int) -> None:
-    """What each line is and ends at, right of it, in its colour; of lines that end close together, one over another."""
+    """Labels each line at its right end, in its colour; labels that would overlap are stacked."""
     apart, at = 0.055, -1.0
     to_axes = axes.transData + axes.transAxes.inverted()
     ink = axes.xaxis.label.get_color()
@@ -202,7 +204,7 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], side: int) -
 
 
 def _name_layers(top: Axes, below: Axes, paths: Sequence[str], title: str) -> None:
-    """Each layer's path below it where they can be read; above, the stages and the title."""
+    """Layer paths along the bottom, if they are legible; stages and title at the top."""
     if len(paths) <= LEGIBLE:
         below.set_xticks(range(1, len(paths) + 1), paths, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
     else:
@@ -226,7 +228,7 @@ def _name_layers(top: Axes, below: Axes, paths: Sequence[str], title: str) -> No
 
 
 def pixels(image: Any) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3), whichever of the layouts the image has."""
+    """uint8 (H, W) or (H, W, 3), from either layout."""
     array = np.asarray(image)
     if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
         array = array.transpose(1, 2, 0)

@@ -1,4 +1,4 @@
-"""Tables of an account's rows, and of what its sources claim."""
+"""Tables of an account's rows and of its sources' claims."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .tables import Column, Table, label, number, prose, size
 
 
 class Columns(NamedTuple):
-    """What a table says of each row of an account."""
+    """The columns of a table of an account's rows."""
 
     columns: tuple[Column, ...]
     cells: Callable[[Row, Account], tuple[Any, ...]]
 
     def table(self, counts: Account, level: str, *, input: bool = True) -> Table:
-        """The rows at a level; the first stands for the image, unless `input` is False."""
+        """The rows at a level; the first is the input image, unless `input` is False."""
         rows = (*((input_row(counts),) if input else ()), *counts.table(level))
         return Table("rows", self.columns, [self.cells(row, counts) for row in rows])
 
 
 def sides(pair: tuple[int, ...]) -> str:
-    """One number where both sides are alike."""
+    """One number if both sides are equal."""
     return str(pair[0]) if len(set(pair)) == 1 else size(pair)
 
 
 def kernel_text(row: Row) -> str:
-    """Kernel, stride and padding as papers write them: "3x3/2 pad 1", with the groups where there are several."""
+    """Kernel, stride and padding as papers write them: "3x3/2 pad 1", with the groups if there is more than one."""
     if not row.kernel:
         return ""
     pad = row.padding if isinstance(row.padding, str) else sides(row.padding)
@@ -83,10 +83,10 @@ RECEPTIVE = Columns(
 )
 
 FIELDS_NOTE = """\
-field: the pixels of the image, height x width, that a position of the output is computed from; jump: pixels from one
-position's field to the next one's, 0 where all see the same; start: the first position's first pixel, negative in the
-padding; padding: what one convolution of that size and stride would have. Not exact: not every pixel of the field is
-seen (holes), a gate (SE) averages the whole map, which is left out, or an operator has no rule (it sees no more)."""
+field: the pixels of the image, height x width, that an output position depends on; jump: pixels between the fields of
+adjacent positions, 0 if all see the same; start: first pixel of the first position's field, negative in the padding;
+padding: that of a single convolution with this field and jump. Not exact: the field has holes, a gate (SE) averages
+the whole map (not included), or an operator has no rule (the field is an upper bound)."""
 
 
 def input_row(counts: Account) -> Row:
@@ -97,7 +97,7 @@ def input_row(counts: Account) -> Row:
 
 
 SHORT_VERDICTS = {"holds": "yes", "gap": "no", "published": ""}
-VERDICTS = {True: "holds", False: "gap", None: "published"}  # the last: what counting cannot check
+VERDICTS = {True: "holds", False: "gap", None: "published"}  # None: counting cannot check it
 CLAIM_COLUMNS = (
     prose("claim", least=1),
     label("printed"),
@@ -109,7 +109,7 @@ CLAIM_COLUMNS = (
 
 
 def claim_table(claims: Sequence[tuple[Account, Claim]], *, networks: bool = False) -> Table:
-    """What each claims, beside the count; with `networks`, of which network. Reasons have a column if there are any."""
+    """Each claim beside its count; with `networks`, also its network; a `gap` column only if any claim has one."""
     table = Table("claims", CLAIM_COLUMNS, [claim_cells(claim, counts) for counts, claim in claims])
     if networks:
         rows = [(counts.name, *row) for (counts, _), row in zip(claims, table.rows, strict=True)]
@@ -118,12 +118,12 @@ def claim_table(claims: Sequence[tuple[Account, Claim]], *, networks: bool = Fal
 
 
 def claim_cells(claim: Claim, counts: Account) -> tuple[Any, ...]:
-    """As CLAIM_COLUMNS has them."""
+    """The cells of CLAIM_COLUMNS."""
     verdict = VERDICTS[holds(claim, counts)]
     return claim.what, claim.printed, counted(claim, counts), verdict, claim.where, claim.gap
 
 
 def input_size(shape: tuple[Any, ...]) -> str:
-    """ "3x224x224"; of several inputs, each."""
+    """ "3x224x224"; for several inputs, each of them."""
     shapes = shape if shape and isinstance(shape[0], tuple) else (shape,)
     return ", ".join(map(size, shapes))

@@ -1,4 +1,4 @@
-"""Two networks side by side: what differs, what it costs, whose weights load into whose."""
+"""Two networks side by side: what differs, what it costs, and which weights load from one into the other."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ COLUMNS = (
     number("values", drop=3, show=signed, short=compact_signed),
 )
 WORDS = {"shape": "output", "path": "name", "op": "operation"}
-LISTED = 6  # tensors of a sort that a summary names
+LISTED = 6  # at most so many tensors of each kind are named in the summary
 
 
-def report(of: Diff, told: WeightMatch | None = None, every: bool = False) -> Report:
-    """The differences (with `every`, the layers that are alike as well), the totals, and whose weights load."""
+def report(of: Diff, match: WeightMatch | None = None, every: bool = False) -> Report:
+    """The differences (with `every`, equal layers too), the totals, and which weights load."""
     return Report(
         table(of, every),
         before=(heading(of),),
-        after=("\n".join([*summary(of), *(weights(of, told) if told else [])]),),
-        record=record(of, told, every),
+        after=("\n".join([*summary(of), *(weights(of, match) if match else [])]),),
+        record=record(of, match, every),
     )
 
 
 def table(of: Diff, every: bool = False) -> Table:
-    """A line a difference, and the total that they add up to: how many more the second network has."""
+    """One line per difference, and their total: how many more the second network has."""
     rows = [
         (_row(pair).path, difference(of, pair), pair.params, pair.macs, pair.activations) for pair in chosen(of, every)
     ]
@@ -59,8 +59,8 @@ def difference(of: Diff, pair: Pair) -> str:
     if pair.a is None or pair.b is None:
         row, name = (pair.a, of.a.name) if pair.a else (pair.b, of.b.name)
         assert row is not None
-        told = " ".join(word for word in (row.op, kernel_text(row)) if word)
-        return f"only in {name}: {told}, {input_size(row.shape)}"
+        what = " ".join(word for word in (row.op, kernel_text(row)) if word)
+        return f"only in {name}: {what}, {input_size(row.shape)}"
     return ", ".join(_change(name, pair.a, pair.b) for name in pair.changed) or ("" if pair.alike else "inside")
 
 
@@ -81,7 +81,7 @@ def heading(of: Diff) -> str:
 
 
 def summary(of: Diff) -> list[str]:
-    """The totals of both, and what was left out of them."""
+    """The totals of both, and the parameters that they leave out."""
     lines = []
     for what, name in (("parameters", "params"), ("multiply-adds", "macs"), ("activations", "activations")):
         x, y = getattr(of.a.totals, name), getattr(of.b.totals, name)
@@ -92,20 +92,20 @@ def summary(of: Diff) -> list[str]:
     return lines
 
 
-def html(of: Diff, told: WeightMatch | None = None, every: bool = False) -> str:
-    """One file that needs nothing else."""
+def html(of: Diff, match: WeightMatch | None = None, every: bool = False) -> str:
+    """A self-contained page."""
     return render(
         "diff.html",
         of=of,
         heading=heading(of),
         differences=table(of, every),
         summary=summary(of),
-        weights=weights(of, told) if told else [],
+        weights=weights(of, match) if match else [],
     )
 
 
-def record(of: Diff, told: WeightMatch | None = None, every: bool = False) -> dict[str, Any]:
-    """As plain data. Costs are how many more the second has."""
+def record(of: Diff, match: WeightMatch | None = None, every: bool = False) -> dict[str, Any]:
+    """As plain data. Costs are how many more the second network has."""
     costs = ("params", "macs", "activations")
     return {
         "networks": [of.a.name, of.b.name],
@@ -122,32 +122,32 @@ def record(of: Diff, told: WeightMatch | None = None, every: bool = False) -> di
             for pair in chosen(of, every)
         ],
         "totals": {name: getattr(of, name) for name in costs},
-        **({"weights": asdict(told)} if told else {}),
+        **({"weights": asdict(match)} if match else {}),
     }
 
 
-def weights(of: Diff, told: WeightMatch) -> list[str]:
+def weights(of: Diff, match: WeightMatch) -> list[str]:
     """Which of the first network's tensors load into the second."""
     a, b = of.a.name, of.b.name
-    n = sum(map(len, (told.same, told.renamed, told.reshaped, told.misfits, told.left_over)))
-    if told.all_load:
+    n = sum(map(len, (match.same, match.renamed, match.reshaped, match.misfits, match.left_over)))
+    if match.all_load:
         lines = [f"Weights: all {n} tensors of {a} load into {b}, by name and shape."]
-        if told.same_wiring is False:
+        if match.same_wiring is False:
             lines.append(
                 f"WARNING: same names and shapes, different wiring: the weights of {a} load into {b} without an error, "
                 "but compute something else there."
             )
         return lines
-    lines = [f"Weights: of the {n} tensors of {a}, {len(told.same)} load into {b} as they are."]
-    arrows = [f"{x} -> {y}" for x, y in told.renamed]
-    shapes = [f"{x} {size(s)} -> {y} {size(t)}" for x, y, s, t in told.reshaped]
-    misfits = [f"{name} {size(s)} -> {size(t)}" for name, s, t in told.misfits]
+    lines = [f"Weights: of the {n} tensors of {a}, {len(match.same)} load into {b} as they are."]
+    arrows = [f"{x} -> {y}" for x, y in match.renamed]
+    shapes = [f"{x} {size(s)} -> {y} {size(t)}" for x, y, s, t in match.reshaped]
+    misfits = [f"{name} {size(s)} -> {size(t)}" for name, s, t in match.misfits]
     for what, names in (
         ("load under another name", arrows),
         ("load once reshaped", shapes),
         ("size mismatch", misfits),
-        (f"unexpected in {b}", told.left_over),
-        (f"missing from {a}", told.missing),
+        (f"unexpected in {b}", match.left_over),
+        (f"missing from {a}", match.missing),
     ):
         if names:
             more = f" ... ({len(names) - LISTED} more)" if len(names) > LISTED else ""

@@ -1,4 +1,4 @@
-"""The demonstration's results, and what to try next."""
+"""The demo's results, and what to try next."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from . import scores as of_scores
 from .tables import Report, Table, label
 
 NEXT = """\
-Done in {seconds:.0f} s. Look at, in {out}:
-  curves.png       how loss and accuracy went, epoch by epoch
+Done in {seconds:.0f} s. In {out}:
+  curves.png       loss and accuracy by epoch
   predictions.png  held-out digits and the predicted classes
   confusion.png    which digits are confused with which
   images/          those digits as image files
@@ -24,16 +24,16 @@ Then try:
 
 
 def report(out: Path, scores: Scores, shown: Sequence[tuple[int, Prediction]], seconds: float) -> Report:
-    """Of the run in `out`: its scores, and of some images (by index) the prediction from the file."""
+    """The scores of the run in `out`, and the predictions for some image files (by index)."""
     of_all = of_scores.report(
-        scores, (1, 5), heading=f"\n{scores.hits(1)} of the {scores.n} held-out digits are right."
+        scores, (1, 5), heading=f"\n{scores.hits(1)} of the {scores.n} held-out digits are classified correctly."
     )
     return Report(
         of_all.table,
         before=of_all.before,
         after=(
             *of_all.after,
-            "\nFrom the image files (the worst mistakes among them, the others evenly spaced):",
+            "\nPredictions for the image files (the worst mistakes, and others evenly spaced):",
             predictions(out, scores, shown),
             "\n" + NEXT.format(seconds=seconds, out=out),
         ),
@@ -48,7 +48,7 @@ def report(out: Path, scores: Scores, shown: Sequence[tuple[int, Prediction]], s
 
 
 def predictions(out: Path, scores: Scores, shown: Sequence[tuple[int, Prediction]]) -> Table:
-    """A line a file: its classes, the likeliest first, and whether the first is right."""
+    """One line per file: its classes, the most likely first, and whether the first is right."""
     rows = []
     for i, prediction in shown:
         ranked = (f"{name} ({probability:.1%})" for name, probability in prediction.ranked)

@@ -7,7 +7,7 @@ from .tables import Report, Table, label, prose
 
 
 def report(found: Diagnosis) -> Report:
-    """A line a finding, and the verdict below."""
+    """One line per finding, then the verdict."""
     columns = (label("level"), prose("finding", "what", least=30), prose("remedy"))
     rows = [(it.level, it.what, it.remedy or None) for it in found.findings]
     errors = sum(it.level == ERROR for it in found.findings)

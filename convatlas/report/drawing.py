@@ -1,4 +1,4 @@
-"""A network drawn: a box a row, an edge a tensor, laid out in layers from the top down or from left to right."""
+"""Drawings of networks: a box per row, an edge per tensor, laid out in layers from top to bottom or left to right."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .layout import DIRECTIONS, GAP, Placed, lay_out
 from .tables import compact, size
 from .templates import render
 
-CHARACTER, BOLD = 7.3, 8.1  # pixels, of the widest fonts that a browser may take at 12 pixels; boxes are sized by them
+CHARACTER, BOLD = 7.3, 8.1  # px per character in the widest font a browser may use at 12 px; sets the size of boxes
 LINE, PAD = 16, 10
-STEM, TURN = 20, 16  # what leaves a box goes straight first, its shape beside it; then it turns
-HEAD = 5  # of the way into a box is the arrow's
+STEM, TURN = 20, 16  # an edge leaves its box straight, with the shape beside it, then turns
+HEAD = 5  # length of the arrowhead
 MARGIN, FRAME, ARC = 24, 8, 20
-SLIDE, MOST_ROWS, ROW_APART = 16 / 9, 12, 70  # a drawing to the right is broken into rows, to fit a slide
-KINDS: dict[str, Callable[[Row], bool]] = {  # what the colour of a box says: the first that fits its row
+SLIDE, MOST_ROWS, ROW_APART = 16 / 9, 12, 70  # drawings to the right are broken into rows to fit a slide
+KINDS: dict[str, Callable[[Row], bool]] = {  # a box gets the colour of the first kind that matches its row
     "block": lambda row: bool(row.block) and row.path == row.block,
     "conv": lambda row: bool(row.kernel and row.weights),
     "pool": lambda row: bool(row.kernel) or "pool" in row.op.lower() or row.op == "mean",
@@ -52,18 +52,18 @@ DARK = {
     **{"conv": "#1f3d66", "pool": "#1b4a3a", "linear": "#5b3d1d", "join": "#452f5c", "block": "#2b3a66"},
     **{"other": "#2c343f", "end": "#e8edf4", "on-end": "#12161c"},
 }
-Steps = tuple[tuple[str, tuple[float, ...]], ...]  # "M", "L" and "C" with the coordinates that SVG gives them
+Steps = tuple[tuple[str, tuple[float, ...]], ...]  # "M", "L" and "C" with their coordinates, as in SVG
 
 
 @dataclass
 class Box(Placed):
-    """One row, or a run of equal ones, by the middle of its rectangle."""
+    """One row, or a run of equal rows, placed by its centre."""
 
     lines: tuple[str, ...] = ()
     kind: str = "other"
-    title: str = ""  # what a pointer over it shows
+    title: str = ""  # tooltip
     row: int = INPUT
-    shortcut: str = ""  # "identity" or "projection", of a block that adds one
+    shortcut: str = ""  # "identity" or "projection", for a block that adds one
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Label:
-    """The shape of what leaves a box."""
+    """The shape of a box's output."""
 
     x: float
     y: float
@@ -89,7 +89,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Frame:
-    """Around the rows of one block."""
+    """The frame around the rows of one block."""
 
     name: str
     x: float
@@ -112,10 +112,10 @@ class Drawing:
 
 
 def svg(counts: Account, level: str = "block", direction: str = "down", *, full: bool = False) -> str:
-    """The network drawn: blocks and branches, with the shapes of the tensors that go from one to the next.
+    """Draws the network: blocks and branches, with the shapes of the tensors between them.
 
     `level` is one of accounting.LEVELS, `direction` one of DIRECTIONS. Runs of equal blocks are one box unless `full`.
-    Raises UserError where igraph is not installed (`pip install convatlas[draw]`).
+    Raises UserError if igraph is not installed (`pip install convatlas[draw]`).
     """
     return render("network.svg", drawing=drawing(counts, level, direction, full=full), light=LIGHT, dark=DARK)
 
@@ -158,7 +158,7 @@ def drawing(counts: Account, level: str = "block", direction: str = "down", *, f
 
 
 def _shift(boxes: dict[int, Box], ways: list[list[tuple[float, float]]], down: bool) -> None:
-    """Moves everything so that it begins at the margins, below the caption."""
+    """Shifts everything to start at the margins, below the caption."""
     top = MARGIN + 2 * LINE
     least = min(
         *((b.left if down else b.top) - (FRAME + ARC if b.shortcut else FRAME) for b in boxes.values()),
@@ -173,14 +173,14 @@ def _shift(boxes: dict[int, Box], ways: list[list[tuple[float, float]]], down: b
 
 
 def _wrap(boxes: dict[int, Box], edges: Sequence[Edge], ways: list[list[tuple[float, float]]]) -> dict[Edge, float]:
-    """Breaks a drawing to the right into rows, so that it comes nearest to a slide's shape.
+    """Breaks a left-to-right drawing into rows, to come as close as possible to a slide's aspect ratio.
 
     A break is between two layers that one edge alone connects. Returns these edges, each with the y of its way back.
     """
     ends = sorted({b.layer_end for b in boxes.values()})
     layer = {row: ends.index(b.layer_end) for row, b in boxes.items()}
     starts = [min(b.left for row, b in boxes.items() if layer[row] == k) for k in range(len(ends))]
-    reach: list[list[float]] = [[] for _ in ends]  # up and down, of each layer
+    reach: list[list[float]] = [[] for _ in ends]  # each layer's extent up and down
     for row, box in boxes.items():
         reach[layer[row]] += [box.top - (ARC if box.shortcut else FRAME + LINE), box.bottom + FRAME]
     layer_of = [[min(range(len(ends)), key=lambda k: abs(starts[k] - along)) for _, along in way] for way in ways]
@@ -191,13 +191,13 @@ def _wrap(boxes: dict[int, Box], edges: Sequence[Edge], ways: list[list[tuple[fl
     cuts = [k for k, some in enumerate(crossing) if len(some) == 1]
 
     def rows(n: int) -> list[range]:
-        """The layers of at most n rows of about equal length."""
+        """The layers in at most n rows of about equal length."""
         lasts = {min(cuts, key=lambda k: abs(ends[k] - ends[-1] * i / n)) for i in range(1, n)} if cuts else set()
         bounds = [0, *(k + 1 for k in sorted(lasts)), len(ends)]
         return [range(first, end) for first, end in pairwise(bounds)]
 
     def size_of(band: range) -> tuple[float, float, float]:
-        """The length, top and bottom of a row."""
+        """A row's length, top and bottom."""
         ys = [y for k in band for y in reach[k]]
         return ends[band[-1]] - starts[band[0]], min(ys), max(ys)
 
@@ -206,7 +206,7 @@ def _wrap(boxes: dict[int, Box], edges: Sequence[Edge], ways: list[list[tuple[fl
         return max(length for length, *_ in sizes) / sum(bottom - top + ROW_APART for _, top, bottom in sizes)
 
     chosen = min((rows(n) for n in range(1, MOST_ROWS + 1)), key=lambda some: abs(log(shape(some) / SLIDE)))
-    shift: list[tuple[float, float]] = []  # of each layer, in x and y
+    shift: list[tuple[float, float]] = []  # each layer's, in x and y
     backs: list[float] = []
     y = min(y for ys in reach for y in ys)
     for band in chosen:
@@ -223,7 +223,7 @@ def _wrap(boxes: dict[int, Box], edges: Sequence[Edge], ways: list[list[tuple[fl
 
 
 def _back(edge: Edge, boxes: dict[int, Box], y: float) -> Line:
-    """From the end of a row to the beginning of the next, between the two."""
+    """The path from the end of one row to the start of the next, between the two."""
     start, end = boxes[edge.source], boxes[edge.target]
     right, left = start.right + 3 * STEM + len(_shapes(edge.shapes)) * CHARACTER, end.left - STEM
     corners = ((start.right, start.y), (right, start.y), (right, y), (left, y), (left, end.y), (end.left - HEAD, end.y))
@@ -251,7 +251,7 @@ def _boxes(of: LayerGraph, runs: dict[int, tuple[int, ...]], shortcut_of: dict[s
 
 
 def _name(of: LayerGraph, row: Row) -> str:
-    """The path; of a block that is one row, the block's; in a block of several, what follows the block's."""
+    """The row's path: the block's if the block is a single row, else the part after the block's."""
     if not row.block or of.level not in ("layer", "leaf"):
         return row.path
     several = sum(of.rows[i].block == row.block for i in of.drawn) > 1
@@ -280,7 +280,7 @@ def _at(point: tuple[float, float], down: bool) -> tuple[float, float]:
 
 
 def _line(edge: Edge, boxes: dict[int, Box], way: list[tuple[float, float]], down: bool, gap: float) -> Line:
-    """Straight out of a box and into every layer; what goes sideways does so in the gap before a layer."""
+    """The edge's path: straight out of its box and into each layer; it moves sideways in the gaps between layers."""
     start, end = boxes[edge.source], boxes[edge.target]
     across, leaves, enters = (start.x, start.bottom, end.top) if down else (start.y, start.right, end.left)
     points: list[tuple[str, list[tuple[float, float]]]] = [("M", [(across, leaves)])]
@@ -292,7 +292,7 @@ def _line(edge: Edge, boxes: dict[int, Box], way: list[tuple[float, float]], dow
             middle = turn + TURN / 2
             points.append(("C", [(across, middle), (to, middle), (to, turn + TURN)]))
         across = to
-        points.append(("L", [(to, along if i < len(way) - 1 else enters - HEAD)]))  # the arrow's head takes the rest
+        points.append(("L", [(to, along if i < len(way) - 1 else enters - HEAD)]))  # the arrowhead covers the rest
     steps = tuple((kind, tuple(n for point in some for n in _at(point, down))) for kind, some in points)
     return Line(_title(edge, boxes), steps, edge)
 
@@ -303,7 +303,7 @@ def _title(edge: Edge, boxes: dict[int, Box]) -> str:
 
 
 def _arc(box: Box, down: bool) -> Line:
-    """A block's shortcut, along the side of its box."""
+    """A block's shortcut, drawn along the side of its box."""
     if down:
         side, start, end = box.right, box.top + 4, box.bottom - 4
         far = side + ARC
@@ -323,7 +323,7 @@ def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def _labels(of: LayerGraph, boxes: dict[int, Box], down: bool) -> Iterator[Label]:
-    """Beside what leaves each box, its shapes."""
+    """The shape of each box's output, beside the edges that leave it."""
     for row, box in boxes.items():
         shapes = dict.fromkeys(s for e in of.edges if e.source == row for s in e.shapes)
         if shapes:
@@ -334,7 +334,7 @@ def _labels(of: LayerGraph, boxes: dict[int, Box], down: bool) -> Iterator[Label
 def _frames(
     of: LayerGraph, boxes: dict[int, Box], ways: Sequence[Sequence[tuple[float, float]]], down: bool
 ) -> Iterator[Frame]:
-    """A frame around each block of several rows, where no box of another stands in it."""
+    """A frame around each block of several rows, unless another block's box would be inside it."""
     for block, inside in _framed(of, boxes).items():
         rows = {b.row for b in inside}
         left, right = min(b.left for b in inside) - FRAME, max(b.right for b in inside) + FRAME
@@ -357,7 +357,7 @@ def _frames(
 
 
 def _framed(of: LayerGraph, boxes: dict[int, Box]) -> dict[str, list[Box]]:
-    """The blocks that are several boxes."""
+    """The blocks that consist of several boxes."""
     found: dict[str, list[Box]] = {}
     if of.level in ("layer", "leaf"):
         for i in of.drawn:

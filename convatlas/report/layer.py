@@ -1,4 +1,4 @@
-"""What one layer, or a stack of layers, makes of an image and what it costs."""
+"""Output size and cost of a layer or a stack of layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VALUE_BYTES = 4  # float32
 
 
 def report(kind: str, layer: Layer, input: tuple[int, ...], cost: Cost) -> Report:
-    """Each quantity of a layer on an input, and the formula that gives it."""
+    """Each quantity of a layer on an input, and its formula."""
     columns = (label("quantity"), number("value", short=None), prose("formula"))
     return Report(
         Table("quantities", columns, list(rows(cost))),
@@ -46,7 +46,7 @@ def pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def rows(cost: Cost) -> Iterator[tuple[Any, ...]]:
-    """The quantity, its value, and how it comes about."""
+    """Quantity, value and formula."""
     f = cost.formulas
     both = f"height {f.get('height')}, width {f.get('width')}"
     yield "output", cost.shape, both if f.get("width") != f.get("height") else f.get("height")
@@ -77,7 +77,7 @@ def record(kind: str, input: tuple[int, ...], cost: Cost) -> dict[str, Any]:
 
 
 def stack_report(stack: Stack, against: Stack | None = None) -> Report:
-    """The layers of a stack and its totals; beside a second one, the totals of both and their ratio."""
+    """The layers of a stack and its totals; with a second stack, both totals and their ratio."""
     both = [stack] if against is None else [stack, against]
     columns = (
         label("layer"),
@@ -127,7 +127,7 @@ def layer_rows(stack: Stack) -> Iterator[tuple[Any, ...]]:
 
 
 def total_rows(stacks: list[Stack]) -> Iterator[tuple[Any, ...]]:
-    """A quantity, of each stack, and of two their ratio."""
+    """A quantity of each stack; for two stacks, also their ratio."""
     yield _total("output", [s.output for s in stacks])
     yield _total("receptive field", [s.receptive_fields[-1] or None for s in stacks])
     for name, values in (

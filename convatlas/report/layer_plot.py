@@ -1,4 +1,4 @@
-"""A layer drawn as in the lectures: the input with its padding, the windows at their first positions, the output."""
+"""Draws a layer as in the lectures: the input with its padding, the windows at their first positions, the output."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LARGEST = 20  # cells on a side, padding included, that are drawn one by one
-COLOURS = "#3b82d6", "#e08a2c", "#2fa36b"  # of the first three windows and of what they make
+LARGEST = 20  # at most so many cells per side, padding included, are drawn individually
+COLOURS = "#3b82d6", "#e08a2c", "#2fa36b"  # of the first three windows and their outputs
 
-Span = tuple[int, int]  # the first position and the one behind the last, along one side
+Span = tuple[int, int]  # along one side: first position, and one past the last
 
 
 def plot(kind: str, layer: Layer, input: tuple[int, ...], cost: Cost, path: Path) -> Path:
-    """One channel of the layer's input and output to a PNG, SVG or PDF file. Raises UserError for an FC layer."""
+    """Draws one channel of the layer's input and output to a PNG, SVG or PDF file. Raises UserError for an FC layer."""
     return write(figure(kind, layer, input, cost), path)
 
 
 def figure(kind: str, layer: Layer, input: tuple[int, ...], cost: Cost) -> Figure:
-    """Input left, output right, on one scale; the first windows along the width in colour, and what each makes.
+    """Input left, output right, at the same scale; the first windows along the width in colour, with their outputs.
 
-    Of a transposed convolution each input value is in colour with the window of the output that it adds to.
-    Sides above LARGEST are drawn as outlines without cells. Raises UserError for an FC layer.
+    For a transposed convolution, each input value has the colour of the output window that it adds to. Sides above
+    LARGEST are drawn as outlines without cells. Raises UserError for an FC layer.
     """
     from matplotlib.figure import Figure
 
     if isinstance(layer, FC):
-        raise UserError("a fully connected layer has no windows to draw", "leave --plot out")
+        raise UserError("a fully connected layer has no windows to draw", "leave out --plot")
     of_input, of_output = input[1:], cost.shape[1:]
     pads, reads = geometry(layer, of_input)
     padded, other = (of_output, of_input) if isinstance(layer, Transposed) else (of_input, of_output)
@@ -69,7 +69,7 @@ def figure(kind: str, layer: Layer, input: tuple[int, ...], cost: Cost) -> Figur
 
 
 def geometry(layer: Conv | Pool | Transposed, sides: tuple[int, ...]) -> tuple[list[Span], list[list[list[int]]]]:
-    """Along height and width: what is padded (or cut off) before and after, and what the first windows cover."""
+    """Along height and width: padding (or cropping) before and after, and the spans of the first windows."""
     if isinstance(layer, Transposed):
         settings = zip(*map(pair, (layer.kernel, layer.stride, layer.padding, layer.dilation)))
         pads, reads = [], []
@@ -82,13 +82,13 @@ def geometry(layer: Conv | Pool | Transposed, sides: tuple[int, ...]) -> tuple[l
     for window, n in zip(layer.windows, sides):
         read = window.reads(n)
         before, after = window.pads(n)
-        pads.append((before, max(after, read[-1][-1] + 1 - n)))  # rounded up, the last window hangs out
+        pads.append((before, max(after, read[-1][-1] + 1 - n)))  # with ceil, the last window extends past the edge
         reads.append(read[: len(COLOURS)])
     return pads, reads
 
 
 def _grid(axes: Axes, sides: tuple[int, ...], pads: list[Span], cells: bool) -> None:
-    """The padding hatched, the image white, and the lines between cells where they are drawn."""
+    """Draws the padding hatched, the image white, and the lines between cells, if there are cells."""
     from matplotlib.patches import Rectangle
 
     (above, below), (before, after) = pads
@@ -103,7 +103,7 @@ def _grid(axes: Axes, sides: tuple[int, ...], pads: list[Span], cells: bool) -> 
 
 
 def _window(axes: Axes, rows: list[int], columns: list[int], colour: str, cells: bool) -> None:
-    """A frame around a window, and a tint of the cells that it reads: a dilated kernel leaves some out."""
+    """Draws a frame around a window, and shades the cells that it reads (a dilated kernel skips some)."""
     from matplotlib.patches import Rectangle
 
     frame = (columns[0], rows[0]), columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1

@@ -1,4 +1,4 @@
-"""Boxes and the edges between them laid out in layers."""
+"""Layered layout of boxes and the edges between them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ..accounting.layer_graph import Edge
 from ..errors import UserError
 
 DIRECTIONS = ("down", "right")
-APART, GAP = 26, 60  # pixels between boxes across and along the direction
-WAY = 2  # the width of an edge on its way past boxes
+APART, GAP = 26, 60  # pixels between boxes, across and along the direction
+WAY = 2  # width of an edge that passes boxes
 
 
 @dataclass
 class Placed:
-    """A rectangle, by its middle."""
+    """A rectangle, placed by its centre."""
 
     width: float
     height: float
     x: float = 0
     y: float = 0
-    layer_end: float = 0  # where its layer ends along the direction; other boxes of it may be longer
+    layer_end: float = 0  # where its layer ends along the direction; other boxes in it may be longer
 
     @property
     def left(self) -> float:
@@ -44,14 +44,14 @@ class Placed:
 def lay_out(
     boxes: Mapping[int, Placed], edges: Sequence[Edge], beside: Sequence[float], *, down: bool, gap: float
 ) -> list[list[tuple[float, float]]]:
-    """Places the boxes; returns of each edge the points (across, along) where it goes into a layer of boxes.
+    """Places the boxes; returns for each edge the points (across, along) where it enters a layer of boxes.
 
     Layers follow one another along the direction (down, or to the right), `gap` pixels apart; `beside` is the room that
-    each box takes across it.
+    each box needs across it.
 
-    igraph finds layers, and an order in each with few crossings (Sugiyama et al., 1981). The places along a layer are
-    those with the least weighted sum of distances across, a linear program (Gansner et al., 1993, section 4): an
-    edge past other layers, and one without company, is kept straight above all, then one between boxes.
+    igraph assigns layers, and an order in each with few crossings (Sugiyama et al., 1981). Positions within a layer
+    minimise the weighted sum of distances across, a linear program (Gansner et al., 1993, section 4): edges that pass
+    other layers, or are alone, have the highest priority to be straight, then edges between boxes.
     """
     try:
         import igraph
@@ -78,7 +78,7 @@ def lay_out(
             from_box, to_box = i < len(boxes), j < len(boxes)
             alone = (not from_box or out[i] == 1) and (not to_box or into[j] == 1)
             pulls.append((i, j, 8.0 if alone else 3.0 if from_box and to_box else 1.0))
-    pulls += [(i, 0, 0.05) for i in range(1, len(boxes))]  # below the input, rather than adrift
+    pulls += [(i, 0, 0.05) for i in range(1, len(boxes))]  # a weak pull towards the input, so that no box drifts
     xs = _places(len(points), apart, pulls)
     starts, along = {}, 0.0
     for layer in sorted(layers):
@@ -107,7 +107,7 @@ def _places(n: int, apart: Sequence[tuple[int, int, float]], pulls: Sequence[tup
         columns += [i, j]
         values += [1.0, -1.0]
         bounds.append(-gap)
-    for k, (i, j, _) in enumerate(pulls):  # |x[i] - x[j]| <= the k-th of the distances, which follow the places
+    for k, (i, j, _) in enumerate(pulls):  # |x[i] - x[j]| <= the k-th distance; the distances come after the positions
         for sign in (1.0, -1.0):
             rows += [len(bounds)] * 3
             columns += [i, j, n + k]

@@ -1,4 +1,4 @@
-"""The networks of the catalogue, a line each: what they cost, and how accurate they are said to be."""
+"""The networks of the catalogue, one per line: costs and published accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..tables.published import Published
 from ..tables.search import Found
 from .tables import Column, Report, Table, label, number, prose, written
 
-CSV: dict[str, Callable[[Found], Any]] = {  # the first five are timm's, in millions and thousand millions
+CSV: dict[str, Callable[[Found], Any]] = {  # the first five are timm's, in millions and billions
     "model": lambda f: f.entry["name"],
     "img_size": lambda f: _img_size(f.entry["input"]),
     "param_count": lambda f: round(f.entry["totals"]["params"] / 1e6, 2),
@@ -59,7 +59,7 @@ def report(found: Sequence[Found], dataset: str) -> Report:
         Table("networks", columns, rows),
         after=(
             f"{len(rows)} networks. `convatlas show NAME` prints one layer by layer, beside its paper's figures.",
-            f"top-1: published accuracy in % of a single model on {judged}; * by another protocol.",
+            f"top-1: published accuracy (%) of a single model on {judged}; * by another protocol.",
         ),
         record={"dataset": dataset, "networks": [record(f) for f in found]},
         data=Table("networks", tuple(map(label, CSV)), [[cell(f) for cell in CSV.values()] for f in found]),
@@ -67,7 +67,7 @@ def report(found: Sequence[Found], dataset: str) -> Report:
 
 
 def record(found: Found) -> dict[str, Any]:
-    """A network as JSON has it: its index entry, and the accuracy as a number in percent."""
+    """A network's JSON: its index entry, and its accuracy as a number in percent."""
     of = found.published
     figure = of and {**of._asdict(), "top1": float(of.top1), "top5": of.top5 and float(of.top5)}
     return {**found.entry, "published": figure}
@@ -79,7 +79,7 @@ def cited(paper: dict[str, Any]) -> str:
 
 
 def accuracy(figure: Published) -> str:
-    """To two decimals at most, the points one below another, and a mark where the protocol is another."""
+    """At most two decimals, decimal points aligned, with a star if the protocol is not the usual one."""
     whole, _, decimals = str(min(figure.top1, round(figure.top1, 2), key=lambda n: len(str(n)))).partition(".")
     point = "." if decimals else " "
     return f"{whole}{point}{decimals}{' ' if figure.usual else '*'}" + " " * (2 - len(decimals))

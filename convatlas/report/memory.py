@@ -1,4 +1,4 @@
-"""Where the bytes go in training and in inference, and the largest batch that fits."""
+"""Memory use in training and inference, and the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PLAIN = ("name", "input", "batch", "optimizer", "amp", "parameters", "buffers", 
 
 
 def report(m: Memory, cut: Checkpointed | None = None, fit: int | None = None, level: str = "stage") -> Report:
-    """The bytes of each kind and what is saved by each stage or layer; the peaks; `cut`, with activation checkpointing;
-    and the largest batches in `fit` bytes."""
+    """The bytes of each kind, and those saved by each stage or layer; the peaks; `cut`: with activation checkpointing;
+    and the largest batches that fit in `fit` bytes."""
     columns = (
         label("bytes of", "what"),
         number(f"batch of {m.batch}", "bytes"),
@@ -52,16 +52,16 @@ def summary(m: Memory, cut: Checkpointed | None, fit: int | None) -> Iterator[st
     train, infer = m.training.moment(m.batch), m.inference.moment(m.batch)
     where = f"the {train.phase} {'step' if train.phase == 'optimizer' else 'pass'}"
     yield f"Training peaks in {where}, after {train.op.strip('_')}; inference after {infer.op.strip('_')}."
-    yield "A peak counts what tensors hold; kernels' workspaces and the allocator's reserves come on top."
+    yield "A peak counts tensors only; kernel workspaces and memory reserved by the allocator come on top."
     if m.drawn:
-        yield "In training this network draws what it computes: these are the bytes of one draw, another may take more."
+        yield "In training this network is stochastic: these are the bytes of one random draw; another may take more."
     if cut:
         saved, peak = cut.saved.of(m.batch), cut.training.of(m.batch)
         less, more = 1 - peak / m.training.of(m.batch), cut.extra_macs.each / cut.forward_macs.each
         yield (
-            f"With activation checkpointing in {cut.segments} segments (of its {cut.units} modules in sequence): "
+            f"With activation checkpointing in {cut.segments} segments (of {cut.units} sequential modules): "
             f"{saved / 1e6:,.2f} MB saved, peak {peak / 1e6:,.2f} MB ({less:.0%} less), for {cut.extra_macs.each:,} "
-            f"more multiply-adds an image ({more:.0%} of a forward pass)."
+            f"more multiply-adds per image ({more:.0%} of a forward pass)."
         )
     if fit:
         checkpointed = f"; with activation checkpointing {largest(cut.training, fit)}" if cut else ""
@@ -76,7 +76,7 @@ def largest(peak: Peak, fit: int) -> str:
 
 
 def record(m: Memory, cut: Checkpointed | None, fit: int | None) -> dict[str, Any]:
-    """Bytes of a batch are `fixed` + `each` x images."""
+    """Bytes for a batch are `fixed` + `each` x images."""
 
     def at(b: Affine) -> dict[str, int]:
         return {**asdict(b), "batch": b.of(m.batch)}

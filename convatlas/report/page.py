@@ -1,4 +1,4 @@
-"""An account as one HTML page, which needs nothing else: totals, claims, tables, receptive fields and the drawing."""
+"""An account as a self-contained HTML page: totals, claims, tables, receptive fields and the drawing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .drawing import svg
 from .tables import compact
 from .templates import render
 
-MANY = 200  # layers from which on the pictures show blocks
+MANY = 200  # from this many layers on, the pictures show blocks
 
 
 def html(counts: Account) -> str:
-    """One file with no script and no reference to another, in light and dark as the reader has it.
+    """One file without scripts or references to other files, in the reader's light or dark mode.
 
-    Raises UserError where igraph is not installed (`pip install convatlas[draw]`).
+    Raises UserError if igraph is not installed (`pip install convatlas[draw]`).
     """
     level = "block" if len(counts.groups("layer")) > MANY else "layer"
     images = any(row.receptive_field and all(row.jump) for row in counts.table(level))
@@ -43,7 +43,7 @@ def html(counts: Account) -> str:
 
 
 def _facts(counts: Account) -> list[tuple[str, str, str]]:
-    """What stands on top: the figure, in short, and exactly."""
+    """The headline figures: name, short form, exact value."""
     t, bytes_each = counts.totals, counts.value_bytes
     found = [
         ("parameters", t.params, f", {t.params * bytes_each / 1e6:,.2f} MB"),
@@ -56,7 +56,7 @@ def _facts(counts: Account) -> list[tuple[str, str, str]]:
 
 
 def _plot(counts: Account, level: str, dark: bool) -> str:
-    """The receptive fields as a data: address."""
+    """The receptive field plot as a data: URL."""
     from .charts import receptive_figure  # which imports NumPy
 
     out: Any = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A drawing as a file: SVG, or by matplotlib PNG or PDF."""
+"""Writes a drawing to a file: SVG, or PNG and PDF by matplotlib."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..files.atomic import write_text
 from ..files.figure import write
 from .drawing import LIGHT, LINE, Drawing, Line, drawing, svg
 
-PX = 72  # pixels an inch: a pixel of the drawing is a point
-MOST_PX = 20_000  # of a side of a PNG
-SHARP = 2  # pixels of a PNG for each of the drawing
+PX = 72  # pixels per inch: a pixel of the drawing is a point
+MOST_PX = 20_000  # longest side of a PNG
+SHARP = 2  # PNG pixels per pixel of the drawing
 
 
 def draw(counts: Account, path: Path, level: str = "block", direction: str = "down", *, full: bool = False) -> Path:
-    """The drawing in the format of the suffix: SVG, PNG or PDF; the other arguments are those of `drawing.svg`.
+    """Writes the drawing in the format of the suffix: SVG, PNG or PDF; the other arguments are those of `drawing.svg`.
 
-    Raises UserError as `svg` does, and for a file that cannot be written.
+    Raises UserError as `svg` does, and if the file cannot be written.
     """
     if path.suffix.lower() == ".svg":
         write_text(path, svg(counts, level, direction, full=full))

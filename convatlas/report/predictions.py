@@ -10,7 +10,7 @@ from .tables import SCHEMA, Report, Table, label, number
 
 
 def lines(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """Each file, and its classes below it, the likeliest first."""
+    """Each file, with its classes below it, the most likely first."""
     for prediction in predictions:
         if prediction.error is None:
             yield prediction.file
@@ -18,7 +18,7 @@ def lines(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 
 def json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """One JSON record, with a prediction in each line, as soon as it is there."""
+    """One JSON record, one prediction per line, as soon as each is available."""
     yield f'{{"schema": {SCHEMA}, "predictions": ['
     before = ""
     for prediction in predictions:
@@ -29,7 +29,7 @@ def json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 
 def report(predictions: Iterable[Prediction]) -> Report:
-    """A line a class of a file, the likeliest first."""
+    """One line per file and class, the most likely first."""
     columns = (label("file"), number("rank"), label("class"), number("probability", show="{:.2%}".format, short=None))
     rows = [
         (prediction.file, rank, name, probability)

@@ -1,4 +1,4 @@
-"""What `fit` says while it trains, drawn as a live bar on a terminal, as plain lines anywhere else."""
+"""Training progress: a live bar on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LINE_EVERY_S = 10.0  # between plain lines within an epoch
 
 @contextmanager
 def progress(file: TextIO | None = None) -> Iterator[OnEvent]:
-    """An `on_event` for `fit`: a bar where the file (stdout) is a terminal, plain lines elsewhere.
+    """An `on_event` for `fit`: a bar if the file (default stdout) is a terminal, else plain lines.
 
-    When nobody reads it any more (a closed pipe, a closed terminal) nothing is printed and the training continues.
+    Once the pipe or terminal is closed, nothing more is printed and the training continues.
     """
     file = file or sys.stdout
     if not file.isatty():
@@ -37,33 +37,33 @@ def progress(file: TextIO | None = None) -> Iterator[OnEvent]:
             bars.stop()
 
 
-class Heard:
-    """Tells of each event (`tell`), for as long as somebody reads it."""
+class Printer:
+    """Shows each event (`show`) until the output is closed."""
 
-    heard = True
+    open = True
 
     def __call__(self, event: Event) -> None:
-        if self.heard:
+        if self.open:
             try:
-                self.tell(event)
+                self.show(event)
             except OSError:
-                self.heard = False
+                self.open = False
 
-    def tell(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         raise NotImplementedError
 
 
-class Bar(Heard):
-    """Loss, top-1, images/s and the time left of the whole training; a line above it for each epoch."""
+class Bar(Printer):
+    """Loss, top-1, images/s and the time left in the whole training; a line above it for each epoch."""
 
     def __init__(self, bars: Any):
         self.bars = bars
         self.task: Any = None
 
-    def tell(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         if event["kind"] == "step":
             done = (event["epoch"] - 1) * event["steps"] + event["step"]
-            if self.task is None:  # what an earlier process did is not part of the speed
+            if self.task is None:  # steps done before a resume do not count towards the speed
                 total = event["epochs"] * event["steps"]
                 self.task = self.bars.add_task("", total=total, completed=done - 1, now="")
             self.bars.update(self.task, completed=done, description=where(event), now=figures(event))
@@ -71,13 +71,13 @@ class Bar(Heard):
             self.bars.console.print(text, markup=False)
 
 
-class Lines(Heard):
-    """A line for each epoch, and one every LINE_EVERY_S seconds within it."""
+class Lines(Printer):
+    """One line per epoch, and one every LINE_EVERY_S seconds within it."""
 
     def __init__(self, file: TextIO):
         self.file, self.started, self.done, self.last = file, 0.0, 0, monotonic()
 
-    def tell(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         if event["kind"] != "step":
             if text := line(event):
                 print(text, file=self.file, flush=True)
@@ -92,7 +92,7 @@ class Lines(Heard):
 
 
 def line(event: Event) -> str:
-    """The event as one line of text; empty for what is not worth one."""
+    """The event as one line of text; empty if it does not get one."""
     match event["kind"]:
         case "start":
             (name, n), *_ = event["held_out"].items()

@@ -1,4 +1,4 @@
-"""What is printed of recipes: the list, and one setting by setting."""
+"""Reports on recipes: the list, and one recipe with all its settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..recipe.components import KINDS
 from ..recipe.settings import settings_of, shown
 from .tables import Report, Table, label, number, prose
 
-ALWAYS = ("momentum", "weight_decay")  # printed even where they are zero, or what most recipes have
-USERS = 6  # networks that are named
+ALWAYS = ("momentum", "weight_decay")  # printed even if they are zero or have their default
+USERS = 6  # at most so many networks are named
 
 
 def recipe_list(recipes: Sequence[Recipe], users: Mapping[str, Sequence[str]]) -> Report:
-    """One recipe a line. `users` has the networks that each is the default of."""
+    """One recipe per line. `users` has the networks that use each by default."""
     columns = (
         label("recipe"),
         label("ladder", drop=4),
@@ -53,7 +53,7 @@ def recipe_report(recipe: Recipe, users: Sequence[str]) -> Report:
 
 
 def setting_rows(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Each setting by the name that `--set` takes, and its value, but for what few recipes change."""
+    """Each setting, by its `--set` name, and its value; settings that few recipes change only if they differ."""
     usual: dict[str, Any] = {f.name: f.default for f in fields(recipe)} | dict.fromkeys(KINDS, "none")
     usual |= {f.name: f.default for f in fields(recipe.optimizer) if f.name not in ALWAYS}
     for name, value in settings_of(recipe).items():

@@ -1,4 +1,4 @@
-"""What other counters say of a network, and every difference from our count."""
+"""The totals of other counters for a network, and every difference from our count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def report(name: str, input: tuple[Any, ...], found: Mapping[str, Reconciled]) -> Report:
-    """Of each tool: our multiply-accumulates, each difference and the number of places it sums, the tool's total."""
+    """For each tool: our multiply-accumulates, each difference with the number of places it sums, the tool's total."""
     return Report(
         Table("tools", COLUMNS, [row for reconciled in found.values() for row in rows(reconciled)]),
         before=(f"{name}, one image of {input_size(input)}, as each counter counts it:",),

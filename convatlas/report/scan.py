@@ -1,4 +1,4 @@
-"""What is wrong with a set of images."""
+"""The problems found in a set of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .tables import Report, Table, label, prose
 
 
 def report(found: scan.Report) -> Report:
-    """A line a finding, and how many there are of each kind."""
+    """One line per finding, and how many there are of each kind."""
     counts = Counter(finding.kind for finding in found.findings)
     what = ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing wrong"
     rows = [(finding.kind, finding.text) for finding in found.findings]

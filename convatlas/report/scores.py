@@ -1,4 +1,4 @@
-"""The scores of a network on a split."""
+"""A network's scores on a split."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from ..evaluation.scores import MATRIX_CLASSES, Scores
 from .tables import Column, Report, Table, label, number
 
-SHORT = 3  # letters of class names that stand above the columns of a confusion matrix
+SHORT = 3  # longest class names that fit above the columns of a confusion matrix
 
 
 def report(scores: Scores, top: Sequence[int], *, heading: str = "", record: dict[str, Any] | None = None) -> Report:
-    """The accuracies with their 95% intervals, the loss, the confusion where there are few classes, and the most
-    frequent mistakes. `record` has the keys of JSON that say what was evaluated."""
+    """The accuracies with their 95% intervals, the loss, the confusion matrix if there are few classes, and the most
+    frequent mistakes. `record` has the JSON keys that say what was evaluated."""
     after: list[str | Table] = [f"Mean loss (cross-entropy) {scores.loss:.4f}."]
     if len(scores.classes) <= MATRIX_CLASSES:
-        after += ["\nConfusion: the rows are the right classes, the columns the predicted ones.", confusion(scores)]
+        after += ["\nConfusion matrix: rows are the correct classes, columns the predicted ones.", confusion(scores)]
     if mistakes := scores.confused():
         columns = (label("class"), label("predicted"), number("images"))
         after += ["\nThe most frequent mistakes:", Table("confused", columns, mistakes)]
@@ -30,7 +30,7 @@ def report(scores: Scores, top: Sequence[int], *, heading: str = "", record: dic
 
 
 def accuracies(scores: Scores, top: Sequence[int], *, exact: bool = False) -> Table:
-    """A row for each k; `exact`, for programs: accuracies in [0, 1], the interval in two columns."""
+    """One row per k; `exact`, for programs: accuracies in [0, 1], the interval in two columns."""
     exact_rows = [(f"top-{k}", scores.hits(k), scores.n, scores.top(k), *scores.interval(k)) for k in top]
     if exact:
         names = ("metric", "right", "of", "accuracy", "low", "high")
@@ -47,7 +47,7 @@ def accuracies(scores: Scores, top: Sequence[int], *, exact: bool = False) -> Ta
 
 
 def confusion(scores: Scores) -> Table:
-    """A row for each right class; columns have the names of the predicted classes if all are short, else numbers."""
+    """One row per correct class; columns are headed by the predicted classes' names if all are short, else numbered."""
     short = all(len(name) <= SHORT for name in scores.classes)
     heads = scores.classes if short else [str(i) for i in range(len(scores.classes))]
     names = scores.classes if short else [f"{i} {name}" for i, name in enumerate(scores.classes)]

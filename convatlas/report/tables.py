@@ -1,4 +1,4 @@
-"""Tables, and the reports made around them: as text that fits a width, as Markdown, CSV and JSON."""
+"""Tables, and reports made of them: as text that fits a width, as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
-SCHEMA = 1  # of every JSON record that is printed: raised when a key goes or changes its meaning
+SCHEMA = 1  # of every JSON record that is printed: incremented when a key is removed or changes its meaning
 GAP = "  "  # between columns
 
 
@@ -22,7 +22,7 @@ def size(shape: Iterable[object]) -> str:
 
 
 def written(value: Any) -> str:
-    """A cell's value as people read it: 1,234; 3x224x224; yes."""
+    """A cell's value for people: 1,234; 3x224x224; yes."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -54,16 +54,16 @@ def compact_signed(n: int) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """What a table says in one column. The cells below it are plain values; each form writes them in its own way."""
+    """A column of a table. Its cells are plain values; each output format writes them in its own way."""
 
     header: str
-    key: str = ""  # what it is called in CSV and JSON; the header where it is empty
-    right: bool = False  # flush right, as numbers are
-    wraps: int = 0  # of prose, which may take several lines, the least width; names and numbers stay whole
-    drop: int = 0  # where the table is too wide, columns go from the highest number down; 0 stays
+    key: str = ""  # its name in CSV and JSON; the header if empty
+    right: bool = False  # right-aligned, as numbers are
+    wraps: int = 0  # least width of prose that may wrap; 0 for names and numbers, which are never broken
+    drop: int = 0  # if the table is too wide, columns are dropped from the highest number down; 0 is never dropped
     show: Callable[[Any], str] = written
     short: Callable[[Any], str] | None = None  # a shorter form of a cell
-    brief: str = ""  # and of the header
+    brief: str = ""  # a shorter header
 
     @property
     def name(self) -> str:
@@ -74,12 +74,12 @@ class Column:
 
 
 def label(header: str, key: str = "", *, drop: int = 0, show: Callable[[Any], str] = written) -> Column:
-    """A column of names, paths, sizes: flush left, never broken."""
+    """A column of names, paths, sizes: left-aligned, never broken."""
     return Column(header, key, drop=drop, show=show)
 
 
 def prose(header: str, key: str = "", *, drop: int = 0, least: int = 20) -> Column:
-    """A column of sentences, broken between words where the table is too wide, into lines of at least so much."""
+    """A column of sentences, wrapped to lines of at least this width if the table is too wide."""
     return Column(header, key, wraps=least, drop=drop)
 
 
@@ -92,23 +92,23 @@ def number(
     short: Callable[[Any], str] | None = compact,
     brief: str = "",
 ) -> Column:
-    """A column of numbers: flush right, with a short form (724,000,000 is 724M) where the table is too wide."""
+    """A column of numbers: right-aligned, with a short form (724,000,000 is 724M) if the table is too wide."""
     return Column(header, key, right=True, drop=drop, show=show, short=short, brief=brief)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain values below their columns. `name` is the key of the rows in JSON."""
+    """Columns and rows of plain values. `name` is the key of the rows in JSON."""
 
     name: str
     columns: tuple[Column, ...]
     rows: Sequence[Sequence[Any]]
 
     def text(self, width: int | None = None) -> str:
-        """For the terminal. No line is longer than `width`, as far as names and numbers allow without being broken.
+        """For the terminal. No line is longer than `width`, as far as possible without breaking names and numbers.
 
-        Where the table is too wide, prose is broken between words first, then numbers are shortened, then columns are
-        dropped, the highest `Column.drop` first; a line below says so. None: every column, every digit.
+        If the table is too wide, prose is wrapped first, then numbers are shortened, then columns are dropped, the
+        highest `Column.drop` first; a line below says so. None: every column, every digit.
         """
         if width is None or self._least() <= width:
             return self._lines(width)
@@ -131,32 +131,32 @@ class Table:
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
     def csv(self) -> str:
-        """Numbers without separators, sizes as 3x224x224, nothing where there is no value."""
+        """Numbers without separators, sizes as 3x224x224, empty if there is no value."""
         out = io.StringIO()
         plain = ([written(value) if isinstance(value, tuple | bool) else value for value in row] for row in self.rows)
         csv.writer(out, lineterminator="\n").writerows(([column.name for column in self.columns], *plain))
         return out.getvalue().rstrip("\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """A dict a row, by the columns' keys."""
+        """One dict per row, by the columns' keys."""
         return [dict(zip((column.name for column in self.columns), row, strict=True)) for row in self.rows]
 
     def cells(self) -> list[list[str]]:
-        """Each row as people read it."""
+        """Each row, formatted for people."""
         return [
             ["" if value is None else column.show(value) for column, value in zip(self.columns, row, strict=True)]
             for row in self.rows
         ]
 
     def without(self, column: Column) -> Table:
-        """The table but for a column."""
+        """The table without a column."""
         i = self.columns.index(column)
         return replace(
             self, columns=(*self.columns[:i], *self.columns[i + 1 :]), rows=[(*r[:i], *r[i + 1 :]) for r in self.rows]
         )
 
     def _widths(self, wrapped: bool) -> list[int]:
-        """Characters that each column takes; of prose that is wrapped, the least."""
+        """Characters that each column takes; for wrapped prose, the least."""
         rows = [[column.header for column in self.columns], *self.cells()]
         columns = zip(self.columns, zip(*rows, strict=True), strict=True)
         return [max(_least(c, column.wraps if wrapped else 0) for c in cells) for column, cells in columns]
@@ -165,7 +165,7 @@ class Table:
         return _sum(self._widths(wrapped=True))
 
     def _lines(self, width: int | None) -> str:
-        """The header, a rule and the rows; what is left of the width goes to the prose."""
+        """The header, a rule and the rows; the remaining width goes to the prose."""
         widths, least = self._widths(wrapped=False), self._widths(wrapped=True)
         excess = 0 if width is None else _sum(widths) - width
         for i in sorted(range(len(widths)), key=lambda i: least[i] - widths[i]):
@@ -182,9 +182,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """A table and what is said before and after it: lines of text, and further tables.
+    """A table with what comes before and after it: lines of text, and further tables.
 
-    `record` is what JSON has (by default the table's records), `data` the table that CSV has (by default the same).
+    `record` is for JSON (default: the table's records), `data` is the table for CSV (default: the same table).
     """
 
     table: Table
@@ -198,12 +198,12 @@ class Report:
         return (*self.before, self.table, *self.after)
 
     def text(self, width: int | None = None) -> str:
-        """Tables without rows are left out."""
+        """For the terminal; tables without rows are left out."""
         parts = (part for part in self.parts if isinstance(part, str) or part.rows)
         return "\n".join(part.text(width) if isinstance(part, Table) else _fold(part, width) for part in parts)
 
     def markdown(self) -> str:
-        """The first line is the title."""
+        """The first line becomes the title."""
         parts = [part.markdown() if isinstance(part, Table) else part.strip("\n") for part in self.parts]
         title = "# " if isinstance(self.parts[0], str) else ""
         return title + "\n\n".join(part for part in parts if part)
@@ -216,12 +216,12 @@ class Report:
 
 
 def json_text(record: dict[str, Any]) -> str:
-    """A record as it is printed: its schema first."""
+    """A record as it is printed, with its schema first."""
     return json.dumps({"schema": SCHEMA, **record}, indent=2, ensure_ascii=False)
 
 
 def _length(cell: str) -> int:
-    """Characters on the terminal, where Chinese ones take two."""
+    """Width on the terminal, where wide (such as Chinese) characters count as two."""
     if cell.isascii():
         return len(cell)
     from rich.cells import cell_len
@@ -235,7 +235,7 @@ def _pad(cell: str, width: int, right: bool) -> str:
 
 
 def _least(cell: str, wraps: int) -> int:
-    """Characters that a cell needs: of prose, its longest word, and `wraps` if it has so many."""
+    """Characters that a cell needs: for prose, its longest word, or `wraps` if the text is at least that long."""
     return max(min(wraps, _length(cell)), *map(_length, cell.split()), 0) if wraps else _length(cell)
 
 
@@ -249,7 +249,7 @@ def _wrap(sentence: str, width: int) -> list[str]:
 
 
 def _fold(lines: str, width: int | None) -> str:
-    """Lines of text, none longer than the width; what is carried over goes below the words after the line's label."""
+    """Wraps lines of text to the width; continuation lines are indented to the text after the line's label."""
     if width is None:
         return lines
     folded: list[str] = []

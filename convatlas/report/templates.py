@@ -1,4 +1,4 @@
-"""Filling in the templates beside this file."""
+"""Rendering the templates in this folder."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """The template filled in; what is put in is escaped."""
+    """Renders the template; values are escaped."""
     return environment().get_template(template).render(**values)

@@ -178,8 +178,8 @@ def test_show_under(capsys: pytest.CaptureFixture[str]) -> None:
     assert record["macs"] == 2 * fit.macs
     for arguments, message in (
         (["--under", "1GB"], "'1GB' is not a number of multiply-adds; write it as in 1GMAC, 569M or 300000000"),
-        (["--under", "1G", "--input", "3x8x8"], "--under finds the size of the image itself; leave --input 3x8x8 out"),
-        (["--under", "1G", "--csv"], "--under prints no table; leave --csv, --md and --html out"),
+        (["--under", "1G", "--input", "3x8x8"], "--under finds the image size itself; leave out --input 3x8x8"),
+        (["--under", "1G", "--csv"], "--under prints no table; leave out --csv, --md and --html"),
     ):
         assert main(["show", "resnet18", *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_your_own_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["list", "--dataset", "cifar1O"], "no data set named 'cifar1O'; did you mean cifar10"),
         (["list", "zzz"], "no network matches 'zzz'; `convatlas list` shows them all"),
         (["shw"], "no verb named 'shw'; did you mean show?"),
-        ([], "required: VERB; `convatlas --help` shows what it takes"),
+        ([], "required: VERB; see `convatlas --help`"),
         (["show", "vgg16", "--batchs", "2"], "no option of `convatlas show` named '--batchs'; did you mean --batch"),
         (["show", "vgg16", "--input", "224x224x3"], "input '224x224x3' has 224 channels; did you mean 3x224x224?"),
     ],

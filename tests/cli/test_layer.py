@@ -157,7 +157,7 @@ def test_stack_as_data(capsys: pytest.CaptureFixture[str]) -> None:
         ("fc --input 0 --units 2", "0 is not an input"),
         (f"{THREE} 'cnov 64 3'", "no layer named 'cnov'; did you mean conv?"),
         (f"{THREE} 'fc 10' 'conv 64 3'", "10 is not an image size"),
-        (f"{THREE} --against-input 3x9x9", "--against-input is the input of a second stack; give that with --against"),
+        (f"{THREE} --against-input 3x9x9", "--against-input needs a second stack; give one with --against"),
         ("cnov --input 3x9x9", "no kind named 'cnov'; did you mean conv?"),
         ("", "required: KIND"),
     ],

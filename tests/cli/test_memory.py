@@ -26,8 +26,8 @@ def test_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
         f"training   {m.training.largest_batch(10**9):,} images at most; with activation checkpointing "
         f"{cut.training.largest_batch(10**9):,} images at most",
         f"inference  {m.inference.largest_batch(10**9):,} images at most",
-        f"in {cut.segments} segments (of its {cut.units} modules in sequence)",
-        f"{cut.extra_macs.each:,} more multiply-adds an image",
+        f"in {cut.segments} segments (of {cut.units} sequential modules)",
+        f"{cut.extra_macs.each:,} more multiply-adds per image",
     ):
         assert part in text
     assert "saved by stages.conv3.block1.relu" in printed(capsys, "resnet20", "--level", "layer")

@@ -190,7 +190,7 @@ def test_a_log_that_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, *FAST, "--out", "run"]) == 0
     Path("run/log.jsonl").unlink()
     assert main([*TINY, *FAST, "--out", "run", "--resume"]) == 2
-    assert "run is trained, but its log.jsonl was damaged or taken away; `convatlas evaluate run`" in (
+    assert "run is trained, but its log.jsonl is damaged or missing; `convatlas evaluate run`" in (
         capsys.readouterr().err
     )
 
@@ -225,7 +225,7 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "resnet20", "--data", "digit"], "no data source 'digit', and no folder of that name; did you mean "),
         (
             ["train", "enet_encoder", "--data", "digits"],
-            "enet_encoder has no recipe of its own (its paper trains it for segmentation",
+            "enet_encoder has no default recipe (its paper trains it for segmentation",
         ),
         ([*TINY, "--recipe", "resnet_cifer"], "no recipe named 'resnet_cifer'; did you mean resnet_cifar"),
         ([*TINY, "--set", "momentun=0.9"], "no setting named 'momentun'; did you mean momentum?"),

@@ -268,7 +268,7 @@ def test_command_line_with_longer_names(run: Run) -> None:
 
 def test_the_confusion_is_drawn(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = call(capsys, str(run.folder), "--data", "digits", "--confusion", str(tmp_path / "c.png"))
-    assert f"drawn in {tmp_path / 'c.png'}" in out
+    assert f"The confusion matrix is in {tmp_path / 'c.png'}" in out
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -276,12 +276,15 @@ def test_the_confusion_is_drawn(run: Run, capsys: pytest.CaptureFixture[str], tm
     ("args", "says"),
     [
         (("--top", "1,11"), "top-11 is undefined for 10 classes"),
-        (("--top", "1,five"), "--top '1,five' is not a list of whole numbers from 1"),
-        (("--top", "0"), "--top '0' is not a list of whole numbers from 1"),
+        (("--top", "1,five"), "--top '1,five' is not a list of whole numbers of at least 1"),
+        (("--top", "0"), "--top '0' is not a list of whole numbers of at least 1"),
         (("--split", "tset"), "no --split named 'tset'"),
         (("--device", "gpu"), "no device named 'gpu'"),
         (("--batch", "0"), "--batch 0 is too small; give at least 1"),
-        (("--confusion", "c.jpg"), "--confusion c.jpg is not a picture; give a name that ends in .png, .svg, .pdf"),
+        (
+            ("--confusion", "c.jpg"),
+            "--confusion c.jpg is not a picture file; give a name that ends in .png, .svg, .pdf",
+        ),
         (("--confusion", "nowhere/c.png"), "there is no folder nowhere"),
     ],
 )

@@ -140,7 +140,7 @@ def test_the_page_of_ones_own() -> None:
     """No claims, no picture where there is no image, and names are escaped."""
     net = stack(line=nn.Conv1d(2, 4, 3), relu=nn.ReLU())
     page = report.html(account(net, input=(2, 16)))
-    assert "What its sources print" not in page
+    assert "Published figures" not in page
     assert "<img" not in page
     Page(page)
     odd = type("Odd", (nn.Sequential,), {})
@@ -170,7 +170,7 @@ def test_receptive_table(capsys: pytest.CaptureFixture[str]) -> None:
         expected.append([str(size), str(jump), str(start), str(-start), "yes"])
     windows = [r for r in rows if r["kernel"]]
     assert [[r[k] for k in ("field", "jump", "start", "padding", "exact")] for r in windows] == expected
-    assert "negative in the\npadding" in output(capsys, "show", "alexnet", "--receptive")
+    assert "negative in the padding" in output(capsys, "show", "alexnet", "--receptive")
     assert "| field | jump |" in output(capsys, "show", "alexnet", "--receptive", "--md")
 
 
@@ -222,7 +222,7 @@ def test_what_is_not_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     for args, message in (
         (
             ["--plot", "x.gif"],
-            "x.gif is not a picture format that can be written; end its name in .png or .svg or .pdf",
+            "x.gif is not in a picture format that can be written; end its name in .png or .svg or .pdf",
         ),
         (["--plot", str(tmp_path / "none" / "x.png")], "x.png cannot be written (No such file or directory)"),
         (["--html", str(tmp_path)], "cannot be written (Is a directory); name a file in a folder that exists"),

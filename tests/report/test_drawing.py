@@ -222,7 +222,7 @@ def test_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{tmp_path / 'net.svg'}\n"
     assert "16x10x10" in (tmp_path / "net.svg").read_text(encoding="utf-8")
     assert main(["draw", "lenet5", "-o", str(tmp_path / "none" / "net.svg")]) == 2
-    assert "to draw net.svg in; make it first" in capsys.readouterr().err
+    assert "for net.svg; create it first" in capsys.readouterr().err
 
 
 def test_without_igraph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_without_igraph(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_formats_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["draw", "resnet18", "-o", "net.bmp"]) == 2
-    assert "--out net.bmp is not a picture; give a name that ends in .png, .svg, .pdf" in capsys.readouterr().err
+    assert "--out net.bmp is not a picture file; give a name that ends in .png, .svg, .pdf" in capsys.readouterr().err
 
 
 def test_your_own_network_is_drawn(

@@ -92,7 +92,9 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(found["rates"]) == len(found["losses"]) == len(found["smoothed"])
     assert plot.read_text().lstrip().startswith("<?xml")
     assert main([*args[:-2], "rates.txt"]) == 2
-    assert "--plot rates.txt is not a picture; give a name that ends in .png, .svg, .pdf" in capsys.readouterr().err
+    assert (
+        "--plot rates.txt is not a picture file; give a name that ends in .png, .svg, .pdf" in capsys.readouterr().err
+    )
 
 
 def test_a_fall_back_from_an_explosion_is_none() -> None:

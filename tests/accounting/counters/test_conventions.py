@@ -312,4 +312,4 @@ def test_show_prints_a_convention_s_total(capsys: pytest.CaptureFixture[str]) ->
     assert main(["show", "alexnet", "--convention", "abacus"]) == 2
     assert "no convention named 'abacus'" in capsys.readouterr().err
     assert main(["show", "alexnet", "--convention", "torchinfo", "--batch", "2"]) == 2
-    assert "a convention counts one image; leave --batch" in capsys.readouterr().err
+    assert "--convention counts one image; leave out --batch" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Going on under other terms: every row of the table in docs/reliability.md, done."""
+"""Resuming under changed conditions: every row of the table in docs/reliability.md, done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from convatlas.train.fit import fit
 from tests.train.short_runs import CHAIN, TINY, some
 
 DOC = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
-SECTION = DOC.split("## Going on under other terms")[1].split("\n## ")[0]
+SECTION = DOC.split("## Resuming under changed conditions")[1].split("\n## ")[0]
 ROWS = dict(re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", SECTION, re.MULTILINE)[1:])
 ROWS = {row: verdict for row, verdict in ROWS.items() if not row.startswith("-")}
 
@@ -42,7 +42,7 @@ def put(*path: str, value: Any) -> Change:
 
 
 THERE: dict[str, Change] = {  # what is changed in the run that is there
-    "place of the data": lambda record: record["data"]["train"].update(path="/elsewhere"),
+    "location of the data": lambda record: record["data"]["train"].update(path="/elsewhere"),
     "preprocessing": put("preprocess", "interpolation", value="bicubic"),
     "library version": put("machine", "versions", "torch", value="2.10.0"),
     "Python version": put("machine", "versions", "python", value="3.10.0"),
@@ -110,10 +110,10 @@ def test_each_row_does_what_it_says(tmp_path: Path, begun: Path, data: Data, row
         return
     go_on()
     notes = [event["text"] for event in events if event["kind"] == "note"]
-    if ROWS[row] == "goes on":
+    if ROWS[row] == "continues":
         assert notes == []
     else:
-        assert ROWS[row] == "goes on, saying that the last bits may differ"
+        assert ROWS[row] == "continues, saying that the last bits may differ"
         assert len(notes) == 1
         assert re.match(r"resumed with changes, so the last bits may differ: .+ was .+, is now .+", notes[0])
     assert len(open_run(out).epochs()) == 2

@@ -95,7 +95,7 @@ BASE = Recipe(name="base", source="a test", epochs=100, batch=128, optimizer=SGD
         (lambda: replace(BASE, batch=True), "batch=True is not a whole number"),
         (lambda: replace(BASE, augment=["flip"]), "augment=.* is not names"),
         (lambda: replace(BASE, net=(("dropout", 0.3, 1),)), r"net=.* is not \(name, value\) pairs"),
-        (lambda: replace(BASE, ladder="fast"), "no ladder named 'fast'; choose from paper, speed, demo"),
+        (lambda: replace(BASE, ladder="fast"), "no ladder named 'fast'; choose from paper, speed, own, demo"),
         (lambda: replace(BASE, whiten="pixels"), "no whitening named 'pixels'; did you mean pixel"),
     ],
 )
@@ -425,10 +425,19 @@ def test_every_network_has_a_recipe_or_a_reason() -> None:
 
 
 def test_the_ladders() -> None:
-    """The paper's ladder and the speed ladder have published results; the demo's has none."""
+    """The paper's ladder and the speed ladder have published results; our own and the demo's have none."""
     assert {r.ladder for r in recipes().values()} <= set(LADDERS)
     for recipe in recipes().values():
-        assert ("%" in recipe.published) == (recipe.ladder != "demo"), recipe.name
+        assert ("%" in recipe.published) == (recipe.ladder in ("paper", "speed")), recipe.name
+
+
+def test_our_own_recipes_say_that_no_paper_has_them() -> None:
+    own = [r for r in recipes().values() if r.ladder == "own"]
+    assert own
+    for recipe in own:
+        assert recipe.source.startswith("our own"), recipe.name
+        assert any("not a paper's recipe" in d for d in recipe.departures), recipe.name
+        assert "n=" in (recipe_file(recipe.name).__doc__ or ""), recipe.name
 
 
 def networks_of(name: str) -> list[Variant]:

@@ -41,9 +41,11 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": 0.0})
         self.momentum, self.ns_steps, self.normalize = momentum, ns_steps, normalize
         self.sgd_momentum = sgd_momentum
+        self.bad: Tensor | None = None  # in a step: whether it is to change nothing
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        self.bad = None if self.found_inf is None else self.found_inf > 0
         for group in self.param_groups:
             trained = [p for p in group["params"] if p.grad is not None]
             if filters := [p for p in trained if p.ndim == 4]:
@@ -83,8 +85,8 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_sub_(parameters, updates)
 
     def unless_bad(self, value: Any, instead: float) -> Any:
-        """The value, or `instead` while `found_inf` is not 0, which only the device knows."""
-        return value if self.found_inf is None else torch.where(self.found_inf > 0, instead, value)
+        """The value, or `instead` in a step that is to change nothing, which only the device knows."""
+        return value if self.bad is None else torch.where(self.bad, instead, value)
 
 
 def orthogonalize_alike(updates: list[Tensor], steps: int) -> list[Tensor]:

@@ -11,7 +11,7 @@ OPTIMIZERS = {  # what `memory` accepts by name
     "sgd": "SGD with momentum",
     "adam": "Adam",
     "rmsprop": "RMSprop with momentum",
-    "muon": "Muon, and SGD with momentum for other parameters than filters",
+    "muon": "Muon",
 }
 
 

@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each makes .venv first when it is missing.
+# Two commands: `make demo` and `make test`. Each creates .venv first if it is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,7 +27,7 @@ tables: $(INSTALLED)
 	$(BIN)/python -m tests.json_goldens
 	$(BIN)/python -m tests.test_public
 
-# torch first and by itself: the other packages then find it installed, whatever builds the index offers.
+# torch first, on its own: the other packages then use it, whatever builds the index offers.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "convatlas needs Python 3.11 or newer; say make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from ..data.augment import Colours, augment, crops_of, mix, order
+from ..data.augment.keys import Epoch
 from ..data.loading import fetched
 from ..data.normalise import normalise
 from ..data.types import MemorySplit
 from ..recipe import CROPS, MIXES, operation
 from ..runs.folder import Run
+from .graph import Capture, Graphed
 from .job import Job
 
 During = Callable[[], AbstractContextManager[None]]
@@ -39,13 +41,14 @@ class Feed:
     A set in memory that fits is kept on the GPU as uint8; all work after reading is done on the device.
     """
 
-    def __init__(self, job: Job, run: Run):
+    def __init__(self, job: Job, run: Run, capture: Capture | None = None):
         self.job, self.run = job, run
         self.labels = job.data.train.labels.to(job.device)
         self.colours = Colours.from_json(run.record.colours)
         ops = [operation(op)[0] for op in job.recipe.augment]
         self.mixed = any(op in MIXES for op in ops)  # mixing needs the whole global batch
         self.resident = None if any(op in CROPS for op in ops) else self.on_device()
+        self.graphed = Graphed("the augmentation", self.augmented, job.on_event, capture) if capture else None
 
     def on_device(self) -> Tensor | None:
         """The resized training set on the GPU, uint8 (N, C, H, W); None if it is not in memory or does not fit."""
@@ -59,7 +62,10 @@ class Feed:
     def epoch(self, epoch: int, start: int = 0, during: During = nullcontext) -> Iterator[Batch]:
         """The batches of an epoch (from 0) from step `start` on, each made within `during()`."""
         job = self.job
-        batches = order(len(job.data.train), seed=job.seed, epoch=epoch).split(job.recipe.batch)[start : job.steps]
+        images = order(len(job.data.train), seed=job.seed, epoch=epoch)
+        if self.resident is not None:
+            images = images.to(job.device)
+        batches = images.split(job.recipe.batch)[start : job.steps]
         mine = batches if self.mixed else [job.world.share(batch) for batch in batches]
         loaded = self.images(mine, epoch)
         for batch, indices in zip(batches, mine):
@@ -75,19 +81,29 @@ class Feed:
         """The images of each of `batches` (indices) on the device, uint8 (n, C, H, W)."""
         job, preprocess, device = self.job, self.run.preprocess, self.job.device
         if self.resident is not None:
-            return (self.resident.index_select(0, indices.to(device)) for indices in batches)
+            return (self.resident.index_select(0, indices) for indices in batches)
         crops = crops_of(job.recipe.augment, preprocess.input[1:], seed=job.seed, epoch=epoch)
         loaded = fetched(job.data.train, batches, preprocess, crops, workers=job.execution.workers)
         return copied_ahead(loaded, device) if device.type == "cuda" else (images.to(device) for images in loaded)
 
     def prepared(self, images: Tensor, indices: Tensor, epoch: int, size: int) -> Batch:
-        job, ops, seed = self.job, self.job.recipe.augment, self.job.seed
-        images = augment(images, indices, ops=ops, seed=seed, epoch=epoch, colours=self.colours)
-        x, labels = normalise(images, self.run.normalizer), self.labels[indices]
-        x, target = mix(x, labels, indices, ops=ops, classes=len(job.data.classes), seed=seed, epoch=epoch)
+        """The batch whose images, uint8 on the device, are these."""
+        job, ops = self.job, self.job.recipe.augment
+        if self.graphed:
+            now = torch.full((), epoch, device=images.device)  # an argument of the graph
+            x, labels = self.graphed(images, indices.to(images.device), now)
+        else:
+            x, labels = self.augmented(images, indices, epoch)
+        x, target = mix(x, labels, indices, ops=ops, classes=len(job.data.classes), seed=job.seed, epoch=epoch)
         if self.mixed:
             indices, labels, x, target = map(job.world.share, (indices, labels, x, target))
         return Batch(size, indices, labels, x, target)
+
+    def augmented(self, images: Tensor, indices: Tensor, epoch: Epoch) -> tuple[Tensor, Tensor]:
+        """Network input (n, C, H, W) and labels (n,)."""
+        ops, seed = self.job.recipe.augment, self.job.seed
+        images = augment(images, indices, ops=ops, seed=seed, epoch=epoch, colours=self.colours)
+        return normalise(images, self.run.normalizer), self.labels[indices]
 
 
 def copied_ahead(loaded: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

@@ -34,7 +34,7 @@ from .divergence import gradient_norms
 from .events import OnEvent, note, quiet
 from .execution import Execution
 from .feed import Feed
-from .graph import GraphedPasses
+from .graph import Capture, GraphedPasses, OnSideStream
 from .job import Job
 from .meter import Meter
 from .passes import Passes
@@ -118,7 +118,8 @@ def train(job: Job, run: Run, resume: bool) -> Run:
     keep_freed_memory()
     torch.manual_seed(job.seed)
     state = TrainState(job, run)  # the network, its optimizer, the averages of its weights
-    feed, passes = Feed(job, run), passes_of(state.net, job)
+    capture = OnSideStream() if job.execution.graph else None
+    feed, passes = Feed(job, run, capture), passes_of(state.net, job, capture)
     if not world.leads:
         torch.manual_seed(job.seed + world.rank)  # the same weights on every rank, but different dropout
     at = state.restore() if resume else Position()
@@ -191,10 +192,12 @@ def train(job: Job, run: Run, resume: bool) -> Run:
     return run
 
 
-def passes_of(net: ConvNet, job: Job) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
+def passes_of(
+    net: ConvNet, job: Job, capture: Capture | None
+) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
     """The forward and backward pass: as `Passes` says, replayed as a CUDA graph where that was decided."""
     passes = Passes(net, job)
-    return GraphedPasses(net, passes) if job.execution.graph else passes
+    return GraphedPasses(net, passes, capture) if capture else passes
 
 
 def stopped(state: TrainState, at: Position, signum: int, where: str) -> Stopped:

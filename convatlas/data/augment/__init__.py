@@ -19,7 +19,7 @@ from ..statistics import principal_axes, sample
 from ..types import Split
 from .colour import lighting, photometric
 from .crops import RandomCrops, crops_of
-from .keys import draw, order
+from .keys import Epoch, draw, order
 from .mix import mix, mix_with, partners
 from .policies import POLICIES, autoaugment, randaugment, trivialaugment
 from .spatial import alternate_flip, cutout, flip, pad_crop, reflect_crop
@@ -49,7 +49,7 @@ class Colours:
 
 
 def augment(
-    images: Tensor, indices: Tensor, *, ops: Sequence[str], seed: int, epoch: int, colours: Colours | None = None
+    images: Tensor, indices: Tensor, *, ops: Sequence[str], seed: int, epoch: Epoch, colours: Colours | None = None
 ) -> Tensor:
     """Applies the pixel operations among `ops` (recipe.AUGMENTATIONS), in order, to uint8 images (n, C, H, W).
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ..pixels import recolour
-from .keys import Draw, draw, normal, uniform
+from .keys import Draw, Epoch, draw, normal, uniform
 
 ORDERS = tuple(permutations(range(3)))
 
 
-def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epoch: int) -> Tensor:
+def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epoch: Epoch) -> Tensor:
     """Brightness, contrast and saturation, each by a factor in 1 - strength ... 1 + strength, in random order.
 
     Howard (2013), "Some Improvements on Deep Convolutional Neural Network Based Image Classification", section 2.2:
@@ -42,7 +42,7 @@ def where(chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], images: Te
     return images
 
 
-def lighting(images: Tensor, indices: Tensor, std: float, axes: Tensor, seed: int, epoch: int) -> Tensor:
+def lighting(images: Tensor, indices: Tensor, std: float, axes: Tensor, seed: int, epoch: Epoch) -> Tensor:
     """PCA colour noise: adds one colour to all pixels of an image. Along each principal axis of the training pixels'
     colours it is a normal sample times `std` times their standard deviation (the norm of the row of `axes`, in levels).
 

@@ -10,6 +10,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+Epoch = int | Tensor  # a tensor, int64 (), where a CUDA graph is told the epoch as an argument
+
 
 class Draw(IntEnum):
     """What a number is drawn for, so that draws are independent: shuffling and each augmentation."""
@@ -37,26 +39,26 @@ def order(n: int, *, seed: int, epoch: int) -> Tensor:
     return bits(torch.arange(n), seed, epoch, Draw.SHUFFLE).argsort(stable=True)
 
 
-def draw(indices: Tensor, n: int, seed: int, epoch: int, number: int) -> Tensor:
+def draw(indices: Tensor, n: int, seed: int, epoch: Epoch, number: int) -> Tensor:
     """For each index (int64), an integer uniform in 0 ... n-1 (n well below 2**31)."""
     high = (bits(indices, seed, epoch, number) >> 32) & 0xFFFFFFFF
     return (high * n) >> 32
 
 
 def uniform(
-    indices: Tensor, seed: int, epoch: int, number: int | Tensor, low: float = 0.0, high: float = 1.0
+    indices: Tensor, seed: int, epoch: Epoch, number: int | Tensor, low: float = 0.0, high: float = 1.0
 ) -> Tensor:
     """For each index (int64), a float64 uniform in (`low`, `high`); `number` may be a tensor of several."""
     share = (((bits(indices, seed, epoch, number) >> 12) & (1 << 52) - 1).double() + 0.5) / (1 << 52)
     return low + (high - low) * share
 
 
-def normal(indices: Tensor, seed: int, epoch: int, number: int) -> Tensor:
+def normal(indices: Tensor, seed: int, epoch: Epoch, number: int) -> Tensor:
     """For each index (int64), a float64 sample of the standard normal distribution."""
     return torch.special.ndtri(uniform(indices, seed, epoch, number))
 
 
-def bits(indices: Tensor, seed: int, epoch: int, number: int | Tensor) -> Tensor:
+def bits(indices: Tensor, seed: int, epoch: Epoch, number: int | Tensor) -> Tensor:
     """64 random bits for each index (int64): SplitMix64 (Steele et al., 2014) over the parts of the key."""
     key = torch.zeros((), dtype=torch.int64)
     for part in (seed, epoch, number):

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...recipe import MIXES, operation
-from .keys import Draw, bits, draw, uniform
+from .keys import Draw, Epoch, bits, draw, uniform
 from .spatial import squares
 
 
 def mix(
-    x: Tensor, labels: Tensor, indices: Tensor, *, ops: Sequence[str], classes: int, seed: int, epoch: int
+    x: Tensor, labels: Tensor, indices: Tensor, *, ops: Sequence[str], classes: int, seed: int, epoch: Epoch
 ) -> tuple[Tensor, Tensor]:
     """A global batch of network input (n, C, H, W) and its targets (n, classes), mixed by the last of `ops`; if that is
     not a mix, x and the labels (n,) unchanged."""
@@ -29,7 +29,7 @@ def mix(
     return mix_with(ops[-1], x, labels, indices, (x[at], labels[at]), classes=classes, seed=seed, epoch=epoch)
 
 
-def partners(indices: Tensor, *, seed: int, epoch: int) -> Tensor:
+def partners(indices: Tensor, *, seed: int, epoch: Epoch) -> Tensor:
     """For each position in a global batch (n,), the position of its partner: a different one, unless it is alone.
 
     A rank that holds part of the batch takes its rows of this and fetches those images too.
@@ -47,7 +47,7 @@ def mix_with(
     *,
     classes: int,
     seed: int,
-    epoch: int,
+    epoch: Epoch,
 ) -> tuple[Tensor, Tensor]:
     """Network input (n, C, H, W) mixed with the `others` (their x and labels), and targets (n, classes) that sum to 1.
 
@@ -68,7 +68,7 @@ def mix_with(
     return x, (share[:, None] * own + (1 - share[:, None]) * other).float()
 
 
-def shares(indices: Tensor, alpha: float, seed: int, epoch: int) -> Tensor:
+def shares(indices: Tensor, alpha: float, seed: int, epoch: Epoch) -> Tensor:
     """For each index, the share that its own image keeps: float64 (n,), distributed as Beta(alpha, alpha)."""
     if alpha == 0:
         return torch.ones(len(indices), dtype=torch.float64)
@@ -76,7 +76,7 @@ def shares(indices: Tensor, alpha: float, seed: int, epoch: int) -> Tensor:
     return torch.from_numpy(betaincinv(alpha, alpha, quantiles.numpy()))
 
 
-def patches(indices: Tensor, share: Tensor, h: int, w: int, seed: int, epoch: int) -> Tensor:
+def patches(indices: Tensor, share: Tensor, h: int, w: int, seed: int, epoch: Epoch) -> Tensor:
     """bool (n, 1, h, w): a rectangle of the image's aspect with 1 - share of its area, centred anywhere."""
     high, wide = ((n * (1 - share).sqrt()).long() for n in (h, w))
     row = draw(indices, h, seed, epoch, Draw.PATCH)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from . import colour
-from .keys import Draw, draw, uniform
+from .keys import Draw, Epoch, draw, uniform
 from .spatial import Fill, affine, rotation
 
 Step = tuple[str, float, int]
@@ -93,7 +93,7 @@ TABLE_9: Policy = (  # ImageNet, likewise
 POLICIES = {"autoaugment": TABLE_9, "autoaugment_cifar10": TABLE_7}
 
 
-def autoaugment(name: str, images: Tensor, indices: Tensor, fill: Fill, seed: int, epoch: int) -> Tensor:
+def autoaugment(name: str, images: Tensor, indices: Tensor, fill: Fill, seed: int, epoch: Epoch) -> Tensor:
     """uint8 images (n, C, H, W), each by its sub-policy of the policy `name`; vacated pixels get `fill`."""
     operations, probabilities, magnitudes = columns(name, images.device)
     row = draw(indices, len(operations), seed, epoch, Draw.POLICY)
@@ -106,7 +106,7 @@ def autoaugment(name: str, images: Tensor, indices: Tensor, fill: Fill, seed: in
 
 
 def randaugment(
-    number: int, magnitude: int, images: Tensor, indices: Tensor, fill: Fill, seed: int, epoch: int
+    number: int, magnitude: int, images: Tensor, indices: Tensor, fill: Fill, seed: int, epoch: Epoch
 ) -> Tensor:
     """uint8 images (n, C, H, W), each by `number` operations at `magnitude`; vacated pixels get `fill`."""
     for place in range(number):
@@ -116,7 +116,7 @@ def randaugment(
     return images
 
 
-def trivialaugment(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
+def trivialaugment(images: Tensor, indices: Tensor, seed: int, epoch: Epoch) -> Tensor:
     """uint8 images (n, C, H, W), each by one operation at a strength of its own; vacated pixels are black."""
     chosen = draw(indices, CHOICES, seed, epoch, Draw.TRIVIALAUGMENT)
     strengths = draw(indices, 31, seed, epoch, Draw.TRIVIALAUGMENT + 1)

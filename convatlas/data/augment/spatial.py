@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .keys import Draw, draw
+from .keys import Draw, Epoch, draw
 
 Fill = tuple[int, ...]  # one level per channel, or one for all
 
 
-def pad_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
+def pad_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: Epoch) -> Tensor:
     """Pads each side with `pad` zeros and takes a random crop of the original size."""
     return crop(F.pad(images, (pad,) * 4), images.shape[2:], indices, pad, seed, epoch)
 
 
-def reflect_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
+def reflect_crop(images: Tensor, indices: Tensor, pad: int, seed: int, epoch: Epoch) -> Tensor:
     """As pad_crop, with reflection padding (the border pixels are not repeated)."""
     rows, columns = (mirror(torch.arange(-pad, n + pad, device=images.device), n) for n in images.shape[2:])
     return crop(images[:, :, rows][:, :, :, columns], images.shape[2:], indices, pad, seed, epoch)
@@ -32,7 +32,7 @@ def mirror(at: Tensor, n: int) -> Tensor:
     return torch.minimum(at, period - at) if n > 1 else torch.zeros_like(at)
 
 
-def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int, epoch: int) -> Tensor:
+def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int, epoch: Epoch) -> Tensor:
     """A random crop of `size` from each image (n, C, h, w)."""
     top = draw(indices, 2 * pad + 1, seed, epoch, Draw.ROWS)
     left = draw(indices, 2 * pad + 1, seed, epoch, Draw.COLUMNS)
@@ -40,12 +40,12 @@ def crop(padded: Tensor, size: torch.Size, indices: Tensor, pad: int, seed: int,
     return windows[torch.arange(len(padded), device=padded.device), :, top, left]  # of n, C, tops, lefts, H, W
 
 
-def flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
+def flip(images: Tensor, indices: Tensor, seed: int, epoch: Epoch) -> Tensor:
     """Mirrors left to right with probability 1/2."""
     return mirrored(images, draw(indices, 2, seed, epoch, Draw.FLIP).bool())
 
 
-def alternate_flip(images: Tensor, indices: Tensor, seed: int, epoch: int) -> Tensor:
+def alternate_flip(images: Tensor, indices: Tensor, seed: int, epoch: Epoch) -> Tensor:
     """Mirrors left to right every second epoch; whether from the first or second is random per image (Jordan, 2024)."""
     return mirrored(images, draw(indices, 2, seed, 0, Draw.FLIP) != epoch % 2)
 
@@ -60,7 +60,7 @@ def mirrored(images: Tensor, which: Tensor) -> Tensor:
     return torch.where(which[:, None, None, None], images.flip(3), images)
 
 
-def cutout(images: Tensor, indices: Tensor, side: int, fill: Fill, seed: int, epoch: int) -> Tensor:
+def cutout(images: Tensor, indices: Tensor, side: int, fill: Fill, seed: int, epoch: Epoch) -> Tensor:
     """Fills a square of `side` pixels centred anywhere in the image (DeVries and Taylor, 2017, section 3.2)."""
     h, w = images.shape[2:]
     row = draw(indices, h, seed, epoch, Draw.CUTOUT)

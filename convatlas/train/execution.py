@@ -44,8 +44,8 @@ class Execution:
     A loss or gradient that is not finite stops the weights from changing at once, and the run at the next reading.
     `deterministic`: only deterministic algorithms, slower on a GPU: two runs, and a run that was stopped and resumed,
     then end in the same bits there too, as they do on a CPU in any case.
-    `graph`: whether a GPU replays the passes as a CUDA graph (see graph.py): for small networks, whose time goes into
-    launches.
+    `graph`: whether a GPU replays augmentation and passes as CUDA graphs (see graph.py): for small networks, whose time
+    goes into launches.
     `workers`: threads that read and decode images ahead of training (see data/loading.py).
     Raises UserError for invalid values.
     """

@@ -127,13 +127,20 @@ def shapes(net: ConvNet) -> list[tuple[str, torch.Size]]:
     return [(name, tensor.shape) for name, tensor in net.state_dict().items()]
 
 
+def trained(net: ConvNet) -> list[str]:
+    """The parameters that are trained early on."""
+    net.set_progress(0.3)
+    return [name for name, parameter in net.named_parameters() if parameter.requires_grad]
+
+
 def has_effect(variant: Variant, option: str) -> bool:
     """Whether another value makes other parameters, or computes, keeps or starts from something else."""
     now, value = variant.options[option], another(variant, option)
     if value is NotImplemented:
         return False
     with on_meta():
-        if shapes(started(variant, option, now)) != shapes(started(variant, option, value)):
+        nets = [started(variant, option, of) for of in (now, value)]
+        if any(of(nets[0]) != of(nets[1]) for of in (shapes, trained)):
             return True
     ours = started(variant, option, now)
     with on_meta():

@@ -103,7 +103,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--compile", action="store_true", help="torch.compile the network; pays off in long runs")
     group.add_argument(
-        "--graph", action="store_true", help="replay augmentation and passes as CUDA graphs, for small networks"
+        "--graph", action="store_true", help="use CUDA graphs, for small networks"
     )
     group.add_argument(
         "--deterministic",

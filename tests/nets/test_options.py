@@ -128,8 +128,8 @@ def shapes(net: ConvNet) -> list[tuple[str, torch.Size]]:
 
 
 def trained(net: ConvNet) -> list[str]:
-    """The parameters that are trained early on."""
-    net.set_progress(0.3)
+    """The parameters that are trained half-way."""
+    net.set_progress(0.5)
     return [name for name, parameter in net.named_parameters() if parameter.requires_grad]
 
 

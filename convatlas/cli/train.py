@@ -102,9 +102,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         "--segments", metavar="N", type=int, default=0, help="activation checkpointing in N segments (default 0: none)"
     )
     group.add_argument("--compile", action="store_true", help="torch.compile the network; pays off in long runs")
-    group.add_argument(
-        "--graph", action="store_true", help="use CUDA graphs, for small networks"
-    )
+    group.add_argument("--graph", action="store_true", help="use CUDA graphs, for small networks")
     group.add_argument(
         "--deterministic",
         action="store_true",

@@ -155,6 +155,8 @@ class WatchedStep:
         if not trained:
             raise UserError(f"{self.name} has no parameters to train", "set requires_grad on some of them")
         optimizer = self.factory(trained)
+        if self.real:
+            watch.own(state_from_the_start(optimizer, trained))
         with watch:
             with self.autocast, watch.saving():
                 loss = _loss(self.forward(*args, **kwargs), labels)
@@ -168,12 +170,27 @@ class WatchedStep:
             self.gradients = sum({storage._cdata: storage.nbytes() for storage in kept}.values())  # some share one
             passes = list(watch.moments)
             optimizer.step()  # creates its state, which stays allocated in every later pass
-            state = [t for t in tree_leaves(list(optimizer.state.values())) if isinstance(t, Tensor)]
-            self.optimizer_state = sum(t.untyped_storage().nbytes() for t in state)
+            self.optimizer_state = sum(t.untyped_storage().nbytes() for t in state_of(optimizer))
             watch.phase, watch.moments = "optimizer", []
             optimizer.step()
-        self.training = [(phase, op, n + self.optimizer_state) for phase, op, n in passes] + watch.moments
+        later = 0 if self.real else self.optimizer_state  # a real pass had it all along
+        self.training = [(phase, op, n + later) for phase, op, n in passes] + watch.moments
         self.macs, self.drawn = watch.macs, watch.drawn
+
+
+def state_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [t for t in tree_leaves(list(optimizer.state.values())) if isinstance(t, Tensor)]
+
+
+def state_from_the_start(optimizer: torch.optim.Optimizer, trained: list[nn.Parameter]) -> list[Tensor]:
+    """The optimizer's state, made by a step on zero gradients: all peaks are then those of a later step."""
+    for p in trained:
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if trained[0].is_cuda:
+        torch.cuda.reset_peak_memory_stats(trained[0].device)
+    return state_of(optimizer)
 
 
 @contextmanager

@@ -175,6 +175,13 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
 }
 
 
+# What only traced modules call, and eager ones by another name with fewer arguments.
+RENAMED: dict[Any, tuple[Any, int]] = {
+    aten._convolution.default: (aten.convolution.default, 9),
+    aten._convolution.deprecated: (aten.convolution.default, 9),
+}
+
+
 class Operator(NamedTuple):
     """Everything known about an operator."""
 

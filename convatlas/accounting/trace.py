@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import gc
-import random
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -24,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
 from ..layers import ConvNet, ConvSame, shape_after
-from .operators import like, operator
+from .operators import RENAMED, like, operator
+from .state import unchanged
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -135,34 +133,6 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@contextmanager
-def unchanged(net: nn.Module) -> Iterator[None]:
-    """Restores each module's attributes (tensors, mode, cached values) and the states of the random number generators
-    afterwards."""
-    before = []
-    for m in net.modules():
-        own = vars(m).copy()
-        kept = [own[k] for k in own.keys() - TORCHS_OWN if type(own[k]) in (list, dict, OrderedDict)]
-        before.append((vars(m), own, [(v, v.copy()) for v in kept]))
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        for now, own, held_by in before:
-            now.clear()
-            now.update(own)
-            for value, held in held_by:
-                if value or held:
-                    value.clear()
-                    value.extend(held) if isinstance(value, list) else value.update(held)
-
-
-TORCHS_OWN = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
-
-
 def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dict[str, int]]:
     """Replaces the tensors of a network's modules by meta tensors, by their paths; a shared tensor by a single one.
     A parameter that is on the meta device stays: a pass does not write to it.
@@ -236,6 +206,9 @@ class _Tracer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in RENAMED:
+            func, taken = RENAMED[func]
+            args = args[:taken]
         op = operator(func)
         out = op.shortcut(*args, **kwargs) if op.shortcut else None
         if out is None:

@@ -26,7 +26,8 @@ from ...muon import Muon
 from ..count import meta_inputs
 from ..operators import MACS, SHORTCUTS
 from ..resolve import resolve
-from ..trace import unchanged, uncollected, why
+from ..state import unchanged
+from ..trace import uncollected, why
 from .figures import OPTIMIZERS, Measured
 
 aten = torch.ops.aten

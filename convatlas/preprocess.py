@@ -20,9 +20,10 @@ class Preprocess:
     `whiten` "mean" is that with a `scale` and `std` of 1: only the channels' mean is subtracted.
     "pixel" subtracts the mean of each pixel instead, "gcn_zca" normalises contrast and decorrelates.
 
-    `resize_mode` is how an image of another size is brought to height x width: `stretch` scales both sides;
-    `crop` scales the short side to `resize` pixels and takes the centre; `pad` centres it on `background`
-    (scaled down first if it is larger). Downscaling is antialiased, as in Pillow.
+    `resize_mode` is how an image of another size is brought to height x width: `stretch` scales both sides (with
+    `resize`, to that many pixels each, and takes the centre); `crop` scales the short side to `resize` pixels and
+    takes the centre; `pad` centres it on `background` (scaled down first if it is larger). Downscaling is antialiased,
+    as in Pillow.
     `order` is the order of a colour image's channels, and so of `mean` and `std`; grey networks get the luma
     (ITU-R 601) of a colour image, colour networks get a grey image repeated three times.
     """

@@ -106,6 +106,13 @@ def test_stretch_is_pillows_resize(interpolation: str) -> None:
     assert torch.equal(to_input_size(images, replace(PLAIN, interpolation=interpolation)), expected)
 
 
+def test_stretch_to_a_larger_square_takes_its_centre() -> None:
+    (image,) = noise(1, 3, 333, 500)
+    expected = pillow(image).resize((256, 256), Image.BILINEAR).crop((16, 16, 240, 240))
+    record = replace(PLAIN, input=(3, 224, 224), resize=256)
+    assert torch.equal(to_input_size(image[None], record)[0], tensor(expected))
+
+
 @pytest.mark.parametrize("size", [(256, 300), (333, 256), (500, 400), (100, 150)])
 def test_crop_scales_the_short_side_and_takes_the_centre(size: tuple[int, int]) -> None:
     """The steps of the usual ImageNet evaluation, done by Pillow."""

@@ -127,6 +127,7 @@ def test_a_mixture_without_meaning_cannot_be_written(make: Callable[[], object],
         ("cutout", ("cutout", (16.0,))),
         ("cutout:8", ("cutout", (8.0,))),
         ("scale_crop::480", ("scale_crop", (256.0, 480.0))),
+        ("warp_crop", ("warp_crop", (256.0,))),
         ("area_crop:0.35", ("area_crop", (0.35, 1.0))),
         ("randaugment", ("randaugment", (2.0, 9.0))),
         ("randaugment:3:0", ("randaugment", (3.0, 0.0))),
@@ -474,6 +475,8 @@ def test_images_are_scaled_with_the_networks_side() -> None:
     assert half.departures[-1] == "112 pixels, not 224; images resized in proportion before cropping"
     assert with_side(vgg, 224, 448).augment[0] == "scale_crop:512:1024"
     assert with_side(replace(BASE, augment=("scale_crop:100",)), 100, 7).augment == ("scale_crop:7:18",)
+    assert with_side(replace(BASE, augment=("square_crop", "flip")), 224, 112).augment == ("square_crop:128", "flip")
+    assert with_side(replace(BASE, augment=("warp_crop:256",)), 227, 454).augment == ("warp_crop:512",)
     assert with_side(vgg, 224, 224) is vgg
     assert with_side(find_recipe("googlenet"), 224, 112).augment == find_recipe("googlenet").augment
     assert with_side(BASE, 224, 112) is BASE

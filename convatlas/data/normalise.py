@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..preprocess import MEASURED, Preprocess
+from ..recipe import operation
 from .loading import fetched
 from .statistics import sample_statistics
 from .types import Data, MemorySplit, Split
@@ -137,17 +138,25 @@ def parts(preprocess: Preprocess, split: Split) -> Iterator[Tensor]:
     yield from fetched(split, at.split(CHUNK), preprocess)
 
 
-def preprocess_for(data: Data, input: tuple[int, int, int], whiten: str = "channel") -> Preprocess:
+def preprocess_for(
+    data: Data, input: tuple[int, int, int], whiten: str = "channel", augment: tuple[str, ...] = ()
+) -> Preprocess:
     """The default preprocessing of a data set for a network of `input` C x H x W; mean and std of its training pixels.
 
     Digits are stretched. MNIST's 28 pixels are padded to LeNet's 32 (LeCun et al., 1998, section II.B), or to any size
     below twice their own, and stretched beyond that. CIFAR's 32 pixels are used as they are, or scaled. Images of
     varying sizes have their short side scaled to 256/224 of the input's, and are then centre-cropped. With a `whiten`
-    other than "channel", pixels stay in 0 to 255, as in the papers' code, and std is 1.
+    other than "channel", pixels stay in 0 to 255, as in the papers' code, and std is 1. If the random crop in `augment`
+    is of an image brought to a square of some side, so is the centre crop: "square_crop" and "warp_crop".
     """
     channels, height, width = input
     resize_mode, resize = data.resize_mode, None
-    if data.shape is None:
+    crop, sides = operation(augment[0]) if augment else ("", ())
+    if crop == "warp_crop":
+        resize_mode, resize = "stretch", round(sides[0])
+    elif crop == "square_crop" and resize_mode == "crop":
+        resize = round(sides[0])
+    elif data.shape is None:
         resize = round(max(height, width) * 256 / 224)
     elif resize_mode == "pad" and max(height, width) >= 2 * max(data.shape[1:]):
         resize_mode = "stretch"

@@ -32,7 +32,9 @@ def to_input_size(images: Tensor, preprocess: Preprocess) -> Tensor:
     images = recolour(images, channels)
     h, w = images.shape[2:]
     if preprocess.resize_mode == "stretch":
-        images = resize(images, (height, width), preprocess.interpolation)
+        side = preprocess.resize
+        images = resize(images, (side, side) if side else (height, width), preprocess.interpolation)
+        images = center_crop(images, (height, width))
     elif preprocess.resize_mode == "crop":
         images = center_crop(images, (min(h, LONGEST * w), min(w, LONGEST * h)))
         h, w = images.shape[2:]

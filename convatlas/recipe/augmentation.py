@@ -15,6 +15,8 @@ AUGMENTATIONS: dict[str, tuple[tuple[str, type[float], float, float, float], ...
         ("highest share", float, 1, 0.001, 1),
     ),
     "scale_crop": (("lowest short side", int, 256, 1, inf), ("highest short side", int, 256, 1, inf)),
+    "square_crop": (("short side", int, 256, 1, inf),),  # inside the central square of the scaled image
+    "warp_crop": (("side of the square that the whole image is warped to", int, 256, 1, inf),),
     # operations on the pixels of a batch
     "pad_crop": (("number of pixels added on each side", int, 4, 0, inf),),
     "reflect_crop": (("number of pixels added on each side", int, 4, 0, inf),),
@@ -31,7 +33,7 @@ AUGMENTATIONS: dict[str, tuple[tuple[str, type[float], float, float, float], ...
     "mixup": (("alpha", float, 0.2, 0, inf),),
     "cutmix": (("alpha", float, 1, 0, inf),),
 }
-CROPS = ("area_crop", "scale_crop")
+CROPS = ("area_crop", "scale_crop", "square_crop", "warp_crop")
 MIXES = ("mixup", "cutmix")
 
 
@@ -59,7 +61,7 @@ def operation(op: str) -> tuple[str, tuple[float, ...]]:
         if kind is int and value % 1:
             raise UserError(f"augmentation {op!r}: the {what} is not a whole number", f"write {form}")
         values.append(float(value))
-    if name in CROPS and values[0] > values[1]:
+    if name in CROPS and len(values) == 2 and values[0] > values[1]:
         raise UserError(f"augmentation {op!r}: the {expected[0][0]} is above the {expected[1][0]}", f"write {form}")
     return name, tuple(values)
 

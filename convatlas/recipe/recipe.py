@@ -95,11 +95,12 @@ def with_batch(recipe: Recipe, batch: int) -> Recipe:
 
 def with_side(recipe: Recipe, was: int, now: int) -> Recipe:
     """The recipe for another input size (pixels per side): images resized in proportion; recorded as a departure."""
-    if was == now or not recipe.augment or operation(recipe.augment[0])[0] != "scale_crop":
+    name, sides = operation(recipe.augment[0]) if recipe.augment else ("", ())
+    if was == now or name not in ("scale_crop", "square_crop", "warp_crop"):
         return recipe
-    low, high = (max(now, round(side * now / was)) for side in operation(recipe.augment[0])[1])
+    scaled = [str(max(now, round(side * now / was))) for side in sides]
     return replace(
         recipe,
-        augment=(f"scale_crop:{low}:{high}", *recipe.augment[1:]),
+        augment=(":".join((name, *scaled)), *recipe.augment[1:]),
         departures=(*recipe.departures, f"{now} pixels, not {was}; images resized in proportion before cropping"),
     )

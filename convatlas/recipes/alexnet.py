@@ -22,7 +22,7 @@ ALEXNET = Recipe(
     batch=128,
     optimizer=SGD(lr=0.01, weight_decay=5e-4),
     schedule=Plateau(),
-    augment=("scale_crop:256", "flip", "lighting:0.1"),
+    augment=("square_crop:256", "flip", "lighting:0.1"),
     whiten="pixel",
     published="top-1 / top-5 error 40.7 / 18.2% by ten crops, one network",
     departures=(
@@ -41,8 +41,10 @@ RECIPES = (
         batch=256,
         optimizer=SGD(lr=0.01, weight_decay=5e-4, decay_scope="weights", bias_rate=2.0),
         schedule=Step(milestones=tuple(n * 100_000 / STEPS for n in (1, 2, 3, 4))),
-        augment=("scale_crop:256", "flip"),
+        augment=("warp_crop:256", "flip"),
         published="top-1 accuracy 57.1% (bvlc_alexnet), 57.4% (bvlc_reference_caffenet), centre crop",
-        departures=("the mean image is taken over centre crops (paper: over whole images, and cropped with each)",),
+        departures=(
+            "the mean image is taken over centre crops (release: over whole warped images, and cropped with each)",
+        ),
     ),
 )

@@ -38,7 +38,7 @@ RECIPES = (
         batch=32,
         optimizer=SGD(lr=0.01, weight_decay=2e-4, decay_scope="weights", bias_rate=2.0),
         schedule=Poly(power=0.5),
-        augment=("scale_crop:256", "flip"),
+        augment=("warp_crop:256", "flip"),
         whiten="mean",
         aux_weight=0.3,
         published="top-1 / top-5 accuracy 68.7 / 88.9%, centre crop",

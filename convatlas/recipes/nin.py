@@ -47,12 +47,13 @@ RECIPES = (
         batch=64,
         optimizer=SGD(lr=0.01, weight_decay=5e-4, decay_scope="weights", bias_rate=2.0),
         schedule=Step(milestones=tuple(n * 200_000 * 64 / 1_281_167 for n in (1, 2))),
-        augment=("scale_crop:256", "flip"),
+        augment=("warp_crop:256", "flip"),
         whiten="pixel",
         published="top-1 accuracy 59.36%, centre crop (Caffe model zoo)",
         departures=(
             "the paper does not train on ImageNet: network and recipe are the zoo's",
-            "the mean image is taken over centre crops (paper: over whole images, and cropped with each)",
+            "images are warped to 256x256, as Caffe's tutorial does (the zoo's entry does not say)",
+            "the mean image is taken over centre crops (release: over whole images, and cropped with each)",
         ),
     ),
 )

@@ -17,7 +17,7 @@ RECIPES = (
         batch=512,
         optimizer=SGD(lr=0.04, weight_decay=2e-4),
         schedule=Poly(),
-        augment=("scale_crop:256",),
+        augment=("warp_crop:256",),
         whiten="mean",
         published="top-1 / top-5 accuracy 57.5 / 80.3% (1.0), 60.4 / 82.5% (simple bypass), 58.8 / 82.0% (complex "
         "bypass), Tables 2 and 3",

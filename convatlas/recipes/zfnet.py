@@ -17,7 +17,7 @@ RECIPES = (
         batch=128,
         optimizer=SGD(lr=0.01),
         schedule=Plateau(),
-        augment=("scale_crop:256", "flip"),
+        augment=("square_crop:256", "flip"),
         whiten="pixel",
         published="top-1 / top-5 error 38.4 / 16.5% (one network, a), 37.5 / 16.0% (one network, b), Table 2",
         departures=(

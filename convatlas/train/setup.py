@@ -58,9 +58,9 @@ def new_record(job: Job) -> RunRecord:
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
     shape = input or (len(data.mean), *variant.input[1:])
-    preprocess = preprocess_for(data, shape, recipe.whiten)
-    measured_shapes(preprocess)  # raises UserError for images too large to whiten
     crops_of(recipe.augment, shape[1:], seed=job.seed, epoch=0)  # raises UserError for a crop that does not fit
+    preprocess = preprocess_for(data, shape, recipe.whiten, recipe.augment)
+    measured_shapes(preprocess)  # raises UserError for images too large to whiten
     decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
     record = RunRecord(
         network=variant.name,

@@ -116,7 +116,7 @@ def test_a_view_that_does_not_fit_leaves_no_folder(tmp_path: Path, data: Data) -
 def test_what_a_recipe_scales_images_to_goes_with_the_input(tmp_path: Path, data: Data) -> None:
     recipe = with_epochs(find_recipe("squeezenet"), 1)
     run = fit("squeezenet", data, recipe, input=(3, 56, 56), out=tmp_path / "run", device="cpu")
-    assert run.recipe.augment[0] == "scale_crop:63:63"
+    assert run.recipe.augment[0] == "warp_crop:63"
     assert run.recipe.departures[-1].startswith("56 pixels, not 227; images resized in proportion")
     again = fit("squeezenet", data, recipe, input=(3, 56, 56), out=tmp_path / "run", device="cpu", resume=True)
     assert again.record == run.record

@@ -30,13 +30,17 @@ class RandomCrops:
 
     def boxes(self, indices: Tensor) -> list[Callable[[int, int], Box]]:
         """For each index (n,), the function from its image's height and width to the crop."""
-        name, (low, high) = operation(self.op)
+        name, arguments = operation(self.op)
         area = name == "area_crop"
         numbers = torch.arange(Draw.AREA, Draw.AREA + 4 * TRIES) if area else torch.arange(Draw.SCALE, Draw.SCALE + 3)
         rows = uniform(indices.cpu()[:, None], self.seed, self.epoch, numbers).tolist()
         if area:
-            return [partial(area_crop, draws, low, high) for draws in rows]
-        return [partial(scale_crop, draws, round(low), round(high), self.size) for draws in rows]
+            return [partial(area_crop, draws, arguments[0], arguments[1]) for draws in rows]
+        sides = tuple(map(round, arguments))
+        if name == "scale_crop":
+            return [partial(scale_crop, draws, sides[0], sides[1], self.size) for draws in rows]
+        crop = square_crop if name == "square_crop" else warp_crop
+        return [partial(crop, draws, sides[0], self.size) for draws in rows]
 
 
 def crops_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: int) -> RandomCrops | None:
@@ -47,11 +51,11 @@ def crops_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: i
     if not ops or operation(ops[0])[0] not in CROPS:
         return None
     name, arguments = operation(ops[0])
-    if name == "scale_crop" and arguments[0] < max(size):
-        least = max(size)
+    if name != "area_crop" and arguments[0] < max(size):
+        enough = [str(max(*size, round(side))) for side in arguments]
         raise UserError(
             f"augmentation {ops[0]!r} scales images below the {size[0]}x{size[1]} crop",
-            f"give scale_crop:{least}:{max(least, round(arguments[1]))} or more",
+            f"give {':'.join((name, *enough))} or more",
         )
     return RandomCrops(ops[0], size, seed, epoch)
 
@@ -80,5 +84,26 @@ def scale_crop(draws: list[float], low: int, high: int, size: tuple[int, int], h
     """
     scale = (low + int(draws[0] * (high - low + 1))) / min(h, w)
     height, width = (min(max(round(n / scale), 1), whole) for n, whole in zip(size, (h, w)))
+    top, left = int(draws[1] * (h - height + 1)), int(draws[2] * (w - width + 1))
+    return left, top, left + width, top + height
+
+
+def square_crop(draws: list[float], side: int, size: tuple[int, int], h: int, w: int) -> Box:
+    """A random crop of `size` inside the central `side` x `side` pixels of an image scaled to that short side.
+
+    Rounded as in `scale_crop`. Krizhevsky et al. (2012), sections 2 and 4.1.
+    """
+    square = min(h, w)
+    left, top, right, bottom = scale_crop(draws, side, side, size, square, square)
+    x, y = (w - square) // 2, (h - square) // 2
+    return left + x, top + y, right + x, bottom + y
+
+
+def warp_crop(draws: list[float], side: int, size: tuple[int, int], h: int, w: int) -> Box:
+    """A random crop of `size` from an image warped to `side` x `side` pixels, whatever its aspect ratio.
+
+    Rounded as in `scale_crop`. Caffe's ImageNet tutorial, http://caffe.berkeleyvision.org/gathered/examples/imagenet.html
+    """
+    height, width = (max(round(n * whole / side), 1) for n, whole in zip(size, (h, w)))
     top, left = int(draws[1] * (h - height + 1)), int(draws[2] * (w - width + 1))
     return left, top, left + width, top + height

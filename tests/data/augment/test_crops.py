@@ -79,6 +79,55 @@ def test_scale_crop_at_one_scale_is_a_plain_random_crop() -> None:
     assert [*found[:, :2].min(0), *found[:, :2].max(0)] == [0, 0, 117, 32]
 
 
+@pytest.mark.parametrize(("h", "w"), [(256, 341), (512, 256), (256, 256)])
+def test_square_crop_stays_inside_the_central_square(h: int, w: int) -> None:
+    """The paper's two steps: the central 256x256 of the image scaled to a short side of 256, then a random crop."""
+    found = boxes("square_crop:256", h, w)
+    x, y = (w - 256) // 2, (h - 256) // 2
+    assert (found[:, 2:] - found[:, :2] == 224).all()
+    assert [*found[:, :2].min(0), *found[:, :2].max(0)] == [x, y, x + 32, y + 32]
+
+
+def test_square_crop_is_in_proportion_to_the_image() -> None:
+    found = boxes("square_crop:256", 512, 900)
+    assert (found[:, 2:] - found[:, :2] == 448).all()
+    assert [*found[:, :2].min(0), *found[:, :2].max(0)] == [194, 0, 258, 64]
+
+
+@pytest.mark.parametrize(("h", "w"), [(256, 256), (512, 768), (768, 1280)])
+def test_warp_crop_is_a_crop_of_the_image_warped_to_a_square(h: int, w: int) -> None:
+    found = boxes("warp_crop:256", h, w) / np.tile([w / 256, h / 256], 2)
+    assert (found[:, 2:] - found[:, :2] == 224).all()
+    assert found[:, :2].min() == 0
+    assert found[:, 2:].max() == 256
+    for side in (0, 1):
+        assert kstest((found[:, side] + 0.5) / 33, "uniform").statistic < 0.04
+
+
+def test_warp_crop_shows_what_a_crop_of_the_warped_image_shows() -> None:
+    g = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 8, 6, generator=g)  # smooth: a crop in whole pixels of the image shows the same
+    image = torch.nn.functional.interpolate(image, (512, 768), mode="bicubic").clamp(0, 1).mul(255).to(torch.uint8)
+    split = MemorySplit("train", image, torch.zeros(1, dtype=torch.int64), ("a",))
+    crops = crops_of(("warp_crop:256",), (224, 224), seed=5, epoch=0)
+    assert crops is not None
+    left, top, _, _ = crops.boxes(torch.tensor([0]))[0](512, 768)
+    warped = Image.fromarray(image[0].permute(1, 2, 0).numpy()).resize((256, 256), Image.Resampling.BILINEAR)
+    x, y = round(left / 3), round(top / 2)
+    expected = np.asarray(warped.crop((x, y, x + 224, y + 224)), int)
+    preprocess = Preprocess((3, 224, 224), (0.0,) * 3, (1.0,) * 3)
+    found = split.fetch([0], preprocess, crops)[0].permute(1, 2, 0).numpy()
+    difference = np.abs(found - expected)  # x and y are off by up to half a pixel
+    assert difference.mean() < 1.5
+    assert difference.max() < 10
+
+
+@pytest.mark.parametrize("op", ["square_crop:100", "warp_crop:100"])
+def test_a_square_below_the_window_is_refused(op: str) -> None:
+    with pytest.raises(UserError, match=f"'{op}' scales images below the 224x224 crop; give {op[:-4]}:224 or more"):
+        crops_of((op,), (224, 224), seed=0, epoch=0)
+
+
 def test_a_scale_below_the_window_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"'scale_crop:100:200' scales images below the 224x224 crop; give scale_crop:224:224"
@@ -89,7 +138,7 @@ def test_a_scale_below_the_window_is_refused() -> None:
 
 
 def test_windows_follow_index_seed_and_epoch_and_not_the_batch() -> None:
-    for op in ("area_crop", "scale_crop:256:512"):
+    for op in ("area_crop", "scale_crop:256:512", "square_crop", "warp_crop"):
         first = boxes(op, 300, 400, n=50)
         crops = crops_of((op,), (224, 224), seed=5, epoch=0)
         assert crops is not None
@@ -98,7 +147,15 @@ def test_windows_follow_index_seed_and_epoch_and_not_the_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "size"), [("area_crop", (32, 48)), ("scale_crop:24:40", (32, 48)), ("area_crop", (9, 7))]
+    ("op", "size"),
+    [
+        ("area_crop", (32, 48)),
+        ("scale_crop:24:40", (32, 48)),
+        ("area_crop", (9, 7)),
+        ("square_crop:26", (32, 48)),
+        ("warp_crop:26", (48, 32)),
+        ("warp_crop:26", (9, 7)),
+    ],
 )
 def test_a_split_in_memory_gives_the_windows_scaled(op: str, size: tuple[int, int]) -> None:
     g = torch.Generator().manual_seed(0)

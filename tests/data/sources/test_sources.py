@@ -168,6 +168,20 @@ def test_photographs_are_scaled_by_256_to_224_and_cropped(size: tuple[int, int],
     assert (record.resize_mode, record.resize) == ("crop", resize)
 
 
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        ("scale_crop:256", ("crop", 259)),
+        ("square_crop:256", ("crop", 256)),
+        ("warp_crop:256", ("stretch", 256)),
+        ("flip", ("crop", 259)),
+    ],
+)
+def test_the_centre_crop_is_of_the_square_that_the_random_crop_is_of(op: str, expected: tuple[str, int]) -> None:
+    record = preprocess_for(colour_data(shape=None), (3, 227, 227), augment=(op,))
+    assert (record.resize_mode, record.resize) == expected
+
+
 def test_a_colour_network_sees_grey_statistics_three_times() -> None:
     record = preprocess_for(colour_data("pad", (1, 28, 28)), (3, 32, 32))
     assert (record.mean, record.std) == ((0.25,) * 3, (0.5,) * 3)

@@ -12,6 +12,7 @@ SOURCES = (
     "mnist:DIR",
     "cifar10:DIR",
     "cifar100:DIR",
+    "svhn:DIR",
     "folder:DIR",
     "list:DIR",
     "shards:DIR",

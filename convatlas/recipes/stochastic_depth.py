@@ -2,7 +2,7 @@
 
     convatlas train stochastic_depth_resnet110 --data cifar10:DIR
     convatlas train stochastic_depth_resnet1202 --data cifar10:DIR
-    convatlas train stochastic_depth_resnet152_svhn --data folder:SVHN
+    convatlas train stochastic_depth_resnet152_svhn --data svhn:DIR
 
 Expected: 5.23% test error on CIFAR-10 with 110 layers (Table 1), 4.91% with 1202; 1.75% on SVHN.
 """

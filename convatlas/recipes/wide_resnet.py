@@ -1,7 +1,7 @@
 """Wide ResNet on CIFAR-10, CIFAR-100 and SVHN, Zagoruyko and Komodakis (2016), section 3.
 
     convatlas train wrn28_10 --data cifar10:DIR
-    convatlas train wrn16_8_dropout --data folder:SVHN --recipe wide_resnet_svhn
+    convatlas train wrn16_8_dropout --data svhn:DIR --recipe wide_resnet_svhn
 
 Expected: 4.00% test error on CIFAR-10, 19.25% on CIFAR-100 (Table 5); 1.54% on SVHN.
 """

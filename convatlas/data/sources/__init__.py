@@ -10,7 +10,7 @@ from ..check.bad import Progress
 from ..decode.reference import MAX_PIXELS, SUFFIXES
 from ..kinds import located
 from ..types import Data
-from . import cifar, digits, folder, lists, mnist, pack, parquet, shards
+from . import cifar, digits, folder, lists, mnist, pack, parquet, shards, svhn
 
 # suffixes of image formats that are not supported
 UNREAD = {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw", ".psd", ".svg"}
@@ -49,6 +49,8 @@ def load_data(
                 return shards.load(at, seed=seed, val=share)
             case "parquet":
                 return parquet.load(at, seed=seed, val=share)
+            case "svhn":
+                return svhn.load(at, seed=seed, val=share)
             case "pack":
                 return pack.load(at, seed=seed, val=share)
             case _:
@@ -69,6 +71,7 @@ def recognised(source: str) -> tuple[str, Path]:
         ("cifar10", cifar.find(at, 10)),
         ("cifar100", cifar.find(at, 100)),
         ("mnist", mnist.find(at)),
+        ("svhn", svhn.find(at)),
         ("pack", pack.find(at)),
         ("shards", shards.find(at)),
         ("parquet", parquet.find(at)),
@@ -101,8 +104,8 @@ def unrecognised(at: Path) -> UserError:
     return UserError(
         f"{at} is not a data set that convatlas recognises",
         "give CIFAR batches (data_batch_1, data_batch_1.bin, train.bin, cifar-10-batches-py/ ...), IDX files "
-        "(train-images-idx3-ubyte, .gz or not), images (train/ and val/, or a folder for each class), lists of images "
-        "(train.txt), shards (.tar), Parquet files or a pack",
+        "(train-images-idx3-ubyte, .gz or not), SVHN's digits (train_32x32.mat), images (train/ and val/, or a folder "
+        "for each class), lists of images (train.txt), shards (.tar), Parquet files or a pack",
     )
 
 

@@ -87,7 +87,10 @@ def _is_shape(value: Any) -> bool:
 
 
 def rows_of(traced: Trace) -> list[Row]:
-    """One row per call of a leaf module and per operator called outside leaves, in the order in which they ended."""
+    """One row per call of a leaf module and per operator called outside leaves, in the order in which they ended.
+
+    They sum to what was traced, whatever the modules return.
+    """
     rows: list[Row] = []
     counted: set[str] = set()  # parameters already assigned to a row
     repeats: Counter[str] = Counter()
@@ -127,7 +130,7 @@ def rows_of(traced: Trace) -> list[Row]:
             continue
         call = traced.calls[index]
         computed = [n for n in nodes if traced.nodes[n].op not in NO_VALUES]
-        shape = traced.outputs[index]
+        shape = traced.outputs[index] if index in traced.outputs else traced.nodes[nodes[-1]].shape
         rows.append(
             Row(
                 path=call.path,
@@ -143,6 +146,8 @@ def rows_of(traced: Trace) -> list[Row]:
                 **blocks[call.parent],
             )
         )
+    assert sum(r.macs for r in rows) == sum(n.macs for n in traced.nodes), "multiply-adds that no row has"
+    assert counted == {p for n in traced.nodes for p in n.parameters}, "parameters that no row has"
     return rows
 
 
@@ -154,10 +159,12 @@ def row_nodes(traced: Trace) -> Iterator[tuple[str, int, list[int]]]:
             node = traced.nodes[index]
             if traced.calls[node.call].leaf:
                 within.setdefault(node.call, []).append(index)
-            elif node.op not in NO_VALUES:
+            elif node.op not in NO_VALUES or node.parameters:
                 yield kind, index, [index]
-        elif traced.calls[index].leaf and not traced.calls[index].container and index in traced.outputs:
-            yield kind, index, within.get(index, [])
+        elif traced.calls[index].leaf:
+            nodes = within.get(index, [])
+            if nodes or (index in traced.outputs and not traced.calls[index].container):
+                yield kind, index, nodes
 
 
 def field_of(field: Field | None) -> dict[str, Any]:

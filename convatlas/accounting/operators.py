@@ -189,6 +189,7 @@ class Operator(NamedTuple):
     name: str
     inert: bool
     known: bool
+    writes: bool  # into one of its arguments
     macs: Callable[..., int] | None
     shortcut: Callable[..., Any] | None
 
@@ -200,6 +201,8 @@ def operator(func: Any) -> Operator:
     found = _OPERATORS.get(id(func))  # hashing an operator takes as long as everything looked up here
     if found is None:
         op = func.overloadpacket
-        found = Operator(func, op.__name__, op in INERT, op in KNOWN, MACS.get(op), SHORTCUTS.get(func))
+        found = Operator(
+            func, op.__name__, op in INERT, op in KNOWN, func._schema.is_mutable, MACS.get(op), SHORTCUTS.get(func)
+        )
         _OPERATORS[id(func)] = found
     return found

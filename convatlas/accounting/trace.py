@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gc
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -186,10 +187,9 @@ class _Tracer(TorchDispatchMode):
         return False
 
     def note_inputs(self, values: Any) -> None:
-        for t in tree_leaves(values):
-            if isinstance(t, Tensor):
-                self.made[id(t)] = -1
-                self.kept.append(t)
+        for t in tensors_in(values):
+            self.made[id(t)] = -1
+            self.kept.append(t)
 
     def __enter__(self) -> _Tracer:
         self.hooks = [
@@ -223,6 +223,8 @@ class _Tracer(TorchDispatchMode):
         if op.inert and parameters and not inputs:  # a view of a parameter is that parameter
             self.parameters.update((id(t), parameters) for t in made)
             return out
+        if not made and op.writes:  # it returns nothing
+            made = _tensors(args)[:1]
         if not made:
             return out
         for t in made:
@@ -268,11 +270,34 @@ class _Tracer(TorchDispatchMode):
             return
         call = self.running.pop()
         self.events.append(("call", call))
-        tensor = out if isinstance(out, Tensor) else next(iter(_tensors(tree_leaves(out))), None)
+        tensor = out if isinstance(out, Tensor) else next(tensors_in(out), None)
         if tensor is not None:
             self.outputs[call] = tuple(tensor.shape)
             if id(tensor) in self.made:
                 self.makers[call] = self.made[id(tensor)]
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors that a module takes or returns, in whatever they are: containers, dataclasses, any other object."""
+    ahead, seen = [value], set[int]()
+    while ahead:
+        value = ahead.pop()
+        if isinstance(value, Tensor):
+            yield value
+            continue
+        if id(value) in seen or isinstance(value, type | nn.Module | Callable):
+            continue
+        seen.add(id(value))
+        held: Sequence[Any] = ()
+        if isinstance(value, Mapping):
+            held = list(value.values())
+        elif isinstance(value, list | tuple | set | frozenset | deque):
+            held = list(value)
+        elif is_dataclass(value):
+            held = [getattr(value, f.name) for f in fields(value) if hasattr(value, f.name)]
+        if not held and hasattr(value, "__dict__"):
+            held = list(vars(value).values())
+        ahead.extend(reversed(held))
 
 
 def _tensors(values: Sequence[Any]) -> list[Tensor]:

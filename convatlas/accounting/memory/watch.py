@@ -27,7 +27,7 @@ from ..count import meta_inputs
 from ..operators import MACS, SHORTCUTS
 from ..resolve import resolve
 from ..state import unchanged
-from ..trace import uncollected, why
+from ..trace import tensors_in, uncollected, why
 from .figures import OPTIMIZERS, Measured
 
 aten = torch.ops.aten
@@ -206,7 +206,9 @@ def _unlogged(name: str) -> Iterator[None]:
 
 def _loss(out: Any, labels: Tensor) -> Tensor:
     """The cross-entropy of (N, classes) outputs, the sum of any other."""
-    made = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()]
+    made = [t for t in tensors_in(out) if t.is_floating_point()]
+    if not made:
+        raise UserError("the network returns no numbers to train on", "let it return logits or a loss")
     logits = [t for t in made if t.ndim == 2 and len(t) == len(labels)]
     losses = [F.cross_entropy(t.float(), labels) for t in logits] or [t.sum() for t in made]
     return reduce(add, losses)

@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from torch import nn
 
 from convatlas import recipes as package
-from convatlas.catalogue import Variant, variants
+from convatlas.catalogue import Variant, find, variants
 from convatlas.data.augment import crops_of
 from convatlas.errors import UserError
 from convatlas.layers import ConvNet
@@ -480,6 +481,30 @@ def test_images_are_scaled_with_the_networks_side() -> None:
     assert with_side(vgg, 224, 224) is vgg
     assert with_side(find_recipe("googlenet"), 224, 112).augment == find_recipe("googlenet").augment
     assert with_side(BASE, 224, 112) is BASE
+
+
+def test_fractalnet_trains_with_and_without_its_two_kinds_of_dropping() -> None:
+    fractalnet = find("fractalnet_20")
+    for name, epochs in (("fractalnet", 400), ("fractalnet_svhn", 20)):
+        drops, none = find_recipe(name), find_recipe(f"{name}_no_drop")
+        assert (drops.epochs, none.epochs) == (epochs, epochs)
+        assert drops.schedule == none.schedule == Step(tuple(epochs * share for share in (0.5, 0.75, 0.875, 0.9375)))
+        assert (drops.optimizer.bias_rate, drops.optimizer.decay_scope) == (2.0, "weights")
+        rates = [m.p for m in fractalnet.build(**dict(drops.net)).modules() if isinstance(m, nn.Dropout)]
+        assert set(rates) == {0.1, 0.2, 0.3, 0.4, 0.15}
+        rates = [m.p for m in fractalnet.build(**dict(none.net)).modules() if isinstance(m, nn.Dropout)]
+        assert set(rates) == {0.0}
+        assert Recipe.from_json(json.loads(json.dumps(none.to_json()))) == none
+    assert "4.60 / 23.73" in find_recipe("fractalnet").published
+    assert "5.22 / 23.30" in find_recipe("fractalnet_no_drop").published
+
+
+def test_densenet_trains_on_svhn_for_40_epochs() -> None:
+    """Halved and quartered as on CIFAR, with dropout, as there is no augmentation."""
+    svhn = find_recipe("densenet_svhn")
+    assert (svhn.epochs, svhn.batch, svhn.schedule) == (40, 64, Step((20, 30)))
+    assert (svhn.augment, svhn.net) == ((), (("dropout", 0.2),))
+    assert any(c.what == "svhn_err" and c.printed in svhn.published for c in find("densenet_bc_100_12").claims)
 
 
 def test_every_recipe_is_some_networks_or_its_file_shows_its_command() -> None:

@@ -499,6 +499,16 @@ def test_fractalnet_trains_with_and_without_its_two_kinds_of_dropping() -> None:
     assert "5.22 / 23.30" in find_recipe("fractalnet_no_drop").published
 
 
+@pytest.mark.parametrize("form", ["plain{}", "resnet{}", "resnet{}_b"])
+def test_cifar_networks_of_110_layers_and_more_warm_up(form: str) -> None:
+    """Whatever their shortcuts: section 4.2 gives the reason, that 0.1 is too large a rate to start with."""
+    for depth in (20, 56, 110, 1202):
+        if form.format(depth) == "plain1202":
+            continue
+        warmup = find_recipe(find(form.format(depth)).recipe).warmup
+        assert warmup == (ConstantWarmup(lr=0.01, error=0.8) if depth >= 110 else None)
+
+
 def test_densenet_trains_on_svhn_for_40_epochs() -> None:
     """Halved and quartered as on CIFAR, with dropout, as there is no augmentation."""
     svhn = find_recipe("densenet_svhn")

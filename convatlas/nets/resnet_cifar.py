@@ -56,6 +56,11 @@ BARE = "DenseNet (Huang et al., 2016), Table 2, no augmentation"
 PROJECTED = "shortcuts: projections where the size changes (option B), as in most libraries"
 
 
+def recipe(depth: int) -> str:
+    """From 110 layers on with a warm-up."""
+    return "resnet_cifar" if depth < 110 else "resnet_cifar_110"
+
+
 def counts(depth: int) -> list[Claim]:
     params, macs, _ = COUNTED[depth]
     return [Claim("params", params, "layer arithmetic"), Claim("macs", macs, "layer arithmetic")]
@@ -63,19 +68,19 @@ def counts(depth: int) -> list[Claim]:
 
 def plain(depth: int, *claims: Claim) -> Variant:
     args = dict(depth=depth, shortcut=None)
-    return Variant(f"plain{depth}", args, recipe="resnet_cifar", note="no shortcuts", claims=[*counts(depth), *claims])
+    claims = (*counts(depth), *claims)
+    return Variant(f"plain{depth}", args, recipe=recipe(depth), note="no shortcuts", claims=claims)
 
 
 def resnet(depth: int, params: str, *claims: Claim) -> Variant:
     claims = (*counts(depth), Claim("params", params, "Table 6"), *claims)
-    recipe = "resnet_cifar" if depth < 110 else "resnet_cifar_110"
-    return Variant(f"resnet{depth}", dict(depth=depth), recipe=recipe, claims=claims)
+    return Variant(f"resnet{depth}", dict(depth=depth), recipe=recipe(depth), claims=claims)
 
 
 def projected(depth: int) -> Variant:
     claims = [Claim("params", COUNTED[depth][2], "layer arithmetic")]
     args = dict(depth=depth, shortcut="B")
-    return Variant(f"resnet{depth}_b", args, recipe="resnet_cifar", note=PROJECTED, claims=claims)
+    return Variant(f"resnet{depth}_b", args, recipe=recipe(depth), note=PROJECTED, claims=claims)
 
 
 # fmt: off

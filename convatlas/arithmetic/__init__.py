@@ -1,9 +1,10 @@
-"""The closed forms of the lectures: output size, cost, receptive field; pooling and convolution as matrices. No torch.
+"""The closed forms of the lectures: output size, cost, receptive field, gradients; layers as matrices. No torch.
 
 A `Window` slides along one side of an image; `Conv`, `Pool`, `Transposed` and `FC` are layers, and
 `Conv(96, 11, 4).on((3, 227, 227))` is its output and cost there; the matrices take a layer and an image.
 """
 
+from .gradients import GradientProduct, gradient_product
 from .layers import (
     FC,
     Conv,
@@ -36,6 +37,7 @@ __all__ = [
     "Conv",
     "Cost",
     "Field",
+    "GradientProduct",
     "Layer",
     "Pool",
     "Scaling",
@@ -46,6 +48,7 @@ __all__ = [
     "compound_scaling",
     "conv_matrix",
     "conv_weight_jacobian",
+    "gradient_product",
     "lrn",
     "lrn_jacobian",
     "max_pool_matrix",

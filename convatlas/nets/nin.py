@@ -3,7 +3,8 @@
 Read beside Fig. 2. A convolution followed by two 1x1 convolutions is a small sliding perceptron (mlpconv); the last
 one outputs a map per class, and its mean is the class score: global average pooling, no linear layer.
 The paper prints no layer sizes. They are from the author's release (mavenlin) for CIFAR, and from the Caffe model zoo
-for ImageNet, with Caffe's pooling, which rounds sizes up.
+for ImageNet, with Caffe's pooling, which rounds sizes up. So are the initial weights: the zoo's first convolutions of
+mlpconv1 and mlpconv3 and its last layer start from a fifth of the standard deviation of the others.
 Departures from the paper: none.
 """
 
@@ -20,24 +21,29 @@ from ..layers import ConvNet, stack
 
 PAPER = Paper("Network In Network", "Lin et al.", 2013, "https://arxiv.org/abs/1312.4400")
 
-Table = Sequence[tuple[int, int, int, tuple[int, ...], str]]
+Table = Sequence[tuple[int, int, int, tuple[int, ...], tuple[float, ...], str]]
 Unit = Callable[[int, int, int, int, int], nn.Module]  # cin, cout, kernel, stride, padding
 
-IMAGENET = [  # kernel, stride, padding, maps of the convolution and of the 1x1 ones; what follows, pools are 3x3 / 2
-    (11, 4, 0, (96, 96, 96), "max"),
-    (5, 1, 2, (256, 256, 256), "max"),
-    (3, 1, 1, (384, 384, 384), "max, dropout"),
-    (3, 1, 1, (1024, 1024), ""),  # and one map a class
+# kernel, stride, padding, maps of the convolution and of the 1x1 ones, standard deviations of their initial weights;
+# what follows, where pools are 3x3 / 2
+IMAGENET = [
+    (11, 4, 0, (96, 96, 96), (0.01, 0.05, 0.05), "max"),
+    (5, 1, 2, (256, 256, 256), (0.05, 0.05, 0.05), "max"),
+    (3, 1, 1, (384, 384, 384), (0.01, 0.05, 0.05), "max, dropout"),
+    (3, 1, 1, (1024, 1024), (0.05, 0.05, 0.01), ""),  # and one map a class
 ]
 CIFAR = [
-    (5, 1, 2, (192, 160, 96), "max, dropout"),
-    (5, 1, 2, (192, 192, 192), "average, dropout"),
-    (3, 1, 1, (192, 192), ""),  # and one map a class
+    (5, 1, 2, (192, 160, 96), (0.05, 0.05, 0.05), "max, dropout"),
+    (5, 1, 2, (192, 192, 192), (0.05, 0.05, 0.05), "average, dropout"),
+    (3, 1, 1, (192, 192), (0.05, 0.05, 0.05), ""),  # and one map a class
 ]
 
 
 class NiN(ConvNet):
-    """Images (N, channels, H, W) in, logits (N, classes) out. `unit` makes a convolution with its ReLU."""
+    """Images (N, channels, H, W) in, logits (N, classes) out.
+
+    `unit` makes a convolution with its ReLU, and then initialises it; without one, the table does.
+    """
 
     def __init__(
         self, table: Table, *, unit: Unit | None = None, dropout: float = 0.5, classes: int = 1000, channels: int = 3
@@ -45,9 +51,12 @@ class NiN(ConvNet):
         super().__init__()
         stages: dict[str, nn.Module] = {}
         cin = channels
-        for i, (kernel, stride, padding, maps, after) in enumerate(table, 1):
+        for i, (kernel, stride, padding, maps, stds, after) in enumerate(table, 1):
             widths = maps if i < len(table) else (*maps, classes)
-            stages[f"mlpconv{i}"] = MLPConv(cin, kernel, stride, padding, widths, unit or ConvReLU)
+            stages[f"mlpconv{i}"] = mlpconv = MLPConv(cin, kernel, stride, padding, widths, unit or ConvReLU)
+            if unit is None:
+                for made, std in zip(mlpconv.children(), stds, strict=True):
+                    gaussian_(made.get_submodule("conv"), std)
             cin = widths[-1]
             if "max" in after:
                 stages[f"pool{i}"] = nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -55,6 +64,7 @@ class NiN(ConvNet):
                 stages[f"pool{i}"] = nn.AvgPool2d(3, 2, ceil_mode=True)
             if "dropout" in after:
                 stages[f"dropout{i}"] = nn.Dropout(dropout)
+        self.classifier_std = table[-1][4][-1] if unit is None else None
         self.stem = stages.pop("mlpconv1")
         self.stages = stack(**stages)
         self.head = stack(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
@@ -65,8 +75,8 @@ class NiN(ConvNet):
         return [path for path, _ in self.named_modules() if path.endswith(".conv")][-1:]
 
     def init_classifier(self, layer: nn.Module) -> None:
-        if isinstance(self.get_submodule(self.logits_layers[0].rpartition(".")[0]), ConvReLU):
-            gaussian_(layer)
+        if self.classifier_std is not None:
+            gaussian_(layer, self.classifier_std)
 
 
 class MLPConv(nn.Sequential):
@@ -80,17 +90,16 @@ class MLPConv(nn.Sequential):
 
 
 class ConvReLU(nn.Sequential):
-    """Convolution and ReLU; weights as in the author's release, standard deviation 0.05."""
+    """Convolution and ReLU."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int, padding: int):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, padding)
         self.relu = nn.ReLU(inplace=True)
-        gaussian_(self.conv)
 
 
-def gaussian_(layer: Any) -> None:
-    nn.init.normal_(layer.weight, std=0.05)
+def gaussian_(layer: Any, std: float) -> None:
+    nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)
 
 

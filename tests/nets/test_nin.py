@@ -73,3 +73,29 @@ def test_initialisation() -> None:
     net = build("nin_cifar")
     assert net.stages.mlpconv2.conv.conv.weight.std().item() == pytest.approx(0.05, rel=0.01)
     assert net.stages.mlpconv2.cccp1.conv.bias.abs().max() == 0
+
+
+def test_initialisation_of_the_zoos_network() -> None:
+    """As in the prototxt of the Caffe model zoo: conv1, conv3 and the last layer 0.01, the others 0.05; no biases."""
+    torch.manual_seed(0)
+    net = build("nin")
+    convs = {path: m for path, m in net.named_modules() if isinstance(m, nn.Conv2d)}
+    small = {"stem.conv.conv", "stages.mlpconv3.conv.conv", "stages.mlpconv4.cccp2.conv"}
+    assert len(convs) == 12
+    assert small < set(convs)
+    for path, conv in convs.items():
+        assert conv.weight.std().item() == pytest.approx(0.01 if path in small else 0.05, rel=0.03), path
+        assert (conv.bias == 0).all()
+    net.reset_head(7)
+    assert net.stages.mlpconv4.cccp2.conv.weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_the_zoos_network_starts_from_the_loss_of_chance() -> None:
+    """On noise with the spread of pixels in [0, 255], as Caffe reads them; from 0.05 everywhere it starts above 30."""
+    torch.manual_seed(0)
+    net = build("nin").eval()
+    with torch.no_grad():
+        logits = net(70 * torch.randn(2, 3, 67, 67))
+    loss = (logits.logsumexp(1) - logits.mean(1)).mean().item()  # averaged over the class that is right
+    assert loss == pytest.approx(6.92, abs=0.02)
+    assert logits.std() > 0

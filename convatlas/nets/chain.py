@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError
@@ -102,6 +103,30 @@ def chain(
         input=input,
         classes=classes,
     )
+
+
+def by_construction(deep: Chain, shallow: Chain) -> Chain:
+    """`deep` with the weights of `shallow`, and its extra convolutions as identities: it computes the same function.
+
+    So a deeper plain network has a solution that is no worse than the shallower one's (He et al., 2015, section 1);
+    what comes after a ReLU passes through the next one unchanged. Raises UserError if the networks differ in anything
+    but the number of convolutions in a group.
+    """
+    known, own = shallow.state_dict(), deep.state_dict()
+    extra = {name.rpartition(".")[0] for name in own.keys() - known.keys()}
+    if any(name not in own or own[name].shape != known[name].shape for name in known) or not all(
+        isinstance(deep.get_submodule(name), nn.Conv2d) for name in extra
+    ):
+        raise UserError(
+            "the networks differ in more than the number of convolutions in a group",
+            "give the deeper one the shallower one's groups, widths, hidden layers, input and classes",
+        )
+    deep.load_state_dict(known, strict=False)
+    for name in extra:
+        conv = cast(nn.Conv2d, deep.get_submodule(name))
+        nn.init.dirac_(conv.weight)
+        nn.init.zeros_(cast(Tensor, conv.bias))
+    return deep
 
 
 def row(convs: int, groups: int, fcs: int, params: str) -> Variant:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from convatlas.accounting import account
 from convatlas.errors import UserError
-from convatlas.nets.chain import Chain, chain
+from convatlas.nets.chain import Chain, by_construction, chain
 
 LETTERS = {"Conv2d": "CONV", "ReLU": "RELU", "MaxPool2d": "POOL", "Linear": "FC"}
 
@@ -60,3 +60,23 @@ def test_pool_with_a_question_mark_pools() -> None:
 def test_what_is_refused(pattern: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         chain(pattern, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("shallow", "deep"), [(1, 2), (2, 3), (1, 6), (2, 2)])
+def test_a_deeper_network_computes_the_same_by_construction(shallow: int, deep: int) -> None:
+    torch.manual_seed(0)
+    sizes = dict(groups=2, widths=(5, 7), hidden=(6,), input=(3, 9, 8))
+    small, large = Chain(convs=shallow, **sizes), Chain(convs=deep, **sizes)  # type: ignore[arg-type]
+    x = torch.randn(4, 3, 9, 8)
+    assert not torch.allclose(small(x), large(x), atol=1e-3)
+    assert by_construction(large, small) is large
+    assert torch.allclose(small(x), large(x), atol=1e-6)
+    convolutions = [m for m in large.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(convolutions) == 2 * deep
+
+
+@pytest.mark.parametrize("other", [dict(widths=(5, 8)), dict(hidden=(6, 6), fcs=2), dict(classes=3), dict(convs=1)])
+def test_networks_that_differ_otherwise_are_refused(other: dict) -> None:
+    sizes = dict(convs=2, groups=2, widths=(5, 7), hidden=(6,), input=(3, 9, 8))
+    with pytest.raises(UserError, match="differ in more than the number of convolutions in a group"):
+        by_construction(Chain(**sizes | {"convs": 3} | other), Chain(**sizes))  # type: ignore[arg-type]

@@ -483,6 +483,20 @@ def test_images_are_scaled_with_the_networks_side() -> None:
     assert with_side(BASE, 224, 112) is BASE
 
 
+@pytest.mark.parametrize(
+    ("names", "crop"),
+    [
+        (("alexnet", "zfnet"), "square_crop:256"),
+        (("alexnet_caffe", "googlenet_caffe", "nin", "squeezenet"), "warp_crop:256"),  # Caffe's ImageNet tutorial
+        (("bn_alexnet",), "scale_crop:256"),
+    ],
+)
+def test_what_the_first_imagenet_networks_crops_are_of(names: tuple[str, ...], crop: str) -> None:
+    """The central square of the scaled image, the image warped to a square, or anywhere in the scaled image."""
+    for name in names:
+        assert find_recipe(name).augment[0] == crop
+
+
 def test_fractalnet_trains_with_and_without_its_two_kinds_of_dropping() -> None:
     fractalnet = find("fractalnet_20")
     for name, epochs in (("fractalnet", 400), ("fractalnet_svhn", 20)):

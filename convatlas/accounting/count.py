@@ -15,13 +15,13 @@ from ..catalogue import Variant
 from ..errors import UserError
 from .backward import backward_macs
 from .depth import depth
-from .operators import INERT, POINTWISE, names_of
+from .operators import INERT, POINTWISE, READ_VIEW, WRITE_VIEW, names_of
 from .receptive import Field, node_fields, of_image
 from .resolve import resolve
 from .rows import Account, Row
 from .trace import Trace, trace, uncollected
 
-NO_VALUES = names_of(INERT)
+NO_VALUES = names_of(INERT) | {WRITE_VIEW, READ_VIEW}
 IN_PLACE = names_of(POINTWISE) | NO_VALUES
 
 

@@ -76,11 +76,10 @@ def layer_graph(counts: Account, level: str = "layer") -> LayerGraph:
             shape = (traced.inputs[0] if i < 0 else traced.nodes[i].shape)[1:]
             for row in rows - {row_of[index]}:
                 found.setdefault((row, row_of[index]), {})[shape] = None
-    read = {i for node in traced.nodes for i in node.inputs}
-    for index, node in enumerate(traced.nodes):
-        if index not in read and node.inputs:  # and not a constant
+    for index in traced.returned:
+        if index >= 0:
             for row in sources[index]:
-                found.setdefault((row, len(groups)), {})[node.shape[1:]] = None
+                found.setdefault((row, len(groups)), {})[traced.nodes[index].shape[1:]] = None
     return LayerGraph(
         counts.name,
         counts.input,

@@ -93,6 +93,18 @@ FREE = _named("""
 """)
 
 
+# Makes a constant: of its input only the shape is used.
+CONSTANT = _named(
+    "zeros_like ones_like full_like empty_like new_zeros new_empty new_ones new_full rand_like randn_like"
+)
+
+# Replaces every value of its first argument, so none of them is read.
+OVERWRITES = _named("copy_ fill_ zero_ bernoulli_ normal_ uniform_")
+
+# What a trace adds where a write through a view is read elsewhere: in the whole tensor, or in another view of it.
+WRITE_VIEW, READ_VIEW = "write_view", "read_view"
+
+
 def like(t: Tensor, device: Any = None) -> Tensor:
     """torch.empty_like, 20 times faster on the meta device."""
     if t.layout != torch.strided or not t.is_contiguous():
@@ -189,7 +201,10 @@ class Operator(NamedTuple):
     name: str
     inert: bool
     known: bool
-    writes: bool  # into one of its arguments
+    constant: bool
+    composite: bool  # arrives only in inference mode; elsewhere torch has decomposed it
+    writes: bool  # into its first argument, or into `out`
+    overwrites: bool
     macs: Callable[..., int] | None
     shortcut: Callable[..., Any] | None
 
@@ -201,8 +216,22 @@ def operator(func: Any) -> Operator:
     found = _OPERATORS.get(id(func))  # hashing an operator takes as long as everything looked up here
     if found is None:
         op = func.overloadpacket
+        into = [
+            a.name
+            for i, a in enumerate(func._schema.arguments)
+            if a.alias_info is not None and a.alias_info.is_write and (not i or a.name == "out")
+        ]
         found = Operator(
-            func, op.__name__, op in INERT, op in KNOWN, func._schema.is_mutable, MACS.get(op), SHORTCUTS.get(func)
+            func,
+            op.__name__,
+            inert=op in INERT,
+            known=op in KNOWN,
+            constant=op in CONSTANT,
+            composite=torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"),
+            writes=bool(into),
+            overwrites=op in OVERWRITES or "out" in into,
+            macs=MACS.get(op),
+            shortcut=SHORTCUTS.get(func),
         )
         _OPERATORS[id(func)] = found
     return found

@@ -38,6 +38,11 @@ class Axis(NamedTuple):
             mask |= self.mask << tap * dilation * self.jump
         return Axis(mask, self.jump * stride, self.start - padding * self.jump, self.end)
 
+    def part_of_map(self, first: int, step: int) -> Axis | None:
+        """The field of a map whose every `step`-th position, from `first`, is a position of this one."""
+        jump, rest = divmod(self.jump, step)
+        return None if rest else self._replace(jump=jump, start=self.start - first * jump)
+
     def upto(self, positions: int) -> Axis:
         """The same field, limited to at most this many positions."""
         last = self.start + (positions - 1) * self.jump + self.size
@@ -73,6 +78,12 @@ class Field(NamedTuple):
         height = self.height.window(*tall)
         width = height if self.square and wide == tall else self.width.window(*wide)
         return Field(height, width, self.gated, self.bounded)
+
+    def part_of_map(self, place: tuple[tuple[int, int], tuple[int, int]]) -> Field | None:
+        height, width = self.height.part_of_map(*place[0]), self.width.part_of_map(*place[1])
+        if height is None or width is None:
+            return None
+        return self._replace(height=height, width=height if height == width and self.square else width)
 
     def upto(self, shape: Sequence[int]) -> Field:
         height = self.height.upto(shape[-2])
@@ -179,6 +190,13 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
             pads, steps = [0, 0], [1, 1]
             pads[axis], steps[axis] = -((first or 0) % shape[dim]), step
             return field.window(1, steps, pads)
+        case "read_view" if len(node.shape) > 3 and args[2]:
+            (top, down), (left, across) = args[2]
+            return field.window(1, (down, across), (-top, -left))
+        case "write_view" if len(node.shape) > 3 and len(args[1]) > 3 and args[2]:
+            parts = [f if s == args[0] else f.part_of_map(args[2]) for f, s in known]
+            if None not in parts:
+                return reduce(Field.join, [f for f in parts if f])
         case "mean" | "sum" | "amax" if len(shape) > 3:
             reduced = {dim % len(shape) - len(shape) for dim in (args[1] if len(args) > 1 else ())} or {-2, -1}
             if {-2, -1} <= reduced:

@@ -251,7 +251,7 @@ class Symbolic:
         for call, ats in within.items():
             computed = [at for at in ats if first.ops[at] not in NO_VALUES]
             if computed and not first.trace.calls[call].container:
-                shape = first.trace.outputs[call]
+                shape = first.trace.outputs.get(call, first.nodes[ats[-1]].shape)
                 at = next(at for at in reversed(ats) if first.nodes[at].shape == shape)
                 self._store(at, all(first.ops[at] in IN_PLACE for at in computed))
 

@@ -22,9 +22,10 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError
 from ..layers import ConvNet, ConvSame, shape_after
-from .operators import RENAMED, like, operator
+from .operators import READ_VIEW, RENAMED, WRITE_VIEW, like, operator
 from .state import unchanged
 
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -62,6 +63,7 @@ class Trace:
     inputs: tuple[tuple[int, ...], ...]  # shapes of the network's input tensors, including the batch
     outputs: Mapping[int, tuple[int, ...]]  # call: shape of its first output tensor, including the batch
     makers: Mapping[int, int]  # call: the node that made that tensor; -1 is the network's input
+    returned: tuple[int, ...]  # the nodes that made what the network returns
     parameters: Mapping[str, int]  # name: number of values; a shared parameter is listed once
     uncounted: tuple[str, ...]  # operators that have no rule
 
@@ -88,7 +90,7 @@ def trace(
             names, parameters = put_stand_ins(modules)
             tracer = _Tracer(modules, names, on_node)
             tracer.note_inputs((*args, *kwargs.values()))
-            with tracer:
+            with tracer.watching_modules(), tracer:
                 net(*args, **kwargs)
     except UserError:
         raise
@@ -105,6 +107,7 @@ def trace(
         tuple(tuple(t.shape) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)),
         tracer.outputs,
         tracer.makers,
+        tracer.returned,
         parameters,
         tuple(tracer.uncounted),
     )
@@ -181,6 +184,10 @@ class _Tracer(TorchDispatchMode):
         self.made: dict[int, int] = {}
         self.parameters: dict[int, tuple[str, ...]] = {i: (name,) for i, name in names.items()}
         self.kept: list[Any] = []
+        self.views: dict[int, Tensor] = {}  # view: the tensor that it is a part of
+        self.written: dict[int, int] = {}  # tensor: the last node that wrote into it or a view of it
+        self.unread: dict[int, dict[int, Tensor]] = {}  # tensor: the views that were written, and not read since
+        self.returned: tuple[int, ...] = ()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:  # otherwise torch imports its whole compiler and consults it at each operator
@@ -191,18 +198,17 @@ class _Tracer(TorchDispatchMode):
             self.made[id(t)] = -1
             self.kept.append(t)
 
-    def __enter__(self) -> _Tracer:
-        self.hooks = [
+    @contextmanager
+    def watching_modules(self) -> Iterator[None]:
+        hooks = [
             register_module_forward_pre_hook(self._enter_module),
             register_module_forward_hook(self._leave_module, always_call=True),
         ]
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        for hook in self.hooks:
-            hook.remove()
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -210,32 +216,44 @@ class _Tracer(TorchDispatchMode):
             func, taken = RENAMED[func]
             args = args[:taken]
         op = operator(func)
+        if op.composite:
+            with self:
+                return func._op_dk(COMPOSITE, *args, **kwargs)
         out = op.shortcut(*args, **kwargs) if op.shortcut else None
         if out is None:
             out = func(*args, **kwargs)
         self.kept.append(out)
         tensors = _tensors((*args, *kwargs.values()))
-        if not tensors and op.inert:  # a constant
+        if op.constant or (not tensors and op.inert):
             return out
+        into = _tensors((kwargs.get("out", args[0] if args else None),)) if op.writes else []
+        if op.overwrites:
+            replaced = {id(t) for t in into}
+            tensors = [t for t in tensors if id(t) not in replaced]
         parameters = tuple([name for t in tensors if id(t) in self.parameters for name in self.parameters[id(t)]])
-        inputs = tuple([self.made[id(t)] for t in tensors if id(t) in self.made])
+        if self.written:
+            inputs = tuple([i for i in map(self._maker, tensors) if i is not None])
+        else:
+            inputs = tuple([self.made[id(t)] for t in tensors if id(t) in self.made])
         made = [out] if isinstance(out, Tensor) else _tensors(out) if isinstance(out, tuple | list) else []
         if op.inert and parameters and not inputs:  # a view of a parameter is that parameter
             self.parameters.update((id(t), parameters) for t in made)
             return out
-        if not made and op.writes:  # it returns nothing
-            made = _tensors(args)[:1]
+        made = made or into  # it returns nothing
         if not made:
             return out
+        if op.inert and tensors and not op.writes:
+            self._note_views(tensors[0], made)
         for t in made:
             self.made[id(t)] = len(self.nodes)
+        for t in into:
+            self._note_write(t)
         if not op.known:
             call = self.calls[self.running[-1]]
             self.uncounted[f"{call.path or call.kind}: {func.overloadpacket}"] = None
         if self.on_node:
             self.on_node(len(self.nodes))
-        self.events.append(("node", len(self.nodes)))
-        self.nodes.append(
+        self._add(
             Node(
                 op=op.name,
                 call=self.running[-1],
@@ -248,6 +266,43 @@ class _Tracer(TorchDispatchMode):
             )
         )
         return out
+
+    def _add(self, node: Node) -> None:
+        self.events.append(("node", len(self.nodes)))
+        self.nodes.append(node)
+
+    def _note_views(self, of: Tensor, made: list[Tensor]) -> None:
+        whole, storage = self.views.get(id(of), of), of.untyped_storage()._cdata
+        for t in made:
+            if t.untyped_storage()._cdata == storage:
+                self.views[id(t)] = whole
+
+    def _note_write(self, t: Tensor) -> None:
+        """The next node writes into `t`: every tensor that shares its storage is out of date."""
+        whole = self.views.get(id(t), t)
+        self.written[id(whole)] = self.made[id(t)] = len(self.nodes)
+        if t is whole:
+            self.unread.pop(id(whole), None)  # they were read before, or are overwritten
+        else:
+            self.unread.setdefault(id(whole), {})[id(t)] = t
+
+    def _maker(self, t: Tensor) -> int | None:
+        """The node that made a tensor, or last wrote into its storage; None for a constant."""
+        whole = self.views.get(id(t), t)
+        if self.made.get(id(t), -2) >= self.written.get(id(whole), -2):
+            return self.made.get(id(t))
+        for part in self.unread.pop(id(whole), {}).values():
+            self._relate(WRITE_VIEW, (whole, part), part, whole)
+        if t is not whole and id(whole) in self.made:
+            self._relate(READ_VIEW, (whole,), t, whole)
+        return self.made.get(id(t))
+
+    def _relate(self, op: str, reads: tuple[Tensor, ...], part: Tensor, whole: Tensor) -> None:
+        made = part if op == READ_VIEW else whole
+        inputs = tuple([self.made[id(t)] for t in reads if id(t) in self.made])
+        args = tuple(whole.shape), tuple(part.shape), place(part, whole)
+        self.made[id(made)] = len(self.nodes)
+        self._add(Node(op, self.running[-1], inputs, (), args, tuple(made.shape), made.element_size(), 0))
 
     def _enter_module(self, module: nn.Module, args: Any) -> None:
         path = self.paths.get(module)
@@ -268,13 +323,18 @@ class _Tracer(TorchDispatchMode):
     def _leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
         if module not in self.paths:
             return
-        call = self.running.pop()
-        self.events.append(("call", call))
+        call = self.running[-1]
         tensor = out if isinstance(out, Tensor) else next(tensors_in(out), None)
         if tensor is not None:
             self.outputs[call] = tuple(tensor.shape)
-            if id(tensor) in self.made:
-                self.makers[call] = self.made[id(tensor)]
+            maker = self._maker(tensor) if self.written else self.made.get(id(tensor))
+            if maker is not None:
+                self.makers[call] = maker
+        if call == 0:
+            makers = [self._maker(t) for t in tensors_in(out)]
+            self.returned = tuple(sorted({i for i in makers if i is not None}))
+        self.running.pop()
+        self.events.append(("call", call))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -309,6 +369,24 @@ def _tensors(values: Sequence[Any]) -> list[Tensor]:
         elif isinstance(value, list | tuple):
             found.extend(v for v in value if isinstance(v, Tensor))
     return found
+
+
+def place(part: Tensor, whole: Tensor) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Where the rows and columns of a view lie in a map: the first one, and the step. None unless they are its rows and
+    columns."""
+    if whole.dim() < 2 or part.dim() < 2:
+        return None
+    offset, first = int(part.storage_offset() - whole.storage_offset()), [0] * whole.dim()
+    for axis in sorted(range(whole.dim()), key=whole.stride, reverse=True):
+        if whole.size(axis) > 1 and whole.stride(axis):
+            first[axis], offset = divmod(offset, whole.stride(axis))
+    found = []
+    for axis in (-2, -1):
+        step, rest = divmod(part.stride(axis), whole.stride(axis) or 1) if part.size(axis) > 1 else (1, 0)
+        if rest or step < 1 or first[axis] + (part.size(axis) - 1) * step >= whole.size(axis):
+            return None
+        found.append((first[axis], step))
+    return (found[0], found[1]) if not offset else None
 
 
 def geometry(module: nn.Module) -> dict[str, Any]:

@@ -251,8 +251,6 @@ class _Tracer(TorchDispatchMode):
         if not op.known:
             call = self.calls[self.running[-1]]
             self.uncounted[f"{call.path or call.kind}: {func.overloadpacket}"] = None
-        if self.on_node:
-            self.on_node(len(self.nodes))
         self._add(
             Node(
                 op=op.name,
@@ -268,6 +266,8 @@ class _Tracer(TorchDispatchMode):
         return out
 
     def _add(self, node: Node) -> None:
+        if self.on_node:
+            self.on_node(len(self.nodes))
         self.events.append(("node", len(self.nodes)))
         self.nodes.append(node)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.accounting import Account, account
+from convatlas.accounting.counters.reconcile import reconcile
 from convatlas.accounting.layer_graph import layer_graph
 
 
@@ -115,6 +116,11 @@ def test_fields_contain_every_pixel_that_has_a_gradient(does: Callable[[Tensor],
     columns = image.grad.abs().sum((0, 1, 2)).nonzero().flatten()
     for seen, size, start in zip((rows, columns), last.receptive_field, last.start, strict=True):
         assert (int(seen[0]), len(seen)) == (start + 5, size)
+
+
+def test_other_counters_are_explained_where_views_are_written() -> None:
+    found = reconcile(Between(shift), (3, 16, 16))
+    assert {r.macs for r in found.values()} == {account(Between(shift), (3, 16, 16)).totals.macs}
 
 
 def test_rows_between_others_are_a_bound() -> None:

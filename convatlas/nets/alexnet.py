@@ -3,7 +3,8 @@ https://papers.nips.cc/paper/4824
 
 Read beside Figure 2 and section 3.5. Two towers, one per GPU, joined in conv3 and in the linear layers: groups = 2.
 The paper prints 224 x 224 images; its 55 x 55 maps need 227 (or 224 with 2 pixels of padding).
-Departures from the paper: none. Caffe's two rows are initialised as in the paper; Caffe has biases of 0.1, not 1.
+Departures from the paper: none. Caffe's two rows start as its prototxts do: fc6 and fc7 from half the paper's standard
+deviation, and in `alexnet_caffe` from biases of 0.1 where the paper has 1.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ OWT = Paper(
     "https://arxiv.org/abs/1404.5997",
 )
 
-FIGURE_2 = [  # layer, maps, kernel, stride, padding, towers it stays in, initial bias, normalised and pooled after
-    ("conv1", 96, 11, 4, 0, 1, 0.0, "norm, pool"),
-    ("conv2", 256, 5, 1, 2, 2, 1.0, "norm, pool"),
-    ("conv3", 384, 3, 1, 1, 1, 0.0, ""),
-    ("conv4", 384, 3, 1, 1, 2, 1.0, ""),
-    ("conv5", 256, 3, 1, 1, 2, 1.0, "pool"),
+FIGURE_2 = [  # layer, maps, kernel, stride, padding, its towers, biases above 0 at first, normalised and pooled after
+    ("conv1", 96, 11, 4, 0, 1, False, "norm, pool"),
+    ("conv2", 256, 5, 1, 2, 2, True, "norm, pool"),
+    ("conv3", 384, 3, 1, 1, 1, False, ""),
+    ("conv4", 384, 3, 1, 1, 2, True, ""),
+    ("conv5", 256, 3, 1, 1, 2, True, "pool"),
 ]
 OWT_LAYERS = [  # layer, maps, kernel, stride, padding, pooled after
     ("conv1", 64, 11, 4, 2, True),
@@ -54,6 +55,7 @@ class AlexNet(ConvNet):
 
     `towers` is 2 as published; 1 merges them. `lrn` makes the normalisation (`LRN_CAFFE` for weights trained in Caffe).
     It comes before the pooling, as in the paper, or after it with `pool_first`, as in the lectures and CaffeNet.
+    `bias` is the initial bias where Figure 2's table has 1, `fc_std` the standard deviation of the weights of fc6, fc7.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class AlexNet(ConvNet):
         towers: int = 2,
         lrn: Callable[[], nn.Module] = LRN,
         pool_first: bool = False,
+        bias: float = 1.0,
+        fc_std: float = 0.01,
         dropout: float = 0.5,
         input: Shape = (3, 227, 227),
         classes: int = 1000,
@@ -71,9 +75,9 @@ class AlexNet(ConvNet):
             raise UserError(f"towers={towers} is not supported", "give 2 as in the paper, or 1 to merge them")
         stages: dict[str, nn.Module] = {}
         cin = input[0]
-        for name, cout, kernel, stride, padding, split, bias, after in FIGURE_2:
+        for name, cout, kernel, stride, padding, split, biased, after in FIGURE_2:
             conv = nn.Conv2d(cin, cout, kernel, stride, padding, groups=min(split, towers))
-            gaussian_(conv, bias)
+            gaussian_(conv, bias if biased else 0.0)
             follows: dict[str, Callable[[], nn.Module]] = {"norm": lrn, "pool": partial(nn.MaxPool2d, 3, 2)}
             order = ("pool", "norm") if pool_first else ("norm", "pool")
             stages[name] = stack(
@@ -93,16 +97,17 @@ class AlexNet(ConvNet):
             dropout7=nn.Dropout(dropout),
             fc8=nn.Linear(4096, classes),
         )
-        for name, bias in (("fc6", 1.0), ("fc7", 1.0), ("fc8", 0.0)):
-            gaussian_(self.head.get_submodule(name), bias)
+        gaussian_(self.head.get_submodule("fc6"), bias, fc_std)
+        gaussian_(self.head.get_submodule("fc7"), bias, fc_std)
+        gaussian_(self.head.get_submodule("fc8"), 0.0)
 
     def init_classifier(self, layer: nn.Module) -> None:
         gaussian_(layer, 0.0)
 
 
-def gaussian_(layer: Any, bias: float) -> None:
+def gaussian_(layer: Any, bias: float, std: float = 0.01) -> None:
     """Section 5: weights normal with standard deviation 0.01, biases constant."""
-    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.normal_(layer.weight, std=std)
     nn.init.constant_(layer.bias, bias)
 
 
@@ -175,11 +180,12 @@ VARIANTS = (
             Claim("macs", "1,135,256,096", ARITHMETIC), Claim("params", "62.3M", "lecture 001"),
             Claim("gmacs", "1.1", "lecture 001"),
             *layers("34,944", "614,656", "885,120", "1,327,488", "884,992", "37,752,832", "16,781,312", "4,097,000")]),
-        Variant("alexnet_caffe", dict(lrn=LRN_CAFFE), recipe="alexnet_caffe", aliases=("BVLC AlexNet",),
+        Variant("alexnet_caffe", dict(lrn=LRN_CAFFE, bias=0.1, fc_std=0.005), recipe="alexnet_caffe",
+            aliases=("BVLC AlexNet",),
             note="Caffe's replication: its normalisation has k = 1 and divides alpha by n", claims=[
             Claim("params", "60,965,224", ARITHMETIC),
             *accuracies("57.1", "80.2", "bvlc_alexnet readme, centre crop")]),
-        Variant("caffenet", dict(lrn=LRN_CAFFE, pool_first=True), recipe="alexnet_caffe",
+        Variant("caffenet", dict(lrn=LRN_CAFFE, pool_first=True, fc_std=0.005), recipe="alexnet_caffe",
             note="Caffe's reference network: two towers, pooling before normalisation", claims=[
             Claim("params", "60,965,224", ARITHMETIC),
             *accuracies("57.4", "80.4", "bvlc_reference_caffenet readme, centre crop")]),

@@ -93,6 +93,17 @@ def test_initialisation() -> None:
     assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.5, 0.5]
 
 
+@pytest.mark.parametrize(("name", "bias"), [("alexnet_caffe", 0.1), ("caffenet", 1.0)])
+def test_initialisation_as_in_caffes_prototxts(name: str, bias: float) -> None:
+    torch.manual_seed(0)
+    net = find(name).build(input=(3, 67, 67))
+    layers = {path: m for path, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    for path, layer in layers.items():
+        std = 0.005 if path in ("head.fc6", "head.fc7") else 0.01
+        assert layer.weight.std().item() == pytest.approx(std, rel=0.05), path
+        assert (layer.bias == (0 if path in ("stem.conv", "stages.conv3.conv", "head.fc8") else bias)).all(), path
+
+
 def test_it_has_one_tower_or_two() -> None:
     with pytest.raises(UserError, match="towers=3 is not supported; give 2 as in the paper, or 1 to merge them"):
         find("alexnet").build(towers=3)

@@ -87,7 +87,9 @@ START: dict[str, tuple[str, Start]] = {
     "LeNet5": ("Appendix: uniform, 2.4 / fan-in", [
         uniform(r"subsample\.weight", 2.4 / 4), uniform("weight", lambda m: 2.4 / fan_in(m)), ZERO]),
     "LeNetLike": ("PyTorch's, as its file says", [TORCH]),
-    "AlexNet": ("section 5", [constant(r"(conv[245]\.conv|fc[67])\.bias", 1), *GAUSSIAN]),
+    "AlexNet": ("section 5; Caffe's prototxts", lambda options: [
+        constant(r"(conv[245]\.conv|fc[67])\.bias", options["bias"]),
+        normal(r"fc[67]\.weight", options["fc_std"]), *GAUSSIAN]),
     "AlexNetOWT": ("torchvision", [TORCH]),
     "Airbench": ("section 3.2: torch's, behind filters that pass on", [constant(r"whiten\.bias", 0), TORCH]),
     "BNAlexNet": ("imagenet-multiGPU.torch: Torch's", [TORCH]),

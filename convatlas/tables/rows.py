@@ -1,9 +1,10 @@
 """The rows of a table as compact CSV: one line per row, with a cell empty where its value follows from others.
 
-An empty cell means: `shape`, the receptive field's columns and `block_op` are as in the row above, `activations` is the
-number of values of `shape`, `backward_macs` is twice `macs`, a `kernel` has stride 1 and padding 0; any other has its
-default. A `path` is in the block of the row above; ".bn" is a sibling of that row, "stages.conv2.block1:conv1" starts a
-block, ":stem.pool" is in none.
+An empty cell means: `shape`, the receptive field's columns and `block_op` are as in the row above, `activations` is
+the number of values of `shape`, `macs` is `weights` at each position of `shape`, `backward_macs` is twice `macs`, a
+`kernel` has stride 1 and padding 0; any other has its default. A `pointwise` row has no `macs`, and `biases` is
+`weights`. A `path` is in the block of the row above; ".bn" is a sibling of that row, "stages.conv2.block1:conv1"
+starts a block, ":stem.pool" is in none.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def read(text: str) -> tuple[Row, ...]:
 def _cell(column: str, row: Row, above: Row) -> str:
     if column == "path":
         return _short_path(row, above)
-    value, implied = getattr(row, column), _implied(row.shape, row.kernel, row.macs)
+    value, implied = getattr(row, column), _implied(vars(row))
     if value == implied.get(column, getattr(above if column in AS_ABOVE else FIRST, column)):
         return ""
     if isinstance(value, bool):
@@ -68,18 +69,23 @@ def _row(cells: dict[str, str], above: Row) -> Row:
     for column, cell in cells.items():
         if cell and column != "path":
             values[column] = _value(column, cell)
-    values = _implied(values["shape"], values.get("kernel", ()), values.get("macs", 0)) | values
+    values = _implied(values) | values
     path, block = _whole_path(cells["path"], above)
     return Row(path, block=block, **values)
 
 
-def _implied(shape: tuple[int, ...], kernel: tuple[int, ...], macs: int) -> dict[str, Any]:
-    """The values of empty cells, given the row's other cells."""
+def _implied(known: dict[str, Any]) -> dict[str, Any]:
+    """The values of empty cells, given those of the row's other cells."""
+    weights, shape, pointwise = known.get("weights", 0), known["shape"], known.get("pointwise", False)
+    macs = 0 if pointwise else weights * prod(shape[1:])
+    size = len(known.get("kernel", ()))
     return {
+        "biases": weights if pointwise else 0,
         "activations": prod(shape),
-        "backward_macs": 2 * macs,
-        "stride": (1,) * len(kernel),
-        "padding": (0,) * len(kernel),
+        "macs": macs,
+        "backward_macs": 2 * known.get("macs", macs),
+        "stride": (1,) * size,
+        "padding": (0,) * size,
     }
 
 

@@ -13,6 +13,10 @@ ROWS = (
     replace(CONV, kernel=(1, 7), stride=(2, 2), padding="same", groups=4, receptive_field=(3, 9), start=(0, -3)),
     replace(CONV, path="b.conv", jump=(0, 0), exact=True, block="b", block_op="Block", backward_macs=1),
     Row("relu", "ReLU", (10,), pointwise=True, activations=0),
+    Row("shift", "BatchNorm2d", (8, 4, 4), biases=8, activations=128, pointwise=True),
+    Row("scale", "BatchNorm2d", (8, 4, 4), weights=8, macs=7, activations=128, pointwise=True),
+    Row("pool", "Pool", (8, 2, 2), weights=8, biases=8, activations=32),  # LeNet-5's: a coefficient a map
+    Row("linear", "Linear", (10,), weights=80, macs=80, activations=10, backward_macs=160),
     Row("stages.relu", "ReLU", (), pointwise=True, activations=1, block="stages", block_op="Other"),
 )
 
@@ -26,8 +30,8 @@ def test_rows_are_read_as_they_were_written() -> None:
 
 def test_what_follows_from_the_row_above_or_from_the_row_is_left_out() -> None:
     assert write([ROWS[0], replace(ROWS[1], block="stages", block_op="Block")]).splitlines()[1:] == [
-        "stages:a.conv,Conv2d,,72,,8x4x4,1152,3,,,,,,,,Block",
-        ".bn,BatchNorm2d,y,8,8",
+        "stages:a.conv,Conv2d,,72,,8x4x4,,3,,,,,,,,Block",
+        ".bn,BatchNorm2d,y,8",
     ]
 
 

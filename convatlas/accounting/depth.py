@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from .operators import MACS, names_of
 from .trace import Trace
-
-MULTIPLIES = names_of(frozenset(MACS))
 
 
 def gates(trace: Trace) -> frozenset[tuple[int, int]]:
@@ -24,15 +21,25 @@ def gates(trace: Trace) -> frozenset[tuple[int, int]]:
 
 
 def depth(trace: Trace) -> int:
-    """The longest path of layers with weights (convolutions and matrix products that read parameters).
+    """The longest path of layers with weights: convolutions and matrix products of something that is computed from the
+    input by something that is a parameter, or is computed from parameters alone (normalised or masked weights).
 
     Parallel branches count once, as in GoogLeNet's 22 (Szegedy et al., 2014, section 5). The layers that only compute
     a gate (SE) do not count: SE-ResNet-50 is 50 layers deep, as its name says.
     """
     skipped = gates(trace)
+    of_input: list[bool] = []  # per node: computed from the input
+    of_weights: list[bool] = []  # per node: computed from parameters, and not from the input
     after: list[int] = []
     for index, node in enumerate(trace.nodes):
+        of_input.append(any(i < 0 or of_input[i] for i in node.inputs))
+        derived = bool(node.parameters) or any(of_weights[i] for i in node.inputs if i >= 0)
+        of_weights.append(derived and not of_input[-1])
+        made = [f.made for f in node.factors if f.made is not None]
+        weighted = any(i < 0 or of_input[i] for i in made) and (
+            any(f.parameter for f in node.factors) or any(i >= 0 and of_weights[i] for i in made)
+        )
         before = max((after[i] for i in node.inputs if i >= 0 and (index, i) not in skipped), default=0)
-        after.append(before + (node.op in MULTIPLIES and bool(node.parameters)))
+        after.append(before + weighted)
     read = {i for node in trace.nodes for i in node.inputs}
     return max((n for index, n in enumerate(after) if index not in read), default=0)

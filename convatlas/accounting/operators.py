@@ -52,6 +52,13 @@ MACS: dict[Any, Callable[..., int]] = {
     aten.affine_grid_generator: lambda out, theta, *size: out.numel() * theta.shape[-1],
 }
 
+# The positions of the tensors that they multiply; those of all others are (0, 1).
+FACTORS: dict[Any, tuple[int, ...]] = {
+    **dict.fromkeys((aten.addmv, aten.addr, aten.addmm, aten.baddbmm, aten.addbmm), (1, 2)),
+    aten._trilinear: (0, 1, 2),
+    aten.affine_grid_generator: (0,),
+}
+
 
 def _named(names: str) -> frozenset[Any]:
     return frozenset(getattr(aten, name) for name in names.split())
@@ -100,6 +107,8 @@ CONSTANT = _named(
 
 # Replaces every value of its first argument, so none of them is read.
 OVERWRITES = _named("copy_ fill_ zero_ bernoulli_ normal_ uniform_")
+
+DETACHES = _named("detach detach_")
 
 # What a trace adds where a write through a view is read elsewhere: in the whole tensor, or in another view of it.
 WRITE_VIEW, READ_VIEW = "write_view", "read_view"
@@ -205,7 +214,9 @@ class Operator(NamedTuple):
     composite: bool  # arrives only in inference mode; elsewhere torch has decomposed it
     writes: bool  # into its first argument, or into `out`
     overwrites: bool
+    detaches: bool  # no gradient goes through it
     macs: Callable[..., int] | None
+    factors: tuple[int, ...]  # the positions of the arguments that it multiplies
     shortcut: Callable[..., Any] | None
 
 
@@ -230,7 +241,9 @@ def operator(func: Any) -> Operator:
             composite=torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"),
             writes=bool(into),
             overwrites=op in OVERWRITES or "out" in into,
+            detaches=op in DETACHES,
             macs=MACS.get(op),
+            factors=FACTORS.get(op, (0, 1)),
             shortcut=SHORTCUTS.get(func),
         )
         _OPERATORS[id(func)] = found

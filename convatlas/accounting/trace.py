@@ -29,6 +29,14 @@ COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
+class Factor(NamedTuple):
+    """One of the tensors that an operator multiplies."""
+
+    made: int | None  # the node that made it, -1 the network's input; None: a parameter or a constant
+    parameter: bool
+    trained: bool  # a parameter that takes a gradient
+
+
 class Node(NamedTuple):
     """One operator call."""
 
@@ -40,6 +48,9 @@ class Node(NamedTuple):
     shape: tuple[int, ...]  # of its first output, including the batch
     itemsize: int  # bytes per value
     macs: int
+    factors: tuple[Factor, ...] = ()  # of a convolution or a matrix product
+    recorded: bool = True  # a gradient can go through it: it is not detached, nor run without gradients
+    trained: bool = False  # it reads parameters that take a gradient
 
 
 class Call(NamedTuple):
@@ -82,20 +93,21 @@ def trace(
     """
     if isinstance(net, torch.jit.ScriptModule):
         raise UserError(f"{type(net).__name__} is compiled, so its layers are hidden", "count what it was made of")
+    ours = isinstance(net, ConvNet)  # these never turn gradients off, and run faster without
     try:
-        with unchanged(net), torch.no_grad():
+        with unchanged(net), torch.set_grad_enabled(not ours):
             modules = {m: path for path, m in net.named_modules()}
             if any(m.training is not training for m in modules):
                 net.train(training)
             names, parameters = put_stand_ins(modules)
-            tracer = _Tracer(modules, names, on_node)
+            tracer = _Tracer(modules, names, _always if ours else _recording, on_node)
             tracer.note_inputs((*args, *kwargs.values()))
             with tracer.watching_modules(), tracer:
                 net(*args, **kwargs)
     except UserError:
         raise
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        if isinstance(net, ConvNet) and len(args) == 1 and not training:
+        if ours and len(args) == 1 and not training:
             shape_after(net, tuple(args[0].shape[1:]))  # explains in words what does not fit
         given = ", ".join("x".join(map(str, t.shape)) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         reason = why(error)
@@ -137,15 +149,26 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dict[str, int]]:
+def _always() -> bool:
+    return True
+
+
+def _recording() -> bool:
+    """Whether autograd records what runs now, or runs it within an autograd.Function, which has a backward pass of its
+    own. (Such a function turns forward-mode gradients off, too; torch.no_grad does not.)"""
+    return torch.is_grad_enabled() or not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled())
+
+
+def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, tuple[str, bool]], dict[str, int]]:
     """Replaces the tensors of a network's modules by meta tensors, by their paths; a shared tensor by a single one.
     A parameter that is on the meta device stays: a pass does not write to it.
 
-    Returns the parameters' names by the replacement's id, and their number of values by name. Raises UserError for
+    Returns the parameters' names by the replacement's id, with whether they take a gradient, and their number of values
+    by name. Raises UserError for
     parameters that have no shape yet.
     """
     made: dict[int, Tensor] = {}
-    names: dict[int, str] = {}
+    names: dict[int, tuple[str, bool]] = {}
     sizes: dict[str, int] = {}
     for m, path in modules.items():
         tensors: Sequence[tuple[dict[str, Any], bool]] = ((m._parameters, True), (m._buffers, False))
@@ -161,17 +184,21 @@ def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, str], dic
                     made[id(t)] = t if trained and t.is_meta else like(t, "meta")
                     if trained:
                         full = f"{path}.{name}" if path else name
-                        names[id(made[id(t)])], sizes[full] = full, t.numel()
+                        names[id(made[id(t)])], sizes[full] = (full, t.requires_grad), t.numel()
                 own[name] = made[id(t)]
     return names, sizes
 
 
 class _Tracer(TorchDispatchMode):
     def __init__(
-        self, modules: Mapping[nn.Module, str], names: Mapping[int, str], on_node: Callable[[int], None] | None
+        self,
+        modules: Mapping[nn.Module, str],
+        names: Mapping[int, tuple[str, bool]],
+        recording: Callable[[], bool],
+        on_node: Callable[[int], None] | None,
     ):
         super().__init__()
-        self.on_node = on_node
+        self.recording, self.on_node = recording, on_node
         self.nodes: list[Node] = []
         self.calls: list[Call] = []
         self.events: list[tuple[str, int]] = []
@@ -182,7 +209,8 @@ class _Tracer(TorchDispatchMode):
         self.paths = modules
         # tensors by id: the node that made it, or the parameters that it is (a view of); kept alive, so ids stay valid
         self.made: dict[int, int] = {}
-        self.parameters: dict[int, tuple[str, ...]] = {i: (name,) for i, name in names.items()}
+        self.parameters: dict[int, tuple[str, ...]] = {i: (name,) for i, (name, _) in names.items()}
+        self.trained: set[int] = {i for i, (_, trained) in names.items() if trained}  # parameters that take a gradient
         self.kept: list[Any] = []
         self.views: dict[int, Tensor] = {}  # view: the tensor that it is a part of
         self.written: dict[int, int] = {}  # tensor: the last node that wrote into it or a view of it
@@ -236,12 +264,17 @@ class _Tracer(TorchDispatchMode):
         else:
             inputs = tuple([self.made[id(t)] for t in tensors if id(t) in self.made])
         made = [out] if isinstance(out, Tensor) else _tensors(out) if isinstance(out, tuple | list) else []
+        recorded = not op.detaches and self.recording()
+        trained = recorded and bool(parameters) and not self.trained.isdisjoint(map(id, tensors))
         if op.inert and parameters and not inputs:  # a view of a parameter is that parameter
             self.parameters.update((id(t), parameters) for t in made)
+            if trained:
+                self.trained.update(map(id, made))
             return out
         made = made or into  # it returns nothing
         if not made:
             return out
+        factors = tuple([self._factor(args[i]) for i in op.factors]) if op.macs else ()
         if op.inert and tensors and not op.writes:
             self._note_views(tensors[0], made)
         for t in made:
@@ -261,9 +294,15 @@ class _Tracer(TorchDispatchMode):
                 shape=tuple(made[0].shape),
                 itemsize=made[0].element_size(),
                 macs=op.macs(out, *args, **kwargs) if op.macs else 0,
+                factors=factors,
+                recorded=recorded and made[0].is_floating_point(),
+                trained=trained,
             )
         )
         return out
+
+    def _factor(self, t: Tensor) -> Factor:
+        return Factor(self.made.get(id(t)), id(t) in self.parameters, id(t) in self.trained)
 
     def _add(self, node: Node) -> None:
         if self.on_node:

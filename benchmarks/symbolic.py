@@ -18,7 +18,7 @@ import torch
 from report import spread, write
 
 from convatlas.accounting import account
-from convatlas.accounting.count import meta_inputs
+from convatlas.accounting.inputs import meta_inputs
 from convatlas.accounting.receptive import node_fields
 from convatlas.accounting.symbolic import symbolic
 from convatlas.accounting.trace import trace

@@ -21,7 +21,7 @@ __all__ = ["LEVELS", "Account", "Row", "Totals", "account", "counted", "holds"]
 def account(
     network: nn.Module | Variant | str,
     input: Any = None,
-    batch: int = 1,
+    batch: int | None = None,
     *,
     training: bool = False,
     strict: bool = False,
@@ -31,7 +31,8 @@ def account(
 
     `network` is a catalogue name, a Variant, or any module, which is left unchanged; `options` are those of
     `Variant.build` (classes, channels ...). A module with other inputs takes a tensor, a list of shapes and tensors,
-    or a dict of them by argument name. The pass runs in evaluation mode unless `training`; no weights are allocated.
+    or a dict of them by argument name. Without `batch` the count is for as many images as the first input has if that
+    is a tensor, and otherwise for one. The pass runs in evaluation mode unless `training`; no weights are allocated.
 
     An operator without a rule is listed in `uncounted`, and the count is partial; with `strict`, and for every
     catalogue network, that is an error. Raises UserError for an unknown name or option, and for an input that the

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -15,6 +14,7 @@ from ..catalogue import Variant
 from ..errors import UserError
 from .backward import backward_macs
 from .depth import depth
+from .inputs import batch_of, meta_inputs
 from .operators import INERT, POINTWISE, READ_VIEW, WRITE_VIEW, names_of
 from .receptive import Field, node_fields, of_image
 from .resolve import resolve
@@ -27,11 +27,10 @@ IN_PLACE = names_of(POINTWISE) | NO_VALUES
 
 @uncollected()
 def count(
-    network: nn.Module | Variant | str, input: Any, batch: int, training: bool, strict: bool, **options: Any
+    network: nn.Module | Variant | str, input: Any, batch: int | None, training: bool, strict: bool, **options: Any
 ) -> Account:
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise UserError(f"batch={batch!r} is not a positive integer", "give a whole number of at least 1")
     net, name, input, variant = resolve(network, input, **options)
+    batch = batch_of(input, batch, 1)
     args, kwargs = meta_inputs(net, input, batch)
     traced = trace(net, args, kwargs, training)
     if (strict or variant) and traced.uncounted:
@@ -53,37 +52,6 @@ def count(
         depth=depth(traced),
         trace=traced,
     )
-
-
-def meta_inputs(net: nn.Module, input: Any, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that `input` describes, on the meta device, in the network's floating-point type.
-
-    A shape (without the batch) or a tensor is one argument, a list is several, a dict is keyword arguments.
-    """
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
-
-    def one(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.to("meta")
-        if _is_shape(value):
-            return torch.empty(batch, *value, dtype=dtype, device="meta")
-        if isinstance(value, tuple | list):
-            return type(value)(map(one, value))
-        return value
-
-    if isinstance(input, dict):
-        return (), {k: one(v) for k, v in input.items()}
-    if isinstance(input, Tensor) or _is_shape(input):
-        return (one(input),), {}
-    if isinstance(input, tuple | list):
-        return tuple(map(one, input)), {}
-    raise UserError(
-        f"input {input!r} is not an image size", "give (channels, height, width), tensors, a list or a dict of them"
-    )
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, tuple | list) and bool(value) and all(type(n) is int for n in value)
 
 
 def rows_of(traced: Trace) -> list[Row]:

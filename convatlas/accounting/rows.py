@@ -137,7 +137,8 @@ class Account:
 
 def _sizes(input: tuple[Any, ...]) -> str:
     """ "3x224x224"; with several inputs, the size of each."""
-    return ", ".join("x".join(map(str, shape)) for shape in (input if isinstance(input[0], tuple) else (input,)))
+    shapes = input if input and isinstance(input[0], tuple) else (input,)
+    return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def _html_row(tag: str, cells: Sequence[str | int]) -> str:

@@ -18,7 +18,8 @@ from torch import nn
 from ..catalogue import Shape, Variant, find
 from ..errors import UserError
 from ..layers import on_meta
-from .count import IN_PLACE, NO_VALUES, meta_inputs
+from .count import IN_PLACE, NO_VALUES
+from .inputs import meta_inputs
 from .resolve import is_file, resolve
 from .trace import Node, Trace, trace
 

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..catalogue import Variant
-from .count import meta_inputs
 from .diff import align
+from .inputs import meta_inputs
 from .resolve import resolve
 from .trace import Trace, trace
 

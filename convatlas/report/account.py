@@ -143,13 +143,22 @@ def heading(counts: Account) -> list[str]:
     ]
 
 
+def inputs(counts: Account) -> str:
+    """What the figures are for: "an image of 3x224x224", "5 images of 3x32x32", "2 inputs of 7"."""
+    if counts.input and isinstance(counts.input[0], tuple):
+        what = "a set of inputs", "sets of inputs"
+    else:
+        what = ("an image", "images") if len(counts.input) == 3 else ("an input", "inputs")
+    number = what[0] if counts.batch == 1 else f"{counts.batch:,} {what[1]}"
+    return f"{number} of {input_size(counts.input)}" if counts.input else number
+
+
 def summary(counts: Account) -> list[str]:
     """The totals in words; what was not counted; whether the count is partial."""
     t = counts.totals
     stored, kept = t.activations * counts.value_bytes, t.pointwise_activations * counts.value_bytes
-    images = "an image" if counts.batch == 1 else f"{counts.batch} images"
     lines = [
-        f"For {images} of {input_size(counts.input)}:",
+        f"For {inputs(counts)}:",
         f"  parameters     {t.params:,} ({t.weights:,} without biases), {t.params * counts.value_bytes / 1e6:,.2f} MB",
         f"  multiply-adds  {t.macs:,} (convolutions and matrix products; no biases, batch norm, pooling, activations)",
         f"                 {t.training_macs:,} in training, forward and backward; depth {counts.depth}",

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.accounting import account
+from convatlas.accounting.memory.predict import memory
 from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import on_meta
+from convatlas.report.account import report, text
 
 
 class Branches(nn.Module):
@@ -257,3 +260,39 @@ def test_a_notebook_shows_the_layers_and_totals() -> None:
     page = account(Odd(), input=[(4, 3), (4, 3)])._repr_html_()
     assert "<caption>Odd, input 4x3, 4x3, batch 1; not counted: Odd: aten.linalg_cross</caption>" in page
     assert "&lt;lambda&gt;" in replace(counted, name="<lambda>")._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("input", "batch", "of", "macs"),
+    [
+        ((3, 32, 32), None, "an image of 3x32x32", 1),
+        ((3, 32, 32), 5, "5 images of 3x32x32", 5),
+        (torch.zeros(1, 3, 32, 32), None, "an image of 3x32x32", 1),
+        (torch.zeros(5, 3, 32, 32), None, "5 images of 3x32x32", 5),
+        (torch.zeros(5, 3, 32, 32), 2, "2 images of 3x32x32", 2),
+        ([torch.zeros(5, 3, 32, 32)], None, "5 images of 3x32x32", 5),
+        ({"input": torch.zeros(5, 3, 32, 32)}, None, "5 images of 3x32x32", 5),
+    ],
+)
+def test_figures_are_for_as_many_images_as_is_said(input: Any, batch: int | None, of: str, macs: int) -> None:
+    counted = account(nn.Conv2d(3, 4, 3), input, batch)
+    assert counted.totals.macs == macs * 30 * 30 * 4 * 27
+    assert (counted.batch, counted.input_values) == (macs, macs * 3 * 32 * 32)
+    assert f"For {of}:\n" in text(counted)
+    assert f"{2 * 10 * 30 * 30 * 4 * 27:,} in an epoch of 10 images" in report(counted, epoch=10).text()
+    predicted = memory(nn.Conv2d(3, 4, 3), input, batch)
+    plain = memory(nn.Conv2d(3, 4, 3), (3, 32, 32), counted.batch)
+    assert predicted.batch == (32 if input == (3, 32, 32) and batch is None else counted.batch)
+    assert (predicted.images, predicted.training) == (plain.images, plain.training)
+
+
+def test_other_inputs_are_not_called_images() -> None:
+    words = torch.zeros(5, 7, dtype=torch.long)
+    assert "For 5 inputs of 7:\n" in text(account(nn.Embedding(10, 4), words))
+    assert "For an input of 4x8:\n" in text(account(nn.Linear(8, 2), (4, 8)))
+    assert "For 2 sets of inputs of 6, 7:\n" in text(account(Takes(), [torch.zeros(2, 6), torch.zeros(2, 7)]))
+    assert "For a set of inputs of 6, 7:\n" in text(account(Takes(), [(6,), (7,)]))
+    ids = account(nn.Embedding(10, 4), torch.zeros(5, dtype=torch.long))
+    assert (ids.batch, ids.input) == (5, ())
+    assert "For 5 inputs" in text(ids)
+    assert "batch 5" in ids._repr_html_()

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.accounting import account
 from convatlas.accounting.backward import backward_macs
-from convatlas.accounting.count import meta_inputs
 from convatlas.accounting.depth import depth
+from convatlas.accounting.inputs import meta_inputs
 from convatlas.accounting.trace import Trace, trace
 from convatlas.catalogue import find
 from convatlas.layers import ConvNet, on_meta, stack

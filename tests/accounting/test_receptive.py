@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from convatlas import names
 from convatlas.accounting import account
-from convatlas.accounting.count import meta_inputs
+from convatlas.accounting.inputs import meta_inputs
 from convatlas.accounting.receptive import Axis, Field, node_fields
 from convatlas.accounting.trace import Trace, trace
 from convatlas.catalogue import find

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from convatlas import names
 from convatlas.accounting import account
-from convatlas.accounting.count import meta_inputs
+from convatlas.accounting.inputs import meta_inputs
 from convatlas.accounting.symbolic import Symbolic, largest_input, symbolic
 from convatlas.accounting.trace import trace
 from convatlas.catalogue import find

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from ...catalogue import Variant
 from ...errors import UserError, unknown
-from ..count import NO_VALUES, meta_inputs
+from ..count import NO_VALUES
+from ..inputs import meta_inputs
 from ..resolve import resolve
 from ..trace import Trace, trace
 from .conventions import TOOLS, Event, Level, Tool

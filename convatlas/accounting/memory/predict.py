@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint_sequential
 from ...catalogue import Variant
 from ...errors import UserError
 from ...layers import ConvNet
-from ..count import meta_inputs
+from ..inputs import batch_of, meta_inputs
 from ..resolve import resolve
 from .figures import Affine, Checkpointed, Memory, Moment, Peak, Saved
 from .watch import Factory, WatchedStep
@@ -31,14 +31,14 @@ from .watch import Factory, WatchedStep
 def memory(
     network: nn.Module | Variant | str,
     input: Any = None,
-    batch: int = 32,
+    batch: int | None = None,
     *,
     optimizer: str | Factory = "sgd",
     amp: bool = False,
     auxiliary: bool = False,
     **options: Any,
 ) -> Memory:
-    """What `network` takes to train and to run on `batch` images of `input` (as for `account`).
+    """What `network` takes to train and to run on `batch` images of `input` (as for `account`; 32 by default).
 
     The loss is the cross-entropy of (N, classes) logits, or the sum of any other output. `optimizer` is "sgd" (momentum
     0.9), "adam", "rmsprop" (momentum 0.9), "muon", all without weight decay, or a function from parameters to an
@@ -50,8 +50,7 @@ def memory(
     Raises UserError for what `account` refuses, an unknown optimizer, and a network without parameters to train.
     """
     net, name, input, _ = resolve(network, input, **options)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise UserError(f"batch={batch!r} is not a positive integer", "give a whole number of at least 1")
+    batch = batch_of(input, batch, 32)
     n = max(batch, 2)  # batch norm rejects a single value per channel
     train: Any = net
     if auxiliary:

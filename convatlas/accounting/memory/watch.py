@@ -23,7 +23,7 @@ from ...catalogue import Variant
 from ...errors import UserError, unknown
 from ...layers import ConvNet
 from ...muon import Muon
-from ..count import meta_inputs
+from ..inputs import batch_of, meta_inputs
 from ..operators import MACS, SHORTCUTS
 from ..resolve import resolve
 from ..state import unchanged
@@ -45,7 +45,7 @@ FACTORIES: dict[str, Factory] = {
 def measure_memory(
     network: nn.Module | Variant | str,
     input: Any = None,
-    batch: int = 32,
+    batch: int | None = None,
     *,
     optimizer: str | Factory = "sgd",
     amp: bool = False,
@@ -61,7 +61,7 @@ def measure_memory(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device!r} is not available: {str(error).splitlines()[0]}") from error
-    run = WatchedStep(net, name, *meta_inputs(net, input, batch), net, optimizer, amp, device)
+    run = WatchedStep(net, name, *meta_inputs(net, input, batch_of(input, batch, 32)), net, optimizer, amp, device)
     training, inference = (max(n for _, _, n in moments) for moments in (run.training, run.inference))
     return Measured(training, *run.taken["_train"]), Measured(inference, *run.taken["_infer"])
 

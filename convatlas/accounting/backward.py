@@ -16,7 +16,8 @@ def backward_macs(trace: Trace) -> list[int]:
         takes.append(node.recorded and (node.trained or any(i >= 0 and takes[i] for i in node.inputs)))
     reached = [False] * len(trace.nodes)
     for i in trace.returned:
-        reached[i] = i >= 0
+        if i >= 0:
+            reached[i] = True
     costs = [0] * len(trace.nodes)
     for index in reversed(range(len(trace.nodes))):
         node = trace.nodes[index]

@@ -15,14 +15,11 @@ from ..errors import UserError
 from .backward import backward_macs
 from .depth import depth
 from .inputs import batch_of, meta_inputs
-from .operators import INERT, POINTWISE, READ_VIEW, WRITE_VIEW, names_of
+from .operators import in_place, without_values
 from .receptive import Field, node_fields, of_image
 from .resolve import resolve
 from .rows import Account, Row
 from .trace import Trace, trace, uncollected
-
-NO_VALUES = names_of(INERT) | {WRITE_VIEW, READ_VIEW}
-IN_PLACE = names_of(POINTWISE) | NO_VALUES
 
 
 @uncollected()
@@ -89,7 +86,7 @@ def rows_of(traced: Trace) -> list[Row]:
                     **first_reads(nodes),
                     macs=node.macs,
                     activations=prod(node.shape),
-                    pointwise=node.op in IN_PLACE,
+                    pointwise=in_place(node.op),
                     backward_macs=backward[index],
                     **field_of(fields[index]),
                     **blocks[node.call],
@@ -97,7 +94,7 @@ def rows_of(traced: Trace) -> list[Row]:
             )
             continue
         call = traced.calls[index]
-        computed = [n for n in nodes if traced.nodes[n].op not in NO_VALUES]
+        computed = [n for n in nodes if not without_values(traced.nodes[n].op)]
         shape = traced.outputs[index] if index in traced.outputs else traced.nodes[nodes[-1]].shape
         rows.append(
             Row(
@@ -108,7 +105,7 @@ def rows_of(traced: Trace) -> list[Row]:
                 **first_reads(nodes),
                 macs=sum(traced.nodes[n].macs for n in nodes),
                 activations=prod(shape) if computed else 0,
-                pointwise=all(traced.nodes[n].op in IN_PLACE for n in computed),
+                pointwise=all(in_place(traced.nodes[n].op) for n in computed),
                 backward_macs=sum(backward[n] for n in nodes),
                 **field_of(fields[traced.makers[index]] if index in traced.makers else None),
                 **blocks[call.parent],
@@ -127,7 +124,7 @@ def row_nodes(traced: Trace) -> Iterator[tuple[str, int, list[int]]]:
             node = traced.nodes[index]
             if traced.calls[node.call].leaf:
                 within.setdefault(node.call, []).append(index)
-            elif node.op not in NO_VALUES or node.parameters:
+            elif not without_values(node.op) or node.parameters:
                 yield kind, index, [index]
         elif traced.calls[index].leaf:
             nodes = within.get(index, [])

@@ -11,7 +11,7 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from .depth import gates
-from .operators import INERT, POINTWISE, names_of
+from .operators import kind
 from .trace import Node, Trace
 
 
@@ -114,7 +114,7 @@ def node_fields(trace: Trace) -> list[Field | None]:
     scaled = gates(trace)
     fields: list[Field | None] = []
     for index, node in enumerate(trace.nodes):
-        if len(node.inputs) == 1 and node.op in OF_ONE:  # as most are: their field is that of their input
+        if len(node.inputs) == 1 and kind(node.op) == "pointwise" and node.op != "native_batch_norm":  # as most are
             fields.append(fields[node.inputs[0]] if node.inputs[0] >= 0 else image)
             continue
         reads = [i for i in node.inputs if (index, i) not in scaled]
@@ -215,19 +215,14 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
             return field  # selects channels
         case "view" | "_unsafe_view" | "reshape" if len(node.shape) < 3 and node.shape[:1] == shape[:1]:
             return field.whole(shape)  # flattened, for a linear layer
-    if node.op in PLACE_BY_PLACE:
+    if kind(node.op) == "pointwise":
         return _joined(known)
-    if node.op in VIEWS and len(node.shape) > 3 and len(shape) > 3 and _keeps_map(node, shape):
+    if kind(node.op) == "view" and len(node.shape) > 3 and len(shape) > 3 and _keeps_map(node, shape):
         return field
     joined = _joined(known)
     if all(len(s) < 3 or max(s[2:]) == 1 for _, s in known):
         return joined  # of one value for the whole image
     return joined.whole(shape)._replace(bounded=True)
-
-
-PLACE_BY_PLACE = names_of(POINTWISE)
-OF_ONE = PLACE_BY_PLACE - {"native_batch_norm"}  # which may use statistics of the map
-VIEWS = names_of(INERT)
 
 
 def _joined(known: list[tuple[Field, tuple[int, ...]]]) -> Field:

@@ -18,8 +18,8 @@ from torch import nn
 from ..catalogue import Shape, Variant, find
 from ..errors import UserError
 from ..layers import on_meta
-from .count import IN_PLACE, NO_VALUES
 from .inputs import meta_inputs
+from .operators import in_place, without_values
 from .resolve import is_file, resolve
 from .trace import Node, Trace, trace
 
@@ -247,14 +247,14 @@ class Symbolic:
         for at, node in enumerate(first.nodes):
             if first.trace.calls[node.call].leaf:
                 within.setdefault(node.call, []).append(at)
-            elif node.op not in NO_VALUES:
-                self._store(at, node.op in IN_PLACE)
+            elif not without_values(node.op):
+                self._store(at, in_place(node.op))
         for call, ats in within.items():
-            computed = [at for at in ats if first.ops[at] not in NO_VALUES]
+            computed = [at for at in ats if not without_values(first.ops[at])]
             if computed and not first.trace.calls[call].container:
                 shape = first.trace.outputs.get(call, first.nodes[ats[-1]].shape)
                 at = next(at for at in reversed(ats) if first.nodes[at].shape == shape)
-                self._store(at, all(first.ops[at] in IN_PLACE for at in computed))
+                self._store(at, all(in_place(first.ops[at]) for at in computed))
 
     def _store(self, at: int, pointwise: bool) -> None:
         made = self.made[at]

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.accounting import account
 from convatlas.accounting.memory.predict import memory
+from convatlas.accounting.operators import kind
 from convatlas.errors import UserError
 from tests.oracles import timm
 
@@ -193,6 +194,156 @@ def test_what_has_no_rule_is_listed(does: Callable[[Tensor], Tensor], missing: l
     assert account(Does(does), input=(3, 8, 8)).uncounted == tuple(f"Does: {op}" for op in missing)
     with pytest.raises(UserError, match="Does cannot be counted in full: no rule for Does: aten"):
         account(Does(does), input=(3, 8, 8), strict=True)
+
+
+FREE: dict[str, Callable[[Tensor], Any]] = {
+    "squeeze_": lambda x: x[:, None].clone().squeeze_(1),
+    "unsqueeze_": lambda x: x.clone().unsqueeze_(1),
+    "t_": lambda x: x[0, 0].clone().t_(),
+    "transpose_": lambda x: x.clone().transpose_(1, 2),
+    "set_": lambda x: torch.empty_like(x).set_(x.clone()),
+    "view_as_real": lambda x: torch.view_as_real(torch.complex(x, x)),
+    "view_as_complex": lambda x: torch.view_as_complex(x.view(2, 3, 8, 4, 2)),
+    "polar": lambda x: torch.polar(x.abs(), x).abs(),
+    "addcmul_": lambda x: x.clone().addcmul_(x, x),
+    "addcdiv_": lambda x: x.clone().addcdiv_(x, x),
+    "lerp_": lambda x: x.clone().lerp_(x, 0.5),
+    "threshold_": lambda x: F.threshold_(x.clone(), 0.1, 0.2),
+    "trunc": torch.trunc,
+    "hypot": lambda x: torch.hypot(x, x),
+    "acos": torch.acos,
+    "atanh_": lambda x: x.clone().atanh_(),
+    "erfinv": torch.erfinv,
+    "sinc": torch.sinc,
+    "logit": torch.logit,
+    "logaddexp": lambda x: torch.logaddexp(x, x),
+    "a Bessel function": torch.special.bessel_j0,
+    "lgamma": lambda x: x.lgamma() + x.digamma(),
+    "heaviside": lambda x: torch.heaviside(x, x),
+    "copysign_": lambda x: x.clone().copysign_(x),
+    "cumprod": lambda x: x.cumprod(1),
+    "cumsum_": lambda x: x.clone().cumsum_(1),
+    "cummax": lambda x: x.cummax(1),
+    "logcumsumexp": lambda x: x.logcumsumexp(1),
+    "median": lambda x: x.median(1),
+    "nanmedian": lambda x: x.nanmedian(),
+    "mode": lambda x: x.mode(1),
+    "kthvalue": lambda x: x.kthvalue(2, 1),
+    "aminmax": lambda x: x.aminmax(dim=1),
+    "count_nonzero": lambda x: x.count_nonzero(1),
+    "nansum": torch.nansum,
+    "dist": lambda x: torch.dist(x, x),
+    "renorm": lambda x: x.renorm(2, 0, 1.0),
+    "cross": lambda x: torch.linalg.cross(x, x, dim=1),
+    "trace": lambda x: x[0, 0].trace(),
+    "diag_embed": torch.diag_embed,
+    "block_diag": lambda x: torch.block_diag(x[0, 0], x[0, 1]),
+    "masked_scatter": lambda x: x.masked_scatter(x > 0, x),
+    "index_fill": lambda x: x.index_fill(1, torch.zeros(1, dtype=torch.long, device=x.device), 1.0),
+    "index_copy": lambda x: x.index_copy(1, torch.zeros(1, dtype=torch.long, device=x.device), x[:, :1]),
+    "scatter_reduce": lambda x: x.scatter_reduce(1, x.long(), x, "amax"),
+    "select_scatter": lambda x: x.select_scatter(x[:, 0], 1, 0),
+    "take": lambda x: x.take(x.long()),
+    "rot90": lambda x: x.rot90(1, (2, 3)),
+    "bucketize": lambda x: torch.bucketize(x, x[0, 0, 0]),
+    "searchsorted": lambda x: torch.searchsorted(x, x),
+    "isin": lambda x: torch.isin(x, x),
+    "nothing": lambda x: x,
+    "bitwise_xor_": lambda x: x.long().bitwise_xor_(x.long()),
+    "a shift": lambda x: x.long() << 1,
+    "floor_divide": lambda x: x // 2,
+    "foreach": lambda x: torch._foreach_mul([x, x], 2.0),
+    "normal_": lambda x: x.clone().normal_(),
+    "exponential_": lambda x: x.clone().exponential_(),
+    "mse_loss": lambda x: F.mse_loss(x, x),
+    "l1_loss": lambda x: F.l1_loss(x, x),
+    "huber_loss": lambda x: F.huber_loss(x, x) + F.smooth_l1_loss(x, x),
+    "binary_cross_entropy": lambda x: F.binary_cross_entropy(x, x),
+    "binary_cross_entropy_with_logits": lambda x: F.binary_cross_entropy_with_logits(x, x),
+    "cross_entropy": lambda x: F.cross_entropy(x, x.argmax(1)) + F.cross_entropy(x[:, :, 0, 0], x[:, 0, 0, 0].long()),
+    "kl_div": lambda x: F.kl_div(x, x),
+    "margin losses": lambda x: F.multi_margin_loss(x[:, :, 0, 0], x[:, 0, 0, 0].long()) + F.soft_margin_loss(x, x),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("what", FREE)
+def test_operators_that_multiply_no_matrices_are_not_missing(what: str) -> None:
+    counted = account(Does(FREE[what]), input=(3, 8, 8), batch=2, strict=True)
+    assert (counted.totals.macs, counted.uncounted) == (0, ())
+
+
+def test_every_operator_of_torch_without_a_rule_multiplies_matrices() -> None:
+    """So that whoever meets a new one puts it in its list."""
+    multiplies = (
+        *(
+            "mm",
+            "matmul",
+            "conv",
+            "linear",
+            "linalg",
+            "cholesky",
+            "solve",
+            "attention",
+            "transformer",
+            "multi_head",
+            "dist",
+        ),
+        *("rnn", "lstm", "gru", "fft", "qr", "geqrf", "slow_", "affine_grid", "mixed_dtypes"),
+    )
+    others = (  # of tests, optimizers, nested and semi-structured tensors, and of particular devices
+        *("_test_", "_foobar", "_fused_", "_nested_", "_sparse_semi", "_to_sparse_semi", "_cslt", "_convert_weight"),
+        *(
+            "_amp_",
+            "_philox_key",
+            "_dyn_quant",
+            "_copy_from",
+            "_cudnn_init",
+            "_use_",
+            "_fill_mem",
+            "_triton",
+            "_sparse_mm",
+        ),
+    )
+    missing = []
+    for name in {s.name for s in torch._C._jit_get_all_schemas() if s.name.startswith("aten::")}:
+        op = getattr(torch.ops.aten, name.removeprefix("aten::"), None)
+        overloads = [getattr(op, o) for o in op.overloads()] if op else []
+        overloads = [o for o in overloads if "Tensor" in str(o._schema) and torch._C._dispatch_has_kernel(o.name())]
+        composite = [
+            torch._C._dispatch_has_kernel_for_dispatch_key(o.name(), "CompositeImplicitAutograd") for o in overloads
+        ]
+        if kind(name.removeprefix("aten::")) is None and not all(composite):
+            missing.append(name.removeprefix("aten::"))
+    assert not [n for n in missing if not n.startswith(others) and not any(m in n for m in multiplies)]
+    assert "_fft_r2c" in missing
+
+
+@pytest.mark.parametrize(
+    ("does", "shapes", "macs"),
+    [
+        (lambda x, w, b: torch.conv_tbc(x, w, b), [(7, 2, 4), (3, 4, 6), (6,)], 720),
+        (lambda x, w, b: torch.conv_tbc(x, w, b, 1), [(7, 2, 4), (3, 4, 6), (6,)], 7 * 2 * 6 * 12),
+        (torch._grouped_mm, [(2, 5, 16), (2, 16, 8)], 2 * 5 * 16 * 8),
+        (lambda a, b: torch._grouped_mm(a, b, offs=ends(a)), [(10, 16), (2, 16, 8)], 10 * 16 * 8),
+        (lambda a, b: torch._grouped_mm(a, b, offs=ends(a)), [(2, 5, 16), (16, 8)], 5 * 16 * 8),
+        (lambda a, b: torch._grouped_mm(a, b, offs=ends(a)), [(8, 16), (16, 8)], 8 * 16 * 8),
+        (lambda a, b: a[:, :8].clone().addmm_(a, b), [(10, 16), (16, 8)], 10 * 16 * 8),
+        (lambda a, b: a[:, :, :8].clone().baddbmm_(a, b), [(2, 5, 16), (2, 16, 8)], 2 * 5 * 16 * 8),
+        (lambda a, b: torch._addmm_activation(a[0, :8], a, b), [(10, 16), (16, 8)], 10 * 16 * 8),
+        (lambda a, b: torch._int_mm(a.to(torch.int8), b.to(torch.int8)), [(32, 16), (16, 8)], 32 * 16 * 8),
+    ],
+    ids=["tbc", "padded tbc", "groups", "of rows", "of columns", "of sums", "addmm_", "baddbmm_", "gelu", "int8"],
+)
+def test_rare_products(does: Callable[..., Tensor], shapes: list[tuple[int, ...]], macs: int) -> None:
+    """Grouped, in bfloat16; the first axis is taken as it is."""
+    dtype = torch.bfloat16 if does is torch._grouped_mm or "_grouped_mm" in does.__code__.co_names else torch.float32
+    counted = account(Does(does), input=[torch.zeros(s, dtype=dtype) for s in shapes], strict=True)
+    assert counted.totals.macs == macs
+
+
+def ends(a: Tensor) -> Tensor:
+    return torch.zeros(2, dtype=torch.int32, device=a.device)
 
 
 def test_embeddings_take_indices() -> None:

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from ...catalogue import Variant
 from ...errors import UserError, unknown
-from ..count import NO_VALUES
 from ..inputs import meta_inputs
+from ..operators import without_values
 from ..resolve import resolve
 from ..trace import Trace, trace
 from .conventions import TOOLS, Event, Level, Tool
@@ -151,7 +151,7 @@ class _Run:
     def _event(
         self, name: str, nodes: Sequence[int], shape: tuple[int, ...] = (), own: Mapping[str, int] | None = None
     ) -> Event:
-        computing = tuple(n for n in map(self.trace.nodes.__getitem__, nodes) if n.op not in NO_VALUES)
+        computing = tuple(n for n in map(self.trace.nodes.__getitem__, nodes) if not without_values(n.op))
         read = next((n.args[0] for n in computing if n.inputs and n.args), ())  # of the first that reads the image
         x = read if isinstance(read, tuple) else ()
         return Event(name, x, shape or (computing[-1].shape if computing else ()), computing, own or {})
@@ -193,7 +193,7 @@ class _Run:
 
     def _operators(self) -> Iterator[_Part]:
         for i, node in enumerate(self.trace.nodes):
-            if node.op not in NO_VALUES:
+            if not without_values(node.op):
                 path = self.trace.calls[node.call].path
                 yield _Part("operator", self._event(node.op, [i]), path, (i,))
 

@@ -54,6 +54,10 @@ def _quantized_mm(out: Tensor, a: Tensor, *rest: Any, **options: Any) -> int:
     return out.numel() * a.shape[-1]
 
 
+def _attention(out: Any, q: Tensor, k: Tensor, v: Tensor, *rest: Any, **options: Any) -> int:
+    return prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+
 MACS: dict[Any, Callable[..., int]] = {
     aten.convolution: _convolution,
     aten.mm: _mm,
@@ -76,6 +80,15 @@ MACS: dict[Any, Callable[..., int]] = {
     aten._int_mm: _quantized_mm,
     aten._scaled_mm: _quantized_mm,
     aten._weight_int8pack_mm: _quantized_mm,
+    **dict.fromkeys(
+        (
+            aten._scaled_dot_product_flash_attention_for_cpu,
+            aten._scaled_dot_product_flash_attention,
+            aten._scaled_dot_product_efficient_attention,
+            aten._scaled_dot_product_cudnn_attention,
+        ),
+        _attention,
+    ),
 }
 
 # The positions of the tensors that they multiply; those of all others are (0, 1).
@@ -351,6 +364,7 @@ class Operator(NamedTuple):
     composite: bool  # arrives only in inference mode; elsewhere torch has decomposed it
     writes: bool  # into its first argument, or into `out`
     overwrites: bool
+    reads: bool  # a value, to branch on
     detaches: bool  # no gradient goes through it
     macs: Callable[..., int] | None
     factors: tuple[int, ...]  # the positions of the arguments that it multiplies
@@ -383,8 +397,10 @@ def operator(func: Any) -> Operator:
             inert=what == "view",
             known=what is not None,
             constant=name in CONSTANT,
-            composite=torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"),
+            composite=func.namespace != "prim"  # which only fake tensors call, to ask for their device
+            and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"),
             writes=bool(into),
+            reads=name == "_local_scalar_dense",
             overwrites=name in OVERWRITES or "out" in into,
             detaches=name in DETACHES,
             macs=MACS.get(rule),

@@ -1,12 +1,13 @@
 """A network's forward pass as plain data: every operator that runs, what it reads, and the module it runs in.
 
-`trace` runs the pass once on the meta device: nothing is computed or allocated, and the network is left unchanged.
+`trace` runs the pass on the meta device, or on fake tensors where the network mixes devices: nothing is computed or
+allocated, and the network is left unchanged.
 """
 
 from __future__ import annotations
 
 import gc
-import re
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.distributions import Distribution
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import UserError
 from ..layers import ConvNet, ConvSame, shape_after
 from .operators import READ_VIEW, RENAMED, WRITE_VIEW, like, operator
+from .refusals import FAILURES, refusal
 from .state import unchanged
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -93,25 +98,50 @@ def trace(
     """
     if isinstance(net, torch.jit.ScriptModule):
         raise UserError(f"{type(net).__name__} is compiled, so its layers are hidden", "count what it was made of")
-    ours = isinstance(net, ConvNet)  # these never turn gradients off, and run faster without
+    if isinstance(net, ConvNet):
+        try:
+            return _pass(net, args, kwargs, training, on_node, "meta")
+        except FAILURES as error:
+            if not isinstance(error, UserError) and len(args) == 1 and not training:
+                shape_after(net, tuple(args[0].shape[1:]))  # explains in words what does not fit
+            raise _refused(net, args, kwargs, error) from error
     try:
-        with unchanged(net), torch.set_grad_enabled(not ours):
-            modules = {m: path for path, m in net.named_modules()}
-            if any(m.training is not training for m in modules):
-                net.train(training)
-            names, parameters = put_stand_ins(modules)
-            tracer = _Tracer(modules, names, _always if ours else _recording, on_node)
-            tracer.note_inputs((*args, *kwargs.values()))
-            with tracer.watching_modules(), tracer:
-                net(*args, **kwargs)
+        return _pass(net, args, kwargs, training, on_node, "meta")
     except UserError:
         raise
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        if ours and len(args) == 1 and not training:
-            shape_after(net, tuple(args[0].shape[1:]))  # explains in words what does not fit
-        given = ", ".join("x".join(map(str, t.shape)) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
-        reason = why(error)
-        raise UserError(f"{type(net).__name__} does not run on input {given}: {reason}") from error
+    except FAILURES:  # it makes tensors on the CPU, or moves them there: slower, but that works on fake ones
+        pass
+    try:
+        with fake_tensors(), unfused():
+            return _pass(net, args, kwargs, training, on_node, "cpu")
+    except FAILURES as error:
+        raise _refused(net, args, kwargs, error) from error
+
+
+def _refused(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], error: BaseException) -> UserError:
+    return error if isinstance(error, UserError) else refusal(type(net).__name__, net, args, kwargs, error)
+
+
+def _pass(
+    net: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    training: bool,
+    on_node: Callable[[int], None] | None,
+    device: str,
+) -> Trace:
+    ours = isinstance(net, ConvNet)  # these never turn gradients off, and run faster without
+    with unchanged(net), torch.set_grad_enabled(not ours), unchecked_distributions():
+        modules = {m: path for path, m in net.named_modules()}
+        if any(m.training is not training for m in modules):
+            net.train(training)
+        names, parameters = put_stand_ins(modules, device)
+        if device != "meta":
+            args, kwargs = tree_map_only(Tensor, lambda t: like(t, device), (args, kwargs))
+        tracer = _Tracer(modules, names, _always if ours else _recording, on_node)
+        tracer.note_inputs((*args, *kwargs.values()))
+        with tracer.watching_modules(), tracer:
+            net(*args, **kwargs)
     return Trace(
         tuple(tracer.nodes),
         tuple(tracer.calls),
@@ -125,13 +155,39 @@ def trace(
     )
 
 
-def why(error: Exception) -> str:
-    """An error from torch in one line."""
-    first = str(error).strip().splitlines()[0]
-    unknown = re.match(
-        r"(\S+): (?:attempted to run this operator with Meta tensors|We could not find the fake impl)", first
-    )
-    return f"torch cannot infer the output of {unknown[1]} without values" if unknown else first
+@contextmanager
+def fake_tensors() -> Iterator[None]:
+    """Tensors without values that claim to be on the CPU."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was, log.disabled = log.disabled, True  # what goes wrong is reported by the caller
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        log.disabled = was
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Recurrent layers and attention run as the operators that they consist of, as on the meta device."""
+    was = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(was)
+
+
+@contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """torch's distributions do not check their parameters, which would take values."""
+    was = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(was)
 
 
 @contextmanager
@@ -159,9 +215,9 @@ def _recording() -> bool:
     return torch.is_grad_enabled() or not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled())
 
 
-def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, tuple[str, bool]], dict[str, int]]:
-    """Replaces the tensors of a network's modules by meta tensors, by their paths; a shared tensor by a single one.
-    A parameter that is on the meta device stays: a pass does not write to it.
+def put_stand_ins(modules: Mapping[nn.Module, str], device: str) -> tuple[dict[int, tuple[str, bool]], dict[str, int]]:
+    """Replaces the tensors of a network's modules by others on the device, by their paths; a shared tensor by a single
+    one. A parameter that is on the meta device may stay: a pass does not write to it.
 
     Returns the parameters' names by the replacement's id, with whether they take a gradient, and their number of values
     by name. Raises UserError for
@@ -181,7 +237,7 @@ def put_stand_ins(modules: Mapping[nn.Module, str]) -> tuple[dict[int, tuple[str
                         raise UserError(
                             f"{type(m).__name__} has parameters without a shape yet", "run it once before counting"
                         )
-                    made[id(t)] = t if trained and t.is_meta else like(t, "meta")
+                    made[id(t)] = t if trained and t.is_meta and device == "meta" else like(t, device)
                     if trained:
                         full = f"{path}.{name}" if path else name
                         names[id(made[id(t)])], sizes[full] = (full, t.requires_grad), t.numel()
@@ -244,6 +300,9 @@ class _Tracer(TorchDispatchMode):
             func, taken = RENAMED[func]
             args = args[:taken]
         op = operator(func)
+        if op.reads and type(args[0]) is Tensor and not args[0].is_meta and id(args[0]) not in self.made:
+            with unset_fake_temporarily():  # a constant of the network's own
+                return func(*args, **kwargs)
         if op.composite:
             with self:
                 return func._op_dk(COMPOSITE, *args, **kwargs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -25,9 +25,10 @@ from ...layers import ConvNet
 from ...muon import Muon
 from ..inputs import batch_of, meta_inputs
 from ..operators import MACS, SHORTCUTS
+from ..refusals import FAILURES, PLAIN, refusal
 from ..resolve import resolve
 from ..state import unchanged
-from ..trace import tensors_in, uncollected, why
+from ..trace import fake_tensors, tensors_in, unchecked_distributions, uncollected
 from .figures import OPTIMIZERS, Measured
 
 aten = torch.ops.aten
@@ -83,7 +84,7 @@ class WatchedStep:
     ):
         if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
             raise unknown("optimizer", optimizer, OPTIMIZERS)
-        self.name, self.forward, self.real = name, train, device != "meta"
+        self.name, self.forward, self.real, self.net, self.amp = name, train, device != "meta", net, amp
         self.factory = FACTORIES[optimizer] if isinstance(optimizer, str) else optimizer
         kind = torch.device(device if self.real else "cpu").type
         self.autocast: Any = torch.autocast(kind, torch.bfloat16) if amp else nullcontext()
@@ -96,31 +97,23 @@ class WatchedStep:
             with ExitStack() as stack:
                 stack.enter_context(uncollected())
                 stack.enter_context(unchanged(net))
+                stack.enter_context(unchecked_distributions())
                 torch.manual_seed(0)
                 net.eval()
                 if device == "meta" and (amp or not isinstance(net, ConvNet)):
                     # Autocast and attention choose kernels by device, so these tensors claim to be on the CPU, which
                     # takes a few times as long. Catalogue networks run the same kernels on meta without autocast.
-                    from torch._subclasses.fake_tensor import FakeTensorMode
-
                     device = "cpu"
-                    stack.enter_context(_unlogged("torch._subclasses.fake_tensor"))  # reported below
-                    stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+                    stack.enter_context(fake_tensors())
                 self.device = device
                 if infer:
                     self._within(net, args, kwargs, self._infer)
                 net.train()
                 self._within(net, args, kwargs, self._train)
-        except (RuntimeError, ValueError, NotImplementedError) as error:
-            if isinstance(error, UserError):
-                raise
-            given = ", ".join("x".join(map(str, t.shape)) for t in tensors)
-            reason = why(error)
-            if "_local_scalar_dense" in reason:
-                reason = "it branches on tensor values, which are not computed here" + (
-                    "; try without amp" if amp else ""
-                )
-            raise UserError(f"{name} does not run on input {given}: {reason}") from error
+        except UserError:
+            raise
+        except PLAIN as error:
+            raise refusal(name, net, args, kwargs, error, amp) from error
 
     def _within(
         self, net: nn.Module, args: Any, kwargs: Any, run: Callable[[_Storages, nn.Module, Any, Any], None]
@@ -143,8 +136,18 @@ class WatchedStep:
         made = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=self.device)
         return made.zero_() if self.real else made
 
+    @contextmanager
+    def _explained(self, args: Any, kwargs: Any) -> Iterator[None]:
+        """The forward pass: all that goes wrong in it is the network's or the input's fault."""
+        try:
+            yield
+        except UserError:
+            raise
+        except FAILURES as error:
+            raise refusal(self.name, self.net, args, kwargs, error, self.amp) from error
+
     def _infer(self, watch: _Storages, net: nn.Module, args: Any, kwargs: Any) -> None:
-        with torch.no_grad(), watch, self.autocast:
+        with torch.no_grad(), watch, self.autocast, self._explained(args, kwargs):
             net(*args, **kwargs)
         self.inference = watch.moments
 
@@ -160,7 +163,10 @@ class WatchedStep:
             watch.own(state_from_the_start(optimizer, trained))
         with watch:
             with self.autocast, watch.saving():
-                loss = _loss(self.forward(*args, **kwargs), labels)
+                with self._explained(args, kwargs):
+                    out = self.forward(*args, **kwargs)
+                loss = _loss(out, labels)
+                del out
             if not loss.requires_grad:
                 raise UserError(f"no parameter of {self.name} that requires a gradient affects its output")
             self.saved = watch.saved_by_module()
@@ -192,16 +198,6 @@ def state_from_the_start(optimizer: torch.optim.Optimizer, trained: list[nn.Para
     if trained[0].is_cuda:
         torch.cuda.reset_peak_memory_stats(trained[0].device)
     return state_of(optimizer)
-
-
-@contextmanager
-def _unlogged(name: str) -> Iterator[None]:
-    log = logging.getLogger(name)
-    was, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = was
 
 
 def _loss(out: Any, labels: Tensor) -> Tensor:
@@ -288,6 +284,9 @@ class _Storages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is aten._local_scalar_dense.default and type(args[0]) is Tensor and not args[0].is_meta:
+            with unset_fake_temporarily():  # a constant of the network's own
+                return func(*args, **kwargs)
         shortcut = FASTER.get(func) if self.fast else None
         out = shortcut(*args, **kwargs) if shortcut and tree_leaves(args)[0].ndim else None
         if out is None:

@@ -94,11 +94,21 @@ class Field(NamedTuple):
         h, w = shape[-2:] if len(shape) > 3 else (1, 1)
         return self._replace(height=self.height.whole(h), width=self.width.whole(w))
 
+    def over(self, shape: Sequence[int], out: Sequence[int]) -> Field:
+        """The same field, where a map of one row or column is used at each row or column of another."""
+        if len(out) < 4 or out[-2:] == shape[-2:]:
+            return self
+        tall, wide = (len(shape) < 4 or shape[axis] == 1 for axis in (-2, -1))
+        return self._replace(
+            height=self.height._replace(jump=0) if tall and out[-2] > 1 else self.height,
+            width=self.width._replace(jump=0) if wide and out[-1] > 1 else self.width,
+        )
+
     def join(self, other: Field) -> Field:
-        unequal = (self.height.jump, self.width.jump) != (other.height.jump, other.width.jump)
+        """What both see, where their jumps are equal."""
         height = self.height.join(other.height)
         width = height if self.square and other.square else self.width.join(other.width)
-        return Field(height, width, self.gated or other.gated, self.bounded or other.bounded or unequal)
+        return Field(height, width, self.gated or other.gated, self.bounded or other.bounded)
 
     @property
     def square(self) -> bool:
@@ -188,7 +198,8 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
             if len(shape) < 4 or axis < 0:
                 return field
             pads, steps = [0, 0], [1, 1]
-            pads[axis], steps[axis] = -((first or 0) % shape[dim]), step
+            first = first or 0
+            pads[axis], steps[axis] = -max(first + shape[dim] if first < 0 else first, 0), step
             return field.window(1, steps, pads)
         case "read_view" if len(node.shape) > 3 and args[2]:
             (top, down), (left, across) = args[2]
@@ -196,7 +207,7 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
         case "write_view" if len(node.shape) > 3 and len(args[1]) > 3 and args[2]:
             parts = [f if s == args[0] else f.part_of_map(args[2]) for f, s in known]
             if None not in parts:
-                return reduce(Field.join, [f for f in parts if f])
+                return _joined([(f, node.shape) for f in parts if f], node.shape)
         case "mean" | "sum" | "amax" if len(shape) > 3:
             reduced = {dim % len(shape) - len(shape) for dim in (args[1] if len(args) > 1 else ())} or {-2, -1}
             if {-2, -1} <= reduced:
@@ -208,7 +219,7 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
         case "native_batch_norm" if len(shape) > 3 and args[5]:
             return field._replace(gated=True)
         case "cat" if len(shape) < 4 or _dim(args, shape) < -2:
-            return _joined(known)
+            return _joined(known, node.shape)
         case "_softmax" | "_log_softmax" if len(shape) > 3 and _dim(args, shape) < -2:
             return field
         case "index" if len(node.shape) > 3 and not any(i is not None for i in args[1][len(shape) - 2 :]):
@@ -216,17 +227,35 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
         case "view" | "_unsafe_view" | "reshape" if len(node.shape) < 3 and node.shape[:1] == shape[:1]:
             return field.whole(shape)  # flattened, for a linear layer
     if kind(node.op) == "pointwise":
-        return _joined(known)
+        return _joined(known, node.shape)
     if kind(node.op) == "view" and len(node.shape) > 3 and len(shape) > 3 and _keeps_map(node, shape):
         return field
-    joined = _joined(known)
     if all(len(s) < 3 or max(s[2:]) == 1 for _, s in known):
-        return joined  # of one value for the whole image
-    return joined.whole(shape)._replace(bounded=True)
+        return _joined(known, node.shape)  # of one value for the whole image
+    return reduce(Field.join, [f.whole(s) for f, s in known])._replace(bounded=True)
 
 
-def _joined(known: list[tuple[Field, tuple[int, ...]]]) -> Field:
-    return reduce(Field.join, (f for f, _ in known))
+def _joined(known: list[tuple[Field, tuple[int, ...]]], out: tuple[int, ...]) -> Field:
+    """What a position sees in all of several maps: in the same place of each, or in each place of a broadcast one."""
+    fields = [f.over(s, out) for f, s in known] if len(known) > 1 or known[0][1] != out else [known[0][0]]
+    first = fields[0]
+    if all(f.height.jump == first.height.jump and f.width.jump == first.width.jump for f in fields):
+        return reduce(Field.join, fields)
+    sizes = [(*s[-2:],) if len(s) > 3 else (1, 1) for _, s in known]
+    height, tall = _joined_axis([f.height for f in fields], [h for h, _ in sizes])
+    width, wide = _joined_axis([f.width for f in fields], [w for _, w in sizes])
+    gated, bounded = any(f.gated for f in fields), any(f.bounded for f in fields)
+    return Field(height, width, gated, bounded or not (tall and wide))
+
+
+def _joined_axis(axes: list[Axis], positions: list[int]) -> tuple[Axis, bool]:
+    """Along one axis: with unequal jumps, no more is known than what all positions see together, which is exact where
+    each position sees it in one of the maps, such as an average over the whole of the others."""
+    if len({a.jump for a in axes}) == 1:
+        return reduce(Axis.join, axes), True
+    wholes = [a.whole(n) for a, n in zip(axes, positions, strict=True)]
+    union = reduce(Axis.join, wholes)
+    return union, any(not a.jump and a.whole(1) == union for a in axes)
 
 
 def _dim(args: tuple[Any, ...], shape: tuple[int, ...]) -> int:

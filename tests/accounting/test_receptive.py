@@ -293,3 +293,60 @@ def test_the_gradient_reaches_what_is_predicted(name: str) -> None:
 def test_the_gradient_reaches_what_is_predicted_in_every_network(name: str) -> None:
     check(name)
     check(name, flip=True)
+
+
+def strided_write(x: Tensor) -> Tensor:
+    out = torch.zeros_like(x)
+    out[:, :, ::2] = x[:, :, :17]
+    return out + 0
+
+
+JOINED: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {  # of a 3x3 convolution's map; whether it is exact
+    "the mean added": (lambda x: x + x.mean((2, 3), keepdim=True), True),
+    "without its axes": (lambda x: x + x.mean((2, 3))[:, :, None, None], True),
+    "pooled and added": (lambda x: F.adaptive_avg_pool2d(x, 1) + x, True),
+    "the larger": (lambda x: torch.maximum(x, x.mean((2, 3), keepdim=True)), True),
+    "expanded and joined": (lambda x: torch.cat([x, F.adaptive_avg_pool2d(x, 1).expand_as(x)], 1), True),
+    "interpolated and joined": (
+        lambda x: torch.cat([x, F.interpolate(F.adaptive_avg_pool2d(x, 1), x.shape[2:])], 1),
+        True,
+    ),
+    "pooled later": (lambda x: F.avg_pool2d(x + x.mean((2, 3), keepdim=True), 3), True),
+    "the mean of columns": (lambda x: x + x.mean(2, keepdim=True), False),
+    "the mean of a part": (lambda x: x + x[:, :, 5:9, 5:9].mean((2, 3), keepdim=True), False),
+    "a row at all rows": (lambda x: x + x[:, :, :1], False),
+    "two jumps": (lambda x: x[:, :, :17] + x[:, :, ::2], False),
+    "two jumps joined": (lambda x: torch.cat([x[:, :, ::2], x[:, :, :17]], 1), False),
+    "below each other": (lambda x: torch.cat([x[:, :, :1], x], 2), False),
+    "written": (strided_write, False),
+    "more rows than there are": (lambda x: x[:, :, -100:], True),
+    "the last rows": (lambda x: x[:, :, -10:], True),
+    "every other row": (lambda x: x[:, :, 2:100:2], True),
+    "rows from the end": (lambda x: x[:, :, -7:-2, -33:], True),
+}
+
+
+@pytest.mark.parametrize("what", JOINED)
+def test_no_position_sees_more_than_is_said(what: str) -> None:
+    """By the gradient, at the corners and the centre; where it is exact, no less either."""
+    then, exact = JOINED[what]
+    net, shape = Does(then), (3, 33, 33)
+    nn.init.ones_(net.conv.weight)
+    field = receptive_fields(traced(net, *shape))[""]
+    assert field.exact is exact
+    image = torch.rand(1, *shape, requires_grad=True)
+    out = net(image)
+    h, w = out.shape[2:]
+    for position in ((0, 0), (h // 2, w // 2), (h - 1, w - 1), (0, w - 1)):
+        (grad,) = torch.autograd.grad(out[:, :, position[0], position[1]].sum(), image, retain_graph=True)
+        seen = grad[0].abs().amax(0) > 0
+        for dim, axis in enumerate((field.height, field.width)):
+            found, said = set(seen.any(1 - dim).nonzero().flatten().tolist()), pixels(axis, position[dim], 33)
+            assert found == said if exact and what != "the larger" else found <= said
+
+
+def test_fields_by_hand_where_branches_differ() -> None:
+    joined = account(Does(lambda x: x + x.mean((2, 3), keepdim=True)), (3, 33, 33)).rows[-1]
+    assert (joined.receptive_field, joined.jump, joined.start, joined.exact) == ((35, 35), (0, 0), (-1, -1), True)
+    first = receptive_fields(traced(Does(lambda x: x[:, :, -100:]), 3, 33, 33))[""].height
+    assert (first.start, first.size, first.jump) == (-1, 3, 1), "row 0, with the convolution's padding"

@@ -396,6 +396,13 @@ def classifier(cin: int, classes: int, dropout: float = 0.0) -> nn.Sequential:
     )
 
 
+def torch7_(net: nn.Module) -> None:
+    """Torch7's initial batch norm: scales uniform in (0, 1). Convolutions and linear layers start as in PyTorch."""
+    for m in net.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(m.weight)
+
+
 def he_(net: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """He et al. (2015) initialisation: convolutions normal with variance 2 / fan, their biases zero."""
     for m in net.modules():

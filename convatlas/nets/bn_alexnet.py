@@ -2,7 +2,8 @@
 
 Read beside `alexnetowtbn` of github.com/soumith/imagenet-multiGPU.torch, as Canziani et al. print no layers, only the
 accuracy in a figure (57%). This is our reading: the layers of "One weird trick", batch norm (epsilon 1e-3) after each
-but the last, and biases kept, although batch norm makes them redundant.
+but the last, and biases kept, although batch norm makes them redundant. The initial weights are Torch7's, which draws
+batch norm's scales from (0, 1).
 Departures from the paper: none known.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import ConvNet, Shape, shape_after, stack
+from ..layers import ConvNet, Shape, shape_after, stack, torch7_
 from .alexnet import OWT_LAYERS
 
 PAPER = Paper(
@@ -23,7 +24,7 @@ PAPER = Paper(
 
 
 class BNAlexNet(ConvNet):
-    """Images (N, C, H, W) in, logits (N, classes) out. Weights have torch's initialisation."""
+    """Images (N, C, H, W) in, logits (N, classes) out."""
 
     def __init__(self, *, dropout: float = 0.5, input: Shape = (3, 224, 224), classes: int = 1000):
         super().__init__()
@@ -52,6 +53,7 @@ class BNAlexNet(ConvNet):
             relu7=nn.ReLU(inplace=True),
             fc8=nn.Linear(4096, classes),
         )
+        torch7_(self)
 
 
 # fmt: off

@@ -3,7 +3,8 @@ https://arxiv.org/abs/1605.07678
 
 Read beside `ninbn` of github.com/soumith/imagenet-multiGPU.torch, since Canziani et al. print no layers: it gives 62.6%
 for the network that their figure has at 62.5%. This is our reading; `bn_nin_zoo`, the other one, is the Caffe zoo's NiN
-with batch norm after every convolution. Both have an epsilon of 1e-3 and keep the biases of the convolutions.
+with batch norm after every convolution. Both have an epsilon of 1e-3, keep the biases of the convolutions and start as
+Torch7 does, with batch norm's scales uniform in (0, 1).
 Departures from the paper: none known.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import ConvNet, classifier, stack
+from ..layers import ConvNet, classifier, stack, torch7_
 from .nin import IMAGENET, MLPConv, NiN
 
 PAPER = Paper(
@@ -48,13 +49,14 @@ class BNNiN(ConvNet):
 
 
 class ConvBNReLU(nn.Sequential):
-    """NiN's unit with batch norm; weights have torch's initialisation."""
+    """NiN's unit with batch norm."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int, padding: int):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, padding)
         self.bn = nn.BatchNorm2d(cout, eps=1e-3)
         self.relu = nn.ReLU(inplace=True)
+        torch7_(self)
 
 
 # fmt: off

@@ -4,7 +4,7 @@ https://arxiv.org/abs/1606.02147
 Read beside Table 1, down to the last line of stage 3. ENet is a segmentation network; Canziani et al. (2016) show a
 classifier of that name without its layers. This is our reading: the encoder, global average pooling, one linear layer.
 Details not in Table 1 (biases, epsilon 1e-3, PReLU) follow the authors' code (e-lab/ENet-training, encoder.lua);
-weights have torch's initialisation.
+the initial weights are Torch7's, which draws batch norm's scales from (0, 1).
 Departures from the paper: a classifier in place of the decoder.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import ConvNet, classifier, stack
+from ..layers import ConvNet, classifier, stack, torch7_
 
 PAPER = Paper(
     "ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation",
@@ -48,6 +48,7 @@ class ENetEncoder(ConvNet):
             stages[stage] = stack(**blocks)
         self.stages = stack(**stages)
         self.head = classifier(cin, classes)
+        torch7_(self)
 
 
 class Initial(nn.Module):

@@ -3,8 +3,8 @@
 Read beside Fig. 4 and Table 5. Batch norm and ReLU move before the convolutions, so that the path from one addition to
 the next is the identity. Section 4.1: the first unit's activation comes right after conv1, before the split; after the
 last unit there is one more. A unit that changes shape feeds its activated input to its shortcut as well, which has
-batch norm only if the branch ends in it; stride and initial variance 2 / fan-out are as in the released code
-(resnet-1k-layers), the zero maps of option A as in resnet.py.
+batch norm only if the branch ends in it; stride, initial variance 2 / fan-out and a classifier without initial biases
+are as in the released code (resnet-1k-layers), the zero maps of option A as in resnet.py.
 Departures from the paper: none; `_v1_5` rows have the stride on the 3x3 convolution, as fb.resnet.torch.
 """
 
@@ -137,6 +137,10 @@ class PreActResNet(ConvNet):
         self.stages = preact_stages(convs, 64, depths, widths, shortcut, order)
         self.head = stack(**last, **dict(classifier(widths[-1], classes).named_children()))
         he_(self, "fan_out")
+        self.init_classifier(self.head.get_submodule("linear"))
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 class TimmPreActResNet(PreActResNet):

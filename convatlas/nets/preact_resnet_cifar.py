@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import nn
+
 from ..catalogue import Claim, Variant, family
 from ..errors import UserError
 from ..layers import ConvBN, ConvNet, classifier, he_, stack
@@ -45,6 +47,10 @@ class CifarPreActResNet(ConvNet):
         self.stages = preact_stages(convs, 16, (n, n, n), widths, shortcut, order)
         self.head = stack(**last, **dict(classifier(widths[-1], classes).named_children()))
         he_(self, "fan_out")
+        self.init_classifier(self.head.get_submodule("linear"))
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def one_layer(cout: int, stride: int) -> Convs:

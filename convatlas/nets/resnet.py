@@ -3,7 +3,8 @@
 Read beside Table 1 and Fig. 5. A block adds its input to the output of its convolutions; a plain network does not.
 The paper initialises "as in [13]" (He et al., 2015), which derives variance 2 / fan-in; the Torch re-implementation
 behind the `_v1_5` rows, and torchvision, take fan-out, and put a bottleneck's stride on its 3x3 convolution.
-Departures from the paper: the classifier, which has no ReLU after it, keeps torch's initialisation.
+Departures from the paper: the classifier, which has no ReLU after it, has torch's initial weights; its biases are zero,
+as in [13] and in that re-implementation.
 """
 
 from __future__ import annotations
@@ -139,6 +140,10 @@ class ResNet(ConvNet):
         self.stages = residual_stages(block, 64, depths, widths, shortcut)
         self.head = classifier(widths[-1], classes)
         he_(self, fan)
+        self.init_classifier(self.head.get_submodule("linear"))
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 TABLE_1: dict[int, dict[str, Any]] = {  # layers: the block, how many of it in conv2 to conv5, and their output channels

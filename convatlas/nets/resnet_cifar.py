@@ -3,12 +3,14 @@
 Read beside section 4.2 and Table 6. 6n + 2 layers: a 3x3 convolution, then 2n of them at each of three map sizes.
 Shortcuts pad with zero maps (option A); the paper does not say where: here half of them before and half after, as in
 the commonly used weights (akamaster/pytorch_resnet_cifar10). Any other position only permutes the channels.
-Departures from the paper: the classifier, which has no ReLU after it, keeps torch's initialisation.
+Departures from the paper: the classifier, which has no ReLU after it, has torch's initial weights (and biases of zero).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from torch import nn
 
 from ..catalogue import Claim, Variant, family
 from ..errors import UserError
@@ -40,6 +42,10 @@ class CifarResNet(ConvNet):
         self.stages = residual_stages(block, 16, (n, n, n), widths, shortcut)
         self.head = classifier(widths[-1], classes)
         he_(self, "fan_in")
+        self.init_classifier(self.head.get_submodule("linear"))
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 COUNTED = {  # depth: parameters with option A or without shortcuts, MACs, parameters with option B

@@ -2,7 +2,7 @@
 https://arxiv.org/abs/1611.05431
 
 Read beside Table 1 and Fig. 3. A bottleneck of C ("cardinality") equal paths, d maps wide, as one grouped convolution.
-Stride on the 3x3 convolution and initial variance 2 / fan-out, as in the released code.
+Stride on the 3x3 convolution, initial variance 2 / fan-out, classifier biases of zero, as in the released code.
 Departures from the paper: the CIFAR networks have ResNet's blocks, as in the released code; according to its README the
 paper's results come from pre-activation blocks.
 """
@@ -129,6 +129,10 @@ class CifarResNeXt(ConvNet):
         self.stages = residual_stages(block, 64, (n, n, n), (256, 512, 1024), shortcut)
         self.head = classifier(1024, classes)
         he_(self, "fan_out")
+        self.init_classifier(self.head.get_submodule("linear"))
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

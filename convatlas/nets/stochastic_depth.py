@@ -3,6 +3,8 @@
 Read beside section 3. ResNets that train with a random subset of their blocks in each mini-batch, and test with all.
 Block l of L survives with probability 1 - l/L (1 - p_L); if it does not, its branch is not computed.
 On CIFAR the shortcuts that change shape pool (2x2, average) and pad with zero maps; ImageNet has ResNet-152's blocks.
+The released code (main.lua, for 110 and 152 layers on CIFAR and SVHN) has He's convolutions and otherwise Torch7's
+initialisation, with batch norm's scales uniform in (0, 1). Its ImageNet and 1202-layer programs were not released.
 Departures from the paper: convolutions have no biases (the released code keeps them beside batch norm).
 """
 
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError, unknown
+from ..layers import torch7_
 from .resnet import TABLE_1, BasicBlock, Block, PaddedShortcut, Residual, ResNet
 from .resnet_cifar import CifarResNet
 
@@ -90,6 +93,10 @@ class CifarStochasticDepth(CifarResNet):
     def __init__(self, *, depth: int = 110, survival: float = 0.5, classes: int = 10, channels: int = 3):
         block = dropping(pooled_block, (depth - 2) // 2, survival)
         super().__init__(depth=depth, block=block, classes=classes, channels=channels)
+        torch7_(self)
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        """Torch's initialisation is kept."""
 
 
 class StochasticDepth(ResNet):

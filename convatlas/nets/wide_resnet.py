@@ -2,7 +2,9 @@
 
 Read beside Table 1. WRN-d-k: pre-activation blocks, k times as wide as ResNet's, few of them, dropout inside; on
 ImageNet (Tables 7 and 8) ResNet's own blocks, made wide, with a bottleneck's stride on its 3x3 convolution.
-Departures from the paper: none; the initial variance, 2 / fan-in, is the released code's. `wrn101_2` is torchvision's.
+The initial weights are the released code's: variance 2 / fan-in, classifier biases of zero, and batch norm's scales on
+CIFAR are Torch7's, uniform in (0, 1), on ImageNet 1.
+Departures from the paper: none; `wrn101_2` is torchvision's.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError, unknown
-from ..layers import ConvNet, classifier, he_, stack
+from ..layers import ConvNet, classifier, he_, stack, torch7_
 from .resnet import TABLE_1 as RESNET
 from .resnet import BasicBlock, BottleneckV15, ResNet, residual_stages
 
@@ -79,6 +81,11 @@ class CifarWideResNet(ConvNet):
         last = stack(bn=nn.BatchNorm2d(widths[-1]), relu=nn.ReLU())
         self.head = stack(**dict([*last.named_children(), *classifier(widths[-1], classes).named_children()]))
         he_(self, "fan_in")
+        torch7_(self)
+        self.init_classifier(self.head.get_submodule("linear"))
+
+    def init_classifier(self, layer: nn.Module) -> None:
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 class WideResNet(ResNet):

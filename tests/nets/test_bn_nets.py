@@ -30,6 +30,7 @@ def test_with_neutral_statistics_it_computes_what_alexnet_owt_does() -> None:
         if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
             assert m.eps == 1e-3
             m.running_var.fill_(1 - 1e-3)  # with epsilon, 1
+            nn.init.ones_(m.weight)
     x = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     assert torch.allclose(ours(x), plain(x), rtol=1e-9)
 

@@ -20,6 +20,12 @@ INITIALISED = {  # network with a head of its own initialisation: a small input 
     "vgg11": (3, 32, 32),
     "zfnet": (3, 64, 64),
     "resnet18": (3, 32, 32),
+    "resnet20": (3, 32, 32),
+    "preact_resnet110": (3, 32, 32),
+    "preact_resnet50": (3, 32, 32),
+    "resnext29_1x64d": (3, 32, 32),
+    "wrn16_4": (3, 32, 32),
+    "stochastic_depth_resnet110": (3, 32, 32),
 }
 
 

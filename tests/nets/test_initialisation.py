@@ -2,7 +2,7 @@
 
 START has, for each class of networks, where its initialisation comes from and a rule for each kind of parameter. Each
 tensor must have its rule's spread, and all tensors of a rule together its shape (normal, uniform or cut off). A class
-or a parameter without a rule fails. Batch norm starts from scale 1 and shift 0 everywhere.
+or a parameter without a rule fails. Batch norm starts from scale 1 and shift 0 where a network's rules do not say more.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ SIDE = 107  # in pixels, at most: small linear layers, and every network takes i
 
 @dataclass(frozen=True)
 class Spread:
-    """A distribution of mean 0 in units of its scale: standard deviation, kurtosis, the largest value."""
+    """A distribution in units of its scale: standard deviation, kurtosis, the largest deviation from its mean, mean."""
 
     std: float
     kurtosis: float
     largest: float = inf
+    mean: float = 0
 
 
 NORMAL = Spread(1, 3)
 UNIFORM = Spread(1 / sqrt(3), 1.8, 1)
+SHARE = Spread(1 / sqrt(12), 1.8, 0.5, mean=0.5)  # uniform in (0, 1)
 CUT = Spread(0.8796, 2.3657, 2)  # a normal one cut at two deviations
 Rule = tuple[str, Spread | float, Callable[[nn.Module], float]]  # parameters (a regex), distribution or value, scale
 
@@ -71,7 +73,10 @@ def fan_out_of_a_group(m: Any) -> float:
 
 ZERO = constant(r"\bbias", 0)
 TORCH = uniform("", lambda m: fan_in(m) ** -0.5)  # what PyTorch starts convolutions and linear layers with, and biases
+TORCH7: Rule = (r"norm weight", SHARE, lambda m: 1.0)  # batch norm's; its convolutions and linear layers start as TORCH
+NORMS = [constant("norm weight", 1), constant("norm bias", 0)]
 LINEAR = uniform(r"linear\.", TORCH[2])
+NO_BIAS = constant(r"linear\.bias", 0)
 HE_IN = [LINEAR, normal("weight", lambda m: sqrt(2 / fan_in(m))), ZERO]
 HE_OUT = [LINEAR, normal("weight", lambda m: sqrt(2 / fan_out(m))), ZERO]
 HE_SE = normal(r"\bse\d?\.(reduce|expand)\.weight", lambda m: sqrt(2 / fan_in(m)))
@@ -92,10 +97,11 @@ START: dict[str, tuple[str, Start]] = {
         normal(r"fc[67]\.weight", options["fc_std"]), *GAUSSIAN]),
     "AlexNetOWT": ("torchvision", [TORCH]),
     "Airbench": ("section 3.2: torch's, behind filters that pass on", [constant(r"whiten\.bias", 0), TORCH]),
-    "BNAlexNet": ("imagenet-multiGPU.torch: Torch's", [TORCH]),
+    "BNAlexNet": ("imagenet-multiGPU.torch: Torch's", [TORCH7, TORCH]),
     "ZFNet": ("section 3", GAUSSIAN),
-    "NiN": ("the author's release", lambda options: [TORCH] if options["unit"] else [normal("weight", 0.05), ZERO]),
-    "BNNiN": ("imagenet-multiGPU.torch: Torch's", [TORCH]),
+    "NiN": ("the author's release; with batch norm, Torch's", lambda options: (
+        [TORCH7, TORCH] if options["unit"] else [normal("weight", 0.05), ZERO])),
+    "BNNiN": ("imagenet-multiGPU.torch: Torch's", [TORCH7, TORCH]),
     "VGG": ("section 3.1", GAUSSIAN),
     "GoogLeNet": ("bvlc_googlenet", [
         constant(r"(head\.linear|fc2)\.bias", 0), constant("bias", 0.2), CAFFE[0]]),
@@ -106,20 +112,21 @@ START: dict[str, tuple[str, Start]] = {
     "InceptionV4": (OURS, HE_IN),
     "InceptionResNet": (OURS, HE_IN),
     "Chain": (OURS, [uniform(r"head\.", TORCH[2]), *HE_IN]),
-    "ResNet": (f"section 3.4: {HE}; fb.resnet.torch", lambda options: HE_IN if options["fan"] == "fan_in" else HE_OUT),
-    "CifarResNet": (f"section 4.2: {HE}", HE_IN),
-    "StochasticDepth": ("as ResNet", HE_IN),
-    "CifarStochasticDepth": ("as ResNet", HE_IN),
-    "PreActResNet": ("resnet-1k-layers", HE_OUT),
-    "TimmPreActResNet": ("resnet-1k-layers", HE_OUT),
-    "CifarPreActResNet": ("resnet-1k-layers", HE_OUT),
-    "WideResNet": ("the released code", HE_IN),
-    "CifarWideResNet": ("the released code", HE_IN),
-    "ResNeXt": ("the released code", HE_OUT),
-    "CifarResNeXt": ("the released code", HE_OUT),
-    "DenseNet": (f"section 4.2: {HE}; the authors' Torch code", [constant(r"linear\.bias", 0), *HE_OUT]),
-    "CIFARDenseNet": (f"section 4.2: {HE}; the authors' Torch code", [constant(r"linear\.bias", 0), *HE_OUT]),
-    "ENetEncoder": ("Torch's", [constant("prelu", 0.25), TORCH]),
+    "ResNet": (f"section 3.4: {HE}; fb.resnet.torch", lambda options: [
+        NO_BIAS, *(HE_IN if options["fan"] == "fan_in" else HE_OUT)]),
+    "CifarResNet": (f"section 4.2: {HE}", [NO_BIAS, *HE_IN]),
+    "StochasticDepth": ("as ResNet", [NO_BIAS, *HE_IN]),
+    "CifarStochasticDepth": ("the released main.lua", [TORCH7, *HE_IN]),
+    "PreActResNet": ("resnet-1k-layers", [NO_BIAS, *HE_OUT]),
+    "TimmPreActResNet": ("resnet-1k-layers", [NO_BIAS, *HE_OUT]),
+    "CifarPreActResNet": ("resnet-1k-layers", [NO_BIAS, *HE_OUT]),
+    "WideResNet": ("pretrained/wide-resnet.lua of the released code", [NO_BIAS, *HE_IN]),
+    "CifarWideResNet": ("models/wide-resnet.lua and utils.lua of the released code", [TORCH7, NO_BIAS, *HE_IN]),
+    "ResNeXt": ("the released code", [NO_BIAS, *HE_OUT]),
+    "CifarResNeXt": ("the released code", [NO_BIAS, *HE_OUT]),
+    "DenseNet": (f"section 4.2: {HE}; the authors' Torch code", [NO_BIAS, *HE_OUT]),
+    "CIFARDenseNet": (f"section 4.2: {HE}; the authors' Torch code", [NO_BIAS, *HE_OUT]),
+    "ENetEncoder": ("Torch's", [TORCH7, constant("prelu", 0.25), TORCH]),
     "FractalNet": ("section 4: Xavier, by Caffe", CAFFE),
     "NAS": (OURS, HE_OUT),
     "SqueezeNet": ("the released prototxt", [normal(r"conv10\.weight", 0.01), *CAFFE]),
@@ -128,9 +135,9 @@ START: dict[str, tuple[str, Start]] = {
     "SEBNInception": (HE, HE_IN),
     "SEInceptionResNet": (HE, HE_IN),
     "SEMobileNetV1": ("MobileNet's", SLIM),
-    "SECifarResNet": (HE, HE_IN),
-    "SECifarPreActResNet": (f"the pre-activation ResNet's, {HE} in the SE units", [HE_SE, *HE_OUT]),
-    "SECifarWideResNet": (HE, HE_IN),
+    "SECifarResNet": ("the ResNet's", [NO_BIAS, *HE_IN]),
+    "SECifarPreActResNet": (f"the pre-activation ResNet's, {HE} in the SE units", [HE_SE, NO_BIAS, *HE_OUT]),
+    "SECifarWideResNet": (f"the Wide ResNet's, {HE} in the SE units", [TORCH7, NO_BIAS, *HE_IN]),
     "MobileNetV1": ("tf-slim", SLIM),
     "MobileNetV2": ("tf-slim", SLIM),
     "NASNet": ("tf-slim: variance scaling by fan-out, cut at two deviations", [cut("weight", TF_FAN_OUT), ZERO]),
@@ -160,6 +167,7 @@ def rule(rules: list[Rule], name: str) -> int:
 def test_the_first_weights(variant: Variant) -> None:
     source, start = START[variant.net.__name__]
     rules = start(variant.options) if callable(start) else start
+    rules = [*(r for r in rules if r is TORCH7), *NORMS, *rules]
     assert variant.input is not None
     channels, side, _ = variant.input
     options: dict[str, Any] = {}
@@ -176,15 +184,12 @@ def test_the_first_weights(variant: Variant) -> None:
                 assert torch.equal(passing, nn.init.dirac_(p.detach()[: p.shape[1]].clone()).flatten()), name
                 if not len(values):
                     continue
-            if isinstance(m, _BatchNorm):
-                assert (values == (own == "weight")).all(), name
-                continue
-            i = rule(rules, name)
+            i = rule(rules, f"norm {own}" if isinstance(m, _BatchNorm) else name)
             _, spread, scale = rules[i]
             if not isinstance(spread, Spread):
                 assert (values == spread).all(), f"{name}: {source}"
                 continue
-            values = values / scale(m)
+            values = values / scale(m) - spread.mean
             assert values.abs().max() <= spread.largest * (1 + 1e-6), f"{name}: {source}"
             drawn.setdefault(i, []).append(values / spread.std)
             error = sqrt((spread.kurtosis - 1) / 4 / len(values))  # of a standard deviation estimated

@@ -303,6 +303,13 @@ class ConvBN(nn.Sequential):
         super().__init__(OrderedDict(modules))
 
 
+def unscaled_(net: nn.Module) -> None:
+    """Takes the scale (gamma) out of every batch norm: tf-slim's only shifts, unless told otherwise."""
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.register_parameter("weight", None)
+
+
 class Concat(nn.Module):
     """Parallel branches on the same input, their outputs concatenated along the channels in the order given."""
 

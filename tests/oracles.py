@@ -55,7 +55,8 @@ def randomise(net: nn.Module, seed: int = 0) -> None:
                 (m.running_mean, -0.3, 0.3),
                 (m.running_var, 0.2, 1.5),
             ):
-                assert tensor is not None
+                if tensor is None:  # tf-slim's has no scale
+                    continue
                 tensor.data.copy_(torch.empty(tensor.shape).uniform_(low, high, generator=g))
         elif isinstance(m, nn.Conv2d | nn.Linear):
             m.weight.data.copy_(torch.empty(m.weight.shape).normal_(generator=g) * (2 / m.weight[0].numel()) ** 0.5)

@@ -20,15 +20,20 @@ from convatlas.layers import on_meta
 
 FILE = Path(__file__).parent / "goldens" / "state_dicts.txt"
 BATCH_NORM = r"weight (\d+), bias \1, running_mean \1, running_var \1, num_batches_tracked"
+UNSCALED = r"bias (\d+), running_mean \1, running_var \1, num_batches_tracked"
 
 
 def lines(net: nn.Module) -> list[str]:
-    """A line for each module that owns tensors, in order: "stem.conv1: weight 64x3x7x7", "stem.bn1: norm 64"."""
+    """A line for each module that owns tensors, in order: "stem.conv1: weight 64x3x7x7", "stem.bn1: norm 64".
+
+    A batch norm without its scale is "shift 64".
+    """
     owners: dict[str, list[str]] = {}
     for name, tensor in net.state_dict().items():
         path, _, own = name.rpartition(".")
         owners.setdefault(path, []).append(" ".join((own, "x".join(map(str, tensor.shape)))).rstrip())
-    return [re.sub(BATCH_NORM, r"norm \1", f"{path}: {', '.join(tensors)}") for path, tensors in owners.items()]
+    listed = [f"{path}: {', '.join(tensors)}" for path, tensors in owners.items()]
+    return [re.sub(UNSCALED, r"shift \1", re.sub(BATCH_NORM, r"norm \1", line)) for line in listed]
 
 
 def digest(listed: list[str]) -> str:

@@ -5,6 +5,9 @@ Read beside Figure 5. GoogLeNet with batch norm, two 3x3 convolutions for each 5
 Departures from the paper: the first convolution is the plain 7x7 of Figure 5, where the authors ran a separable one (as
 does the row bn_inception_slim). Figure 5 prints projections of 128 in 4c and 4d, which would give 608 channels where
 it also prints 576: here they are 96, as in the authors' tf-slim. No initialisation is given: He's is used.
+The row bn_inception_slim is that release: its batch norm has no scale, its separable convolution a bias instead of
+batch norm, and there is dropout of 0.2; but it starts from He's weights, too, rather than from tf-slim's several
+deviations.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import Concat, ConvBN, ConvNet, ConvSame, classifier, he_, pad_same, stack
+from ..layers import Concat, ConvBN, ConvNet, ConvSame, classifier, he_, pad_same, stack, unscaled_
 
 PAPER = Paper(
     "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift",
@@ -118,23 +121,26 @@ class BNInception(ConvNet):
 
 
 class ConvBNSame(nn.Sequential):
-    """tf-slim's convolution: TensorFlow's padding, batch norm with epsilon 0.001, ReLU."""
+    """tf-slim's convolution: TensorFlow's padding, batch norm with epsilon 0.001 and without a scale, ReLU."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1):
         super().__init__()
         self.conv = ConvSame(cin, cout, kernel, stride)
-        self.bn = nn.BatchNorm2d(cout, eps=0.001)
+        self.bn = nn.BatchNorm2d(cout, eps=0.001, momentum=0.0003)
         self.act = nn.ReLU()
+        unscaled_(self)
 
 
-class SeparableBNSame(nn.Sequential):
-    """Eight filters on each input channel, then a 1x1 convolution across them: the paper's first layer."""
+class SeparableSame(nn.Sequential):
+    """Eight filters on each input channel, then a 1x1 convolution across them: the paper's first layer.
+
+    tf-slim gives it a bias and no batch norm: its normalizer is set for plain convolutions only.
+    """
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1):
         super().__init__()
         self.depthwise = ConvSame(cin, 8 * cin, kernel, stride, groups=cin)
-        self.pointwise = nn.Conv2d(8 * cin, cout, 1, bias=False)
-        self.bn = nn.BatchNorm2d(cout, eps=0.001)
+        self.pointwise = nn.Conv2d(8 * cin, cout, 1)
         self.act = nn.ReLU()
 
 
@@ -148,7 +154,7 @@ class ConvBiasBN(nn.Sequential):
         self.act = nn.ReLU()
 
 
-SLIM = dict(inception=partial(Inception, conv=ConvBNSame), conv=ConvBNSame, first=SeparableBNSame)
+SLIM = dict(inception=partial(Inception, conv=ConvBNSame), conv=ConvBNSame, first=SeparableSame, dropout=0.2)
 CAFFE = dict(
     rows=AS_PRINTED,
     inception=partial(Inception, conv=ConvBiasBN, avg=partial(nn.AvgPool2d, 3, 1, 1)),
@@ -171,7 +177,7 @@ CLAIMS = [
     Claim("top5_err", "4.82", "section 4.2.3, 6 models, ILSVRC test server"),
 ]
 SLIM_CLAIMS = [
-    Claim("params", "11,188,288", "layer arithmetic"),
+    Claim("params", "11,178,336", "layer arithmetic"),
     Claim("macs", "1,934,857,216", "layer arithmetic, 224x224"),
     Claim("params", "11.2M", "NASNet (Zoph et al., 2017), Table 2, Inception V2"),
     Claim("gmacs", "1.94", "NASNet (Zoph et al., 2017), Table 2, Inception V2"),
@@ -188,7 +194,7 @@ CAFFE_CLAIMS = [
 # fmt: off
 VARIANTS = family(BNInception, PAPER, [
     Variant("bn_inception", claims=CLAIMS),
-    Variant("bn_inception_slim", SLIM, claims=SLIM_CLAIMS, note="tf-slim's inception_v2: separable first layer"),
+    Variant("bn_inception_slim", SLIM, claims=SLIM_CLAIMS, note="tf-slim's inception_v2: separable stem, no gamma"),
     Variant("bn_inception_caffe", CAFFE, claims=CAFFE_CLAIMS, note="Caffe's: with biases, 128 in 4c and 4d"),
 ], recipe="bn_inception")
 # fmt: on

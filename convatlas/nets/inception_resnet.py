@@ -4,8 +4,10 @@
 Read beside Figures 3, 7 and 10 to 20 and Table 1. Cheap Inception branches as residuals: a linear 1x1 convolution
 widens their concatenation, which is scaled down and added to the input.
 Departures from the paper: Figures 17 and 19 print 1154 and 2048 channels where their reductions give 1152 and 2144, as
-here. For the scales "between 0.1 and 0.3" we take the released network's. That network (tf-slim, timm), with twice the
-blocks and another stem, is the row inception_resnet_v2_slim; the published errors are for it. Initialisation: He's.
+here. For the scales "between 0.1 and 0.3" we take the released network's. That network (tf-slim), with twice the
+blocks, another stem, and batch norm that only shifts (no gamma), is the row inception_resnet_v2_slim; the published
+errors are for it. timm's has gamma: inception_resnet_v2_timm. None has the release's auxiliary classifier.
+Initialisation: He's.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..catalogue import Claim, Variant, family
-from ..layers import ConvNet, classifier, he_, stack
+from ..layers import ConvNet, classifier, he_, stack, unscaled_
 from .inception_v3 import Inception, conv, path
 from .inception_v4 import PAPER, REDUCTION_A
 from .inception_v4 import stem as stem_v4
@@ -56,7 +58,7 @@ class InceptionResNet(ConvNet):
 
     `a`, `b`, `c` describe the branches of the blocks at 35x35, 17x17 and 8x8; `counts` is the number of each, `scales`
     the factors of their residuals. `tail` ends the blocks as in the released network: the last one unscaled and without
-    ReLU, then a 1x1 convolution to that many channels.
+    ReLU, then a 1x1 convolution to that many channels. `bn_scale`: batch norm scales, and does not only shift.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class InceptionResNet(ConvNet):
         counts: tuple[int, int, int] = (5, 10, 5),
         scales: tuple[float, float, float] = (0.17, 0.10, 0.20),
         tail: int | None = None,
+        bn_scale: bool = True,
         dropout: float = 0.2,
         classes: int = 1000,
         channels: int = 3,
@@ -92,6 +95,8 @@ class InceptionResNet(ConvNet):
         self.stages = stack(**stages)
         self.head = classifier(cin, classes, dropout)
         he_(self, "fan_in")
+        if not bn_scale:
+            unscaled_(self)
 
 
 V1 = dict(  # Figures 10 to 14
@@ -110,7 +115,8 @@ V2 = dict(  # Figures 3 and 16 to 19
     reduction_b="1x1 256, 3x3/2 V 384 | 1x1 256, 3x3/2 V 288 | 1x1 256, 3x3 288, 3x3/2 V 320 | max",
     c="1x1 192 | 1x1 192, 1x3 224, 3x1 256",
 )
-SLIM = V2 | dict(stem=stem_slim, counts=(10, 20, 10), tail=1536)
+TIMM = V2 | dict(stem=stem_slim, counts=(10, 20, 10), tail=1536)
+SLIM = TIMM | dict(bn_scale=False)
 
 ERRORS = [  # network, crops, top-1, top-5 error % of 1 model on ILSVRC-2012 val: Tables 2, 3, 4
     ("v1", 1, "21.3", "5.5"),
@@ -129,12 +135,12 @@ def errors(network: str) -> list[Claim]:
 
 
 RELEASED = [
-    Claim("params", "55,843,464", "timm 1.0.31"),
-    Claim("macs", "13,155,794,016", "timm 1.0.31, 299x299"),
+    Claim("params", "55,813,192", "layer arithmetic"),
+    Claim("macs", "13,155,794,016", "layer arithmetic"),
     Claim("params", "55.8M", "NASNet (Zoph et al., 2017), Table 2"),
     Claim("gmacs", "13.2", "NASNet (Zoph et al., 2017), Table 2"),
-    Claim("top1_acc", "80.434", "timm, inception_resnet_v2.tf_in1k, 299x299, crop 0.897, bicubic"),
-    Claim("top5_acc", "95.312", "timm, inception_resnet_v2.tf_in1k, 299x299, crop 0.897, bicubic"),
+    Claim("top1_acc", "80.4", "tf-slim, inception_resnet_v2 of 2016-08-30, single crop"),
+    Claim("top5_acc", "95.3", "tf-slim, inception_resnet_v2 of 2016-08-30, single crop"),
     Claim(
         "gmacs",
         "11.75",
@@ -143,11 +149,18 @@ RELEASED = [
     ),
     *errors("v2"),
 ]
+CONVERTED = [
+    Claim("params", "55,843,464", "timm 1.0.31"),
+    Claim("macs", "13,155,794,016", "timm 1.0.31, 299x299"),
+    Claim("top1_acc", "80.434", "timm, inception_resnet_v2.tf_in1k, 299x299, crop 0.897, bicubic"),
+    Claim("top5_acc", "95.312", "timm, inception_resnet_v2.tf_in1k, 299x299, crop 0.897, bicubic"),
+]
 
 # fmt: off
 VARIANTS = family(InceptionResNet, PAPER, [
     Variant("inception_resnet_v1", V1, claims=errors("v1")),
     Variant("inception_resnet_v2", V2, claims=errors("v2")),
-    Variant("inception_resnet_v2_slim", SLIM, claims=RELEASED, note="the released network: 10, 20 and 10 blocks"),
+    Variant("inception_resnet_v2_slim", SLIM, claims=RELEASED, note="tf-slim's: 10, 20 and 10 blocks, no gamma"),
+    Variant("inception_resnet_v2_timm", TIMM, claims=CONVERTED, note="timm's: the released one with gamma"),
 ], input=(3, 299, 299), recipe="inception_v4")
 # fmt: on

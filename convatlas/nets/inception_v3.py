@@ -2,10 +2,11 @@
 https://arxiv.org/abs/1512.00567
 
 Read beside Figures 5 to 8 and 10. Large filters become stacks of small ones: 3x3 pairs, 1x7 and 7x1, 1x3 beside 3x1.
-Departures from the paper: its outline (Table 1, inception_v2.py) leaves the widths to a lost supplement, so this is the
-network that its authors released (tf-slim): 5x5 filters at 35x35, four modules of 1x7 and 7x1, and its dropout of 0.2.
-Its average pools leave out the padding, as TensorFlow's do; torchvision's (inception_v3_tv) count the zeros.
-No initialisation is given: He's is used.
+Departures from the paper: its outline (Table 1, inception_v2.py) leaves the widths to a lost supplement, so they are
+those of the network that its authors released (tf-slim): 5x5 filters at 35x35, four modules of 1x7 and 7x1, and
+dropout of 0.2. Batch norm is that of its own paper, with scale and shift (gamma and beta): the release only shifts,
+which is the row inception_v3_slim. Average pools leave out the padding, as TensorFlow's do; torchvision's
+(inception_v3_tv) count the zeros. No initialisation is given: He's is used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import Concat, ConvBN, ConvNet, Shape, classifier, he_, stack
+from ..layers import Concat, ConvBN, ConvNet, Shape, classifier, he_, stack, unscaled_
 from .googlenet import aux_input
 
 PAPER = Paper(
@@ -97,6 +98,7 @@ class InceptionV3(ConvNet):
 
     The auxiliary classifier (Figure 8) reads the last 17x17 module and is for training (`forward_aux`); `aux=False`
     removes it, for smaller images or transfer. `count_include_pad`: average pools count their zero padding.
+    `bn_scale`: batch norm scales, and does not only shift.
     """
 
     aux: nn.ModuleDict
@@ -105,6 +107,7 @@ class InceptionV3(ConvNet):
         self,
         *,
         count_include_pad: bool = False,
+        bn_scale: bool = True,
         dropout: float = 0.2,
         aux: bool = True,
         input: Shape = (3, 299, 299),
@@ -128,6 +131,8 @@ class InceptionV3(ConvNet):
         for m in self.modules():
             if isinstance(m, nn.AvgPool2d) and m.padding:
                 m.count_include_pad = count_include_pad
+        if not bn_scale:
+            unscaled_(self)
         he_(self, "fan_in")
 
     @property
@@ -160,6 +165,9 @@ CLAIMS = [
     Claim("gmacs", "4.8", "Table 3", gap="of the network before its release, perhaps: that takes 5.7"),
     *(Claim("top1_err", top1, f"{where}, ILSVRC-2012 val") for top1, _, where in ERRORS),
     *(Claim("top5_err", top5, f"{where}, ILSVRC-2012 val") for _, top5, where in ERRORS),
+]
+SLIM = [
+    Claim("params", "23,817,352", "layer arithmetic, without the auxiliary head"),
     Claim("top1_acc", "78.0", "tf-slim, inception_v3 of 2016-08-28, single crop"),
     Claim("top5_acc", "93.9", "tf-slim, inception_v3 of 2016-08-28, single crop"),
 ]
@@ -172,7 +180,8 @@ PADDED = dict(count_include_pad=True, dropout=0.5)
 
 # fmt: off
 VARIANTS = family(InceptionV3, PAPER, [
-    Variant("inception_v3", claims=CLAIMS),
+    Variant("inception_v3", claims=CLAIMS, note="the released widths, batch norm as in its paper"),
+    Variant("inception_v3_slim", dict(bn_scale=False), claims=SLIM, note="tf-slim's, as released: no gamma"),
     Variant("inception_v3_tv", PADDED, claims=TORCHVISION, note="torchvision's: average pools count their padding"),
 ], input=(3, 299, 299), recipe="inception_v3")
 # fmt: on

@@ -3,8 +3,9 @@
 
 Read beside Figures 3 to 9 and Table 1. The same kinds of module throughout: four A, seven B, three C, two reductions.
 Departures from the paper: none in shape; the order of consecutive 1x7 and 7x1 (or 1x3 and 3x1), and of concatenated
-branches, is the released network's (tf-slim), which differs from some figures but changes no count.
-No initialisation is given: He's is used.
+branches, is the released network's (tf-slim), which differs from some figures but changes no count. Batch norm scales
+and shifts, as its paper has it; the release only shifts (no gamma), which is the row inception_v4_slim. Neither has
+the release's auxiliary classifier, which the paper does not mention. No initialisation is given: He's is used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from torch import nn
 
 from ..catalogue import Claim, Paper, Variant, family
-from ..layers import ConvNet, classifier, he_, stack
+from ..layers import ConvNet, classifier, he_, stack, unscaled_
 from .inception_v3 import Inception, modules, path
 
 PAPER = Paper(
@@ -47,14 +48,19 @@ def stem(channels: int) -> tuple[nn.Sequential, int]:
 
 
 class InceptionV4(ConvNet):
-    """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32 (299 pixels to 8)."""
+    """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32 (299 pixels to 8).
 
-    def __init__(self, *, dropout: float = 0.2, classes: int = 1000, channels: int = 3):
+    `bn_scale`: batch norm scales, and does not only shift.
+    """
+
+    def __init__(self, *, bn_scale: bool = True, dropout: float = 0.2, classes: int = 1000, channels: int = 3):
         super().__init__()
         self.stem, cin = stem(channels)
         self.stages, cout = modules(cin, FIGURE_9)
         self.head = classifier(cout, classes, dropout)
         he_(self, "fan_in")
+        if not bn_scale:
+            unscaled_(self)
 
 
 CLAIMS = [
@@ -75,6 +81,15 @@ CLAIMS = [
     Claim("top5_acc", "94.982", "timm, inception_v4.tf_in1k, 299x299, crop 0.875, bicubic"),
 ]
 
-VARIANTS = family(
-    InceptionV4, PAPER, [Variant("inception_v4", claims=CLAIMS)], input=(3, 299, 299), recipe="inception_v4"
-)
+SLIM = [
+    Claim("params", "42,648,232", "layer arithmetic"),
+    Claim("top1_acc", "80.2", "tf-slim, inception_v4 of 2016-09-09, single crop"),
+    Claim("top5_acc", "95.2", "tf-slim, inception_v4 of 2016-09-09, single crop"),
+]
+
+# fmt: off
+VARIANTS = family(InceptionV4, PAPER, [
+    Variant("inception_v4", claims=CLAIMS, note="batch norm as in its paper"),
+    Variant("inception_v4_slim", dict(bn_scale=False), claims=SLIM, note="tf-slim's, as released: no gamma"),
+], input=(3, 299, 299), recipe="inception_v4")
+# fmt: on

@@ -166,7 +166,6 @@ WHOLE = {  # key or field: the quantity, and the suffix that its printed number 
     "params_cifar100": ("params", ""),
     "params_option": ("params", ""),
     "params_original_unit": ("params", ""),
-    "params_separable_stem": ("params", ""),
     "params_caffe": ("params", ""),
     "with_fc_bias": ("params", ""),
     "params_M": ("params", "M"),
@@ -260,6 +259,10 @@ def of(op: str, a: Account) -> int:
     return sum(r.weights for r in a.rows if r.op == op)
 
 
+def of_biases(op: str, a: Account) -> int:
+    return sum(r.biases for r in a.rows if r.op == op)
+
+
 def without_se_biases(a: Account) -> int:
     return a.totals.params - sum(r.biases for r in a.rows if ".se." in r.path)
 
@@ -267,7 +270,9 @@ def without_se_biases(a: Account) -> int:
 SPECIAL: dict[str, Count] = {  # key: what it counts, where that is no Claim's quantity
     "params_with_aux": lambda a: a.totals.params + a.totals.idle,
     "params_with_conv_bias": lambda a: a.totals.params + statistics(a) // 2,  # one a map
-    "params_bn_affine": lambda a: a.totals.params + sum(r.biases for r in a.rows if r.op == "Conv2d"),
+    # with scales, and with batch norm in place of the separable convolution's bias
+    "params_separable_stem": lambda a: a.totals.params + statistics(a) + of_biases("Conv2d", a),
+    "params_bn_affine": lambda a: a.totals.params + of_biases("Conv2d", a),
     "weights_conv": partial(of, "Conv2d"),
     "weights_fc": partial(of, "Linear"),
     "activation_values_conv_fc_only": lambda a: sum(r.activations for r in a.rows if r.macs),
@@ -372,6 +377,8 @@ def network(entry: Entry, fact: Fact) -> tuple[str, dict[str, Any]] | None:
         spell, width = MOBILENETS[entry["id"]]
         side = fact["input"] if isinstance(fact["input"], int) else fact["input"][1]
         return spell(width, side, "_slim" if "v1" in name and key == "slim_checkpoint" else ""), {}
+    if (entry["id"], key) in {("inception_resnet_v2", "params"), ("inception_resnet_v2", "params_keras")}:
+        return "inception_resnet_v2_timm", {}  # the released network as timm counts it, with scales
     if key == "macs_v1_5":
         return f"{name}_v1_5", {}
     if key == "params_original_unit":

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convatlas.accounting import account
-from convatlas.nets.bn_inception import FIGURE_5, VARIANTS, Inception, SeparableBNSame
+from convatlas.nets.bn_inception import FIGURE_5, VARIANTS, Inception, SeparableSame
 
 VARIANT = {v.name: v for v in VARIANTS}
 
@@ -55,8 +55,9 @@ def test_the_counts_follow_from_figure_5() -> None:
         cin = n1 + n3 + n33 + (proj or cin)
     totals = account(VARIANT["bn_inception"]).totals
     assert totals.params == weights + 2 * norms + 1000
-    separable = account(VARIANT["bn_inception_slim"]).totals
-    assert totals.params - separable.params == 7 * 7 * 3 * 64 - (7 * 7 * 3 * 8 + 24 * 64)
+    slim = account(VARIANT["bn_inception_slim"]).totals
+    assert slim.weights == weights - 7 * 7 * 3 * 64 + (7 * 7 * 3 * 8 + 24 * 64)
+    assert slim.biases == norms + 1000  # shifts of batch norm, and the bias of the separable convolution
     caffe = account(VARIANT["bn_inception_caffe"]).totals
     assert caffe.biases == 1000 + 2 * 10_016  # a bias and a shift for each of 10,016 filters
 
@@ -88,13 +89,25 @@ def test_a_module_is_its_branches_in_order() -> None:
             assert module.cout == module(x).shape[1]
 
 
+def test_the_release_has_as_many_values_as_its_authors_test_says() -> None:
+    """inception_v2_test.py: 10,173,112 up to Mixed_5c, with the running statistics; and dropout that keeps 0.8."""
+    net = VARIANT["bn_inception_slim"].build()
+    kept = {k: t for k, t in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert sum(t.numel() for k, t in kept.items() if not k.startswith("head")) == 10_173_112
+    assert not any(k.endswith("bn.weight") for k in kept)
+    assert net.head.dropout.p == 0.2
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {m.momentum for m in norms} == {0.0003}
+
+
 def test_the_separable_first_layer() -> None:
-    layer = SeparableBNSame(3, 64, 7, 2).eval()
+    layer = SeparableSame(3, 64, 7, 2)
+    nn.init.uniform_(layer.pointwise.bias)
     x = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         padded = F.pad(x, (2, 3, 2, 3))  # TensorFlow's: five pixels, the odd one after
         eight = [F.conv2d(padded[:, c : c + 1], layer.depthwise.weight[8 * c : 8 * c + 8], stride=2) for c in range(3)]
-        want = F.conv2d(torch.cat(eight, 1), layer.pointwise.weight).clamp(min=0) / 1.001**0.5
+        want = F.conv2d(torch.cat(eight, 1), layer.pointwise.weight, layer.pointwise.bias).clamp(min=0)
         torch.testing.assert_close(layer(x), want)
 
 

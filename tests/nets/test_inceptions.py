@@ -184,6 +184,40 @@ def test_only_torchvisions_row_averages_its_padding() -> None:
     assert corners["inception_v3_tv"] == pytest.approx([4 / 9] * 9)
 
 
+def test_inception_v3_slim_has_as_many_values_as_its_authors_test_says() -> None:
+    """inception_v3_test.py: 21,802,784 up to Mixed_7c, with the running statistics."""
+    kept = {k: t for k, t in on_meta("inception_v3_slim").state_dict().items() if "num_batches" not in k}
+    assert sum(t.numel() for k, t in kept.items() if not k.startswith(("head", "aux"))) == 21_802_784
+
+
+RELEASED = {"inception_v3_slim": "inception_v3", "inception_v4_slim": "inception_v4"}
+RELEASED["inception_resnet_v2_slim"] = "inception_resnet_v2_timm"
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_release_is_the_scaled_network_with_scales_of_one(name: str) -> None:
+    slim, scaled = (on_meta(n).state_dict() for n in (name, RELEASED[name]))
+    gammas = {k for k in scaled if k.endswith("bn.weight")}
+    assert scaled.keys() - slim.keys() == gammas
+    assert {k: t.shape for k, t in slim.items()} == {k: t.shape for k, t in scaled.items() if k not in gammas}
+    lost = sum(scaled[k].numel() for k in gammas if not k.startswith("aux"))
+    assert account(RELEASED[name]).totals.params - account(name).totals.params == lost
+    assert account(RELEASED[name]).totals.macs == account(name).totals.macs
+
+
+def test_an_unscaled_batch_norm_shifts_only() -> None:
+    torch.manual_seed(0)
+    slim, scaled = (
+        VARIANT[n].build(aux=False, classes=3, input=(3, 75, 75)).eval() for n in ("inception_v3_slim", "inception_v3")
+    )
+    scaled.load_state_dict(slim.state_dict(), strict=False)
+    x = torch.randn(2, 3, 75, 75)
+    with torch.no_grad():
+        torch.testing.assert_close(slim(x), scaled(x))
+        scaled.stem.conv1.bn.weight.fill_(1.5)
+        assert (slim(x) - scaled(x)).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("name", VARIANT)
 def test_epsilons_and_dropout(name: str) -> None:
     net = on_meta(name)

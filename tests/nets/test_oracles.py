@@ -47,6 +47,20 @@ def timm(name: str, **options: Any) -> tuple[str, Make]:
     return f"timm {name}", lambda: oracles.timm().create_model(name, **options)
 
 
+def unscaled(theirs: tuple[str, Make]) -> tuple[str, Make]:
+    """Another library's network without the scales of batch norm, as tf-slim has them."""
+    name, make = theirs
+
+    def made() -> nn.Module:
+        net = make()
+        for m in net.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.register_parameter("weight", None)
+        return net
+
+    return f"{name} unscaled", made
+
+
 # --- torchvision's blocks ---
 
 
@@ -332,8 +346,12 @@ PAIRS = [
         options=dict(aux=False)),
     Pair("inception_v3_tv", *torchvision("inception_v3", aux_logits=False, init_weights=False), size=INCEPTION,
         options=dict(aux=False)),
+    Pair("inception_v3_slim", *unscaled(torchvision("inception_v3", aux_logits=False, init_weights=False)),
+        size=INCEPTION, options=dict(aux=False, count_include_pad=True)),
     Pair("inception_v4", *timm("inception_v4"), size=INCEPTION),
-    Pair("inception_resnet_v2_slim", *timm("inception_resnet_v2"), size=INCEPTION),
+    Pair("inception_v4_slim", *unscaled(timm("inception_v4")), size=INCEPTION),
+    Pair("inception_resnet_v2_timm", *timm("inception_resnet_v2"), size=INCEPTION),
+    Pair("inception_resnet_v2_slim", *unscaled(timm("inception_resnet_v2")), size=INCEPTION),
     Pair("resnet18", *torchvision("resnet18")),
     Pair("resnet34", *torchvision("resnet34")),
     *(Pair(f"resnet{d}_v1_5", *torchvision(f"resnet{d}"), slow=d > 50) for d in (50, 101, 152)),

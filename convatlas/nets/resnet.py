@@ -2,7 +2,9 @@
 
 Read beside Table 1 and Fig. 5. A block adds its input to the output of its convolutions; a plain network does not.
 The paper initialises "as in [13]" (He et al., 2015), which derives variance 2 / fan-in; the Torch re-implementation
-behind the `_v1_5` rows, and torchvision, take fan-out, and put a bottleneck's stride on its 3x3 convolution.
+behind the `_v1_5` rows, and torchvision, take fan-out, and put a bottleneck's stride on its 3x3 convolution. The
+`_caffe` rows are the models that the authors released: their max pool is not padded but rounds up, and the 50-layer one
+has a bias in its first convolution.
 Departures from the paper: the classifier, which has no ReLU after it, has torch's initial weights; its biases are zero,
 as in [13] and in that re-implementation.
 """
@@ -10,6 +12,7 @@ as in [13] and in that re-implementation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -18,6 +21,8 @@ from torch.nn import functional as F
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import unknown
 from ..layers import ConvBN, ConvNet, classifier, he_, stack
+from .bn_inception import ConvBiasBN
+from .googlenet import max_pool
 
 PAPER = Paper("Deep Residual Learning for Image Recognition", "He et al.", 2015, "https://arxiv.org/abs/1512.03385")
 
@@ -118,10 +123,19 @@ def residual_stages(
     return stack(**stages)
 
 
+def padded_stem(channels: int) -> nn.Sequential:
+    return stack(conv1=ConvBN(channels, 64, 7, 2), pool=nn.MaxPool2d(3, 2, 1))
+
+
+def caffe_stem(channels: int, conv: Callable[..., nn.Module] = ConvBN) -> nn.Sequential:
+    return stack(conv1=conv(channels, 64, 7, 2), pool=max_pool())
+
+
 class ResNet(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out; the feature map shrinks by 32.
 
-    `block(cin, cout, stride, shortcut)` makes a block; `fan` is the fan that the initial variance divides by.
+    `block(cin, cout, stride, shortcut)` makes a block, `stem(channels)` what comes before them; `fan` is the fan that
+    the initial variance divides by.
     """
 
     def __init__(
@@ -131,12 +145,13 @@ class ResNet(ConvNet):
         depths: Sequence[int] = (2, 2, 2, 2),
         widths: Sequence[int] = (64, 128, 256, 512),
         shortcut: str | None = "B",
+        stem: Callable[[int], nn.Sequential] = padded_stem,
         fan: Literal["fan_in", "fan_out"] = "fan_in",
         classes: int = 1000,
         channels: int = 3,
     ):
         super().__init__()
-        self.stem = stack(conv1=ConvBN(channels, 64, 7, 2), pool=nn.MaxPool2d(3, 2, 1))
+        self.stem = stem(channels)
         self.stages = residual_stages(block, 64, depths, widths, shortcut)
         self.head = classifier(widths[-1], classes)
         he_(self, fan)
@@ -154,13 +169,17 @@ TABLE_1: dict[int, dict[str, Any]] = {  # layers: the block, how many of it in c
     152: dict(block=Bottleneck, depths=(3, 8, 36, 3), widths=(256, 512, 1024, 2048)),
 }
 PLAIN = dict(shortcut=None)
+CAFFE = dict(stem=caffe_stem)
+CAFFE_50 = dict(stem=partial(caffe_stem, conv=ConvBiasBN))
 V1_5 = dict(block=BottleneckV15, fan="fan_out")
+RELEASED = "the authors' release: max pool not padded"
 B = "shortcuts: projections where the size changes (option B), as in torchvision"
 
 TABLE_3 = "Table 3, 10-crop"
 TABLE_4 = "Table 4, fully convolutional at scales 224, 256, 384, 480, 640"
 TORCH = "fb.resnet.torch README, single crop 224"
-CAFFE = "deep-residual-networks README, single crop 224"
+README = "deep-residual-networks README, single crop 224"
+README_10 = "deep-residual-networks README, 10-crop"
 PREACT = "Identity Mappings (He et al., 2016), Table 5, single crop 320"
 SENET = "SENet (Hu et al., 2017), Table 2"
 
@@ -203,14 +222,22 @@ VARIANTS = family(ResNet, PAPER, [
         *errors((TABLE_3, "24.19", "7.40"), (TABLE_4, "21.53", "5.60"))]),
     Variant("resnet50", TABLE_1[50], recipe="resnet", claims=[
         *counts("25,557,032", "3,857,973,248", "3.8"), Claim("gmacs", "3.86", SENET),
-        *errors((TABLE_3, "22.85", "6.71"), (TABLE_4, "20.74", "5.25"), (CAFFE, "24.7", "7.8"))]),
+        *errors((TABLE_3, "22.85", "6.71"), (TABLE_4, "20.74", "5.25"))]),
     Variant("resnet101", TABLE_1[101], recipe="resnet", claims=[
         *counts("44,549,160", "7,570,194,432", "7.6"), Claim("gmacs", "7.58", SENET),
-        *errors((TABLE_3, "21.75", "6.05"), (TABLE_4, "19.87", "4.60"), (CAFFE, "23.6", "7.1"))]),
+        *errors((TABLE_3, "21.75", "6.05"), (TABLE_4, "19.87", "4.60"))]),
     Variant("resnet152", TABLE_1[152], recipe="resnet", claims=[
         *counts("60,192,808", "11,282,415,616", "11.3"), Claim("gmacs", "11.3", SENET),
-        *errors((TABLE_3, "21.43", "5.71"), (TABLE_4, "19.38", "4.49"), (CAFFE, "23.0", "6.7"),
-            (PREACT, "21.3", "5.5"))]),
+        *errors((TABLE_3, "21.43", "5.71"), (TABLE_4, "19.38", "4.49"), (PREACT, "21.3", "5.5"))]),
+    Variant("resnet50_caffe", TABLE_1[50] | CAFFE_50, recipe="resnet", note=f"{RELEASED}; conv1 has a bias", claims=[
+        *counts("25,557,096", "3,857,973,248"),
+        *errors((README, "24.7", "7.8"), (README_10, "22.9", "6.7"))]),
+    Variant("resnet101_caffe", TABLE_1[101] | CAFFE, recipe="resnet", note=RELEASED, claims=[
+        *counts("44,549,160", "7,570,194,432"),
+        *errors((README, "23.6", "7.1"), (README_10, "21.8", "6.1"))]),
+    Variant("resnet152_caffe", TABLE_1[152] | CAFFE, recipe="resnet", note=RELEASED, claims=[
+        *counts("60,192,808", "11,282,415,616"),
+        *errors((README, "23.0", "6.7"), (README_10, "21.4", "5.7"))]),
     Variant("resnet50_v1_5", TABLE_1[50] | V1_5, recipe="resnet_torch", note="torchvision's resnet50", claims=[
         *counts("25,557,032", "4,089,184,256"),
         *errors((TORCH, "24.01", "7.02"))]),

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from convatlas.accounting import account
 from convatlas.errors import UserError
 from convatlas.layers import ConvBN, ConvNet
 from convatlas.nets import resnet, resnet_cifar
 from convatlas.nets.resnet import BasicBlock, Bottleneck, BottleneckV15, PaddedShortcut
+from tests.oracles import calibrate, difference, randomise
 
 ROWS = {v.name: v for v in (*resnet.VARIANTS, *resnet_cifar.VARIANTS)}
 
@@ -266,3 +268,76 @@ def test_released_weights_reach_their_published_accuracy(
     finally:
         torch.set_num_threads(threads)
     assert right / 100 == pytest.approx(accuracy, abs=0.1)
+
+
+# The authors' released models (deep-residual-networks, prototxt/ResNet-*-deploy.prototxt), layer by layer.
+
+
+def caffe_pool(x: Tensor) -> Tensor:
+    """Caffe's 3x3 max pool of stride 2 without padding: ceil((n - 3) / 2) + 1 windows, the last ones cut off."""
+    rows, columns = (-(-(n - 3) // 2) + 1 for n in x.shape[2:])
+    at = [[x[:, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].amax((2, 3)) for j in range(columns)] for i in range(rows)]
+    return torch.stack([torch.stack(row, -1) for row in at], -2)
+
+
+class CaffeLayers:
+    """Caffe's layers on the weights of one of our networks, handed out in the order in which its file defines them."""
+
+    def __init__(self, net: ConvNet):
+        self.left = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
+
+    def conv(self, x: Tensor, pad: int = 0, stride: int = 1, bias: bool = False) -> Tensor:
+        """Convolution, BatchNorm (which only normalises, with Caffe's epsilon) and Scale (which has the bias)."""
+        conv, bn = self.left.pop(0), self.left.pop(0)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(bn, nn.BatchNorm2d)
+        assert (conv.bias is not None) == bias
+        y = F.conv2d(x, conv.weight, conv.bias, stride, pad)
+        scale = bn.weight / (bn.running_var + 1e-5).sqrt()  # type: ignore[operator]
+        return (y - bn.running_mean[:, None, None]) * scale[:, None, None] + bn.bias[:, None, None]  # type: ignore[index]
+
+    def block(self, x: Tensor, stride: int, projected: bool) -> Tensor:
+        y = self.conv(x, stride=stride).relu()  # branch2a takes the stride
+        y = self.conv(y, pad=1).relu()
+        y = self.conv(y)
+        return (y + (self.conv(x, stride=stride) if projected else x)).relu()
+
+    def resnet(self, x: Tensor, depths: tuple[int, ...], bias: bool) -> Tensor:
+        x = caffe_pool(self.conv(x, pad=3, stride=2, bias=bias).relu())
+        for stage, depth in enumerate(depths):
+            for i in range(depth):
+                x = self.block(x, stride=2 if stage and not i else 1, projected=not i)
+        (fc,) = self.left
+        assert isinstance(fc, nn.Linear)
+        return x.mean((2, 3)) @ fc.weight.T + fc.bias
+
+
+RELEASED = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+@pytest.mark.parametrize("layers", RELEASED)
+def test_the_released_models_are_caffes(layers: int) -> None:
+    net = build(f"resnet{layers}_caffe").double().eval()
+    randomise(net)
+    x = torch.randn(2, 3, 66, 71, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    calibrate(net, x)
+    with torch.no_grad():
+        theirs = CaffeLayers(net).resnet(x, RELEASED[layers], bias=layers == 50)
+        assert difference(net.eval()(x), theirs) < 1e-9
+        padded = build(f"resnet{layers}").double().eval()
+        padded.load_state_dict({k: t for k, t in net.state_dict().items() if k in padded.state_dict()})
+        assert difference(padded(x), theirs) > 1e-3
+
+
+def test_only_the_released_50_layers_have_a_bias_more() -> None:
+    more = {
+        n: on_meta(f"resnet{n}_caffe").state_dict().keys() - on_meta(f"resnet{n}").state_dict().keys() for n in RELEASED
+    }
+    assert more == {50: {"stem.conv1.conv.bias"}, 101: set(), 152: set()}
+
+
+@pytest.mark.parametrize("size", [(112, 112), (33, 36), (5, 4)])
+def test_the_released_models_pool_as_caffe(size: tuple[int, int]) -> None:
+    pool = on_meta("resnet101_caffe").stem.pool
+    x = torch.randn(1, 2, *size)
+    assert torch.equal(pool(x), caffe_pool(x))

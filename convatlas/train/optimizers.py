@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from .. import muon
+from ..layers import ConvNet
 from ..recipe import SGD, Adam, AdamW, Muon, Optimizer, RMSProp
 
 PREFIX = "optimizer/"  # of an optimizer's state in a checkpoint: "optimizer/momentum_buffer/stem.conv1.weight"
@@ -118,6 +119,17 @@ class TensorFlowRMSProp(torch.optim.Optimizer):
             if self.found_inf is not None:
                 steps = list(torch._foreach_mul(steps, torch.where(bad, 0.0, 1.0)))
             torch._foreach_sub_(weights, steps)
+
+
+def fill_gradients(net: ConvNet) -> None:
+    """Gives parameters of parts that this step skipped a gradient of zero: momentum and weight decay go on moving them.
+
+    Torch and Caffe do so, in which stochastic depth (main.lua) and FractalNet were trained.
+    """
+    if net.has_unused_parameters:
+        for p in net.parameters():
+            if p.requires_grad and p.grad is None:
+                p.grad = torch.zeros_like(p)
 
 
 @torch.no_grad()

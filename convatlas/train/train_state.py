@@ -82,6 +82,7 @@ class TrainState:
 
     def update(self, steps: int) -> None:
         """Updates the weights and their averages, as step number `steps` of the run; nothing after a bad step."""
+        optimizers.fill_gradients(self.net)
         if clip := self.job.recipe.optimizer.clip:
             optimizers.clip_(self.optimizer, clip)
         self.optimizer.step()

@@ -178,6 +178,22 @@ def test_drop_path_grows_with_the_training(tmp_path: Path, data: Data, monkeypat
     assert shares == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 
 
+def test_blocks_that_every_step_drops_decay(tmp_path: Path, data: Data) -> None:
+    """As in the authors' program; the others are dropped now and then. Three blocks, the last with probability 1."""
+    net = (("depth", 8), ("survival", 1e-9))
+    recipe = replace(CHAIN, optimizer=SGD(0.1, weight_decay=0.01), net=net)
+    found = weights(train(tmp_path, data, recipe, "stochastic_depth_resnet110", seed=5))
+    torch.manual_seed(5)
+    start = find("stochastic_depth_resnet110").build(input=(1, 8, 8), classes=10, **dict(net)).state_dict()
+    name = "stages.conv4.block1.branch.conv1.conv.weight"
+    w, v = start[name].clone(), torch.zeros_like(start[name])
+    for _ in range(10):
+        v = 0.9 * v + 0.01 * w
+        w = w - 0.1 * v
+    torch.testing.assert_close(found[name], w)
+    assert not torch.equal(w, start[name])
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_that_ships_trains(tmp_path: Path, data: Data, name: str) -> None:
     """Two steps of a small network in place of its own, on colour images: optimizer, rates, augmentation, average."""

@@ -531,6 +531,16 @@ def test_densenet_trains_on_svhn_for_40_epochs() -> None:
     assert any(c.what == "svhn_err" and c.printed in svhn.published for c in find("densenet_bc_100_12").claims)
 
 
+def test_the_largest_of_the_first_densenets_trains_longer_on_smaller_batches() -> None:
+    """Section 4.2, before DenseNet-264 took its place; the others drop twice in 90 epochs of 256 images."""
+    largest = find_recipe(find("densenet161").recipe)
+    assert (largest.epochs, largest.batch, largest.schedule) == (100, 128, Step((30, 60, 90)))
+    for depth in (121, 169, 201, 264):
+        recipe = find_recipe(find(f"densenet{depth}").recipe)
+        assert (recipe.epochs, recipe.batch, recipe.schedule) == (90, 256, Step((30, 60)))
+    assert any(c.what == "top1_err" and f"{c.printed}%" in largest.published for c in find("densenet161").claims)
+
+
 def test_every_recipe_is_some_networks_or_its_file_shows_its_command() -> None:
     named = {v.recipe for v in variants().values()}
     for file in FILES:

@@ -202,7 +202,7 @@ VARIANTS = family(DenseNet, PAPER, [
     Variant("densenet264", TABLE_1[264], claims=[
         Claim("params", "33.3M", "counted from Table 1"), *errors("22.15", "6.12", "20.80", "5.29"),
         Claim("top1_err", "22.1", PLEISS), Claim("top1_err", "21.6", PLEISS + ", cosine schedule")]),
-    Variant("densenet161", TABLE_1[161], note="k=48, in the paper's first versions", claims=[
+    Variant("densenet161", TABLE_1[161], recipe="densenet161", note="k=48, in the paper's first versions", claims=[
         *counts("28,681,000", "7,727,907,072", "counted; torchvision"), Claim("top1_err", "22.2", README)]),
     Variant("densenet232", dict(blocks=(6, 32, 48, 28), growth=48), note="k=48, of Pleiss et al. (2017)", claims=[
         *counts("55,779,784", "16,576,060,800", "counted"), Claim("top1_err", "21.2", PLEISS)]),

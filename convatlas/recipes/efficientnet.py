@@ -29,6 +29,8 @@ RECIPES = (
             "the epoch is chosen on ImageNet's validation set, on which the results are measured (paper: on 25,022 "
             "training images that are held out)",
             "images are resized bilinearly (released code: bicubically)",
+            "batch norm statistics are over all 2,048 images (released code: over groups of TPU cores, on 8 or on "
+            "64 and more over 256 images each)",
         ),
     ),
 )

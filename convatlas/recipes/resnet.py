@@ -25,6 +25,8 @@ RECIPES = (
         "Table 3",
         departures=(
             "the mean image is taken over centre crops (paper: over whole images, and cropped with each)",
+            "batch norm's statistics for evaluation are moving averages (release: averages over a large batch, after "
+            "training)",
             "the rate drops after 5 epochs without a better top-1 on ImageNet's validation set, on which the "
             "results are measured (paper: when the error plateaus)",
         ),

@@ -276,7 +276,8 @@ def on_meta() -> Iterator[None]:
 class ConvBN(nn.Sequential):
     """Convolution without bias, batch norm, activation; padded so that stride 1 keeps the size (odd kernels).
 
-    `padding` may also be "same": TensorFlow's, as in ConvSame.
+    `padding` may also be "same": TensorFlow's, as in ConvSame. `eps` and `momentum` are batch norm's; TensorFlow and
+    Caffe give 1 - momentum, the decay of its moving averages.
     """
 
     def __init__(
@@ -289,6 +290,7 @@ class ConvBN(nn.Sequential):
         padding: int | tuple[int, int] | Literal["same"] | None = None,
         groups: int = 1,
         eps: float = 1e-5,
+        momentum: float = 0.1,
         act: type[nn.Module] | None = nn.ReLU,
     ):
         kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
@@ -297,7 +299,7 @@ class ConvBN(nn.Sequential):
             conv: nn.Conv2d = ConvSame(cin, cout, (kh, kw), stride, groups=groups)
         else:
             conv = nn.Conv2d(cin, cout, (kh, kw), stride, pad, groups=groups, bias=False)
-        modules: dict[str, nn.Module] = {"conv": conv, "bn": nn.BatchNorm2d(cout, eps=eps)}
+        modules: dict[str, nn.Module] = {"conv": conv, "bn": nn.BatchNorm2d(cout, eps, momentum)}
         if act is not None:
             modules["act"] = act()
         super().__init__(OrderedDict(modules))

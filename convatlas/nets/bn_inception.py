@@ -4,10 +4,11 @@
 Read beside Figure 5. GoogLeNet with batch norm, two 3x3 convolutions for each 5x5, and stride 2 inside 3c and 4e.
 Departures from the paper: the first convolution is the plain 7x7 of Figure 5, where the authors ran a separable one (as
 does the row bn_inception_slim). Figure 5 prints projections of 128 in 4c and 4d, which would give 608 channels where
-it also prints 576: here they are 96, as in the authors' tf-slim. No initialisation is given: He's is used.
+it also prints 576: here they are 96, as in the authors' tf-slim. No initialisation is given: He's is used, and torch's
+epsilon and momentum for batch norm.
 The row bn_inception_slim is that release: its batch norm has no scale, its separable convolution a bias instead of
-batch norm, and there is dropout of 0.2; but it starts from He's weights, too, rather than from tf-slim's several
-deviations.
+batch norm, the averages decay by 0.9997, and there is dropout of 0.2; but it starts from He's weights, too, rather than
+from tf-slim's several deviations.
 """
 
 from __future__ import annotations

@@ -5,9 +5,11 @@ Read beside Table 1 (B0) and section 3.3. MobileNetV2's inverted residual with s
 width and resolution at once. `compound(phi)` scales by the rule: alpha = 1.2, beta = 1.1, gamma = 1.15, each to the
 power phi. The published B1 ... B7 (COEFFICIENTS, from the authors' code) are rounded by hand and depart from the rule:
 B7's width 2.0, depth 3.1 and 600 pixels correspond to phi = 7.3, 6.2 and 7.05.
+Batch norm's momentum of 0.99 (section 5.2) is a decay: torch's momentum is 0.01.
 Details not in the paper follow that code (tensorflow/tpu): padding ("SAME"), batch-norm epsilon (1e-3), channel counts
 in multiples of 8, initial weights, and a drop path of 0.2 (0.3 in the paper's first version). The `_symmetric` rows
-pad both sides equally, as torchvision and timm do, and have their epsilon: 1e-5, except for torchvision's B5 to B7.
+pad both sides equally, as torchvision and timm do, and have their batch norm: torch's (epsilon 1e-5, momentum 0.1),
+except for torchvision's B5 to B7.
 Departures from the paper: none.
 """
 
@@ -53,7 +55,7 @@ COEFFICIENTS = {  # width, depth, resolution, dropout
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # of depth, width, resolution
 
 Conv = Callable[..., nn.Module]  # cin, cout, kernel, stride, groups=, act=
-SAME = partial(ConvBN, padding="same", eps=1e-3)
+SAME = partial(ConvBN, padding="same", eps=1e-3, momentum=0.01)
 
 
 class EfficientNet(ConvNet):
@@ -150,8 +152,6 @@ def init(net: nn.Module) -> None:
             nn.init.uniform_(m.weight, -(m.out_features**-0.5), m.out_features**-0.5)
         if isinstance(m, nn.Conv2d | nn.Linear) and m.bias is not None:
             nn.init.zeros_(m.bias)
-        if isinstance(m, nn.BatchNorm2d):
-            m.momentum = 0.01  # section 5.2: 0.99 in TensorFlow's convention
 
 
 def coefficients(phi: float) -> tuple[float, float, float]:
@@ -220,7 +220,7 @@ VARIANTS = family(
     + [
         Variant(
             f"efficientnet_{b}_symmetric",
-            dict(width=width, depth=depth, dropout=dropout, conv=ConvBN if b < "b5" else partial(ConvBN, eps=1e-3)),
+            dict(width=width, depth=depth, dropout=dropout, conv=ConvBN if b < "b5" else partial(SAME, padding=None)),
             (3, side, side),
             note=f"padding on both sides; {'torchvision and timm: epsilon 1e-5' if b < 'b5' else 'torchvision'}",
         )

@@ -4,9 +4,11 @@ Read beside Fig. 1. f_1 is a convolution, f_(C+1)(z) = join(f_C(f_C(z)), f_1(z))
 column c passes its input through 2^(c-1) convolutions, and joins where columns meet. A join is the mean of its inputs.
 Details not in the paper follow the authors' generator (github.com/gustavla/fractalnet): dropout between convolution and
 batch norm, which has neither scale nor shift; 2x2 pooling of every column before a block's last join.
-Departures from the paper: none known. Not recovered: the 38.6M parameters of `fractalnet_20`; which columns of
-`fractalnet_40` have 1x1 filters (here none has, and 22.9M parameters become 47M); whether FractalNet-34 pools after its
-last block (here it does not, so that the classifier sees 7x7 maps as ResNet-34's does).
+Departures from the paper: batch norm's statistics are torch's moving averages (momentum 0.1), where Caffe's weigh some
+thousand batches alike (moving_average_fraction 0.999).
+Not recovered: the 38.6M parameters of `fractalnet_20`; which columns of `fractalnet_40` have 1x1 filters (here none
+has, and 22.9M parameters become 47M); whether FractalNet-34 pools after its last block (here it does not, so that the
+classifier sees 7x7 maps as ResNet-34's does).
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ widens their concatenation, which is scaled down and added to the input.
 Departures from the paper: Figures 17 and 19 print 1154 and 2048 channels where their reductions give 1152 and 2144, as
 here. For the scales "between 0.1 and 0.3" we take the released network's. That network (tf-slim), with twice the
 blocks, another stem, and batch norm that only shifts (no gamma), is the row inception_resnet_v2_slim; the published
-errors are for it. timm's has gamma: inception_resnet_v2_timm. None has the release's auxiliary classifier.
+errors are for it. timm's has gamma, and torch's momentum: inception_resnet_v2_timm. None has the release's auxiliary
+classifier. Batch norm's epsilon (0.001) and decay (0.9997: torch's momentum 0.0003) are the release's, too.
 Initialisation: He's.
 """
 
@@ -58,7 +59,8 @@ class InceptionResNet(ConvNet):
 
     `a`, `b`, `c` describe the branches of the blocks at 35x35, 17x17 and 8x8; `counts` is the number of each, `scales`
     the factors of their residuals. `tail` ends the blocks as in the released network: the last one unscaled and without
-    ReLU, then a 1x1 convolution to that many channels. `bn_scale`: batch norm scales, and does not only shift.
+    ReLU, then a 1x1 convolution to that many channels. `bn_scale`: batch norm scales, and does not only shift;
+    `bn_momentum` is that of its moving averages.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class InceptionResNet(ConvNet):
         scales: tuple[float, float, float] = (0.17, 0.10, 0.20),
         tail: int | None = None,
         bn_scale: bool = True,
+        bn_momentum: float = 0.0003,
         dropout: float = 0.2,
         classes: int = 1000,
         channels: int = 3,
@@ -95,6 +98,9 @@ class InceptionResNet(ConvNet):
         self.stages = stack(**stages)
         self.head = classifier(cin, classes, dropout)
         he_(self, "fan_in")
+        for m in self.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.momentum = bn_momentum
         if not bn_scale:
             unscaled_(self)
 
@@ -115,8 +121,9 @@ V2 = dict(  # Figures 3 and 16 to 19
     reduction_b="1x1 256, 3x3/2 V 384 | 1x1 256, 3x3/2 V 288 | 1x1 256, 3x3 288, 3x3/2 V 320 | max",
     c="1x1 192 | 1x1 192, 1x3 224, 3x1 256",
 )
-TIMM = V2 | dict(stem=stem_slim, counts=(10, 20, 10), tail=1536)
-SLIM = TIMM | dict(bn_scale=False)
+RELEASED_BLOCKS = dict(stem=stem_slim, counts=(10, 20, 10), tail=1536)
+SLIM = V2 | RELEASED_BLOCKS | dict(bn_scale=False)
+TIMM = V2 | RELEASED_BLOCKS | dict(bn_momentum=0.1)
 
 ERRORS = [  # network, crops, top-1, top-5 error % of 1 model on ILSVRC-2012 val: Tables 2, 3, 4
     ("v1", 1, "21.3", "5.5"),

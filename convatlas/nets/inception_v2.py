@@ -4,6 +4,7 @@ https://arxiv.org/abs/1512.00567
 Read beside Table 1 and Figures 5, 6, 7 and 10. Not the batch-norm paper's network, which is bn_inception.py.
 Departures from the paper: Table 1 gives the stem, how many modules of which figure, and the channels between them (288,
 768, 1280, 2048), but no widths inside; those are our reading: inception_v3's, its authors' release, which fit exactly.
+Batch norm's epsilon and momentum are that release's, too.
 No initialisation is given: He's is used.
 """
 

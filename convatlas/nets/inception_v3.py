@@ -4,9 +4,10 @@ https://arxiv.org/abs/1512.00567
 Read beside Figures 5 to 8 and 10. Large filters become stacks of small ones: 3x3 pairs, 1x7 and 7x1, 1x3 beside 3x1.
 Departures from the paper: its outline (Table 1, inception_v2.py) leaves the widths to a lost supplement, so they are
 those of the network that its authors released (tf-slim): 5x5 filters at 35x35, four modules of 1x7 and 7x1, and
-dropout of 0.2. Batch norm is that of its own paper, with scale and shift (gamma and beta): the release only shifts,
-which is the row inception_v3_slim. Average pools leave out the padding, as TensorFlow's do; torchvision's
-(inception_v3_tv) count the zeros. No initialisation is given: He's is used.
+dropout of 0.2, and batch norm's epsilon (0.001) and decay of the moving averages (0.9997: torch's momentum 0.0003).
+Batch norm is that of its own paper, with scale and shift (gamma and beta): the release only shifts, which is the row
+inception_v3_slim. Average pools leave out the padding, as TensorFlow's do; torchvision's (inception_v3_tv) count the
+zeros, and its batch norm has torch's momentum. No initialisation is given: He's is used.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def conv(cin: int, drawn: str) -> tuple[ConvBN, int]:
     assert found, f"{drawn!r} does not describe a convolution"
     height, width, strided, valid, cout = found.groups()
     kernel, stride, padding = (int(height), int(width)), 2 if strided else 1, 0 if valid else None
-    return ConvBN(cin, int(cout), kernel, stride, padding=padding, eps=0.001), int(cout)
+    return ConvBN(cin, int(cout), kernel, stride, padding=padding, eps=0.001, momentum=0.0003), int(cout)
 
 
 def path(cin: int, drawn: str) -> tuple[nn.Sequential, int]:
@@ -98,7 +99,7 @@ class InceptionV3(ConvNet):
 
     The auxiliary classifier (Figure 8) reads the last 17x17 module and is for training (`forward_aux`); `aux=False`
     removes it, for smaller images or transfer. `count_include_pad`: average pools count their zero padding.
-    `bn_scale`: batch norm scales, and does not only shift.
+    `bn_scale`: batch norm scales, and does not only shift; `bn_momentum` is that of its moving averages.
     """
 
     aux: nn.ModuleDict
@@ -108,6 +109,7 @@ class InceptionV3(ConvNet):
         *,
         count_include_pad: bool = False,
         bn_scale: bool = True,
+        bn_momentum: float = 0.0003,
         dropout: float = 0.2,
         aux: bool = True,
         input: Shape = (3, 299, 299),
@@ -131,6 +133,8 @@ class InceptionV3(ConvNet):
         for m in self.modules():
             if isinstance(m, nn.AvgPool2d) and m.padding:
                 m.count_include_pad = count_include_pad
+            if isinstance(m, nn.BatchNorm2d):
+                m.momentum = bn_momentum
         if not bn_scale:
             unscaled_(self)
         he_(self, "fan_in")
@@ -176,7 +180,7 @@ TORCHVISION = [
     Claim("top1_acc", "77.294", "torchvision 0.28, IMAGENET1K_V1, centre crop 299 of 342"),
     Claim("top5_acc", "93.45", "torchvision 0.28, IMAGENET1K_V1, centre crop 299 of 342"),
 ]
-PADDED = dict(count_include_pad=True, dropout=0.5)
+PADDED = dict(count_include_pad=True, bn_momentum=0.1, dropout=0.5)
 
 # fmt: off
 VARIANTS = family(InceptionV3, PAPER, [

@@ -3,8 +3,9 @@ https://arxiv.org/abs/1704.04861
 
 Read beside Table 1. A depthwise 3x3 convolution, then a pointwise one: 1/N + 1/9 of a 3x3 convolution's multiply-adds.
 Two multipliers shrink the network: width (alpha) its channels, resolution (rho) its input.
-Details not in the paper follow the released code (tf-slim): padding ("SAME"), batch-norm epsilon (1e-3), initial
-weights (truncated normal, deviation 0.09). That code has ReLU6 instead of the paper's ReLU, as have the `_slim` rows.
+Details not in the paper follow the released code (tf-slim): padding ("SAME"), batch norm's epsilon (1e-3) and decay of
+the moving averages (0.9997: torch's momentum 0.0003), initial weights (truncated normal, deviation 0.09). That code has
+ReLU6 instead of the paper's ReLU, as have the `_slim` rows.
 Departures from the paper: none; the last depthwise stride, printed as 2, is 1 (the map stays 7x7 in Table 1 itself).
 """
 
@@ -38,7 +39,7 @@ TABLE_1 = [  # stride of the depthwise convolution, channels after the pointwise
 SHALLOW = TABLE_1[:6] + TABLE_1[11:]  # Table 5: without the five layers of 14x14x512
 
 Conv = Callable[..., nn.Module]  # cin, cout, kernel, stride, groups=
-SAME = partial(ConvBN, padding="same", eps=1e-3)
+SAME = partial(ConvBN, padding="same", eps=1e-3, momentum=0.0003)
 
 
 class DepthwiseSeparable(nn.Sequential):

@@ -1,9 +1,10 @@
 """MobileNetV2: Inverted Residuals and Linear Bottlenecks (Sandler et al., 2018), https://arxiv.org/abs/1801.04381
 
 Read beside Table 2. Narrow ends, a wide depthwise middle, no activation where a block is narrow.
-Details not in the paper follow the released code (tf-slim): padding ("SAME"), batch-norm epsilon (1e-3), dropout,
-channel counts in multiples of 8, initial weights (truncated normal, deviation 0.09). The `_symmetric` rows pad both
-sides equally and have epsilon 1e-5, as in torchvision and timm.
+Details not in the paper follow the released code (tf-slim): padding ("SAME"), batch norm's epsilon (1e-3) and decay of
+the moving averages (0.997: torch's momentum 0.003), dropout, channel counts in multiples of 8, initial weights
+(truncated normal, deviation 0.09). The `_symmetric` rows pad both sides equally and have torch's batch norm (epsilon
+1e-5, momentum 0.1), as in torchvision and timm.
 Departures from the paper: none.
 """
 
@@ -34,7 +35,7 @@ TABLE_2 = [  # t expansion, c channels, n repeats, s stride of the first (a 3x3 
 ]
 
 Conv = Callable[..., nn.Module]  # cin, cout, kernel, stride, groups=, act=
-SAME = partial(ConvBN, padding="same", eps=1e-3)
+SAME = partial(ConvBN, padding="same", eps=1e-3, momentum=0.003)
 
 
 class MobileNetV2(ConvNet):

@@ -5,7 +5,7 @@ passes the averages through two fully connected layers, and scales each map by t
 It is at the end of a residual branch; senet_others.py has it in VGG, the Inceptions and MobileNet.
 The bare names are as released: biases in the unit, a max pool without padding that rounds up, stride on the first 1x1
 (SE-ResNet) or on the 3x3 convolution (SE-ResNeXt, SENet-154). `_v1_5` rows are timm's seresnet.
-Weights are initialised as in He et al. (2015), variance 2 / fan-in.
+Weights are initialised as in He et al. (2015), variance 2 / fan-in; batch norm's momentum, unpublished, is torch's.
 Departures from the paper: none known; our choice for a detail that it omits: SE-Identity's unit follows the projection.
 """
 

@@ -4,7 +4,7 @@ Read beside Table 1. WRN-d-k: pre-activation blocks, k times as wide as ResNet's
 ImageNet (Tables 7 and 8) ResNet's own blocks, made wide, with a bottleneck's stride on its 3x3 convolution.
 The initial weights are the released code's: variance 2 / fan-in, classifier biases of zero, and batch norm's scales on
 CIFAR are Torch7's, uniform in (0, 1), on ImageNet 1.
-Departures from the paper: none; `wrn101_2` is torchvision's.
+Departures from the paper: none; `wrn101_2`, with these initial weights, is torchvision's.
 """
 
 from __future__ import annotations

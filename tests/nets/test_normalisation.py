@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -65,6 +66,16 @@ def test_each_source_is_of_networks_with_batch_norm() -> None:
     for name in NORMS:
         with on_meta():
             assert any(has(v.build()) for v in variants().values() if v.net.__name__ == name), name
+
+
+def test_moving_averages_decay_as_tensorflows() -> None:
+    for name, decay in (("mobilenet_v1", 0.9997), ("mobilenet_v2", 0.997), ("efficientnet_b0", 0.99)):
+        norm = next(m for m in find(name).build(width=0.25).modules() if isinstance(m, nn.BatchNorm2d)).double()
+        for _ in range(5):
+            norm(torch.ones(2, norm.num_features, 1, 1, dtype=torch.float64))
+        assert norm.running_mean is not None
+        expected = torch.full_like(norm.running_mean, 1 - decay**5)  # of the mean, 1; it started from 0
+        torch.testing.assert_close(norm.running_mean, expected)
 
 
 LIBRARIES = {  # library, name there: our row, and what the library needs to be told

@@ -10,8 +10,9 @@ import gc
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
+from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -26,11 +27,17 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import UserError
 from ..layers import ConvNet, ConvSame, shape_after
-from .operators import READ_VIEW, RENAMED, WRITE_VIEW, like, operator
+from .operators import READ_VIEW, RENAMED, WRITE_VIEW, Operator, like, operator
 from .refusals import FAILURES, refusal
 from .state import unchanged
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+WAYS = (  # to run a network: the next one if it fails
+    ("meta", True),
+    ("meta", False),  # it runs without gradients only
+    ("cpu", True),  # it makes tensors on the CPU, or moves them there: on fake ones, which are slower
+    ("cpu", False),
+)
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -100,22 +107,24 @@ def trace(
         raise UserError(f"{type(net).__name__} is compiled, so its layers are hidden", "count what it was made of")
     if isinstance(net, ConvNet):
         try:
-            return _pass(net, args, kwargs, training, on_node, "meta")
+            return _pass(
+                net, args, kwargs, training, on_node, "meta", grad=False
+            )  # theirs do not ask, and it is faster
         except FAILURES as error:
             if not isinstance(error, UserError) and len(args) == 1 and not training:
                 shape_after(net, tuple(args[0].shape[1:]))  # explains in words what does not fit
             raise _refused(net, args, kwargs, error) from error
-    try:
-        return _pass(net, args, kwargs, training, on_node, "meta")
-    except UserError:
-        raise
-    except FAILURES:  # it makes tensors on the CPU, or moves them there: slower, but that works on fake ones
-        pass
-    try:
-        with fake_tensors(), unfused():
-            return _pass(net, args, kwargs, training, on_node, "cpu")
-    except FAILURES as error:
-        raise _refused(net, args, kwargs, error) from error
+    failure: BaseException | None = None
+    for device, grad in WAYS:
+        try:
+            with on_cpu() if device == "cpu" else nullcontext():
+                return _pass(net, args, kwargs, training, on_node, device, grad)
+        except UserError:
+            raise
+        except FAILURES as error:
+            failure = error
+    assert failure is not None
+    raise _refused(net, args, kwargs, failure) from failure
 
 
 def _refused(net: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], error: BaseException) -> UserError:
@@ -129,16 +138,16 @@ def _pass(
     training: bool,
     on_node: Callable[[int], None] | None,
     device: str,
+    grad: bool,
 ) -> Trace:
-    ours = isinstance(net, ConvNet)  # these never turn gradients off, and run faster without
-    with unchanged(net), torch.set_grad_enabled(not ours), unchecked_distributions():
+    with unchanged(net), torch.set_grad_enabled(grad), unchecked_distributions():
         modules = {m: path for path, m in net.named_modules()}
         if any(m.training is not training for m in modules):
             net.train(training)
         names, parameters = put_stand_ins(modules, device)
         if device != "meta":
             args, kwargs = tree_map_only(Tensor, lambda t: like(t, device), (args, kwargs))
-        tracer = _Tracer(modules, names, _always if ours else _recording, on_node)
+        tracer = _Tracer(modules, names, _recording if grad else _always, on_node)
         tracer.note_inputs((*args, *kwargs.values()))
         with tracer.watching_modules(), tracer:
             net(*args, **kwargs)
@@ -168,12 +177,13 @@ def fake_tensors() -> Iterator[None]:
 
 
 @contextmanager
-def unfused() -> Iterator[None]:
-    """Recurrent layers and attention run as the operators that they consist of, as on the meta device."""
+def on_cpu() -> Iterator[None]:
+    """Fake tensors, on which recurrent layers and attention run as the operators that they consist of, as on the meta
+    device."""
     was = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with fake_tensors(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch._C._set_mkldnn_enabled(was)
@@ -220,8 +230,7 @@ def put_stand_ins(modules: Mapping[nn.Module, str], device: str) -> tuple[dict[i
     one. A parameter that is on the meta device may stay: a pass does not write to it.
 
     Returns the parameters' names by the replacement's id, with whether they take a gradient, and their number of values
-    by name. Raises UserError for
-    parameters that have no shape yet.
+    by name. Raises UserError for parameters that have no shape yet.
     """
     made: dict[int, Tensor] = {}
     names: dict[int, tuple[str, bool]] = {}
@@ -237,12 +246,25 @@ def put_stand_ins(modules: Mapping[nn.Module, str], device: str) -> tuple[dict[i
                         raise UserError(
                             f"{type(m).__name__} has parameters without a shape yet", "run it once before counting"
                         )
-                    made[id(t)] = t if trained and t.is_meta and device == "meta" else like(t, device)
+                    made[id(t)] = t if trained and t.is_meta and device == "meta" else stand_in(t, like(t, device))
                     if trained:
                         full = f"{path}.{name}" if path else name
                         names[id(made[id(t)])], sizes[full] = (full, t.requires_grad), t.numel()
                 own[name] = made[id(t)]
     return names, sizes
+
+
+def stand_in(t: Tensor, instead: Tensor) -> Tensor:
+    """`instead`, of the class of `t`, with the attributes that it was given, and taking a gradient if it does."""
+    takes = t.requires_grad and t.is_leaf
+    if not isinstance(type(t).__torch_dispatch__, BuiltinFunctionType):  # a class that dispatches for itself
+        return instead.requires_grad_(takes)
+    if type(instead) is Tensor:
+        instead = Tensor._make_subclass(type(t), instead, takes)
+    elif isinstance(t, nn.Parameter):
+        instead.requires_grad_(takes)._is_param = True  # by which torch itself knows a parameter of another class
+    vars(instead).update(vars(t))
+    return instead
 
 
 class _Tracer(TorchDispatchMode):
@@ -271,6 +293,7 @@ class _Tracer(TorchDispatchMode):
         self.views: dict[int, Tensor] = {}  # view: the tensor that it is a part of
         self.written: dict[int, int] = {}  # tensor: the last node that wrote into it or a view of it
         self.unread: dict[int, dict[int, Tensor]] = {}  # tensor: the views that were written, and not read since
+        self.detached: dict[int, tuple[Operator, Tensor]] = {}  # what no operator has read yet, and of what
         self.returned: tuple[int, ...] = ()
 
     @classmethod
@@ -313,6 +336,8 @@ class _Tracer(TorchDispatchMode):
         tensors = _tensors((*args, *kwargs.values()))
         if op.constant or (not tensors and op.inert):
             return out
+        if self.detached:
+            self._note_detached(tensors)
         into = _tensors((kwargs.get("out", args[0] if args else None),)) if op.writes else []
         if op.overwrites:
             replaced = {id(t) for t in into}
@@ -329,6 +354,9 @@ class _Tracer(TorchDispatchMode):
             self.parameters.update((id(t), parameters) for t in made)
             if trained:
                 self.trained.update(map(id, made))
+            return out
+        if op.detaches and not op.writes:  # mostly autograd's, of what it keeps for a backward pass that never comes
+            self.detached[id(out)] = op, args[0]
             return out
         made = made or into  # it returns nothing
         if not made:
@@ -368,6 +396,18 @@ class _Tracer(TorchDispatchMode):
             self.on_node(len(self.nodes))
         self.events.append(("node", len(self.nodes)))
         self.nodes.append(node)
+
+    def _note_detached(self, tensors: Sequence[Tensor]) -> None:
+        """Notes the operators that made these, if that was put off until something reads them."""
+        for t in tensors:
+            if id(t) in self.detached:
+                op, of = self.detached.pop(id(t))
+                maker = self._maker(of)
+                self._note_views(of, [t])
+                self.made[id(t)] = len(self.nodes)
+                inputs = () if maker is None else (maker,)
+                shape, size = tuple(t.shape), t.element_size()
+                self._add(Node(op.name, self.running[-1], inputs, (), (shape,), shape, size, 0, recorded=False))
 
     def _note_views(self, of: Tensor, made: list[Tensor]) -> None:
         whole, storage = self.views.get(id(of), of), of.untyped_storage()._cdata
@@ -423,6 +463,8 @@ class _Tracer(TorchDispatchMode):
             return
         call = self.running[-1]
         tensor = out if isinstance(out, Tensor) else next(tensors_in(out), None)
+        if self.detached:
+            self._note_detached(list(tensors_in(out)))
         if tensor is not None:
             self.outputs[call] = tuple(tensor.shape)
             maker = self._maker(tensor) if self.written else self.made.get(id(tensor))

@@ -148,3 +148,73 @@ def test_what_is_kept_anywhere_is_put_back(how: Callable[..., Any]) -> None:
     assert net.queue is queue
     assert net(torch.zeros(1, 4)).device.type == "cpu"
     assert net.cache.keys.shape == (1, 1, 4), "it starts empty, and on the CPU"
+
+
+class Asks(nn.Module):
+    """Computes only if its tensors are what they were before."""
+
+    def __init__(self, ask: Callable[[Any], bool]):
+        super().__init__()
+        self.ask = ask
+        self.w, self.frozen = nn.Parameter(torch.randn(4, 3, 3, 3)), nn.Parameter(torch.randn(4), requires_grad=False)
+        self.mine, self.w.scale = Mine(torch.ones(1)), 2
+        self.register_buffer("mean", torch.zeros(1))
+        self.kept = nn.Buffer(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.conv2d(x, self.w, self.frozen) * self.mine if self.ask(self) else x
+
+
+class Mine(nn.Parameter):
+    def doubled(self) -> Tensor:
+        return self * 2
+
+
+ASKED: dict[str, Callable[[Any], bool]] = {
+    "is a parameter": lambda m: isinstance(m.w, nn.Parameter) and not isinstance(m.mean, nn.Parameter),
+    "is of its class": lambda m: type(m.mine) is Mine and m.mine.doubled().requires_grad,
+    "is a buffer": lambda m: isinstance(m.kept, nn.Buffer) and not isinstance(m.w, nn.Buffer),
+    "takes a gradient": lambda m: m.w.requires_grad and not m.frozen.requires_grad and not m.mean.requires_grad,
+    "is a leaf": lambda m: m.w.is_leaf and not (m.w * 2).is_leaf,
+    "gives a gradient": lambda m: (m.w * m.mean).requires_grad and not (m.frozen * m.mean).requires_grad,
+    "has an attribute": lambda m: m.w.scale == 2,
+    "is listed": lambda m: len(list(m.parameters())) == 3 and m.state_dict(keep_vars=True)["w"] is m.w,
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_stand_ins_answer_as_the_originals(what: str) -> None:
+    net = Asks(ASKED[what])
+    w, values = net.w, net.w.detach().clone()
+    counted = account(net, (3, 8, 8))
+    assert counted.totals.macs == 36 * 4 * 27
+    assert counted.totals.params == 108 + 4 + 1
+    assert counted.totals.training_macs == 2 * counted.totals.macs, "of the weights; the image takes none"
+    if what != "is of its class":  # on fake tensors, which have a class of their own
+        assert memory(net, (3, 8, 8), batch=2).gradients == 4 * (108 + 1)
+    assert net.w is w
+    assert torch.equal(net.w, values)
+
+
+def on_the_cpu(m: Any) -> bool:
+    return isinstance(m.w, nn.Parameter) and m.w.requires_grad and (m.w * torch.ones(1)).requires_grad
+
+
+def test_stand_ins_on_the_cpu_answer_as_the_originals() -> None:
+    assert account(Asks(on_the_cpu), (3, 8, 8)).totals.training_macs == 2 * 36 * 4 * 27
+
+
+def test_what_runs_without_gradients_only_is_counted() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.fc.weight.clamp_(-1, 1)
+            return self.fc(x)
+
+    net = InPlace()
+    assert account(net, (4,)).totals.macs == 16
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        net(torch.zeros(1, 4))

@@ -28,7 +28,7 @@ from ..operators import MACS, SHORTCUTS
 from ..refusals import FAILURES, PLAIN, refusal
 from ..resolve import resolve
 from ..state import unchanged
-from ..trace import fake_tensors, tensors_in, unchecked_distributions, uncollected
+from ..trace import fake_tensors, stand_in, tensors_in, unchecked_distributions, uncollected
 from .figures import OPTIMIZERS, Measured
 
 aten = torch.ops.aten
@@ -120,19 +120,19 @@ class WatchedStep:
     ) -> None:
         """Runs with replacement tensors, so that the network's own do not change."""
         gauge = _Gauge(self.device) if self.real else None
-        parameters = {k: self._stand_in(p).requires_grad_(p.requires_grad) for k, p in net.named_parameters()}
-        buffers = {k: self._stand_in(b) for k, b in net.named_buffers()}
-        args, kwargs = tree_map_only(Tensor, self._stand_in, (args, kwargs))
+        parameters = {k: stand_in(p, self._blank(p)) for k, p in net.named_parameters()}
+        buffers = {k: stand_in(b, self._blank(b)) for k, b in net.named_buffers()}
+        args, kwargs = tree_map_only(Tensor, self._blank, (args, kwargs))
         watch = _Storages(net, fast=not self.real)
         self.parameters = watch.own(parameters.values())
         self.buffers = watch.own(buffers.values())
         self.images = watch.own(t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
-        stand_ins = {f"net.{k}": t for k, t in {**parameters, **buffers}.items()}
-        torch.func.functional_call(_Within(net), stand_ins, (lambda net: run(watch, net, args, kwargs),))
+        replaced = {f"net.{k}": t for k, t in {**parameters, **buffers}.items()}
+        torch.func.functional_call(_Within(net), replaced, (lambda net: run(watch, net, args, kwargs),))
         if gauge:
             self.taken[run.__name__] = gauge.read()
 
-    def _stand_in(self, t: Tensor) -> Tensor:
+    def _blank(self, t: Tensor) -> Tensor:
         made = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=self.device)
         return made.zero_() if self.real else made
 

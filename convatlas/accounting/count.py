@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -44,6 +44,7 @@ def count(
         rows=tuple(rows_of(traced)),
         uncounted=traced.uncounted,
         idle=tuple(idle(traced).items()),
+        unregistered=tuple(by_child(traced.unregistered).items()),
         input_values=sum(t.numel() for t in tensors),
         value_bytes=max((n.itemsize for n in traced.nodes if n.macs), default=4),
         depth=depth(traced),
@@ -64,7 +65,7 @@ def rows_of(traced: Trace) -> list[Row]:
 
     def first_reads(nodes: Sequence[int]) -> dict[str, Any]:
         """Weights and biases that these nodes are the first to read."""
-        fresh = {p for n in nodes for p in traced.nodes[n].parameters} - counted
+        fresh = {p for n in nodes for p in traced.nodes[n].parameters if p in traced.parameters} - counted
         if not fresh:
             return {}
         counted.update(fresh)
@@ -112,7 +113,9 @@ def rows_of(traced: Trace) -> list[Row]:
             )
         )
     assert sum(r.macs for r in rows) == sum(n.macs for n in traced.nodes), "multiply-adds that no row has"
-    assert counted == {p for n in traced.nodes for p in n.parameters}, "parameters that no row has"
+    assert counted == {p for n in traced.nodes for p in n.parameters} & set(traced.parameters), (
+        "parameters that no row has"
+    )
     return rows
 
 
@@ -164,8 +167,11 @@ def blocks_of(traced: Trace) -> list[dict[str, Any]]:
 def idle(traced: Trace) -> dict[str, int]:
     """Parameters that no operator read, by the child of the network that holds them."""
     read = {p for node in traced.nodes for p in node.parameters}
+    return by_child({name: n for name, n in traced.parameters.items() if name not in read})
+
+
+def by_child(sizes: Mapping[str, int]) -> dict[str, int]:
     found: Counter[str] = Counter()
-    for name, n in traced.parameters.items():
-        if name not in read:
-            found[name.split(".")[0]] += n
+    for name, n in sizes.items():
+        found[name.split(".")[0]] += n
     return dict(found)

@@ -21,13 +21,13 @@ def batch_of(input: Any, batch: int | None, default: int) -> int:
 
 
 def meta_inputs(net: nn.Module, input: Any, batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that `input` describes, on the meta device, in the network's floating-point type.
+    """The arguments that `input` describes, on the meta device, in the network's floating-point or complex type.
 
     A shape (without the batch) or a tensor is one argument, a list is several, a dict is keyword arguments, or a single
     argument if `forward` has none of these names; in any of these may be more of them. If the first input is a
     tensor, all tensors of its length are made `batch` long.
     """
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point() or p.is_complex()), torch.float32)
     length = _length(input)
 
     def one(value: Any) -> Any:

@@ -84,6 +84,9 @@ class Account:
     rows: tuple[Row, ...]
     uncounted: tuple[str, ...] = ()
     idle: tuple[tuple[str, int], ...] = ()  # (module path, parameters)
+    unregistered: tuple[
+        tuple[str, int], ...
+    ] = ()  # (attribute, parameters in a list, dict or other object); in no total
     input_values: int = 0  # for the whole batch
     value_bytes: int = 4  # float32
     depth: int = 0  # weighted layers on the longest path, as papers count

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from ..layers import ConvNet, ConvSame, shape_after
 from .operators import READ_VIEW, RENAMED, WRITE_VIEW, Operator, like, operator
 from .refusals import FAILURES, refusal
 from .state import unchanged
+from .unregistered import Unregistered, unregistered
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 WAYS = (  # to run a network: the next one if it fails
@@ -89,6 +91,7 @@ class Trace:
     returned: tuple[int, ...]  # the nodes that made what the network returns
     parameters: Mapping[str, int]  # name: number of values; a shared parameter is listed once
     uncounted: tuple[str, ...]  # operators that have no rule
+    unregistered: Mapping[str, int]  # as `parameters`: those that lists, dicts and other objects hold
 
 
 def trace(
@@ -144,10 +147,18 @@ def _pass(
         modules = {m: path for path, m in net.named_modules()}
         if any(m.training is not training for m in modules):
             net.train(training)
-        names, parameters = put_stand_ins(modules, device)
+        others = Unregistered({}, {}) if isinstance(net, ConvNet) else unregistered(net)
+        modules |= others.modules
+
+        def make(t: Tensor) -> Tensor:  # a parameter on the meta device may stay: a pass does not write to it
+            stays = t.is_meta and device == "meta" and isinstance(t, nn.Parameter)
+            return t if stays else stand_in(t, like(t, device))
+
+        names, parameters = put_stand_ins(modules, make)
+        names |= {id(t): (path, t.requires_grad) for path, t in others.parameters.items() if path not in parameters}
         if device != "meta":
             args, kwargs = tree_map_only(Tensor, lambda t: like(t, device), (args, kwargs))
-        tracer = _Tracer(modules, names, _recording if grad else _always, on_node)
+        tracer = _Tracer(modules, names, _recording if grad else _always, on_node, direct=not isinstance(net, ConvNet))
         tracer.note_inputs((*args, *kwargs.values()))
         with tracer.watching_modules(), tracer:
             net(*args, **kwargs)
@@ -159,8 +170,9 @@ def _pass(
         tracer.outputs,
         tracer.makers,
         tracer.returned,
-        parameters,
+        {path: n for path, n in parameters.items() if path not in others.parameters},
         tuple(tracer.uncounted),
+        {path: t.numel() for path, t in others.parameters.items()},
     )
 
 
@@ -225,12 +237,13 @@ def _recording() -> bool:
     return torch.is_grad_enabled() or not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled())
 
 
-def put_stand_ins(modules: Mapping[nn.Module, str], device: str) -> tuple[dict[int, tuple[str, bool]], dict[str, int]]:
-    """Replaces the tensors of a network's modules by others on the device, by their paths; a shared tensor by a single
-    one. A parameter that is on the meta device may stay: a pass does not write to it.
+def put_stand_ins(
+    modules: Mapping[nn.Module, str], make: Callable[[Tensor], Tensor]
+) -> tuple[dict[int, tuple[str, bool]], dict[str, int]]:
+    """Replaces the tensors of a network's modules by those that `make` makes; a shared tensor by a single one.
 
-    Returns the parameters' names by the replacement's id, with whether they take a gradient, and their number of values
-    by name. Raises UserError for parameters that have no shape yet.
+    Returns the parameters' names, which begin with their modules' paths, by the replacement's id, with whether they
+    take a gradient, and their number of values by name. Raises UserError for parameters that have no shape yet.
     """
     made: dict[int, Tensor] = {}
     names: dict[int, tuple[str, bool]] = {}
@@ -246,7 +259,7 @@ def put_stand_ins(modules: Mapping[nn.Module, str], device: str) -> tuple[dict[i
                         raise UserError(
                             f"{type(m).__name__} has parameters without a shape yet", "run it once before counting"
                         )
-                    made[id(t)] = t if trained and t.is_meta and device == "meta" else stand_in(t, like(t, device))
+                    made[id(t)] = make(t)
                     if trained:
                         full = f"{path}.{name}" if path else name
                         names[id(made[id(t)])], sizes[full] = (full, t.requires_grad), t.numel()
@@ -274,9 +287,10 @@ class _Tracer(TorchDispatchMode):
         names: Mapping[int, tuple[str, bool]],
         recording: Callable[[], bool],
         on_node: Callable[[int], None] | None,
+        direct: bool,
     ):
         super().__init__()
-        self.recording, self.on_node = recording, on_node
+        self.recording, self.on_node, self.direct = recording, on_node, direct
         self.nodes: list[Node] = []
         self.calls: list[Call] = []
         self.events: list[tuple[str, int]] = []
@@ -285,6 +299,7 @@ class _Tracer(TorchDispatchMode):
         self.uncounted: dict[str, None] = {}
         self.running: list[int] = []
         self.paths = modules
+        self.entered: list[nn.Module] = []  # those whose hooks have run, and whose forward has not begun
         # tensors by id: the node that made it, or the parameters that it is (a view of); kept alive, so ids stay valid
         self.made: dict[int, int] = {}
         self.parameters: dict[int, tuple[str, ...]] = {i: (name,) for i, (name, _) in names.items()}
@@ -307,6 +322,10 @@ class _Tracer(TorchDispatchMode):
 
     @contextmanager
     def watching_modules(self) -> Iterator[None]:
+        """Notes the modules' calls, and, if `self.direct`, direct ones of `forward`, which torch has no hooks for."""
+        for module in self.paths if self.direct else ():
+            if not isinstance(module, torch.jit.ScriptModule):
+                vars(module)["forward"] = self._noting(module, module.forward)
         hooks = [
             register_module_forward_pre_hook(self._enter_module),
             register_module_forward_hook(self._leave_module, always_call=True),
@@ -316,6 +335,23 @@ class _Tracer(TorchDispatchMode):
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def _noting(self, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(forward)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            if module in self.entered:
+                self.entered.remove(module)
+                return forward(*args, **kwargs)
+            out = None
+            self._enter_module(module, args)
+            self.entered.remove(module)
+            try:
+                out = forward(*args, **kwargs)
+            finally:
+                self._leave_module(module, args, out)
+            return out
+
+        return noted
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -382,7 +418,7 @@ class _Tracer(TorchDispatchMode):
                 itemsize=made[0].element_size(),
                 macs=op.macs(out, *args, **kwargs) if op.macs else 0,
                 factors=factors,
-                recorded=recorded and made[0].is_floating_point(),
+                recorded=recorded and (made[0].is_floating_point() or made[0].is_complex()),
                 trained=trained,
             )
         )
@@ -457,6 +493,8 @@ class _Tracer(TorchDispatchMode):
             )
         )
         self.running.append(len(self.calls) - 1)
+        if self.direct and not isinstance(module, torch.jit.ScriptModule):
+            self.entered.append(module)
 
     def _leave_module(self, module: nn.Module, args: Any, out: Any) -> None:
         if module not in self.paths:

@@ -104,6 +104,7 @@ def record(counts: Account, level: str = "layer") -> dict[str, Any]:
         "level": level,
         "totals": counts.totals.to_json(),
         "idle": dict(counts.idle),
+        "unregistered": dict(counts.unregistered),
         "uncounted": counts.uncounted,
         "rows": [row_record(row, counts) for row in counts.table(level)],
     }
@@ -167,6 +168,11 @@ def summary(counts: Account) -> list[str]:
     ]
     for path, n in counts.idle:
         lines.append(f"  not counted    {path}: {n:,} parameters that this pass does not use")
+    for path, n in counts.unregistered:
+        lines.append(
+            f"  not counted    {path}: {n:,} parameters are not registered: in a plain list, dict or other object,"
+        )
+        lines.append("                 where parameters(), to(), state_dict() and optimizers do not find them")
     if counts.uncounted:
         lines.append(f"  PARTIAL: no rule for {', '.join(counts.uncounted)}")
     return lines

@@ -28,7 +28,8 @@ from ..operators import MACS, SHORTCUTS
 from ..refusals import FAILURES, PLAIN, refusal
 from ..resolve import resolve
 from ..state import unchanged
-from ..trace import fake_tensors, stand_in, tensors_in, unchecked_distributions, uncollected
+from ..trace import fake_tensors, put_stand_ins, stand_in, tensors_in, unchecked_distributions, uncollected
+from ..unregistered import unregistered
 from .figures import OPTIMIZERS, Measured
 
 aten = torch.ops.aten
@@ -124,7 +125,9 @@ class WatchedStep:
         buffers = {k: stand_in(b, self._blank(b)) for k, b in net.named_buffers()}
         args, kwargs = tree_map_only(Tensor, self._blank, (args, kwargs))
         watch = _Storages(net, fast=not self.real)
-        self.parameters = watch.own(parameters.values())
+        others = unregistered(net).modules
+        put_stand_ins(others, lambda t: stand_in(t, self._blank(t)))
+        self.parameters = watch.own((*parameters.values(), *(p for m in others for p in m.parameters())))
         self.buffers = watch.own(buffers.values())
         self.images = watch.own(t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
         replaced = {f"net.{k}": t for k, t in {**parameters, **buffers}.items()}
@@ -202,7 +205,8 @@ def state_from_the_start(optimizer: torch.optim.Optimizer, trained: list[nn.Para
 
 def _loss(out: Any, labels: Tensor) -> Tensor:
     """The cross-entropy of (N, classes) outputs, the sum of any other."""
-    made = [t for t in tensors_in(out) if t.is_floating_point()]
+    made = [torch.view_as_real(t) if t.is_complex() else t for t in tensors_in(out)]
+    made = [t for t in made if t.is_floating_point()]
     if not made:
         raise UserError("the network returns no numbers to train on", "let it return logits or a loss")
     logits = [t for t in made if t.ndim == 2 and len(t) == len(labels)]

@@ -306,10 +306,14 @@ class ConvBN(nn.Sequential):
 
 
 def unscaled_(net: nn.Module) -> None:
-    """Takes the scale (gamma) out of every batch norm: tf-slim's only shifts, unless told otherwise."""
+    """Takes the scale (gamma) out of every batch norm: tf-slim's only shifts, unless told otherwise.
+
+    `affine` is then false, which torch and other libraries ask before they reset or count a scale.
+    """
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.register_parameter("weight", None)
+            m.affine = False
 
 
 class Concat(nn.Module):

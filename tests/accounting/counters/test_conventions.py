@@ -141,6 +141,7 @@ FAST = [  # name, input; None: the paper's, where the network takes no other
     ("efficientnet_b0", (3, 32, 32)),
     ("se_resnet50", (3, 32, 32)),
     ("inception_v3", None),
+    ("bn_inception_slim", (3, 64, 64)),  # batch norm without scales
 ]
 
 

@@ -47,6 +47,7 @@ MORE = {
     "vgg11_lrn": (3, 64, 64),
     "zfnet": (3, 224, 224),
     "bn_inception": (3, 96, 96),
+    "bn_inception_slim": (3, 96, 96),
     "inception_v3": (3, 139, 139),
     "inception_v4": (3, 139, 139),
     "inception_resnet_v2": (3, 139, 139),

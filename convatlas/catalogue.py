@@ -6,7 +6,7 @@ A net file ends with `VARIANTS = family(Net, PAPER, [Variant(...), ...])`, which
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
@@ -57,6 +57,7 @@ class Variant:
     recipe: str | None = None  # a name in recipes/
     note: str = ""  # what distinguishes this row, in one line
     aliases: tuple[str, ...] = ()  # other spellings in use: "VGG-D", "0.5 MobileNet-160"
+    scaled: Callable[..., Variant] | None = None  # makes the row of options by a rule: EfficientNet's compound(phi)
     net: Any = None  # the class; set by family(), as is paper
     paper: Paper | None = None
 
@@ -70,12 +71,15 @@ class Variant:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The constructor's options by name, with their values in this variant."""
-        declared = {p.name: p.default for p in signature(self.net.__init__).parameters.values() if p.name != "self"}
-        return declared | dict(self.args)
+        """The options by name, of the constructor and of `scaled`, with their values in this variant."""
+        takes = (self.net.__init__, self.scaled) if self.scaled else (self.net.__init__,)
+        declared = [p for function in takes for p in signature(function).parameters.values()]
+        return {p.name: p.default for p in declared if p.name != "self"} | dict(self.args)
 
     def build(self, *, input: Shape | None = None, **options: Any) -> ConvNet:
         """The network, initialised as in its paper. `input` is C x H x W; `channels` overrides its C.
+
+        An option of `scaled` chooses the row that it makes, with its input; the other options then change that row.
 
         Raises UserError for an option that the network does not have, and for an input that it cannot take.
         """
@@ -85,6 +89,12 @@ class Variant:
                 raise UserError(
                     f"{self.name} has no option {name!r}", f"its options are {', '.join(sorted({*legal, 'input'}))}"
                 )
+        of_rule = signature(self.scaled).parameters if self.scaled else ()
+        if chosen := {name: options.pop(name) for name in of_rule if name in options}:
+            assert self.scaled is not None
+            net = self.scaled(**chosen).build(input=input, **options)
+            net.variant = self.name
+            return net
         shape = self.input if input is None else tuple(input)
         assert shape is not None
         if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):

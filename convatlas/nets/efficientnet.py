@@ -2,9 +2,9 @@
 https://arxiv.org/abs/1905.11946
 
 Read beside Table 1 (B0) and section 3.3. MobileNetV2's inverted residual with squeeze-and-excitation, scaled in depth,
-width and resolution at once. `compound(phi)` scales by the rule: alpha = 1.2, beta = 1.1, gamma = 1.15, each to the
-power phi. The published B1 ... B7 (COEFFICIENTS, from the authors' code) are rounded by hand and depart from the rule:
-B7's width 2.0, depth 3.1 and 600 pixels correspond to phi = 7.3, 6.2 and 7.05.
+width and resolution at once. The option `phi` of B0 scales by the rule: alpha = 1.2, beta = 1.1, gamma = 1.15, each to
+the power phi. The published B1 ... B7 (COEFFICIENTS, from the authors' code) are rounded by hand and depart from the
+rule: B7's width 2.0, depth 3.1 and 600 pixels correspond to phi = 7.3, 6.2 and 7.05.
 Batch norm's momentum of 0.99 (section 5.2) is a decay: torch's momentum is 0.01.
 Details not in the paper follow that code (tensorflow/tpu): padding ("SAME"), batch-norm epsilon (1e-3), channel counts
 in multiples of 8, initial weights, and a drop path of 0.2 (0.3 in the paper's first version). The `_symmetric` rows
@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import ceil
+from math import ceil, isfinite
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -163,11 +164,14 @@ def coefficients(phi: float) -> tuple[float, float, float]:
     return ALPHA**phi, BETA**phi, GAMMA**phi
 
 
-def compound(phi: float) -> Variant:
-    """B0 scaled by the rule, for any phi >= 0 (0 is B0): a variant to build or count, outside the catalogue.
+def compound(phi: float = 0.0) -> Variant:
+    """B0 scaled by the rule, for any phi >= 0 (0 is B0): what the option `phi` of B0 builds.
 
     Its input is 224 * 1.15^phi pixels, to the nearest; its dropout grows from 0.2 to 0.5 at phi = 7, as B0's to B7's.
+    Raises UserError for a phi that is no such number.
     """
+    if isinstance(phi, bool) or not isinstance(phi, int | float) or not isfinite(phi):
+        raise UserError(f"phi={phi!r} is not a number", "give 0 (B0) or more")
     if phi < 0:
         raise UserError(f"phi={phi} is negative", "give 0 (B0) or more")
     depth, width, resolution = coefficients(phi)
@@ -210,11 +214,18 @@ def claims(b: str) -> list[Claim]:
 
 
 COUNT = "counted: Table 1 and the authors' coefficients; torchvision, timm"
+BASE: dict[str, Any] = dict(aliases=("EfficientNet",), scaled=compound)  # B0's
 VARIANTS = family(
     EfficientNet,
     PAPER,
     [
-        Variant(f"efficientnet_{b}", dict(width=width, depth=depth, dropout=dropout), (3, side, side), claims(b))
+        Variant(
+            f"efficientnet_{b}",
+            dict(width=width, depth=depth, dropout=dropout),
+            (3, side, side),
+            claims(b),
+            **(BASE if b == "b0" else {}),
+        )
         for b, (width, depth, side, dropout) in COEFFICIENTS.items()
     ]
     + [

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.accounting import account
+from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import ConvBN, ConvNet, ConvSame, DropPath
 from convatlas.nets.efficientnet import (
@@ -16,12 +17,14 @@ from convatlas.nets.efficientnet import (
     COEFFICIENTS,
     GAMMA,
     SAME,
+    TABLE_1,
     VARIANTS,
     MBConv,
     SqueezeExcite,
     coefficients,
     compound,
 )
+from convatlas.nets.mobilenet_v2 import round8
 
 ROWS = {v.name: v for v in VARIANTS}
 
@@ -123,6 +126,40 @@ def test_compound_is_a_variant_like_any_other() -> None:
     assert account(compound(1.5)).totals.macs > account(compound(1)).totals.macs
     with pytest.raises(UserError, match=r"phi=-1 is negative; give 0 \(B0\) or more"):
         compound(-1)
+
+
+@pytest.mark.parametrize("phi", [0, 0.7, 2])
+def test_phi_is_an_option_of_the_base_network(phi: float) -> None:
+    with torch.device("meta"):
+        net, want = find("efficientnet").build(phi=phi, classes=5), compound(phi).build(classes=5)
+    assert net.variant == "efficientnet_b0"
+    assert net.input == want.input == (3, *[round(224 * 1.15**phi)] * 2)
+    assert {k: v.shape for k, v in net.state_dict().items()} == {k: v.shape for k, v in want.state_dict().items()}
+    assert net.head.dropout.p == want.head.dropout.p == pytest.approx(0.2 + 0.3 * phi / 7)
+    assert account("efficientnet_b0", phi=phi).totals == account(compound(phi)).totals
+
+
+def test_other_options_change_what_phi_builds() -> None:
+    with torch.device("meta"):
+        net = find("efficientnet_b0").build(phi=3, dropout=0.0, input=(1, 64, 64), depth=1.0)
+    assert net.input == (1, 64, 64)
+    assert not any(isinstance(m, nn.Dropout) for m in net.head.modules())
+    layers = [len(list(stage.children())) for name, stage in net.stages.named_children() if name != "last"]
+    assert layers == [row[-1] for row in TABLE_1]
+    assert net.stages.last.conv.out_channels == round8(1280 * BETA**3)
+
+
+def test_what_phi_takes_and_where() -> None:
+    assert find("EfficientNet").options["phi"] == 0
+    with pytest.raises(UserError, match=r"phi=-0.5 is negative; give 0 \(B0\) or more"):
+        build("efficientnet_b0", phi=-0.5)
+    for phi in ("2", None, True, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=r"is not a number; give 0 \(B0\) or more"):
+            build("efficientnet_b0", phi=phi)
+    with pytest.raises(UserError, match="efficientnet_b3 has no option 'phi'; its options are channels, classes"):
+        build("efficientnet_b3", phi=1)
+    with pytest.raises(UserError, match=r"efficientnet_b0 has no option 'phy'; its options are .* phi, width"):
+        build("efficientnet_b0", phy=1)
 
 
 def test_the_published_coefficients_leave_the_rule() -> None:

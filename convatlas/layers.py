@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -53,9 +54,7 @@ class ConvNet(nn.Module):
         x = self.stem(x)
         for stage in self.stages.children():
             x = stage(x)
-            maps.append(
-                x if isinstance(x, Tensor) else x[-1]
-            )  # a stage that also passes on earlier maps puts its own last
+            maps.append(x[-1] if isinstance(x, tuple) else x)  # a stage that passes on earlier maps puts its own last
         return maps
 
     @property
@@ -90,7 +89,9 @@ class ConvNet(nn.Module):
     def reset_head(self, classes: int) -> None:
         """Replaces the final linear layer (and that of each auxiliary classifier) by a new one for `classes`.
 
-        The new layers are initialised as in the paper. With 0 classes the network returns the features instead.
+        The new layers are initialised as in the paper. With 0 classes the network returns features (N, F) instead of
+        logits, the F numbers that its classifier reads, averaged over the map where that is a convolution; so does
+        each auxiliary classifier in `forward_aux`. A later call with classes puts classifiers back.
         Raises UserError for an invalid number of classes.
         """
         if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
@@ -100,7 +101,10 @@ class ConvNet(nn.Module):
 
     @property
     def logits_layers(self) -> list[str]:
-        """The paths of the final layers: the last linear layer of the head and of each auxiliary head."""
+        """The paths of the final layers: the last linear layer of the head and of each auxiliary head.
+
+        Where what follows the layer is by class, too, as batch norm is, they are together one final layer.
+        """
         aux = [f"aux.{name}" for name, _ in self.get_submodule("aux").named_children()] if self.has_aux else []
         return [last_linear(self, head) for head in ("head", *aux)]
 
@@ -114,13 +118,24 @@ class ConvNet(nn.Module):
         """Called before each step with the fraction of training done, in [0, 1]: scheduled settings follow it."""
 
     def _new_logits_layer(self, old: nn.Module, classes: int) -> nn.Module:
-        make = _maker(old)
+        make = old.make if isinstance(old, NoLogits) else self._logits_maker(old)
         if classes == 0:
             return NoLogits(make)
         like = next(self.parameters())
-        new = make(classes, device=like.device, dtype=like.dtype).train(old.training)
+        with torch.device(like.device):
+            new = make(classes)
         self.init_classifier(new)
-        return new
+        return new.to(like.dtype).train(old.training)
+
+    def _logits_maker(self, old: nn.Module) -> Callable[[int], nn.Module]:
+        """A function that makes a final layer like this one, given the number of classes."""
+        match old:
+            case nn.Linear():
+                return partial(type(old), old.in_features, bias=old.bias is not None)
+            case nn.Conv2d():
+                assert old.kernel_size == (1, 1), "logits at each position"
+                return partial(nn.Conv2d, old.in_channels, kernel_size=1, padding=old.padding)  # type: ignore[arg-type]
+        raise TypeError(f"{type(old).__name__} is not a final layer")
 
 
 GROWTH_PX = 2**6 * 3**3 * 5 * 7  # a multiple of any stride: this many more pixels make this / stride more positions
@@ -136,9 +151,9 @@ class _Features(nn.Module):
 
 
 class NoLogits(nn.Identity):
-    """Replaces a final layer and passes its input through; `make` creates such a layer again."""
+    """Replaces a final layer and passes its input through; `make` creates such a layer again, for some classes."""
 
-    def __init__(self, make: Callable[..., nn.Module]):
+    def __init__(self, make: Callable[[int], nn.Module]):
         super().__init__()
         self.make = make
 
@@ -147,19 +162,6 @@ def last_linear(net: nn.Module, head: str) -> str:
     """The path of the last linear layer of the module at `head`."""
     modules = net.get_submodule(head).named_modules(prefix=head)
     return [path for path, m in modules if isinstance(m, nn.Linear | NoLogits)][-1]
-
-
-def _maker(layer: nn.Module) -> Callable[..., nn.Module]:
-    """A function that makes a layer like this one, given the number of outputs, device and dtype."""
-    match layer:
-        case NoLogits():
-            return layer.make
-        case nn.Linear():
-            return partial(nn.Linear, layer.in_features, bias=layer.bias is not None)
-        case nn.Conv2d():
-            assert layer.kernel_size == (1, 1), "logits at each position"
-            return partial(nn.Conv2d, layer.in_channels, kernel_size=1, padding=layer.padding)  # type: ignore[arg-type]
-    raise TypeError(f"{type(layer).__name__} is not a final layer")
 
 
 def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
@@ -344,15 +346,21 @@ class ConvSame(nn.Conv2d):
         super().__init__(cin, cout, kernel, stride, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        left, right, top, bottom = pads = same_padding(x.shape[2:], self.kernel_size, self.stride)
-        if left == right and top == bottom:  # the convolution itself can pad both sides equally, without a copy
-            return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
-        return super().forward(F.pad(x, pads))
+        return conv_same(x, self.weight, self.bias, self.stride, self.groups)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ", padding=same"
 
 
+@torch.fx.wrap  # a graph keeps the call: how it pads depends on the size
+def conv_same(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], groups: int) -> Tensor:
+    left, right, top, bottom = pads = same_padding(x.shape[2:], weight.shape[2:], stride)
+    if left == right and top == bottom:  # the convolution itself can pad both sides equally, without a copy
+        return F.conv2d(x, weight, bias, stride, (top, left), groups=groups)
+    return F.conv2d(F.pad(x, pads), weight, bias, stride, groups=groups)
+
+
+@torch.fx.wrap
 def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[int]:
     """TensorFlow's "SAME" padding of an H x W map, ordered as for F.pad; an odd pixel goes right or at the bottom."""
     pads: list[int] = []
@@ -371,7 +379,7 @@ class LRN(nn.Module):
     """Local response normalisation across channels: a / (k + alpha * sum of a^2 over n neighbours) ^ beta.
 
     The formula and constants of Krizhevsky et al. (2012), section 3.3. Caffe and torch divide alpha by n:
-    `divided=True` does so too, for weights trained there.
+    `divided=True` does so too, for weights trained there. torch's own, equal to the bit, has no bfloat16 on CPUs.
     """
 
     def __init__(self, n: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, divided: bool = False):
@@ -379,15 +387,17 @@ class LRN(nn.Module):
         self.n, self.alpha, self.beta, self.k, self.divided = n, alpha, beta, k, divided
 
     def forward(self, x: Tensor) -> Tensor:
+        squares = F.pad(x * x, (0, 0, 0, 0, self.n // 2, (self.n - 1) // 2))  # n - 1 more channels, of zeros
+        mean = reduce(add, [squares[:, i : i + x.shape[1]] for i in range(self.n)]) / self.n
         alpha = self.alpha if self.divided else self.alpha * self.n
-        return F.local_response_norm(x, self.n, alpha, self.beta, self.k)
+        return x / (mean * alpha + self.k) ** self.beta
 
     def extra_repr(self) -> str:
         return f"n={self.n}, alpha={self.alpha}, beta={self.beta}, k={self.k}, divided={self.divided}"
 
 
 class DropPath(nn.Dropout):
-    """Stochastic depth by sample: in training, each sample (of a residual branch) is zero with probability p.
+    """Stochastic depth by sample: in training, each of N maps (N, C, H, W) of a branch is zero with probability p.
 
     The others are divided by 1 - p. As with dropout, `p = 0` switches it off.
     """
@@ -395,7 +405,7 @@ class DropPath(nn.Dropout):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        kept = x.new_empty(len(x), *[1] * (x.dim() - 1)).bernoulli_(1 - self.p)
+        kept = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1 - self.p)
         return x * (kept / (1 - self.p) if self.p < 1 else kept)
 
 

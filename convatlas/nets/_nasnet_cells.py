@@ -91,7 +91,8 @@ class ScheduledDropPath(nn.Dropout):
         keep = 1 - self.p * self.progress
         if not self.training or keep == 1:
             return x
-        return x * (torch.rand(len(x), 1, 1, 1, device=x.device) < keep).to(x.dtype) / keep
+        drawn = x.new_empty(x.shape[0], 1, 1, 1, dtype=torch.float32).uniform_()
+        return x * (drawn < keep).to(x.dtype) / keep
 
 
 def operation(name: str, cin: int, cout: int, stride: int, pool: type[Pool], eps: float) -> nn.Module:
@@ -171,7 +172,7 @@ class Cell(nn.Module):
         )
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        older, last = (x, x) if isinstance(x, Tensor) else x
+        older, last = x if isinstance(x, tuple) else (x, x)
         states = [self.fit_last(last), self.fit_older(older)]
         for (a, _, b, _), block in zip(self.table.rows, self.blocks, strict=True):
             states.append(block(states[a], states[b]))

@@ -48,8 +48,8 @@ class Airbench(ConvNet):
         self.stem = stack(whiten=whiten, gelu=nn.GELU())
         cins = (2 * directions, *widths)
         self.stages = stack(**{f"block{i + 1}": block(*cins[i : i + 2]) for i in range(len(widths))})
-        linear = nn.Linear(widths[-1], classes, bias=False)
-        self.head = stack(pool=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten(), linear=linear, scale=Ninth())
+        linear = Ninth(widths[-1], classes, bias=False)
+        self.head = stack(pool=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten(), linear=linear)
 
     @property
     def whiten(self) -> nn.Conv2d:
@@ -71,31 +71,30 @@ class Airbench(ConvNet):
         self.whiten.bias.requires_grad_(progress < self.bias_share)
 
 
-class Norm(nn.BatchNorm2d):
-    """Batch norm with a learned bias and a scale of 1; running statistics have a decay of 0.6."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels, eps=1e-12, momentum=0.4)
-        self.weight.requires_grad_(False)
-
-
-class Ninth(nn.Module):
-    """Logits divided by 9."""
+class Ninth(nn.Linear):
+    """A linear layer whose output is divided by 9."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x / 9
+        return super().forward(x) / 9
 
 
 def block(cin: int, cout: int) -> nn.Sequential:
     return stack(
         conv1=convolution(cin, cout),
         pool=nn.MaxPool2d(2),
-        norm1=Norm(cout),
+        norm1=norm(cout),
         gelu1=nn.GELU(),
         conv2=convolution(cout, cout),
-        norm2=Norm(cout),
+        norm2=norm(cout),
         gelu2=nn.GELU(),
     )
+
+
+def norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with a learned bias and a scale of 1; running statistics have a decay of 0.6."""
+    made = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+    made.weight.requires_grad_(False)
+    return made
 
 
 def convolution(cin: int, cout: int) -> nn.Conv2d:

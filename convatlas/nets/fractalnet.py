@@ -101,12 +101,15 @@ class FractalNet(ConvNet):
     def blocks(self) -> list[FractalBlock]:
         return cast("list[FractalBlock]", list(self.stages.children()))
 
-    def forward(self, x: Tensor, plan: Plan | None = None) -> Tensor:
-        """Logits; in training, without a plan, one is drawn from torch's generator."""
-        return self.head(self.features(x, plan)[-1])
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)[-1])
 
-    def features(self, x: Tensor, plan: Plan | None = None) -> list[Tensor]:
-        plan = plan or self.drop_path.draw(len(self.blocks), self.columns)
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The map of each block; in training, the plan is drawn from torch's generator."""
+        return self.planned(x, self.drop_path.draw(len(self.blocks), self.columns))
+
+    def planned(self, x: Tensor, plan: Plan) -> list[Tensor]:
+        """The map of each block, where the joins keep what `plan` says."""
         maps: list[Tensor] = []
         x = self.stem(x)
         for block, kept in zip(self.blocks, plan.kept, strict=True):

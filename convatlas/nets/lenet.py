@@ -8,13 +8,15 @@ start at zero, which the paper leaves open; images larger than 32 x 32 enlarge C
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError
-from ..layers import ConvNet, NoLogits, Shape, shape_after, stack
+from ..layers import ConvNet, Shape, shape_after, stack
 
 PAPER = Paper(
     "Gradient-Based Learning Applied to Document Recognition", "LeCun et al.", 1998, "https://doi.org/10.1109/5.726791"
@@ -111,8 +113,9 @@ class PartialConv(nn.Module):
         weights, biases = [], []
         for name in ("three", "four", "six"):
             conv, sees = getattr(self, name), getattr(self, f"{name}_sees")
-            at = sees.view(len(conv.weight), -1, 1, 1).expand_as(conv.weight)
-            weights.append(conv.weight.new_zeros(len(conv.weight), 6, 5, 5).scatter(1, at, conv.weight))
+            maps = conv.out_channels
+            at = sees.view(maps, -1, 1, 1).expand_as(conv.weight)
+            weights.append(conv.weight.new_zeros(maps, 6, 5, 5).scatter(1, at, conv.weight))
             biases.append(conv.bias)
         return torch.cat(weights), torch.cat(biases)
 
@@ -156,10 +159,9 @@ class LeNet5(ConvNet):
     def logits_layers(self) -> list[str]:
         return ["head.output"]
 
-    def _new_logits_layer(self, old: nn.Module, classes: int) -> nn.Module:
+    def _logits_maker(self, old: nn.Module) -> Callable[[int], nn.Module]:
         """Codes for another number of classes; they are not trained."""
-        device = next(self.parameters()).device
-        return GaussianConnections(classes).to(device) if classes else NoLogits(GaussianConnections)
+        return GaussianConnections
 
 
 class LeNetLike(ConvNet):

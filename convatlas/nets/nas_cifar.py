@@ -55,7 +55,7 @@ class Layer(nn.Module):
         self.conv = ConvBN(sum(widths[i] for i in sources), cout, kernel)
 
     def forward(self, made: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        made = (made,) if isinstance(made, Tensor) else made
+        made = made if isinstance(made, tuple) else (made,)
         return (*made, self.conv(torch.cat([made[i] for i in self.sources], 1)))
 
     def extra_repr(self) -> str:

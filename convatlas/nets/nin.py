@@ -11,6 +11,7 @@ Departures from the paper: none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -71,12 +72,17 @@ class NiN(ConvNet):
 
     @property
     def logits_layers(self) -> list[str]:
-        """The last 1x1 convolution: it outputs a map per class, which the head only averages."""
-        return [path for path, _ in self.named_modules() if path.endswith(".conv")][-1:]
+        """The last 1x1 convolution, with what follows it: it outputs a map per class, which the head only averages."""
+        path, last = [(path, m) for path, m in self.named_modules() if isinstance(m, MLPConv)][-1]
+        return [f"{path}.{name}" for name, _ in last.named_children()][-1:]
+
+    def _logits_maker(self, old: nn.Module) -> Callable[[int], nn.Module]:
+        cin = old.get_parameter("conv.weight").shape[1]
+        return partial(type(old), cin, kernel=1, stride=1, padding=0)
 
     def init_classifier(self, layer: nn.Module) -> None:
         if self.classifier_std is not None:
-            gaussian_(layer, self.classifier_std)
+            gaussian_(layer.get_submodule("conv"), self.classifier_std)
 
 
 class MLPConv(nn.Sequential):

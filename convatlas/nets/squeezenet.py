@@ -106,6 +106,10 @@ class SqueezeNet(ConvNet):
     def logits_layers(self) -> list[str]:
         return ["head.conv10"]
 
+    def reset_head(self, classes: int) -> None:
+        super().reset_head(classes)
+        self.head.relu = nn.ReLU(inplace=True) if classes else nn.Identity()  # the classifier's: features stay signed
+
     def init_classifier(self, layer: nn.Module) -> None:
         nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -133,6 +133,22 @@ def test_lrn_divided_is_torchs_and_caffes() -> None:
     assert not torch.allclose(caffe, LRN(k=1.0)(x), rtol=1e-3)
 
 
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_lrn_is_torchs_to_the_bit(n: int) -> None:
+    """With its gradient, in the precision of training."""
+    torch.manual_seed(0)
+    ours = (30 * torch.randn(2, 9, 13, 7)).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    upstream = torch.randn(ours.shape)
+    made = LRN(n, 1e-4, 0.75, 2.0, divided=True)(ours), F.local_response_norm(theirs, n, 1e-4, 0.75, 2.0)
+    for y in made:
+        y.backward(upstream)
+    assert torch.equal(*made)
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert torch.equal(ours.grad, theirs.grad)
+
+
 def test_lrn_of_a_constant() -> None:
     """Eleven channels of 3: the middle ones see five squares of 9, the ends three and four."""
     out = LRN()(torch.full((1, 11, 1, 1), 3.0, dtype=torch.float64)).flatten().tolist()

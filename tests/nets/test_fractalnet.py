@@ -133,8 +133,14 @@ def test_a_column_alone_is_the_extracted_network(column: int, thin: bool) -> Non
     convs = [m for m in plain.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     assert len(convs) == 2 * 2 ** (column - 1)
     x = images()
-    assert torch.equal(net.eval()(x, plan), plain.eval()(x))
-    logits, alone = net.train()(x, plan), plain.train()(x)  # batch statistics
+
+    def logits_of() -> Tensor:
+        return net.head(net.planned(x, plan)[-1])
+
+    net.eval(), plain.eval()
+    assert torch.equal(logits_of(), plain(x))
+    net.train(), plain.train()  # batch statistics
+    logits, alone = logits_of(), plain(x)
     assert torch.equal(logits, alone)
     logits.square().sum().backward()
     alone.square().sum().backward()
@@ -157,14 +163,13 @@ def test_dropped_paths_are_not_computed() -> None:
         net = ROWS["fractalnet_20"].build().eval()
         x = torch.empty(1, 3, 32, 32)
     counts = []
-    for plan in (None, *(only(5, 3, c) for c in (1, 2, 3))):
+    for plan in (whole(5, 3), *(only(5, 3, c) for c in (1, 2, 3))):
         with FlopCounterMode(display=False) as counter:
-            net(x, plan)
+            net.planned(x, plan)
         counts.append(counter.get_total_flops() // 2)
     everything, *alone = counts
-    head = 512 * 10
-    assert everything == 845_222_912
-    assert sum(alone) - 2 * head == everything  # each convolution is in one column
+    assert everything == 845_222_912 - 512 * 10, "all but the head's"
+    assert sum(alone) == everything  # each convolution is in one column
 
 
 def test_training_drops_and_evaluation_does_not() -> None:
@@ -176,9 +181,9 @@ def test_training_drops_and_evaluation_does_not() -> None:
     torch.manual_seed(3)
     assert torch.equal(first, net(x))
     still = small(3, dropouts=(0.0, 0.0), drop_path=0.0)
-    assert torch.equal(still(x), still(x, whole(2, 3)))
-    net.eval()
-    assert torch.equal(net(x), net(x, whole(2, 3)))
+    for undropped in (still, net.eval()):
+        maps = undropped.planned(x, whole(2, 3))
+        assert torch.equal(undropped(x), undropped.head(maps[-1]))
 
 
 def test_imagenet_sizes() -> None:

@@ -69,23 +69,32 @@ def features_are_as_declared(net: ConvNet, result: Account) -> list[Tensor]:
 
 
 def the_head_is_reset(net: ConvNet, maps: list[Tensor]) -> None:
-    """Seven logits, none, and seven again; no other tensor is touched."""
-    in_head = maps and all(path.startswith(("head.", "aux.")) for path in net.logits_layers)
+    """Seven logits, none but the features that the classifiers read, and seven again; no other tensor is touched."""
     layers = net.logits_layers
-    before = {name: t for name, t in net.named_parameters() if name.rpartition(".")[0] not in layers}
+    in_head = maps and all(path.startswith(("head.", "aux.")) for path in layers)
+    features = [what_it_holds(net.get_submodule(path)).shape[1] for path in layers]
+
+    def others() -> dict[str, Tensor]:
+        return {k: t for k, t in net.named_parameters() if not k.startswith(tuple(f"{path}." for path in layers))}
+
+    before = others()
     for classes in (7, 0, 7):
         net.reset_head(classes)
-        made = net.head(maps[-1]) if in_head else seen(net, net)
-        assert made.dim() == 2
-        assert classes in (0, made.shape[1])
+        made = [net.head(maps[-1]) if in_head else seen(net, net)]
+        if net.has_aux:
+            assert net.input is not None
+            _, aux = net.forward_aux(torch.empty(2, *net.input, device="meta"))
+            made += aux.values()
+        assert [t.shape for t in made] == [(2, classes or width) for width in features]
         assert net.logits_layers == layers
-        after = {name: t for name, t in net.named_parameters() if name.rpartition(".")[0] not in layers}
+        after = others()
         assert after.keys() == before.keys()
         assert all(after[name] is before[name] for name in before)
-    if net.has_aux:
-        assert net.input is not None
-        _, aux = net.forward_aux(torch.empty(2, *net.input, device="meta"))
-        assert all(t.shape == (2, 7) for t in aux.values())
+
+
+def what_it_holds(layer: nn.Module) -> Tensor:
+    """The weight of a final layer, or the codes of LeNet-5's."""
+    return next(iter((*layer.parameters(), *layer.buffers())))
 
 
 def is_the_shipped_table(variant: Variant, result: Account) -> None:

@@ -4,8 +4,8 @@ Read beside Fig. 7: 15 convolutions without stride or pooling, each on the conca
 arrow to it. Section 4.1 also evaluates the same layers with connections from all earlier layers, or only the last.
 The paper draws no classifier; global average pooling and a linear layer give its 4.2M parameters, flattening does not.
 The networks with strides (20 layers) and with pooling (39 layers) are missing: see docs/not-recovered.md.
-Departures from the paper: batch norm's epsilon, which was tuned to an unpublished value, is torch's. No initialisation
-is given: He's is used.
+Departures from the paper: batch norm's epsilon, which was tuned to an unpublished value, and its momentum are torch's.
+No initialisation is given: He's is used.
 """
 
 from __future__ import annotations

@@ -76,6 +76,14 @@ class Variant:
         declared = [p for function in takes for p in signature(function).parameters.values()]
         return {p.name: p.default for p in declared if p.name != "self"} | dict(self.args)
 
+    def chosen(self, options: Mapping[str, Any]) -> tuple[Mapping[str, Any], Shape | None, dict[str, Any]]:
+        """The arguments and input of the row that options of `scaled` choose, and the other options."""
+        if self.scaled is None:
+            return self.args, self.input, dict(options)
+        rule = {name: options[name] for name in signature(self.scaled).parameters if name in options}
+        row = self.scaled(**rule) if rule else self
+        return row.args, row.input, {name: value for name, value in options.items() if name not in rule}
+
     def build(self, *, input: Shape | None = None, **options: Any) -> ConvNet:
         """The network, initialised as in its paper. `input` is C x H x W; `channels` overrides its C.
 
@@ -89,13 +97,8 @@ class Variant:
                 raise UserError(
                     f"{self.name} has no option {name!r}", f"its options are {', '.join(sorted({*legal, 'input'}))}"
                 )
-        of_rule = signature(self.scaled).parameters if self.scaled else ()
-        if chosen := {name: options.pop(name) for name in of_rule if name in options}:
-            assert self.scaled is not None
-            net = self.scaled(**chosen).build(input=input, **options)
-            net.variant = self.name
-            return net
-        shape = self.input if input is None else tuple(input)
+        args, usual, options = self.chosen(options)
+        shape = usual if input is None else tuple(input)
         assert shape is not None
         if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
             raise UserError(
@@ -108,7 +111,7 @@ class Variant:
         sized = {"input": shape} if "input" in legal else {"channels": shape[0]}
         from .layers import shape_after
 
-        net = self.net(**{**self.args, **sized, **options})
+        net = self.net(**{**args, **sized, **options})
         net.variant, net.input = self.name, shape
         if input is not None:
             shape_after(net, shape)

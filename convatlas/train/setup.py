@@ -54,10 +54,11 @@ def new_record(job: Job) -> RunRecord:
     for name, _ in recipe.net:
         if name in ("classes", "channels", "input"):
             raise UserError(f"net.{name} is not a setting of the recipe", "it comes from the data and --input")
-    assert variant.input is not None, "the catalogue gives every variant its input"
+    _, usual, _ = variant.chosen(dict(recipe.net))
+    assert usual is not None, "the catalogue gives every variant its input"
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
-    shape = input or (len(data.mean), *variant.input[1:])
+    shape = input or (len(data.mean), *usual[1:])
     crops_of(recipe.augment, shape[1:], seed=job.seed, epoch=0)  # raises UserError for a crop that does not fit
     preprocess = preprocess_for(data, shape, recipe.whiten, recipe.augment)
     measured_shapes(preprocess)  # raises UserError for images too large to whiten

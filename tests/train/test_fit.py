@@ -19,14 +19,18 @@ from convatlas.data.augment import augment, order
 from convatlas.data.normalise import Normalizer, normalise
 from convatlas.data.types import Data
 from convatlas.errors import UserError
+from convatlas.layers import on_meta
+from convatlas.machine.processes import World
 from convatlas.preprocess import Preprocess
 from convatlas.recipe import SGD, LinearWarmup, Plateau, Recipe, Step
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
 from convatlas.train import fit as module
 from convatlas.train.events import Event, quiet
+from convatlas.train.execution import Execution
 from convatlas.train.fit import fit
-from convatlas.train.job import steps_in_epoch
+from convatlas.train.job import Job, steps_in_epoch
+from convatlas.train.setup import new_record
 from tests.train.short_runs import (
     CHAIN,
     DROPPED,
@@ -215,6 +219,18 @@ def test_what_cannot_be_built_leaves_no_folder(tmp_path: Path, data: Data, net: 
     with pytest.raises(UserError, match=message):
         train(tmp_path / "run", data, replace(CHAIN, net=net))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_images_have_the_size_that_phi_gives(data: Data) -> None:
+    recipe, execution = replace(CHAIN, net=(("phi", 1.0),)), Execution(precision="float32", micro_batch=16)
+    job = Job(find("efficientnet_b0"), data, recipe, None, 0, torch.device("cpu"), execution, World(), quiet)
+    record = new_record(job)
+    assert record.options == {"phi": 1.0, "input": (1, 258, 258), "classes": 10}
+    assert record.preprocess.input == (1, 258, 258)
+    with on_meta():
+        net = record.build()
+    assert net.input == (1, 258, 258)
+    assert new_record(replace(job, input=(1, 64, 64))).options["input"] == (1, 64, 64)
 
 
 def test_an_option_that_json_cannot_hold_is_refused(tmp_path: Path, data: Data) -> None:

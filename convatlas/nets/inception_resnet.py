@@ -7,8 +7,8 @@ Departures from the paper: Figures 17 and 19 print 1154 and 2048 channels where 
 here. For the scales "between 0.1 and 0.3" we take the released network's. That network (tf-slim), with twice the
 blocks, another stem, and batch norm that only shifts (no gamma), is the row inception_resnet_v2_slim; the published
 errors are for it. timm's has gamma, and torch's momentum: inception_resnet_v2_timm. None has the release's auxiliary
-classifier. Batch norm's epsilon (0.001) and decay (0.9997: torch's momentum 0.0003) are the release's, too.
-Initialisation: He's.
+classifier. Batch norm's epsilon (0.001) and decay (0.9997: torch's momentum 0.0003) are the release's, too. No
+initialisation is given: He's is used, in every row (the release: Xavier's).
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@ https://arxiv.org/abs/1512.00567
 Read beside Figures 5 to 8 and 10. Large filters become stacks of small ones: 3x3 pairs, 1x7 and 7x1, 1x3 beside 3x1.
 Departures from the paper: its outline (Table 1, inception_v2.py) leaves the widths to a lost supplement, so they are
 those of the network that its authors released (tf-slim): 5x5 filters at 35x35, four modules of 1x7 and 7x1, and
-dropout of 0.2, and batch norm's epsilon (0.001) and decay of the moving averages (0.9997: torch's momentum 0.0003).
-Batch norm is that of its own paper, with scale and shift (gamma and beta): the release only shifts, which is the row
+dropout of 0.2, batch norm's epsilon (0.001) and decay of the moving averages (0.9997: torch's momentum 0.0003). Batch
+norm is that of its own paper, with scale and shift (gamma and beta): the release only shifts, which is the row
 inception_v3_slim. Average pools leave out the padding, as TensorFlow's do; torchvision's (inception_v3_tv) count the
-zeros, and its batch norm has torch's momentum. No initialisation is given: He's is used.
+zeros, and its batch norm has torch's momentum. No initialisation is given: He's is used, in every row (the release
+cuts it at two deviations).
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ Departures from the paper: none in shape; the order of consecutive 1x7 and 7x1 (
 branches, is the released network's (tf-slim), which differs from some figures but changes no count. Batch norm scales
 and shifts, as its paper has it; the release only shifts (no gamma), which is the row inception_v4_slim. Neither has
 the release's auxiliary classifier, which the paper does not mention. Batch norm's epsilon (0.001) and the decay of its
-averages (0.9997: torch's momentum 0.0003) are the release's. No initialisation is given: He's is used.
+averages (0.9997: torch's momentum 0.0003) are the release's. No initialisation is given: He's is used, in every row
+(the release cuts it at two deviations, and starts its classifier from Xavier's).
 """
 
 from __future__ import annotations

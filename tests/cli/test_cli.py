@@ -37,7 +37,8 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 def test_list_says_how_accurate_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """As published: a single model and one crop where there is such a figure; else a mark and the protocol."""
     lines = {line.split()[0]: line for line in output(capsys, "list").splitlines() if line}
-    assert "  75.3    " in lines["resnet50"], "24.7% top-1 error on a single crop, not the 10-crop figure"
+    assert "  75.3    " in lines["resnet50_caffe"], "24.7% top-1 error on a single crop, not the 10-crop figure"
+    assert "  77.15*  10-crop  " in lines["resnet50"], "the paper has no single crop; the release is another row"
     assert "  57.4 " in lines["caffenet"], "printed as an accuracy"
     assert "  69.78 " in lines["googlenet_bn_3x3"], "69.778 to two decimals"
     assert "  71.46*  10-crop " in lines["plain34"]
@@ -217,7 +218,8 @@ def test_slips_are_answered_without_torch(args: list[str]) -> None:
     ("line", "expected"),
     [
         ("tra", ["train "]),
-        ("show resnet50_", ["resnet50_v1_5 "]),
+        ("show resnet50_v", ["resnet50_v1_5 "]),
+        ("show resnet50_", ["resnet50_caffe", "resnet50_v1_5"]),
         ("train resnet20 --recipe resnet_c", ["resnet_cifar", "resnet_cifar_110"]),
         ("show vgg16 --level st", ["stage "]),
         ("train resnet20 --data mn", ["mnist:"]),

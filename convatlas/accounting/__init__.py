@@ -29,10 +29,11 @@ def account(
 ) -> Account:
     """What `network` costs on `batch` images of `input` (C x H x W; None: the catalogue network's default input).
 
-    `network` is a catalogue name, a Variant, or any module, which is left unchanged; `options` are those of
-    `Variant.build` (classes, channels ...). A module with other inputs takes a tensor, a list of shapes and tensors,
-    or a dict of them by argument name. Without `batch` the count is for as many images as the first input has if that
-    is a tensor, and otherwise for one. The pass runs in evaluation mode unless `training`; no weights are allocated.
+    `network` is a catalogue name, a Variant, any module, which is left unchanged, or the path of an ONNX file, which is
+    not run; `options` are those of `Variant.build` (classes, channels ...). A module with other inputs takes a tensor,
+    a list of shapes and tensors, or a dict of them by argument name. Without `batch` the count is for as many images as
+    the first input has if that is a tensor, or as an ONNX file was exported for, and otherwise for one. The pass runs
+    in evaluation mode unless `training`; no weights are allocated.
 
     An operator without a rule is listed in `uncounted`, and the count is partial; with `strict`, and for every
     catalogue network, that is an error. Raises UserError for an unknown name or option, and for an input that the

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from ..errors import UserError
 from .backward import backward_macs
 from .depth import depth
 from .inputs import batch_of, meta_inputs
+from .onnx_graph import is_onnx, one_line, onnx_trace
 from .operators import in_place, without_values
 from .receptive import Field, node_fields, of_image
 from .resolve import resolve
@@ -26,17 +28,36 @@ from .trace import Trace, trace, uncollected
 def count(
     network: nn.Module | Variant | str, input: Any, batch: int | None, training: bool, strict: bool, **options: Any
 ) -> Account:
+    if is_onnx(network):
+        return _count_file(str(network), input, batch, training, strict, **options)
     net, name, input, variant = resolve(network, input, **options)
     batch = batch_of(input, batch, 1)
     args, kwargs = meta_inputs(net, input, batch)
     traced = trace(net, args, kwargs, training)
-    if (strict or variant) and traced.uncounted:
+    shapes = tuple(tuple(t.shape[1:]) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+    return _account(name, traced, shapes, batch, strict or variant is not None)
+
+
+def _count_file(file: str, input: Any, batch: int | None, training: bool, strict: bool, **options: Any) -> Account:
+    """Of an ONNX file."""
+    name = Path(file).name
+    if training or options:
+        raise UserError(f"{name} is a graph as it was exported", f"leave out {next(iter(options), 'training')}")
+    batch = None if batch is None else batch_of(None, batch, 1)
+    try:
+        return _account(name, *onnx_trace(file, input, batch), strict)
+    except UserError:
+        raise
+    except Exception as error:  # what others wrote can be wrong in more ways than are looked for
+        raise UserError(f"{name} is damaged: {type(error).__name__}, {one_line(str(error))}") from error
+
+
+def _account(name: str, traced: Trace, shapes: tuple[tuple[int, ...], ...], batch: int, strict: bool) -> Account:
+    if strict and traced.uncounted:
         raise UserError(
             f"{name} cannot be counted in full: no rule for {', '.join(traced.uncounted)}",
             "give strict=False to count the rest",
         )
-    tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-    shapes = tuple(tuple(t.shape[1:]) for t in tensors)
     return Account(
         name=name,
         input=shapes[0] if len(shapes) == 1 else shapes,
@@ -45,7 +66,7 @@ def count(
         uncounted=traced.uncounted,
         idle=tuple(idle(traced).items()),
         unregistered=tuple(by_child(traced.unregistered).items()),
-        input_values=sum(t.numel() for t in tensors),
+        input_values=sum(prod(s) for s in traced.inputs),
         value_bytes=max((n.itemsize for n in traced.nodes if n.macs), default=4),
         depth=depth(traced),
         trace=traced,

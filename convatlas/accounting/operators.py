@@ -100,14 +100,14 @@ FACTORS: dict[Any, tuple[int, ...]] = {
 }
 
 
-def _named(names: str) -> frozenset[str]:
+def named(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
 # What torch's own tags and signatures do not tell (`kind` asks those, too), in every operator of torch 2.13.
 
 # Returns a view or a rearranged copy of its input, or makes a constant: nothing is computed from the image.
-INERT = _named("""
+INERT = named("""
     view _unsafe_view reshape permute transpose t expand squeeze unsqueeze select slice split split_with_sizes
     unbind as_strided detach alias chunk unfold narrow diagonal lift_fresh zeros ones full empty zeros_like
     ones_like full_like empty_like new_zeros new_empty new_ones new_full arange scalar_tensor empty_strided fill_
@@ -125,7 +125,7 @@ INERT = _named("""
 """)
 
 # Computes each output value from the input values at the same position (and from per-channel constants).
-POINTWISE = _named("""
+POINTWISE = named("""
     relu relu_ hardtanh hardtanh_ tanh tanh_ sigmoid sigmoid_ silu silu_ hardswish hardswish_ hardsigmoid
     hardsigmoid_ elu elu_ gelu leaky_relu leaky_relu_ _prelu_kernel threshold native_batch_norm
     _native_batch_norm_legit _native_batch_norm_legit_no_training native_dropout bernoulli_ add add_ sub sub_ rsub
@@ -142,7 +142,7 @@ POINTWISE = _named("""
 """)
 
 # Changes the shape or combines several positions without a matrix product: concatenates, pools, pads, reduces.
-FREE = _named("""
+FREE = named("""
     cat stack sum mean amax max amin min prod var var_mean std std_mean any all cumsum topk sort argsort argmax
     argmin linalg_vector_norm norm logsumexp _softmax _safe_softmax _log_softmax native_layer_norm _fused_rms_norm
     embedding native_group_norm max_pool2d_with_indices avg_pool2d avg_pool3d _adaptive_avg_pool2d
@@ -198,15 +198,15 @@ FREE = _named("""
 """)
 
 # Makes a constant: of its input only the shape is used.
-CONSTANT = _named("""
+CONSTANT = named("""
     zeros_like ones_like full_like empty_like new_zeros new_empty new_ones new_full new_empty_strided rand_like
     randn_like randint_like
 """)
 
 # Replaces every value of its first argument, so none of them is read.
-OVERWRITES = _named("copy_ fill_ zero_ bernoulli_ normal_ uniform_ random_ exponential_ geometric_ log_normal_ cauchy_")
+OVERWRITES = named("copy_ fill_ zero_ bernoulli_ normal_ uniform_ random_ exponential_ geometric_ log_normal_ cauchy_")
 
-DETACHES = _named("detach detach_")
+DETACHES = named("detach detach_")
 
 # What a trace adds where a write through a view is read elsewhere: in the whole tensor, or in another view of it.
 WRITE_VIEW, READ_VIEW = "write_view", "read_view"

@@ -50,6 +50,10 @@ def resolve(
 
     if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
         network = network.module
+    if isinstance(network, str) and network.endswith(".onnx"):
+        raise UserError(
+            f"{network} is a graph, not a module: it is counted and drawn, not run", "see `show` and `draw`"
+        )
     if isinstance(network, str) and is_file(network):
         net = build_from_file(network, **options)
         name = f"{Path(network.rpartition(':')[0]).name}:{network.rpartition(':')[2]}"

@@ -15,7 +15,10 @@ from .output import parse_input
 if TYPE_CHECKING:
     from ..accounting.resolve import Given
 
-NAME = "a network, as `list` or its paper spells it; your own as FILE.py:CALLABLE; or a MODEL: a run or checkpoint"
+NAME = (
+    "a network, as `list` or its paper spells it; your own as FILE.py:CALLABLE; a MODEL: a run or checkpoint; "
+    "for `show`, an ONNX file"
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +31,7 @@ def checked(name: str) -> Given:
 
     Raises UserError for an unknown name.
     """
-    if is_file(name):
+    if is_file(name) or name.endswith(".onnx"):
         return name
     try:
         return str(entry(name)["name"])
@@ -53,7 +56,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
 
 def is_stock(network: Given, args: argparse.Namespace) -> bool:
     """Whether this is exactly the catalogue's network."""
-    catalogued = isinstance(network, str) and not is_file(network)
+    catalogued = isinstance(network, str) and not is_file(network) and not network.endswith(".onnx")
     return catalogued and args.input is None and args.classes is None
 
 
@@ -63,4 +66,8 @@ def count(network: Given, args: argparse.Namespace, batch: int = 1) -> Account:
         return load(network)
     from ..accounting import account
 
+    if isinstance(network, str) and network.endswith(
+        ".onnx"
+    ):  # as many images as it was exported for, if that is fixed
+        return account(network, batch=None if batch == 1 else batch, **options(args))
     return account(network, batch=batch, **options(args))

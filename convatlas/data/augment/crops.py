@@ -33,7 +33,7 @@ class RandomCrops:
         name, arguments = operation(self.op)
         area = name == "area_crop"
         numbers = torch.arange(Draw.AREA, Draw.AREA + 4 * TRIES) if area else torch.arange(Draw.SCALE, Draw.SCALE + 3)
-        rows = uniform(indices.cpu()[:, None], self.seed, self.epoch, numbers).tolist()
+        rows = uniform(indices[:, None], self.seed, self.epoch, numbers).tolist()
         if area:
             return [partial(area_crop, draws, arguments[0], arguments[1]) for draws in rows]
         sides = tuple(map(round, arguments))
@@ -41,6 +41,10 @@ class RandomCrops:
             return [partial(scale_crop, draws, sides[0], sides[1], self.size) for draws in rows]
         crop = square_crop if name == "square_crop" else warp_crop
         return [partial(crop, draws, sides[0], self.size) for draws in rows]
+
+    def drawn(self, indices: Tensor, h: int, w: int) -> Tensor:
+        """The crops of images that are all h x w: int64 (n, 4)."""
+        return torch.tensor([box(h, w) for box in self.boxes(indices)])
 
 
 def crops_of(ops: tuple[str, ...], size: tuple[int, int], *, seed: int, epoch: int) -> RandomCrops | None:

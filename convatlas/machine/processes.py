@@ -6,6 +6,7 @@ Gradients go through torch's DistributedDataParallel; everything here is a few n
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from torch import Tensor
 from ..errors import UserError
 
 T = TypeVar("T")
+GROUPS = itertools.count()  # joined by this process
 TIMEOUT = timedelta(minutes=10)  # of a collective operation: how long to wait for a rank
 
 
@@ -118,9 +120,11 @@ def join_world() -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         if os.environ.get("GROUP_WORLD_SIZE") == "1":  # one machine
-            # torchrun keeps its store across restarts: without a prefix, ranks would find addresses of dead processes
+            # torchrun keeps its store across restarts, and a program may train twice: without a prefix, ranks would
+            # find the addresses of processes, or of groups, that are gone
             store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
-            store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+            attempt = f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}, group {next(GROUPS)}"
+            store = dist.PrefixStore(attempt, store)
             dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=rank, world_size=size)
         else:
             dist.init_process_group(backend, timeout=TIMEOUT)

@@ -100,8 +100,8 @@ def flags() -> str:
         below = [action for action in verb._actions if isinstance(action, argparse._SubParsersAction)]
         if below:
             return [line for name, it in below[0].choices.items() for line in lines(f"{words} {name}".strip(), it)]
-        given = [a.option_strings[-1] if a.option_strings else str(a.metavar) for a in verb._actions]
-        return [" ".join([words, *sorted(word for word in given if word != "--help")])]
+        given = [name for a in verb._actions for name in a.option_strings or [str(a.metavar)]]
+        return [" ".join([words, *sorted(word for word in given if word not in ("-h", "--help"))])]
 
     return "\n".join(lines("", parser())) + "\n"
 

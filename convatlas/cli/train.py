@@ -101,8 +101,12 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--segments", metavar="N", type=int, default=0, help="activation checkpointing in N segments (default 0: none)"
     )
-    group.add_argument("--compile", action="store_true", help="torch.compile the network; pays off in long runs")
-    group.add_argument("--graph", action="store_true", help="use CUDA graphs, for small networks")
+    for flag, what in (("compile", "torch.compile the network"), ("graph", "replay each step as a CUDA graph")):
+        group.add_argument(
+            f"--{flag}",
+            action=argparse.BooleanOptionalAction,
+            help=f"{what} (default: where a trial before a long run on a GPU finds it faster)",
+        )
     group.add_argument(
         "--deterministic",
         action="store_true",

@@ -1,4 +1,4 @@
-"""RunRecord: run.json, a run's settings and the machine it runs on; written once, before the first step."""
+"""RunRecord: run.json, a run's settings and the machine it runs on; written before the first step."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class RunRecord:
     machine: dict[str, Any]
     execution: dict[str, Any]  # how this machine does it: see train/execution.py
     init: dict[str, Any] | None = None  # where the initial weights come from: see train/warm_start.py
+    trial: dict[str, Any] | None = None  # how fast each way of running a step was: see train/trial.py
 
     def build(self) -> ConvNet:
         """The network, freshly initialised."""
@@ -106,6 +107,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "machine": dict,
     "execution": dict,
     "init": (dict, type(None)),
+    "trial": (dict, type(None)),
 }
 
 

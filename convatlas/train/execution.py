@@ -35,7 +35,7 @@ class Execution:
     batch norm takes its statistics from each part.
     `segments`: activation checkpointing in this many segments (0: off): only the input of each segment is kept, and its
     activations are recomputed in the backward pass.
-    `compile`: whether to use torch.compile.
+    `compile`: whether to use torch.compile (None: where a trial says that it pays; see trial.py).
     `sync_bn`: whether batch norm takes its statistics over all processes.
     `save_every_s`: time between checkpoints within an epoch, and so the most training time that a kill can lose; there
     is always a checkpoint at the end of an epoch.
@@ -44,8 +44,10 @@ class Execution:
     A loss or gradient that is not finite stops the weights from changing at once, and the run at the next reading.
     `deterministic`: only deterministic algorithms, slower on a GPU: two runs, and a run that was stopped and resumed,
     then end in the same bits there too, as they do on a CPU in any case.
-    `graph`: whether a GPU replays augmentation and passes as CUDA graphs (see graph.py): for small networks, whose time
-    goes into launches.
+    `graph`: whether a GPU replays the step as a CUDA graph, for small networks, whose time goes into launches (None:
+    where a trial says that it pays; see graph.py).
+    `resident`: whether a training set in memory is kept on the GPU, and cropped and scaled there (None: where it fits).
+    Pixels scaled there may differ by a level or two from Pillow's; evaluation always uses Pillow's.
     `workers`: threads that read and decode images ahead of training (see data/loading.py).
     Raises UserError for invalid values.
     """
@@ -54,14 +56,15 @@ class Execution:
     memory_format: str = "channels_last"
     micro_batch: int = 0
     segments: int = 0
-    compile: bool = False
+    compile: bool | None = None
     sync_bn: bool = False
     save_every_s: float = 600.0
     tensorboard: bool = False
     workers: int | None = None
     read_every: int = 0
     deterministic: bool = False
-    graph: bool = False
+    graph: bool | None = None
+    resident: bool | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -125,22 +128,23 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
             execution, micro_batch=images_that_fit(net, recipe, share, virtual_memory().available // world.size)
         )
     read_every = execution.read_every or (READ_EVERY if device.type == "cuda" else 1)
-    if execution.graph:
-        check_graph(net, bool(execution.segments) or 0 < execution.micro_batch < share, world.size)
+    no_graph = not_captured(net, bool(execution.segments) or 0 < execution.micro_batch < share)
+    if execution.graph and no_graph:
+        raise UserError(f"a CUDA graph replays the same step every time: {no_graph}", "leave out --graph")
+    if device.type == "cpu" or world.size > 1:  # nothing to try: see trial.py
+        execution = replace(execution, graph=bool(execution.graph), compile=bool(execution.compile))
+    elif no_graph:
+        execution = replace(execution, graph=False)
     return replace(execution, micro_batch=min(execution.micro_batch or share, share), read_every=read_every)
 
 
-def check_graph(net: ConvNet, parts: bool, processes: int) -> None:
-    """Raises UserError if a step of the network is not the same work every time, on one GPU, in one piece."""
-    why = None
+def not_captured(net: ConvNet, parts: bool) -> str | None:
+    """Why a step of the network, whose batch goes through it in `parts` or at once, is not the same work every time."""
     if net.has_unused_parameters or type(net).set_progress is not ConvNet.set_progress:
-        why = f"{net.variant} runs other layers, or other rates, from step to step"
-    elif parts:
-        why = "a batch that goes through the network in parts or segments is not captured"
-    elif processes > 1:
-        why = "distributed training is not captured"
-    if why:
-        raise UserError(f"a CUDA graph replays the same step every time: {why}", "leave out --graph")
+        return f"{net.variant} runs other layers, or other rates, from step to step"
+    if parts:
+        return "a batch that goes through the network in parts or segments is not captured"
+    return None
 
 
 def computes_bfloat16(device: torch.device) -> bool:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..catalogue import Shape, Variant, find
 from ..data.types import Data
 from ..errors import UserError
 from ..evaluation.scores import Scores, usual_topk
 from ..evaluation.scoring import evaluate_split
-from ..layers import ConvNet
 from ..machine.device import algorithms, choose_device, keep_freed_memory
 from ..machine.processes import join_world
 from ..machine.signals import Signals
@@ -34,15 +32,15 @@ from .divergence import gradient_norms
 from .events import OnEvent, note, quiet
 from .execution import Execution
 from .feed import Feed
-from .graph import Capture, GraphedPasses, OnSideStream
+from .graph import step_of
 from .job import Job
 from .meter import Meter
-from .passes import Passes
 from .schedule import rate
 from .setup import begin, has_run_to_resume, sized
 from .state import Position
 from .train_state import TrainState
-from .watch import Outcome, Watch
+from .trial import tried
+from .watch import Watch
 
 LOG_EVERY = 48  # steps between lines of the log within an epoch; a shorter epoch logs its last step
 DRAW_EVERY_S = 60.0  # between redrawings of the curves during training
@@ -109,7 +107,7 @@ def fit(
         run = world.in_turn(lambda: begin(job, Path(out), resume, start, held) if world.leads else open_run(out))
         settled = Execution.from_json(run.record.execution).overridden_by(execution)
         with algorithms(settled.deterministic):
-            return train(replace(job, execution=settled), run, resume)
+            return train(*tried(replace(job, execution=settled), run), resume)
 
 
 def train(job: Job, run: Run, resume: bool) -> Run:
@@ -118,21 +116,21 @@ def train(job: Job, run: Run, resume: bool) -> Run:
     keep_freed_memory()
     torch.manual_seed(job.seed)
     state = TrainState(job, run)  # the network, its optimizer, the averages of its weights
-    capture = OnSideStream() if job.execution.graph else None
-    feed, passes = Feed(job, run, capture), passes_of(state.net, job, capture)
+    feed = Feed(job, run)
     if not world.leads:
         torch.manual_seed(job.seed + world.rank)  # the same weights on every rank, but different dropout
     at = state.restore() if resume else Position()
     done, board = at.epoch * steps + at.step, job.execution.tensorboard
     log = Log(run.folder / "log.jsonl", at.epoch, done, writes=world.leads, tensorboard=board)
     meter = Meter(at, world, state.bad)
-    watch = Watch(state, feed, passes, meter, log)
     on_event(start_event(job, run, state.net, at))
     drawn = saved = time.monotonic()
 
     with Signals() as signals:
         # within a pass on a single CPU process; elsewhere between steps, since ranks must stop at the same step
         at_once = signals.at_once if world.size == 1 and job.device.type == "cpu" else nullcontext
+        step, passes = step_of(state, feed, meter, at_once)
+        watch = Watch(state, feed, passes, meter, log)
         try:
             for epoch in range(at.epoch, recipe.epochs):
                 state.net.train()
@@ -141,16 +139,15 @@ def train(job: Job, run: Run, resume: bool) -> Run:
                     done = epoch * steps + at.step
                     at.lr = rate(recipe, done / steps, at.plateau.drops, steps, at.warm)
                     state.begin_step(at.lr, done / job.total_steps)
-                    with at_once():
-                        loss, logits = passes(batch.x, batch.target, batch.size)  # forward and backward
-                    meter.add(loss, logits, batch.labels, state.gradients())
-                    state.update(done + 1)  # changes nothing from the first step on that is not finite
+                    outcome = step(*batch)
+                    meter.add(outcome.sums)
+                    state.end_step(done + 1)
                     at.step += 1
                     line_due = at.step % min(LOG_EVERY, steps) == 0
                     if at.step % job.execution.read_every and not line_due and at.step < steps:
                         continue  # without waiting for the device
 
-                    watch.read(at, Outcome(batch, loss, logits))
+                    watch.read(at, outcome)
                     if line_due:
                         line = {"lr": at.lr, **at.take_since_log(recipe), "gradient": gradient_norms(state.net)}
                         log.write("step", step=done + 1, epoch=epoch + 1, **line)
@@ -190,14 +187,6 @@ def train(job: Job, run: Run, resume: bool) -> Run:
             draw(run, on_event)
     on_event({"kind": "end", "folder": str(run.folder), "best_top1": at.best_top1, "best_epoch": at.best_epoch})
     return run
-
-
-def passes_of(
-    net: ConvNet, job: Job, capture: Capture | None
-) -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
-    """The forward and backward pass: as `Passes` says, replayed as a CUDA graph where that was decided."""
-    passes = Passes(net, job)
-    return GraphedPasses(net, passes, capture) if capture else passes
 
 
 def stopped(state: TrainState, at: Position, signum: int, where: str) -> Stopped:

@@ -14,7 +14,7 @@ from .state import Position
 
 
 class Meter:
-    """`add` each step, `read` when a line is due: only reading synchronises with the device.
+    """`sums` and `add` each step, `read` when a line is due: only reading synchronises with the device.
 
     `bad`, float32 (), becomes 1 with the first step whose loss or gradient is not finite on any process, and keeps the
     optimizer from changing anything from then on (see optimizers.py). Sums are taken over all processes.
@@ -29,15 +29,18 @@ class Meter:
         """Starts the clock of an epoch."""
         self.since = time.perf_counter()
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, gradients: Sequence[Tensor]) -> None:
-        """A step's mean loss (), its logits (n, classes), labels (n,) and gradients, before the update."""
+    def sums(self, loss: Tensor, logits: Tensor, labels: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+        """What `add` takes, from a step's mean loss (), its logits (n, classes), labels (n,) and gradients."""
         step = torch.full((4,), len(labels), dtype=torch.float64, device=loss.device)
         step[1:2] *= loss
         step[2] = (logits.argmax(1) == labels).sum()
         step[3] = ~(loss.isfinite() & all_finite(gradients))
         step = self.world.sum(step)
         self.bad.copy_(self.bad.maximum(step[3] > 0))
-        self.pending.append(step)
+        return step
+
+    def add(self, sums: Tensor) -> None:
+        self.pending.append(sums.clone())  # the next replay of a graph overwrites them
 
     def read(self) -> tuple[list[float], int | None]:
         """Adds the good steps since the last reading to the progress; returns their losses, and which step was bad.

@@ -20,7 +20,8 @@ def make_optimizer(net: nn.Module, config: Optimizer, bad: Tensor | None = None)
 
     Weight decay is an L2 penalty, as in the papers, except in AdamW and for filters in Muon. With `clip`, the penalty
     is clipped too, except in these two: `clip_` adds it to the gradients, and the optimizer does not. A step changes
-    nothing while `bad`, float32 () on the device, is not 0.
+    nothing while `bad`, float32 () on the device, is not 0. On a GPU what changes from step to step is kept there, so
+    that a step is the same work every time.
     """
     groups = parameter_groups(net, config)
     if config.clip and not isinstance(config, (AdamW, Muon)):
@@ -28,7 +29,19 @@ def make_optimizer(net: nn.Module, config: Optimizer, bad: Tensor | None = None)
     optimizer = optimizer_of(groups, config)
     if bad is not None:
         optimizer.grad_scale, optimizer.found_inf = None, bad  # type: ignore[attr-defined]
+        if bad.device.type != "cpu":
+            for group in optimizer.param_groups:
+                group["lr"] = torch.full((), group["lr"], device=bad.device)
+                group["capturable"] = True
     return optimizer
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr * group["rate"])
+        else:
+            group["lr"] = lr * group["rate"]
 
 
 def optimizer_of(groups: list[dict[str, Any]], config: Optimizer) -> torch.optim.Optimizer:
@@ -115,7 +128,9 @@ class TensorFlowRMSProp(torch.optim.Optimizer):
             roots = torch._foreach_add(squares, group["eps"])
             torch._foreach_sqrt_(roots)
             torch._foreach_mul_(steps, momentum)
-            torch._foreach_addcdiv_(steps, gradients, roots, value=group["lr"])
+            updates = torch._foreach_div(gradients, roots)
+            torch._foreach_mul_(updates, group["lr"])
+            torch._foreach_add_(steps, updates)
             if self.found_inf is not None:
                 steps = list(torch._foreach_mul(steps, torch.where(bad, 0.0, 1.0)))
             torch._foreach_sub_(weights, steps)

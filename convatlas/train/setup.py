@@ -29,6 +29,7 @@ from ..runs.folder import Run, open_run
 from ..runs.record import FILE, RunRecord
 from .events import note
 from .execution import Execution, decide
+from .feed import may_reside
 from .job import Job
 from .warm_start import plan_start
 
@@ -127,6 +128,9 @@ def decided(job: Job, record: RunRecord, init: Path | None) -> RunRecord:
     with on_meta():
         net = try_build(record)
         execution = decide(job.execution, net, job.recipe, job.device, job.world)
+    if execution.resident is None:
+        resident = may_reside(job.data.train, record.preprocess, job.recipe, job.device)
+        execution = replace(execution, resident=resident)
     if execution.workers is None:
         crops = crops_of(job.recipe.augment, record.preprocess.input[1:], seed=job.seed, epoch=0)
         execution = replace(execution, workers=usual_workers(job.data.train, crops is not None))
@@ -206,7 +210,7 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
     for component in ("optimizer", "schedule"):
         fields = recipe.pop(component)
         recipe |= {component: fields.pop("kind"), **fields}
-    for own in ("machine", "execution", "init"):
+    for own in ("machine", "execution", "init", "trial"):
         del values[own]
     return {"network": values.pop("network"), **recipe, **values}
 

@@ -50,8 +50,7 @@ class TrainState:
 
     def begin_step(self, lr: float, progress: float) -> None:
         """Sets the learning rate and the training progress (0 to 1), and keeps what the passes may change."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["rate"]
+        optimizers.set_rate(self.optimizer, lr)
         self.net.set_progress(progress)
         self.optimizer.zero_grad(set_to_none=True)  # frees the gradients before the activations are allocated
         for flat in self.statistics:
@@ -80,12 +79,15 @@ class TrainState:
         on_gpu = (torch.cuda.get_rng_state(self.job.device),) if self.job.device.type == "cuda" else ()
         return torch.get_rng_state(), *on_gpu
 
-    def update(self, steps: int) -> None:
-        """Updates the weights and their averages, as step number `steps` of the run; nothing after a bad step."""
+    def update(self) -> None:
+        """Updates the weights; changes nothing after a bad step."""
         optimizers.fill_gradients(self.net)
         if clip := self.job.recipe.optimizer.clip:
             optimizers.clip_(self.optimizer, clip)
         self.optimizer.step()
+
+    def end_step(self, steps: int) -> None:
+        """Updates the averages of the weights, after step number `steps` of the run."""
         if self.lookahead:
             self.lookahead.update(steps, self.job.total_steps, self.bad)
         if self.average:

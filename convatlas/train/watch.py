@@ -11,23 +11,15 @@ from torch import Tensor
 from ..runs import checkpoint
 from ..runs.log import Log
 from .divergence import Diverged, culprits, describe_culprits, not_finite, what_is_bad
-from .feed import Batch, Feed
+from .feed import Feed
 from .job import Job
 from .meter import Meter
 from .schedule import rate
 from .state import Position
+from .step import Outcome
 from .train_state import TrainState
 
 LOWER = "try a smaller learning rate: --set lr=..."
-
-
-@dataclass
-class Outcome:
-    """A step's batch, its mean loss and its logits."""
-
-    batch: Batch
-    loss: Tensor
-    logits: Tensor
 
 
 @dataclass
@@ -64,9 +56,11 @@ class Watch:
             state.net.set_progress(done / job.total_steps)
             state.optimizer.zero_grad(set_to_none=True)
             batch = self.feed.batch(at.epoch, step)
-            outcome = Outcome(batch, *self.passes(batch.x, batch.target, batch.size))
+            ready = self.feed.prepared(batch)
+            loss, logits = self.passes(ready.x, ready.target, batch.size)
+            outcome = Outcome(self.meter.bad, ready.indices, ready.x, loss, logits)
         what = what_is_bad(outcome.loss, state.net)
-        which = culprits(job.data.train, job.world, outcome.batch.indices, outcome.batch.x, outcome.logits)
+        which = culprits(job.data.train, job.world, outcome.indices, outcome.x, outcome.logits)
         self.log.write("diverged", step=done + 1, epoch=at.epoch + 1, what=what, **which)
         lr = rate(job.recipe, done / job.steps, at.plateau.drops, job.steps, at.warm)
         remedy = "fix or remove them" if which["why"] == "pixels" else LOWER

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,92 +17,34 @@ from convatlas.catalogue import find
 from convatlas.data.augment import order
 from convatlas.data.types import Data
 from convatlas.errors import UserError
-from convatlas.layers import ConvNet, on_meta
+from convatlas.layers import on_meta
 from convatlas.machine.processes import World
-from convatlas.recipe import EMA, SGD, RMSProp
+from convatlas.recipe import SGD
 from convatlas.recipes import find_recipe
-from convatlas.train import feed, setup
-from convatlas.train import fit as module
+from convatlas.runs.folder import open_run
+from convatlas.train import feed
 from convatlas.train.divergence import Diverged
 from convatlas.train.events import Event
 from convatlas.train.execution import Execution, decide
 from convatlas.train.fit import Stopped
 from convatlas.train.graph import WARM_UP
-from convatlas.train.job import Job
-from tests.train.short_runs import DROPPED, WRN, assert_equal_runs, at_step, interrupting, same, train, weights
-
-CAPTURED = replace(DROPPED, epochs=4)  # 4 batches of 16 and one of 8 an epoch
+from tests.train.captures import CAPTURED, RECIPES, Broken, graphed
+from tests.train.short_runs import WRN, assert_equal_runs, at_step, interrupting, same, train, weights
 
 
-class Fake:
-    """Captures without effect; a replay writes its results into the tensors that the capture gave, as a graph does."""
-
-    def __init__(self) -> None:
-        self.net: ConvNet | None = None
-        self.warm = self.captures = self.replays = 0
-
-    def warm_up(self, work: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        self.warm += 1
-        return work()
-
-    def __call__(self, work: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
-        assert self.net is not None
-        self.captures += 1
-        buffers, random = [b.clone() for b in self.net.buffers()], torch.get_rng_state()
-        outputs = tuple(t.detach().clone() for t in work())
-        for buffer, before in zip(self.net.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-        torch.set_rng_state(random)
-
-        def replay() -> None:
-            self.replays += 1
-            for output, now in zip(outputs, work(), strict=True):
-                output.copy_(now)
-
-        return replay, outputs
-
-
-class Broken(Fake):
-    def __call__(self, work: object) -> Any:
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
-
-
-def graphed(patch: pytest.MonkeyPatch, kind: type[Fake] = Fake) -> list[Fake]:
-    """The captures of the runs that follow, all of which are graphed."""
-    made: list[Fake] = []
-
-    def passes_of(net: ConvNet, job: Job, capture: Fake | None) -> Any:
-        if capture:
-            capture.net = net
-            made.append(capture)
-        return usual_passes(net, job, capture)
-
-    usual_passes, usual = module.passes_of, setup.decide
-    patch.setattr(module, "OnSideStream", kind)
-    patch.setattr(module, "passes_of", passes_of)
-    patch.setattr(setup, "decide", lambda *args: replace(usual(*args), graph=True))
-    return made
-
-
-RECIPES = {
-    "sgd": CAPTURED,
-    "rmsprop": replace(CAPTURED, optimizer=RMSProp(0.01), ema=EMA(0.9)),
-    "mixed": replace(CAPTURED, augment=("reflect_crop:1", "alternate_flip", "cutout:2", "mixup:0.4")),
-}
-
-
+@pytest.mark.parametrize("resident", [False, True])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_graphed_run_has_the_bits_of_an_eager_one(
-    tmp_path: Path, data: Data, name: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: Data, name: str, resident: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = RECIPES[name]
-    eager = train(tmp_path / "eager", data, recipe, WRN)
+    eager = train(tmp_path / "eager", data, recipe, WRN, execution=Execution(resident=resident))
     fakes = graphed(monkeypatch)
-    run = train(tmp_path / "graphed", data, recipe, WRN, execution=Execution(read_every=16))
+    run = train(tmp_path / "graphed", data, recipe, WRN, execution=Execution(read_every=16, resident=resident))
     assert_equal_runs(eager, run)
     assert run.record.execution["graph"] is True
-    (fake,) = fakes  # of the augmentation and of the passes; the batches of 8 run as usual
-    assert (fake.warm, fake.captures, fake.replays) == (2 * WARM_UP, 2, 2 * (4 * 4 - WARM_UP))
+    (fake,) = fakes  # of the whole step; the batches of 8 run as usual
+    assert (fake.warm, fake.captures, fake.replays) == (WARM_UP, 1, 4 * 4 - WARM_UP)
 
 
 def test_a_graphed_run_is_resumed_to_the_same_bits(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +90,8 @@ def test_what_cannot_be_captured_runs_as_usual_and_says_so(
     events: list[Event] = []
     run = train(tmp_path / "run", data, CAPTURED, WRN, on_event=events.append)
     assert same(weights(eager), weights(run))
-    why = "cannot be captured as a CUDA graph and run as usual (operation not permitted when stream is capturing)"
-    notes = [event["text"] for event in events if event["kind"] == "note"]
-    assert notes == [f"the augmentation {why}", f"the passes {why}"]
+    why = "cannot be captured as a CUDA graph and runs as usual (operation not permitted when stream is capturing)"
+    assert [event["text"] for event in events if event["kind"] == "note"] == [f"the step {why}"]
 
 
 def test_who_may_have_a_graph() -> None:
@@ -166,7 +109,39 @@ def test_who_may_have_a_graph() -> None:
             settle(name)
     with pytest.raises(UserError, match="in parts or segments is not captured"):
         settle("resnet20", replace(asked, micro_batch=8))
-    with pytest.raises(UserError, match="distributed training is not captured"):
-        settle("resnet20", processes=2)
+    assert settle("resnet20", processes=2).graph
     with pytest.raises(UserError, match="a CUDA graph needs a GPU, not a cpu; leave out --graph"):
         decide(asked, find("lenet5").build(), recipe, torch.device("cpu"), World())
+
+
+RANKS = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.train.captures import CAPTURED, RECIPES, Broken, graphed
+from tests.train.short_runs import WRN, some, train
+from tests.train.captures import RECIPES, graphed
+
+recipe = replace(RECIPES["mixed"], epochs=6)
+train(Path(sys.argv[1]) / "eager", some(), recipe, WRN)
+fakes = graphed(pytest.MonkeyPatch())
+train(Path(sys.argv[1]) / "graphed", some(), recipe, WRN)
+assert (fakes[0].warm, fakes[0].replays) == (11, 6 * 4 - 11)
+"""
+
+
+def test_processes_replay_together(tmp_path: Path) -> None:
+    """Each a graph of its share of every step, the exchange of gradients included, after as many steps as DDP wants."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS)
+    here = str(Path(__file__).parents[2])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "PYTHONPATH": here}
+    done = subprocess.run([*command, sys.executable, script, tmp_path], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    eager, both = open_run(tmp_path / "eager"), open_run(tmp_path / "graphed")
+    assert both.record.machine["processes"] == 2
+    assert_equal_runs(eager, both)

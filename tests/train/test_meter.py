@@ -144,11 +144,11 @@ def test_a_meter_adds_up_to_the_bad_step() -> None:
     at, bad = Position(), torch.zeros(())
     meter = Meter(at, World(), bad)
     good, logits, labels = [torch.ones(3)], torch.eye(3), torch.tensor([0, 1, 1])
-    meter.add(torch.tensor(0.5), logits, labels, good)
+    meter.add(meter.sums(torch.tensor(0.5), logits, labels, good))
     assert bad == 0
-    meter.add(torch.tensor(1.0), logits, labels, [torch.tensor([1.0, math.inf])])
+    meter.add(meter.sums(torch.tensor(1.0), logits, labels, [torch.tensor([1.0, math.inf])]))
     assert bad == 1
-    meter.add(torch.tensor(1.0), logits, labels, good)
+    meter.add(meter.sums(torch.tensor(1.0), logits, labels, good))
     assert bad == 1
     assert meter.read() == ([0.5], 1)
     assert (at.sums.images, at.sums.loss, at.sums.hits) == (3, 1.5, 2)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...preprocess import Preprocess
@@ -20,11 +19,22 @@ from ..types import Split
 from .colour import lighting, photometric
 from .crops import RandomCrops, crops_of
 from .keys import Epoch, draw, order
-from .mix import mix, mix_with, partners
+from .mix import drawn_mixes, mix, mix_with, partners
 from .policies import POLICIES, autoaugment, randaugment, trivialaugment
 from .spatial import alternate_flip, cutout, flip, pad_crop, reflect_crop
 
-__all__ = ["Colours", "RandomCrops", "augment", "crops_of", "draw", "mix", "mix_with", "order", "partners"]
+__all__ = [
+    "Colours",
+    "RandomCrops",
+    "augment",
+    "crops_of",
+    "draw",
+    "drawn_mixes",
+    "mix",
+    "mix_with",
+    "order",
+    "partners",
+]
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,7 @@ def augment(
             images = photometric(images, indices, arguments[0], seed, epoch)
         elif name == "lighting":
             assert colours.axes, "lighting needs the axes of the training pixels' colours"
-            axes = torch.tensor(colours.axes, dtype=torch.float64)
-            images = lighting(images, indices, arguments[0], axes, seed, epoch)
+            images = lighting(images, indices, arguments[0], colours.axes, seed, epoch)
         elif name == "cutout":
             images = cutout(images, indices, int(arguments[0]), colours.mean, seed, epoch)
         elif name == "randaugment":

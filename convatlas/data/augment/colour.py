@@ -6,6 +6,7 @@ Results match Pillow bit for bit: Howard (2013) and Cubuk et al. (2018) define t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import permutations
 
 import torch
@@ -14,7 +15,11 @@ from torch import Tensor
 from ..pixels import recolour
 from .keys import Draw, Epoch, draw, normal, uniform
 
-ORDERS = tuple(permutations(range(3)))
+
+@cache  # as `colour` in spatial.py
+def orders(device: torch.device) -> Tensor:
+    """The orders of three operations, int64 (6, 3)."""
+    return torch.tensor([*permutations(range(3))], device=device)
 
 
 def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epoch: Epoch) -> Tensor:
@@ -23,13 +28,13 @@ def photometric(images: Tensor, indices: Tensor, strength: float, seed: int, epo
     Howard (2013), "Some Improvements on Deep Convolutional Neural Network Based Image Classification", section 2.2:
     0.5 to 1.5 by the Python Imaging Library. GoogLeNet (Szegedy et al., 2014, section 6) found it useful.
     """
-    sequence = draw(indices, len(ORDERS), seed, epoch, Draw.PHOTOMETRIC)
+    every = orders(images.device)
+    sequence = every[draw(indices, len(every), seed, epoch, Draw.PHOTOMETRIC)]
     factors = [uniform(indices, seed, epoch, Draw.PHOTOMETRIC + 1 + i, 1 - strength, 1 + strength) for i in range(3)]
     images = images.clone()
     for place in range(3):
-        which = torch.tensor([row[place] for row in ORDERS], device=images.device)[sequence]
         for i, enhance in enumerate((brightness, contrast, saturation)):
-            images = where(which == i, enhance, images, factors[i])
+            images = where(sequence[:, place] == i, enhance, images, factors[i])
     return images
 
 
@@ -42,17 +47,24 @@ def where(chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], images: Te
     return images
 
 
-def lighting(images: Tensor, indices: Tensor, std: float, axes: Tensor, seed: int, epoch: Epoch) -> Tensor:
+Axes = tuple[tuple[float, ...], ...]
+
+
+def lighting(images: Tensor, indices: Tensor, std: float, axes: Axes, seed: int, epoch: Epoch) -> Tensor:
     """PCA colour noise: adds one colour to all pixels of an image. Along each principal axis of the training pixels'
     colours it is a normal sample times `std` times their standard deviation (the norm of the row of `axes`, in levels).
 
     Krizhevsky et al. (2012), section 4.1. The paper prints the eigenvalue; its code (cuda-convnet: color_stdevs)
     uses the standard deviation, the only one independent of the pixels' unit. Rounded to whole levels.
     """
-    axes = axes.to(images.device, torch.float64)
     amounts = torch.stack([normal(indices, seed, epoch, Draw.LIGHTING + i) for i in range(len(axes))], 1)
-    added = (std * amounts @ axes).round()[:, :, None, None]
+    added = (std * amounts @ axes_on(axes, images.device)).round()[:, :, None, None]
     return (images.to(torch.int32) + added.to(torch.int32)).clamp_(0, 255).to(torch.uint8)
+
+
+@cache
+def axes_on(axes: Axes, device: torch.device) -> Tensor:
+    return torch.tensor(axes, dtype=torch.float64, device=device)
 
 
 # ImageEnhance: blends with a degenerate image; factor 0 gives the degenerate, 1 the original, 2 extrapolates

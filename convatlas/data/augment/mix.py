@@ -18,15 +18,29 @@ from .keys import Draw, Epoch, bits, draw, uniform
 from .spatial import squares
 
 
-def mix(
-    x: Tensor, labels: Tensor, indices: Tensor, *, ops: Sequence[str], classes: int, seed: int, epoch: Epoch
-) -> tuple[Tensor, Tensor]:
-    """A global batch of network input (n, C, H, W) and its targets (n, classes), mixed by the last of `ops`; if that is
-    not a mix, x and the labels (n,) unchanged."""
+def drawn_mixes(indices: Tensor, *, ops: Sequence[str], seed: int, epoch: int) -> tuple[Tensor, Tensor] | None:
+    """For each of a global batch's `indices` (n,), on the CPU: its partner's position, int64 (n,), and the share that
+    its own image keeps, float64 (n,). None if the last of `ops` is not a mix."""
     if not ops or operation(ops[-1])[0] not in MIXES:
-        return x, labels
-    at = partners(indices, seed=seed, epoch=epoch).to(x.device)
-    return mix_with(ops[-1], x, labels, indices, (x[at], labels[at]), classes=classes, seed=seed, epoch=epoch)
+        return None
+    (alpha,) = operation(ops[-1])[1]
+    return partners(indices, seed=seed, epoch=epoch), shares(indices, alpha, seed, epoch)
+
+
+def mix(
+    x: Tensor,
+    labels: Tensor,
+    indices: Tensor,
+    drawn: tuple[Tensor, Tensor],
+    *,
+    op: str,
+    classes: int,
+    seed: int,
+    epoch: Epoch,
+) -> tuple[Tensor, Tensor]:
+    """A global batch of network input (n, C, H, W) and targets (n, classes), mixed by `op` as `drawn_mixes` says."""
+    at, share = drawn
+    return mix_with(op, x, labels, indices, (x[at], labels[at]), share, classes=classes, seed=seed, epoch=epoch)
 
 
 def partners(indices: Tensor, *, seed: int, epoch: Epoch) -> Tensor:
@@ -34,7 +48,7 @@ def partners(indices: Tensor, *, seed: int, epoch: Epoch) -> Tensor:
 
     A rank that holds part of the batch takes its rows of this and fetches those images too.
     """
-    shuffled = bits(indices.cpu(), seed, epoch, Draw.PARTNER).argsort(stable=True)
+    shuffled = bits(indices, seed, epoch, Draw.PARTNER).argsort(stable=True)
     return torch.empty_like(shuffled).index_copy_(0, shuffled, shuffled.roll(-1))
 
 
@@ -44,6 +58,7 @@ def mix_with(
     labels: Tensor,
     indices: Tensor,
     others: tuple[Tensor, Tensor],
+    share: Tensor,
     *,
     classes: int,
     seed: int,
@@ -51,17 +66,15 @@ def mix_with(
 ) -> tuple[Tensor, Tensor]:
     """Network input (n, C, H, W) mixed with the `others` (their x and labels), and targets (n, classes) that sum to 1.
 
-    "mixup:alpha" interpolates, "cutmix:alpha" pastes a rectangle of the partner, with ratios drawn from
-    Beta(alpha, alpha); alpha 0 changes nothing. Zhang et al. (2018), equation 1; Yun et al. (2019), equations
-    1 and 2. (The papers' code draws one ratio per batch; here each image has its own.)
+    `share`, float64 (n,), is what each image keeps of itself: "mixup" interpolates, "cutmix" pastes a rectangle of the
+    partner. Zhang et al. (2018), equation 1; Yun et al. (2019), equations 1 and 2. (Their code draws one ratio for a
+    batch; here each image has its own.)
     """
-    name, (alpha,) = operation(op)
-    share = shares(indices, alpha, seed, epoch).to(x.device)
-    if name == "mixup":
+    if operation(op)[0] == "mixup":
         weights = share.to(x.dtype)[:, None, None, None]
         x = weights * x + (1 - weights) * others[0]
     else:
-        cut = patches(indices.to(x.device), share, x.shape[2], x.shape[3], seed, epoch)
+        cut = patches(indices, share, x.shape[2], x.shape[3], seed, epoch)
         x = torch.where(cut, others[0], x)
         share = 1 - cut.double().mean((1, 2, 3))  # of the rectangle as clipped to the image
     own, other = (F.one_hot(y, classes).double() for y in (labels, others[1]))
@@ -69,10 +82,10 @@ def mix_with(
 
 
 def shares(indices: Tensor, alpha: float, seed: int, epoch: Epoch) -> Tensor:
-    """For each index, the share that its own image keeps: float64 (n,), distributed as Beta(alpha, alpha)."""
+    """For each index, the share that its own image keeps: float64 (n,) of Beta(alpha, alpha); 1 if alpha is 0."""
     if alpha == 0:
         return torch.ones(len(indices), dtype=torch.float64)
-    quantiles = uniform(indices.cpu(), seed, epoch, Draw.SHARE)
+    quantiles = uniform(indices, seed, epoch, Draw.SHARE)
     return torch.from_numpy(betaincinv(alpha, alpha, quantiles.numpy()))
 
 

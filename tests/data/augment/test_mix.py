@@ -7,7 +7,7 @@ import torch
 from scipy.stats import beta, kstest
 from torch import Tensor
 
-from convatlas.data.augment import mix, mix_with, partners
+from convatlas.data.augment import drawn_mixes, mix, mix_with, partners
 from convatlas.data.augment.mix import patches, shares
 
 N, CLASSES = 30, 7
@@ -22,18 +22,20 @@ def batch(n: int = N) -> tuple[Tensor, Tensor, Tensor]:
 def mixed(op: str, at: slice = slice(None)) -> tuple[Tensor, Tensor]:
     """What a rank makes of its part of the batch, given its partners."""
     x, y, indices = batch()
-    p = partners(indices, seed=1, epoch=2)[at]
-    return mix_with(op, x[at], y[at], indices[at], (x[p], y[p]), classes=CLASSES, seed=1, epoch=2)
+    drawn = drawn_mixes(indices, ops=(op,), seed=1, epoch=2)
+    assert drawn
+    p, share = (of[at] for of in drawn)
+    return mix_with(op, x[at], y[at], indices[at], (x[p], y[p]), share, classes=CLASSES, seed=1, epoch=2)
 
 
 @pytest.mark.parametrize("op", ["mixup:0.4", "cutmix"])
 def test_a_whole_batch_is_mixed_by_the_last_operation(op: str) -> None:
     x, y, indices = batch()
     for ops in ((), ("flip",)):
-        out = mix(x, y, indices, ops=ops, classes=CLASSES, seed=1, epoch=2)
-        assert out[0] is x
-        assert out[1] is y
-    out = mix(x, y, indices, ops=("flip", op), classes=CLASSES, seed=1, epoch=2)
+        assert drawn_mixes(indices, ops=ops, seed=1, epoch=2) is None
+    drawn = drawn_mixes(indices, ops=("flip", op), seed=1, epoch=2)
+    assert drawn
+    out = mix(x, y, indices, drawn, op=op, classes=CLASSES, seed=1, epoch=2)
     assert all(map(torch.equal, out, mixed(op)))
 
 
@@ -117,6 +119,8 @@ def test_alpha_0_changes_nothing(op: str) -> None:
 
 def test_targets_add_up_to_1_and_half_precision_stays() -> None:
     x, y, indices = batch()
-    out, targets = mix(x.half(), y, indices, ops=("mixup",), classes=CLASSES, seed=1, epoch=2)
+    drawn = drawn_mixes(indices, ops=("mixup",), seed=1, epoch=2)
+    assert drawn
+    out, targets = mix(x.half(), y, indices, drawn, op="mixup", classes=CLASSES, seed=1, epoch=2)
     assert out.dtype == torch.float16
     assert torch.allclose(targets.sum(1), torch.ones(N))

@@ -1,10 +1,16 @@
 """Symbolic costs against fresh counts at random settings; the largest image under a limit; what is refused."""
 
 import json
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas import names
 from convatlas.accounting import account
@@ -53,6 +59,51 @@ def test_equals_a_fresh_count_at_random_settings(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_equals_a_fresh_count_at_200_settings(name: str) -> None:
     equals_a_fresh_count(name, Random(f"200 {name}"))
+
+
+def torch_s_formula(name: str) -> Callable[[int, int, int], int | None]:
+    """Of the operations on (height, width, batch): torch's counter on sizes that are symbols. None where torch assumes
+    something else of the sizes."""
+    variant = find(name)
+    assert variant.input is not None
+    channels, side, _ = variant.input
+    mode, (some, same) = FakeTensorMode(shape_env=ShapeEnv()), (DimDynamic.DYNAMIC, DimDynamic.STATIC)
+    open_sizes = StatelessSymbolicContext(dynamic_sizes=[some, same, some, some])
+    x = mode.from_tensor(torch.zeros(6, channels, side, side + 13), symbolic_context=open_sizes)
+    with mode, torch.no_grad(), FlopCounterMode(display=False) as counter:
+        variant.build().eval()(x)
+    total: Any = counter.get_total_flops()
+    symbols = [x.shape[axis].node.expr for axis in (2, 3, 0)]
+    assert mode.shape_env is not None
+    assumed = [guard.expr for guard in mode.shape_env.guards]
+
+    def flops(*sizes: int) -> int | None:
+        at = dict(zip(symbols, sizes, strict=True))
+        return int(total.node.expr.subs(at)) if all(bool(a.subs(at)) for a in assumed) else None
+
+    return flops
+
+
+def equals_torch_s_formula(name: str) -> None:
+    draw, ours, theirs = Random(name), symbolic(name), torch_s_formula(name)
+    side, compared = find(name).input[1], 0  # type: ignore[index]
+    while compared < 20:
+        height, width, batch = draw.randint(side * 3 // 4, side * 2), draw.randint(side, side * 2), draw.randint(2, 64)
+        flops = theirs(height, width, batch)
+        if flops is not None:
+            assert 2 * ours(height, width, batch).macs == flops, f"{batch} x {height}x{width}"
+            compared += 1
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "nin"])
+def test_equals_torch_s_count_on_symbolic_sizes(name: str) -> None:
+    equals_torch_s_formula(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet50", "se_resnet50", "densenet_40_12", "airbench94", "squeezenet1_1"])
+def test_equals_torch_s_count_on_symbolic_sizes_of_more_networks(name: str) -> None:
+    equals_torch_s_formula(name)
 
 
 def test_by_hand() -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "show_under": "show resnet20 --under 10MMAC --json",
     "list": "list lenet5 --json",
     "claims": "claims lenet5 --json",
+    "claims_start": "claims lenet5_tanh --start --json",
     "layer": "layer conv --input 3x227x227 --filters 96 --kernel 11 --stride 4 --json",
     "memory": "memory lenet5 --batch 8 --fit 1GB --json",
     "reconcile": "reconcile lenet5 --json",

@@ -30,6 +30,7 @@ COMMANDS = (
     "claims",
     "claims --gaps",
     "claims googlenet",
+    "claims squeezenet1_1 --start",
     "recipes",
     "recipes efficientnet",
     "recipes airbench94",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import unknown
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 LEVELS = ("leaf", "layer", "block", "stage")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One leaf module, or one operator called outside leaves. Values and MACs are for the whole batch."""
 
     path: str
@@ -183,4 +182,4 @@ def _merged(group: Sequence[Row], level: str) -> Row:
         return Row(first.block, first.block_op, made.shape, **sums, **field, activations=activations, block=first.block)
     ops = "+".join(r.op for r in group if r.activations or r is first)
     pointwise = all(r.pointwise for r in group)
-    return replace(first, op=ops, **sums, **field, activations=activations, pointwise=pointwise)
+    return first._replace(op=ops, **sums, **field, activations=activations, pointwise=pointwise)

@@ -6,7 +6,7 @@ import logging
 import random
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from functools import partial
@@ -124,19 +124,17 @@ class State:
             return
         now = vars(module)
         own = now.copy()
-        empty: list[Any] = []  # mostly torch's dicts of hooks
+        empty = [v for v in own.values() if type(v) in EMPTY and not v]  # mostly torch's dicts of hooks
         self.undo.append(partial(_put_module, now, own, empty))
         for name, value in own.items():
             kind = type(value)
-            if kind in PLAIN:
+            if kind in PLAIN or (kind in EMPTY and not value):
                 continue
-            if kind in EMPTY and not value:
-                empty.append(value)
-            elif name in ("_parameters", "_buffers"):
+            if name in ("_parameters", "_buffers", "_modules"):
                 self.own.update(map(id, value.values()))
                 self.undo.append(partial(_put_contents, value, dict, value.copy(), "update"))
-                self.ahead.extend(value.values())
-            elif kind is not tuple or any(type(v) not in PLAIN for v in value):
+                self.ahead.extend([v for v in value.values() if type(v) not in BARE])
+            elif kind is not tuple or not PLAIN.issuperset(map(type, value)):
                 self.ahead.append(value)
 
     def _object(self, value: Any, kind: type) -> None:
@@ -159,9 +157,11 @@ class State:
         if kind in BARE or id(kind) in self.seen:
             return
         for base in kind.__mro__:
-            if id(base) in self.seen or base.__module__.split(".")[0] in LIBRARIES:
+            if id(base) in self.seen:
                 continue
             self.seen.add(id(base))
+            if base.__module__.split(".")[0] in LIBRARIES:
+                continue
             before = {k: v for k, v in vars(base).items() if not k.startswith("__")}
             self.undo.append(partial(_put_class_attributes, base, before))
             self.ahead.extend(before.values())
@@ -183,15 +183,16 @@ BARE = frozenset({dict, OrderedDict, list, set, frozenset, tuple, deque, bytearr
 
 def _put_contents(value: Any, kind: Any, held: Any, put: str) -> None:
     if isinstance(held, dict):
-        same = len(value) == len(held) and all(
-            a is b and value_a is value_b
-            for (a, value_a), (b, value_b) in zip(dict.items(value), held.items(), strict=True)
-        )
+        same = _ids(dict.keys(value)) == _ids(held) and _ids(dict.values(value)) == _ids(held.values())
     else:
-        same = len(value) == len(held) and all(a is b for a, b in zip(value, held, strict=True))
+        same = _ids(value) == _ids(held)
     if not same:
         kind.clear(value)
         getattr(kind, put)(value, held)
+
+
+def _ids(values: Iterable[Any]) -> list[int]:
+    return list(map(id, values))
 
 
 def _put_module(now: dict[str, Any], before: dict[str, Any], empty: list[Any]) -> None:

@@ -147,18 +147,19 @@ def _pass(
         modules = {m: path for path, m in net.named_modules()}
         if any(m.training is not training for m in modules):
             net.train(training)
-        others = Unregistered({}, {}) if isinstance(net, ConvNet) else unregistered(net)
+        ours = isinstance(net, ConvNet)
+        others = Unregistered({}, {}) if ours else unregistered(net)
         modules |= others.modules
 
-        def make(t: Tensor) -> Tensor:  # a parameter on the meta device may stay: a pass does not write to it
-            stays = t.is_meta and device == "meta" and isinstance(t, nn.Parameter)
+        def make(t: Tensor) -> Tensor:  # a parameter on the meta device may stay, a ConvNet's buffer, too: only batch
+            stays = t.is_meta and device == "meta" and (ours or isinstance(t, nn.Parameter))  # norm writes to some
             return t if stays else stand_in(t, like(t, device))
 
         names, parameters = put_stand_ins(modules, make)
         names |= {id(t): (path, t.requires_grad) for path, t in others.parameters.items() if path not in parameters}
         if device != "meta":
             args, kwargs = tree_map_only(Tensor, lambda t: like(t, device), (args, kwargs))
-        tracer = _Tracer(modules, names, _recording if grad else _always, on_node, direct=not isinstance(net, ConvNet))
+        tracer = _Tracer(modules, names, _recording if grad else _always, on_node, direct=not ours)
         tracer.note_inputs((*args, *kwargs.values()))
         with tracer.watching_modules(), tracer:
             net(*args, **kwargs)
@@ -544,8 +545,8 @@ def _tensors(values: Sequence[Any]) -> list[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, list | tuple):
-            found.extend(v for v in value if isinstance(v, Tensor))
+        elif isinstance(value, list | tuple) and value and type(value[0]) is not int:  # as most are: sizes, strides
+            found += [v for v in value if isinstance(v, Tensor)]
     return found
 
 

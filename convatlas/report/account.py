@@ -111,7 +111,7 @@ def record(counts: Account, level: str = "layer") -> dict[str, Any]:
 
 
 def row_record(row: Row, counts: Account) -> dict[str, Any]:
-    return vars(row) | {"params": row.params, "bytes": row.activations * counts.value_bytes}
+    return row._asdict() | {"params": row.params, "bytes": row.activations * counts.value_bytes}
 
 
 def claim_record(name: str, claim: Claim, counts: Account) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..accounting.claims import counted, holds
@@ -92,7 +91,7 @@ the whole map (not included), or an operator has no rule (the field is an upper 
 def input_row(counts: Account) -> Row:
     row = Row("input", "", counts.input, activations=counts.input_values)
     if len(counts.input) == 3 and not isinstance(counts.input[0], tuple):  # an image: each pixel sees itself
-        return replace(row, receptive_field=(1, 1), jump=(1, 1), start=(0, 0), exact=True)
+        return row._replace(receptive_field=(1, 1), jump=(1, 1), start=(0, 0), exact=True)
     return row
 
 

@@ -53,7 +53,7 @@ def read(text: str) -> tuple[Row, ...]:
 def _cell(column: str, row: Row, above: Row) -> str:
     if column == "path":
         return _short_path(row, above)
-    value, implied = getattr(row, column), _implied(vars(row))
+    value, implied = getattr(row, column), _implied(row._asdict())
     if value == implied.get(column, getattr(above if column in AS_ABOVE else FIRST, column)):
         return ""
     if isinstance(value, bool):

@@ -34,6 +34,7 @@ from convatlas.train.fit import fit
 Turn = Callable[[], dict[str, float]]  # images/s, by what they are
 WHOLE = "with evaluations and checkpoints"
 DECLARED: list[torch.library.Library] = []
+EAGER = Execution(graph=False, compile=False)
 NO_GRAPHS = "peers as CUDA graphs are skipped: this is not a GPU"
 
 
@@ -109,11 +110,13 @@ def resnet20(session: Session) -> dict[str, Any]:
             "graph_float32": ("float32", True),
             "graph_bfloat16": ("bfloat16", True),
         }
-    executions = {"fit": Execution(), "fit_float32": Execution(precision="float32")}
+    executions = {"fit": EAGER, "fit_float32": replace(EAGER, precision="float32")}
     if session.on_gpu:
+        in_bfloat16 = replace(EAGER, precision="bfloat16")
         executions |= {
-            "fit_graph": Execution(precision="bfloat16", graph=True),
-            "fit_graph_float32": Execution(precision="float32", graph=True),
+            "fit_graph": replace(in_bfloat16, graph=True),
+            "fit_graph_float32": replace(EAGER, precision="float32", graph=True),
+            "fit_graph_compiled": replace(in_bfloat16, graph=True, compile=True),
         }
     turns = {
         name: images_per_s_of_fit("resnet20", data, recipe, session, execution)
@@ -136,6 +139,7 @@ def resnet20(session: Session) -> dict[str, Any]:
         turns[name] = hand_written(loop)
     pairs = [
         ("fit_graph", "graph_bfloat16"),
+        ("fit_graph_compiled", "graph_bfloat16"),
         ("fit_graph_float32", "graph_float32"),
         ("fit", "eager_bfloat16"),
         ("fit_float32", "eager"),
@@ -189,20 +193,27 @@ def resnet50(session: Session) -> dict[str, Any]:
     data, recipe, batch, rounds = resnet50_task(session)
     turns = timm_loops(session, data, batch)
     task = ("resnet50_v1_5", data, recipe, session)  # timm's resnet50 is that of the later releases
-    turns["fit"] = images_per_s_of_fit(*task, Execution(precision=precision(session)))
+    turns["fit"] = images_per_s_of_fit(*task, replace(EAGER, precision=precision(session)))
     notes = []
     if session.on_gpu:
-        turns["fit_compiled"] = images_per_s_of_fit(*task, Execution(precision="bfloat16", compile=True))
+        compiled = replace(EAGER, precision="bfloat16", compile=True)
+        turns["fit_compiled"] = images_per_s_of_fit(*task, compiled)
+        turns["fit_graph_compiled"] = images_per_s_of_fit(*task, replace(compiled, graph=True))
     else:
         notes = ["compiled networks are skipped: this is not a GPU"]
-    pairs = [("fit", "timm"), ("fit", "timm_compiled"), ("fit_compiled", "timm_compiled")]
+    pairs = [
+        ("fit", "timm"),
+        ("fit", "timm_compiled"),
+        ("fit_compiled", "timm_compiled"),
+        ("fit_graph_compiled", "timm_compiled"),
+    ]
     return contest(turns, pairs, rounds) | {"batch": batch, "input": side(session), "notes": notes}
 
 
 def resnet50_augmented(session: Session) -> dict[str, Any]:
     data, recipe, batch, rounds = resnet50_task(session, larger=0 if session.dry_run else 32)
     augmented = replace(recipe, augment=find_recipe("resnet_torch").augment)
-    execution = Execution(precision=precision(session))
+    execution = replace(EAGER, precision=precision(session))
     turns = {
         "fit_augmented": images_per_s_of_fit("resnet50_v1_5", data, augmented, session, execution),
         "fit": images_per_s_of_fit("resnet50_v1_5", data, recipe, session, execution),

@@ -32,18 +32,14 @@ def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
     return next((name for name, t in tensors.items() if not t.isfinite().all()), None)
 
 
-def all_finite(tensors: Sequence[Tensor]) -> Tensor:
-    """Whether every value is finite: bool (), on their device, without waiting for it.
+def not_finite_in(tensors: Sequence[Tensor]) -> Tensor:
+    """1 if any value is not finite, else 0: float32 (), on their device, without waiting for it.
 
-    On a CPU, summing costs a tenth of testing every value; a sum that is not finite is looked into. On a GPU one kernel
-    tests all tensors (it also multiplies them, here by 1).
+    One operation tests all tensors, the one with which torch checks scaled gradients; it multiplies them by 1.
     """
-    if not tensors[0].is_cuda:
-        fine = torch.stack([t.sum(dtype=torch.float32) for t in tensors]).sum().isfinite()
-        return fine if fine else torch.stack([t.isfinite().all() for t in tensors]).all()
     found = tensors[0].new_zeros((), dtype=torch.float32)
     torch._amp_foreach_non_finite_check_and_unscale_(list(tensors), found, torch.ones_like(found))
-    return found == 0
+    return found
 
 
 def what_is_bad(loss: Tensor, net: nn.Module) -> str:

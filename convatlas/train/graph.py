@@ -97,7 +97,7 @@ class GraphedStep:
 
     def work(self, *batch: Any) -> tuple[Tensor, ...]:
         state = self.step.state
-        state.optimizer.zero_grad(set_to_none=True)  # a gradient has its place among the results
+        state.forget_gradients()  # a gradient has its place among the results
         outcome = self.step(*batch)
         self.trained = [p for p in state.parameters if p.grad is not None]
         return *outcome, *state.gradients()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..machine.processes import World
-from .divergence import all_finite
+from .divergence import not_finite_in
 from .state import Position
 
 
@@ -31,10 +31,9 @@ class Meter:
 
     def sums(self, loss: Tensor, logits: Tensor, labels: Tensor, gradients: Sequence[Tensor]) -> Tensor:
         """What `add` takes, from a step's mean loss (), its logits (n, classes), labels (n,) and gradients."""
-        step = torch.full((4,), len(labels), dtype=torch.float64, device=loss.device)
-        step[1:2] *= loss
-        step[2] = (logits.argmax(1) == labels).sum()
-        step[3] = ~(loss.isfinite() & all_finite(gradients))
+        images = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
+        hits, bad = (logits.argmax(1) == labels).sum(), not_finite_in([loss, *gradients])
+        step = torch.stack([images, loss * images, hits.double(), bad.double()])
         step = self.world.sum(step)
         self.bad.copy_(self.bad.maximum(step[3] > 0))
         return step

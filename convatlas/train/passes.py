@@ -29,7 +29,8 @@ class Passes:
     def __init__(self, net: ConvNet, job: Job):
         recipe, execution, device, world = job.recipe, job.execution, job.device, job.world
         self.size, self.world, self.on_event = execution.micro_batch, world, job.on_event
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=execution.precision == "bfloat16")
+        in_bfloat16 = execution.precision == "bfloat16"
+        self.autocast = torch.autocast(device.type, torch.bfloat16) if in_bfloat16 else nullcontext()
         if execution.sync_bn:
             nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place
         run = recomputed(cut(net, execution.segments, net.variant)) if execution.segments else net
@@ -68,15 +69,23 @@ class Passes:
     def all_parts(self, x: Tensor, target: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=self.strides)
         parts = -(-len(x) // self.size)
+        if parts == 1:
+            return self.part(x, target, batch)
         loss, logits = x.new_zeros(()), []
         for i, (images, targets) in enumerate(zip(x.tensor_split(parts), target.tensor_split(parts), strict=True)):
             with self.alone(i + 1 < parts):
-                with self.autocast:
-                    mean, out = self.learner(images, targets)
-                (mean * (len(images) * self.world.size / batch)).backward()  # DDP averages over processes
-            loss += mean.detach() * (len(images) / len(x))
-            logits.append(out.detach())
+                mean, out = self.part(images, targets, batch)
+            loss += mean * (len(images) / len(x))
+            logits.append(out)
         return loss, torch.cat(logits)
+
+    def part(self, images: Tensor, targets: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """The passes of images that go through the network together."""
+        with self.autocast:
+            mean, logits = self.learner(images, targets)
+        share = len(images) * self.world.size / batch  # DDP averages over processes
+        (mean if share == 1 else mean * share).backward()
+        return mean.detach(), logits.detach()
 
     def alone(self, more: bool) -> AbstractContextManager[None]:
         """Postpones the exchange of gradients to the last part."""

@@ -35,7 +35,9 @@ class TrainState:
         if run.record.init and not saved:
             job.on_event(note(start_from(net, run.record.init)))
         self.job, self.run, self.net, self.parameters = job, run, net, list(net.parameters())
-        self.statistics = [Flat(of) for of in by_dtype(net.buffers())]  # batch norm's; the averages alias them
+        kept = net.state_dict()  # without constants
+        changing = [buffer for name, buffer in net.named_buffers() if name in kept]
+        self.statistics = [Flat(of) for of in by_dtype(changing)]  # batch norm's; the averages alias them
         self.bad = torch.zeros((), device=device)  # 1 from the first step on that is not finite: see meter.py
         self.optimizer = optimizers.make_optimizer(net, recipe.optimizer, self.bad)
         self.average = MovingAverage(net, recipe.ema.decay) if recipe.ema else None
@@ -52,11 +54,15 @@ class TrainState:
         """Sets the learning rate and the training progress (0 to 1), and keeps what the passes may change."""
         optimizers.set_rate(self.optimizer, lr)
         self.net.set_progress(progress)
-        self.optimizer.zero_grad(set_to_none=True)  # frees the gradients before the activations are allocated
+        self.forget_gradients()  # their memory is free before the activations are allocated
         for flat in self.statistics:
             flat.keep(self.bad)
         self.random.append(self.random_state())
         self.in_step = True
+
+    def forget_gradients(self) -> None:
+        for p in self.parameters:
+            p.grad = None
 
     def abandon_step(self) -> None:
         """Undoes what the passes of a step under way, if any, have changed."""

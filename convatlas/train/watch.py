@@ -54,7 +54,7 @@ class Watch:
         if outcome is None:
             state.rewind(bad)
             state.net.set_progress(done / job.total_steps)
-            state.optimizer.zero_grad(set_to_none=True)
+            state.forget_gradients()
             batch = self.feed.batch(at.epoch, step)
             ready = self.feed.prepared(batch)
             loss, logits = self.passes(ready.x, ready.target, batch.size)

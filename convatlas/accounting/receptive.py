@@ -7,7 +7,6 @@ their union, as do merging branches, so holes (strides longer than kernels) and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, NamedTuple
 
 from .depth import gates
@@ -33,9 +32,10 @@ class Axis(NamedTuple):
         return self.mask & (self.mask + 1) == 0
 
     def window(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
-        mask = 0
-        for tap in range(kernel):
-            mask |= self.mask << tap * dilation * self.jump
+        mask, taps = self.mask, 1
+        while taps < kernel:  # the taps so far, and as many again
+            more = min(taps, kernel - taps)
+            mask, taps = mask | mask << more * dilation * self.jump, taps + more
         return Axis(mask, self.jump * stride, self.start - padding * self.jump, self.end)
 
     def part_of_map(self, first: int, step: int) -> Axis | None:
@@ -52,12 +52,12 @@ class Axis(NamedTuple):
         """What all positions together see."""
         return self.window(positions)._replace(jump=0)
 
-    def join(self, other: Axis) -> Axis:
-        if self == other:
-            return self
-        start = min(self.start, other.start)
-        mask = self.mask << self.start - start | other.mask << other.start - start
-        return Axis(mask, max(self.jump, other.jump), start, max(self.end, other.end))
+    def join(self, *others: Axis) -> Axis:
+        axes = (self, *others)
+        mask, start = 0, min([a.start for a in axes])
+        for a in axes:
+            mask |= a.mask << a.start - start
+        return Axis(mask, max([a.jump for a in axes]), start, max([a.end for a in axes]))
 
 
 class Field(NamedTuple):
@@ -104,11 +104,12 @@ class Field(NamedTuple):
             width=self.width._replace(jump=0) if wide and out[-1] > 1 else self.width,
         )
 
-    def join(self, other: Field) -> Field:
-        """What both see, where their jumps are equal."""
-        height = self.height.join(other.height)
-        width = height if self.square and other.square else self.width.join(other.width)
-        return Field(height, width, self.gated or other.gated, self.bounded or other.bounded)
+    def join(self, *others: Field) -> Field:
+        """What they all see, where their jumps are equal."""
+        fields = (self, *others)
+        height = self.height.join(*[f.height for f in others])
+        width = height if all(f.square for f in fields) else self.width.join(*[f.width for f in others])
+        return Field(height, width, any(f.gated for f in fields), any(f.bounded for f in fields))
 
     @property
     def square(self) -> bool:
@@ -232,7 +233,7 @@ def _rule(node: Node, known: list[tuple[Field, tuple[int, ...]]]) -> Field:
         return field
     if all(len(s) < 3 or max(s[2:]) == 1 for _, s in known):
         return _joined(known, node.shape)  # of one value for the whole image
-    return reduce(Field.join, [f.whole(s) for f, s in known])._replace(bounded=True)
+    return Field.join(*[f.whole(s) for f, s in known])._replace(bounded=True)
 
 
 def _joined(known: list[tuple[Field, tuple[int, ...]]], out: tuple[int, ...]) -> Field:
@@ -240,7 +241,7 @@ def _joined(known: list[tuple[Field, tuple[int, ...]]], out: tuple[int, ...]) ->
     fields = [f.over(s, out) for f, s in known] if len(known) > 1 or known[0][1] != out else [known[0][0]]
     first = fields[0]
     if all(f.height.jump == first.height.jump and f.width.jump == first.width.jump for f in fields):
-        return reduce(Field.join, fields)
+        return Field.join(*fields)
     sizes = [(*s[-2:],) if len(s) > 3 else (1, 1) for _, s in known]
     height, tall = _joined_axis([f.height for f in fields], [h for h, _ in sizes])
     width, wide = _joined_axis([f.width for f in fields], [w for _, w in sizes])
@@ -252,9 +253,9 @@ def _joined_axis(axes: list[Axis], positions: list[int]) -> tuple[Axis, bool]:
     """Along one axis: with unequal jumps, no more is known than what all positions see together, which is exact where
     each position sees it in one of the maps, such as an average over the whole of the others."""
     if len({a.jump for a in axes}) == 1:
-        return reduce(Axis.join, axes), True
+        return Axis.join(*axes), True
     wholes = [a.whole(n) for a, n in zip(axes, positions, strict=True)]
-    union = reduce(Axis.join, wholes)
+    union = Axis.join(*wholes)
     return union, any(not a.jump and a.whole(1) == union for a in axes)
 
 

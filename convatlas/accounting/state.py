@@ -6,11 +6,12 @@ import logging
 import random
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from functools import partial
 from itertools import chain
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -182,17 +183,14 @@ BARE = frozenset({dict, OrderedDict, list, set, frozenset, tuple, deque, bytearr
 
 
 def _put_contents(value: Any, kind: Any, held: Any, put: str) -> None:
-    if isinstance(held, dict):
-        same = _ids(dict.keys(value)) == _ids(held) and _ids(dict.values(value)) == _ids(held.values())
-    else:
-        same = _ids(value) == _ids(held)
+    same = len(value) == len(held)
+    if same and isinstance(held, dict):
+        same = all(map(is_, dict.keys(value), held)) and all(map(is_, dict.values(value), held.values()))
+    elif same:
+        same = all(map(is_, value, held))
     if not same:
         kind.clear(value)
         getattr(kind, put)(value, held)
-
-
-def _ids(values: Iterable[Any]) -> list[int]:
-    return list(map(id, values))
 
 
 def _put_module(now: dict[str, Any], before: dict[str, Any], empty: list[Any]) -> None:

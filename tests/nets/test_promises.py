@@ -79,7 +79,7 @@ def bfloat16_comes_near(net: ConvNet, x: Tensor, logits: Tensor) -> None:
     with torch.no_grad():
         out = half(x)
     assert out.dtype == torch.bfloat16
-    near(out, logits, 0.1)
+    near(out, logits, 0.25)  # each of up to a thousand steps rounds to 8 bits
     half.train()(x).float().square().sum().backward()
     assert all(p.grad is None or p.grad.dtype == torch.bfloat16 for p in half.parameters())
 

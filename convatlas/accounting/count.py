@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -162,10 +163,14 @@ def field_of(field: Field | None) -> dict[str, Any]:
     h, w = field.height, field.width
     return {
         "receptive_field": (h.size, w.size),
-        "jump": (h.jump, w.jump),
-        "start": (h.start, w.start),
+        "jump": (_number(h.step), _number(w.step)),
+        "start": (h.first, w.first),
         "exact": field.exact,
     }
+
+
+def _number(n: Fraction | int) -> int | float:
+    return int(n) if n == int(n) else float(n)
 
 
 def functional_geometry(op: str, args: tuple[Any, ...]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def layer_graph(counts: Account, level: str = "layer") -> LayerGraph:
 
 def _narrow(field: Field) -> Narrow:
     h, w = field.height, field.width
-    return Narrow((h.size, w.size), (h.start, w.start))
+    return Narrow((h.size, w.size), (h.first, w.first))
 
 
 def trace_of(counts: Account) -> Trace:

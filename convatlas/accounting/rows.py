@@ -32,7 +32,7 @@ class Row(NamedTuple):
     pointwise: bool = False  # could run in place: ReLU, batch norm, dropout, an addition
     backward_macs: int = 0  # for the gradients of its weights and its input, in training
     receptive_field: tuple[int, ...] = ()  # height and width in pixels of the image; () where no pixel is read
-    jump: tuple[int, ...] = ()  # pixels from one position's field to the next one's; 0: one field for all positions
+    jump: tuple[float, ...] = ()  # pixels from one position's field to the next one's; 0: one field for all positions
     start: tuple[int, ...] = ()  # the first position's top and left pixel; negative in the padding
     exact: bool = False  # exactly the pixels of the field are seen: no holes, no gates, no operator without a rule
     block: str = ""  # path of its block: the outermost module around it that is not just a container

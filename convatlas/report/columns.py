@@ -23,9 +23,9 @@ class Columns(NamedTuple):
         return Table("rows", self.columns, [self.cells(row, counts) for row in rows])
 
 
-def sides(pair: tuple[int, ...]) -> str:
+def sides(pair: tuple[float, ...]) -> str:
     """One number if both sides are equal."""
-    return str(pair[0]) if len(set(pair)) == 1 else size(pair)
+    return "x".join(f"{n:.3g}" if isinstance(n, float) else str(n) for n in (pair[:1] if len(set(pair)) == 1 else pair))
 
 
 def kernel_text(row: Row) -> str:

@@ -52,9 +52,10 @@ def receptive_fields(trace: Trace) -> dict[str, Field]:
 
 def pixels(axis: Axis, position: int, length: int) -> set[int]:
     """The pixels that a position sees, of an image of this length."""
-    first = axis.start + position * axis.jump
-    stop = min(first + axis.size, axis.end, length)
-    return {p for p in range(max(first, 0), stop) if axis.mask >> (p - first) & 1}
+    turn, at = divmod(position, len(axis.masks))
+    first, mask = axis.start + turn * axis.jump, axis.masks[at]
+    stop = min(first + mask.bit_length(), axis.end, length)
+    return {p for p in range(max(first, 0), stop) if mask >> (p - first) & 1}
 
 
 def traced(net: nn.Module, *shape: int) -> Trace:
@@ -95,7 +96,7 @@ def test_axes_apart() -> None:
 
 
 def test_what_has_no_rule_is_a_bound() -> None:
-    field = fields_of((3, 16, 16), conv=nn.Conv2d(3, 3, 3), up=nn.ConvTranspose2d(3, 3, 2, 2))["up"]
+    field = fields_of((3, 16, 16), conv=nn.Conv2d(3, 3, 3), fold=nn.LPPool2d(2, 2), up=nn.Upsample(20))["up"]
     assert field.bounded
     assert not field.exact
     assert field.height.size == 16
@@ -124,9 +125,9 @@ class Does(nn.Module):
         lambda x: x.cumsum(2),
         lambda x: x.flatten(2),
         lambda x: x.amax(2, keepdim=True),
-        lambda x: F.conv_transpose2d(x, x.new_empty(8, 8, 3, 3), padding=1),
         lambda x: torch.cat([x, x], 2),
-        lambda x: F.interpolate(x, scale_factor=2),
+        lambda x: F.interpolate(x, scale_factor=1.5),
+        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True),
     ],
     ids=[
         "flip",
@@ -138,9 +139,9 @@ class Does(nn.Module):
         "cumsum",
         "flatten",
         "amax",
-        "deconvolution",
         "cat",
         "interpolate",
+        "interpolate from corner to corner",
     ],
 )
 def test_what_mixes_places_is_no_smaller_than_it_is_said_to_be(then: Callable[[Tensor], Tensor]) -> None:
@@ -343,6 +344,91 @@ def test_no_position_sees_more_than_is_said(what: str) -> None:
         for dim, axis in enumerate((field.height, field.width)):
             found, said = set(seen.any(1 - dim).nonzero().flatten().tolist()), pixels(axis, position[dim], 33)
             assert found == said if exact and what != "the larger" else found <= said
+
+
+def test_strides_without_end_are_bounded() -> None:
+    net = nn.Sequential(*(nn.ConvTranspose2d(1, 1, 3, 17) for _ in range(3)))
+    field = receptive_fields(traced(net, 1, 4, 4))[""]
+    assert field.bounded
+    assert pixels(field.height, 0, 4) == set(range(4))
+
+
+def down(kernel: int = 3, **options: Any) -> nn.Module:
+    return nn.Conv2d(2, 2, kernel, bias=False, **options)
+
+
+def up(kernel: int, stride: int = 1, padding: int = 0, **options: Any) -> nn.Module:
+    return nn.ConvTranspose2d(2, 2, kernel, stride, padding, bias=False, **options)
+
+
+def smaller() -> nn.Module:
+    return down(stride=2, padding=1)
+
+
+class Skip(nn.Module):
+    """A U of two levels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = down(padding=1), smaller(), smaller()
+        self.up2, self.up1, self.last = up(4, 2, 1), up(2, 2), down(padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.one(x)
+        two = self.two(one)
+        return self.last(one + self.up1(two + self.up2(self.three(two))))
+
+
+UP: dict[str, tuple[Callable[[], nn.Module], tuple[int, float, int, bool]]] = {  # size, step, first pixel, exact
+    "twice, each pixel": (lambda: up(2, 2), (1, 0.5, 0, True)),
+    "thrice, with gaps": (lambda: nn.Sequential(down(padding=1), up(2, 3)), (3, 1 / 3, -1, False)),
+    "overlapping": (lambda: nn.Sequential(smaller(), up(4, 2, 1)), (5, 1, -3, True)),
+    "down and up twice": (
+        lambda: nn.Sequential(smaller(), smaller(), up(4, 2, 1), down(padding=1), up(4, 2, 1), down(padding=1)),
+        (19, 1, -11, True),
+    ),
+    "up and down": (lambda: nn.Sequential(up(4, 2, 1), smaller()), (3, 1, -1, True)),
+    "an odd kernel": (lambda: nn.Sequential(up(3, 2, 1, output_padding=1), down()), (3, 0.5, 0, False)),
+    "of stride one": (lambda: up(3, 1, 1), (3, 1, -1, True)),
+    "dilated": (lambda: nn.Sequential(up(3, 2, dilation=2), down(2)), (3, 0.5, -2, True)),
+    "nearest": (lambda: nn.Sequential(smaller(), nn.Upsample(scale_factor=2), down(padding=1)), (5, 1, -3, True)),
+    "bilinear": (
+        lambda: nn.Sequential(smaller(), nn.Upsample(scale_factor=2, mode="bilinear"), down(padding=1)),
+        (7, 1, -3, True),
+    ),
+    "bilinear, thrice": (
+        lambda: nn.Sequential(smaller(), nn.Upsample(scale_factor=3, mode="bilinear")),
+        (5, 2 / 3, -3, False),
+    ),
+    "shuffled": (
+        lambda: nn.Sequential(nn.Conv2d(2, 8, 3, padding=1, bias=False), nn.PixelShuffle(2), down(padding=1)),
+        (4, 0.5, -2, True),
+    ),
+    "pooled again": (lambda: nn.Sequential(up(2, 2), nn.MaxPool2d(2)), (1, 1, 0, True)),
+    "all together": (lambda: nn.Sequential(up(4, 2, 1), nn.AdaptiveAvgPool2d(1)), (22, 0, -1, True)),
+    "reflected": (lambda: nn.Sequential(nn.ReflectionPad2d(1), down()), (3, 1, -1, False)),
+    "replicated": (lambda: down(stride=2, padding=1, padding_mode="replicate"), (3, 2, -1, False)),
+    "a U": (Skip, (17, 1, -8, False)),
+}
+
+
+@pytest.mark.parametrize("what", UP)
+def test_behind_what_makes_maps_larger(what: str) -> None:
+    """Each row and each column sees what the gradient says, at the edges too."""
+    make, expected = UP[what]
+    net, shape = make().double(), (2, 20, 16)
+    for p in net.parameters():
+        nn.init.ones_(p)
+    row = account(net, shape).rows[-1]
+    field = receptive_fields(traced(net, *shape))[""]
+    assert (row.receptive_field[0], row.jump[0], row.start[0], row.exact) == pytest.approx(expected)
+    image = torch.rand(1, *shape, requires_grad=True, dtype=torch.float64)
+    out = net(image) if "pooled" not in what else F.avg_pool2d(net[0](image), 2)
+    for dim, axis in enumerate((field.height, field.width)):
+        for position in range(out.shape[2 + dim]):
+            (grad,) = torch.autograd.grad(out.select(2 + dim, position).sum(), image, retain_graph=True)
+            seen = (grad[0].abs().amax(0) > 0).any(1 - dim).nonzero().flatten().tolist()
+            assert set(seen) == pixels(axis, position, shape[1 + dim]), f"axis {dim}, position {position}"
 
 
 def test_fields_by_hand_where_branches_differ() -> None:

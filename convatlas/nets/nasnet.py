@@ -8,6 +8,7 @@ released model (tensorflow/models, slim/nets/nasnet) does the same, and only the
 NASNet-B and NASNet-C are missing: we have no copy of the drawings of their cells, see docs/not-recovered.md.
 Details not in the paper are those of the release: initial weights, batch norm's epsilon and the decay of its moving
 averages, 1e-3 and 0.9997 (torch's momentum 0.0003) on ImageNet, 1e-5 and 0.9 on CIFAR; in timm's row 0.9.
+The release draws the classifiers, too, by fan-out, which on CIFAR is 10: the first loss is 12 to 17 there, not ln 10.
 Departures from the paper: none.
 """
 

@@ -2,6 +2,8 @@
 https://arxiv.org/abs/1603.05027
 
 Read beside Tables 2 and 3. 110 layers of basic units with option A shortcuts, or 164 and 1001 layers of bottlenecks.
+Where no batch norm follows the last addition ("original", "relu_before", "relu_only"), the sum of the branches and with
+it the first loss grow with depth: about 10 with "relu_before" at 110 layers and with "original" at 1001, not ln 10.
 Departures from the paper: none; what it leaves open is as in the released code (see preact_resnet.py).
 """
 

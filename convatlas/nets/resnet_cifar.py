@@ -3,6 +3,8 @@
 Read beside section 4.2 and Table 6. 6n + 2 layers: a 3x3 convolution, then 2n of them at each of three map sizes.
 Shortcuts pad with zero maps (option A); the paper does not say where: here half of them before and half after, as in
 the commonly used weights (akamaster/pytorch_resnet_cifar10). Any other position only permutes the channels.
+Nothing normalises the sum of the branches, which grows with depth: the first loss, a guess's ln 10 = 2.3 for shallow
+ones, is about 4 with 110 layers, hence the paper's warm-up, and 15 with 1202.
 Departures from the paper: the classifier, which has no ReLU after it, has torch's initial weights (and biases of zero).
 """
 

@@ -6,6 +6,9 @@ Table 1 prints a 224-pixel input and the sizes 111, 55, 27 and 13, which result 
 that is the input here, with Caffe's pooling, which rounds sizes up.
 What was released (github.com/forresti/SqueezeNet): 1.0 with one pixel of padding around conv10, unlike Table 1
 (the `_caffe` row), and later 1.1, with a smaller stem and earlier pooling.
+Pixels are only centred, and nothing normalises the sum of branch and bypass: from Caffe's "xavier", which the simple
+bypass's release (github.com/songhan/SqueezeNet-Residual) has, too, its first loss is about 15, not ln 1000 = 6.9. The
+complex bypass was not released: from the same its first loss is above 200, and at the recipe's rate it diverges.
 Departures from the paper: none.
 """
 

@@ -5,6 +5,7 @@ Block l of L survives with probability 1 - l/L (1 - p_L); if it does not, its br
 On CIFAR the shortcuts that change shape pool (2x2, average) and pad with zero maps; ImageNet has ResNet-152's blocks.
 The released code (main.lua, for 110 and 152 layers on CIFAR and SVHN) has He's convolutions and otherwise Torch7's
 initialisation, with batch norm's scales uniform in (0, 1). Its ImageNet and 1202-layer programs were not released.
+Nothing normalises the sum of the branches: with 1202 layers the first loss is about 7, not ln 10 (see resnet_cifar.py).
 Departures from the paper: convolutions have no biases (the released code keeps them beside batch norm).
 """
 

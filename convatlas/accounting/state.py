@@ -125,13 +125,15 @@ class State:
             return
         now = vars(module)
         own = now.copy()
-        empty = [v for v in own.values() if type(v) in EMPTY and not v]  # mostly torch's dicts of hooks
+        empty: list[Any] = []  # mostly torch's dicts of hooks
         self.undo.append(partial(_put_module, now, own, empty))
         for name, value in own.items():
             kind = type(value)
-            if kind in PLAIN or (kind in EMPTY and not value):
+            if kind in PLAIN:
                 continue
-            if name in ("_parameters", "_buffers", "_modules"):
+            if kind in EMPTY and not value:
+                empty.append(value)
+            elif name in ("_parameters", "_buffers", "_modules"):
                 self.own.update(map(id, value.values()))
                 self.undo.append(partial(_put_contents, value, dict, value.copy(), "update"))
                 self.ahead.extend([v for v in value.values() if type(v) not in BARE])

@@ -29,6 +29,11 @@ BYTES |= {f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", 1)}
 SECONDS: dict[str, Number] = {"ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+def whole_number(text: str) -> int | None:
+    """The number that up to 15 decimal digits stand for; None for anything else, such as "²" or a longer number."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+
+
 @dataclass(frozen=True)
 class Unit:
     """A unit of an amount: its factors by suffix, in lower case, and how to write one."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from convatlas.errors import UserError
-from convatlas.limits import QUANTITIES, Limit, hold, parse_bytes, parse_limit, parse_macs, parse_seconds
+from convatlas.limits import QUANTITIES, Limit, hold, parse_bytes, parse_limit, parse_macs, parse_seconds, whole_number
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,8 @@ def test_amounts() -> None:
     ):
         with pytest.raises(UserError, match=message):
             parse(text)
+
+
+def test_whole_numbers() -> None:
+    assert [whole_number(text) for text in ("0", "007", "9" * 15)] == [0, 7, 10**15 - 1]
+    assert [whole_number(t) for t in ("", "-1", "+1", "1.0", "²", "٣", "1_000", " 1", "9" * 16)] == [None] * 9

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import UserError, unknown
+from ..limits import whole_number
 from .layers import FC, Conv, Cost, Layer, Pool, Shape, Transposed, stacked
 from .sides import Window, receptive_field
 
@@ -109,9 +110,10 @@ def parse_layer(text: str) -> Conv | Pool | FC:
 def _sides(word: str, text: str, kind: str) -> tuple[int, int]:
     """ "3" or "1x7" as height and width."""
     parts = word.split("x")
-    if len(parts) > 2 or not all(p.isdecimal() for p in parts):
+    height, width = whole_number(parts[0]), whole_number(parts[-1])
+    if len(parts) > 2 or height is None or width is None:
         raise UserError(f"{word!r} in {text!r} is not a number or height x width", f"write {FORMS[kind]}")
-    return int(parts[0]), int(parts[-1])
+    return height, width
 
 
 def _given(value: tuple[int, int] | str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import UserError
+from ..limits import whole_number
 from ..protocols import find_protocol
 from . import checks, source
 from .output import add_formats, print_report
@@ -40,9 +41,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def parse_top(text: str) -> tuple[int, ...]:
     """ "1,5" -> (1, 5), sorted, without duplicates."""
-    if not all(k.strip().isdigit() and int(k) > 0 for k in text.split(",")):
-        raise UserError(f"--top {text!r} is not a list of whole numbers of at least 1", "give a list such as 1,5")
-    return tuple(sorted({int(k) for k in text.split(",")}))
+    numbers = {whole_number(k.strip()) or 0 for k in text.split(",")}
+    if 0 in numbers:
+        raise UserError(f"--top {text[:40]!r} is not a list of whole numbers of at least 1", "give a list such as 1,5")
+    return tuple(sorted(numbers))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..arithmetic import FC, Conv, Pool, Transposed, parse_layer, stack
 from ..arithmetic.stacks import FORMS
 from ..errors import UserError
+from ..limits import whole_number
 from ..report.layer import Layer, report, stack_report
 from . import DOCS
 from .output import add_formats, print_report
@@ -135,10 +136,11 @@ LAYERS: dict[str, Callable[[argparse.Namespace], Layer]] = {
 
 def counts(option: str, text: str, lengths: tuple[int, ...], form: str, example: str) -> tuple[int, ...]:
     """ "3x227x227" -> (3, 227, 227), with one of the given lengths. Raises UserError for anything else."""
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) not in lengths or not all(p.isdecimal() for p in parts):
-        raise UserError(f"--{option.replace('_', '-')} {text!r} is not {form}", f"write it as in {example}")
-    return tuple(map(int, parts))
+    found = [whole_number(part) for part in text.lower().replace("×", "x").split("x")]
+    numbers = tuple(n for n in found if n is not None)
+    if len(found) not in lengths or len(numbers) < len(found):
+        raise UserError(f"--{option.replace('_', '-')} {text[:40]!r} is not {form}", f"write it as in {example}")
+    return numbers
 
 
 def sides(args: argparse.Namespace, option: str) -> tuple[int, int]:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..limits import whole_number
 from ..report.tables import Report, json_text, size
+
+MOST = 1_000_000  # channels, rows or columns of an image
 
 __all__ = ["add_formats", "parse_input", "print_json", "print_report", "size", "write_file"]
 
@@ -40,8 +43,8 @@ def print_report(report: Report, args: argparse.Namespace) -> None:
 def terminal_width() -> int | None:
     """Characters per line: COLUMNS if set, else the terminal's; None if the output is a file or a pipe."""
     given = os.environ.get("COLUMNS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
+    if columns := whole_number(given):
+        return columns
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
     except OSError:
@@ -50,10 +53,13 @@ def terminal_width() -> int | None:
 
 def parse_input(text: str) -> tuple[int, int, int]:
     """ "3x224x224" -> (3, 224, 224)."""
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 3 or not all(p.isdigit() and int(p) > 0 for p in parts):
-        raise UserError(f"input {text!r} is not an image size", "write channels x height x width, such as 3x224x224")
-    c, h, w = map(int, parts)
+    sizes = [whole_number(part) or 0 for part in text.lower().replace("×", "x").split("x")]
+    if len(sizes) != 3 or not all(0 < n <= MOST for n in sizes):
+        raise UserError(
+            f"input {text[:40]!r} is not an image size",
+            f"write channels x height x width, such as 3x224x224, each at most {MOST:,}",
+        )
+    c, h, w = sizes
     if w in (1, 3) and min(c, h) > 16:
         raise UserError(f"input {text!r} has {c} channels", f"did you mean {w}x{c}x{h}?")
     return c, h, w

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import UserError
+from ...limits import whole_number
 from ..check.bad import find_bad, refuse
 from ..decode.reference import MAX_PIXELS
 from ..statistics import HOW
@@ -85,4 +86,5 @@ def parsed(line: str, file: Path, number: int) -> tuple[str, Label]:
     path, label = path.strip(), label.strip()
     if not path or not label:
         raise UserError(f"{file}, line {number}: {line.strip()!r} is not a path and a class", "write path<TAB>class")
-    return str(safe(path, f"{file}, line {number}")), int(label) if label.isdigit() else label
+    index = whole_number(label)
+    return str(safe(path, f"{file}, line {number}")), label if index is None else index

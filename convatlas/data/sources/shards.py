@@ -20,6 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import UserError
+from ...limits import whole_number
 from ..decode.reference import SUFFIXES, Content
 from ..statistics import HOW
 from ..streamed import EncodedSplit
@@ -176,7 +177,8 @@ def label_of(content: bytes, extension: str, shard: Path, name: str) -> Label:
     try:
         text = content.decode("utf-8").strip()
         if extension != "json":
-            return int(text) if text.isdigit() else one_line(text)
+            number = whole_number(text)
+            return one_line(text) if number is None else number
         record = json.loads(text)
         label = next(record[key] for key in KEYS if key in record)
         if isinstance(label, bool) or not isinstance(label, int | str) or (isinstance(label, int) and label < 0):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import select
 import signal
 import sys
+import tempfile
 import textwrap
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +30,7 @@ GROUPS = {
     "Care": ("doctor", "demo"),
 }
 DOCS = Path(__file__).parents[1] / "docs"  # inside the package, so that installations include them
+INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 
@@ -98,7 +102,7 @@ def terminable() -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0 done, 2 an error that the user can fix (one line says how), 130 Ctrl-C,
-    143 SIGTERM, 129 SIGHUP."""
+    143 SIGTERM, 129 SIGHUP; 70 an error of ours (one line says where its traceback is)."""
     warnings.filterwarnings("ignore", module="PIL")  # we report broken images ourselves
     try:
         with terminable():
@@ -124,7 +128,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("convatlas: stopped by Ctrl-C", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            raise
-        sys.stdout = None  # the reader (head, less) has quit, or the terminal is closed
-        return 0
+        if error.errno in (errno.EPIPE, errno.EIO) and output_lost():
+            sys.stdout = None  # the reader (head, less) has quit, or the terminal is closed
+            return 0
+        if error.filename is None:
+            return internal(error)
+        print(f"convatlas: {str(error.filename)[:200]!r}: {error.strerror}; give another path", file=sys.stderr)
+        return 2
+    except Exception as error:
+        return internal(error)
+
+
+def output_lost() -> bool:
+    """Whether standard output or error is a pipe that nobody reads, or a terminal that is closed."""
+    lost = select.poll()
+    for stream in (1, 2):
+        lost.register(stream, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in lost.poll(0))
+
+
+def internal(error: Exception) -> int:
+    """Says in one line what happened that nobody foresaw, and keeps the traceback."""
+    with tempfile.NamedTemporaryFile("w", prefix="convatlas-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(f"convatlas {VERSION}\n{sys.argv}\n{''.join(traceback.format_exception(error))}")
+    first = (str(error).splitlines() or [""])[0][:200]
+    about = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    print(f"convatlas: internal error ({about}); please report it with {file.name}", file=sys.stderr)
+    return INTERNAL

@@ -1,0 +1,75 @@
+"""How the command line ends where nobody foresaw it: one line, a status, and nothing passed off as done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from convatlas.cli import doctor, main
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def run(args: object) -> int:
+        raise error
+
+    monkeypatch.setattr(doctor, "run", run)
+
+
+@pytest.mark.parametrize(
+    ("error", "about"),
+    [
+        (RuntimeError("first line\nand more"), "RuntimeError: first line"),
+        (AssertionError(), "AssertionError"),
+        (OSError(errno.EIO, "Input/output error"), "OSError: [Errno 5] Input/output error"),  # of a disk: not success
+    ],
+)
+def test_an_error_of_ours_is_one_line_and_a_file(
+    error: Exception, about: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, error)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main(["doctor", "runs"]) == 70
+    (file,) = tmp_path.iterdir()
+    assert capsys.readouterr().err == f"convatlas: internal error ({about}); please report it with {file}\n"
+    kept = file.read_text()
+    assert "in run\n    raise error" in kept
+    assert type(error).__name__ in kept
+
+
+@pytest.mark.parametrize(
+    "args", [["show", "x" * 300], ["evaluate", "x" * 300, "--data", "digits"], ["doctor", "x" * 300]]
+)
+def test_a_name_that_is_too_long_is_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.endswith(": File name too long; give another path\n")
+
+
+def test_a_reader_that_quits_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-m", "convatlas", "list"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("args", [
+    ["show", "resnet50", "--input", "3x²x224"],
+    ["show", "resnet50", "--input", f"3x{'9' * 400}x224"],
+    ["layer", "conv", "--input", "3x8x8", "--kernel", "²", "--filters", "4"],
+    ["layer", "conv", "--input", f"3x8x{'9' * 5000}", "--kernel", "3", "--filters", "4"],
+])  # fmt: skip
+def test_what_python_calls_a_digit_is_not_always_a_number(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert len(err) < 250

@@ -64,13 +64,6 @@ def model(path: str | Path) -> Path:
     return path
 
 
-def run_folder(folder: str | Path) -> Path:
-    """Returns the folder of a run to resume. Raises UserError if it does not exist."""
-    if not Path(folder).exists():
-        raise UserError(f"there is no run folder {folder}", "`convatlas train` makes one")
-    return Path(folder)
-
-
 def path_or_source(text: str) -> str:
     """Returns a path, or a source such as cifar10:DIR, as given. Raises UserError if it does not exist."""
     if not Path(text).exists() and not is_source(text):

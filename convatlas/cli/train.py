@@ -41,7 +41,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     folder.add_argument(
         "--init", metavar="MODEL", help="a run or checkpoint to start from: loads tensors that match in name and shape"
     )
-    folder.add_argument("--resume", action="store_true", help="continue the run in the folder, with the same options")
+    folder.add_argument(
+        "--resume", action="store_true", help="continue the run in the folder, if there is one, with the same options"
+    )
     folder.add_argument(
         "--save-every", metavar="TIME", default="10m", help="time between checkpoints within an epoch (default 10m)"
     )
@@ -155,8 +157,6 @@ def run(args: argparse.Namespace) -> int:
     save_every_s = parse_seconds(args.save_every)
     if args.init:
         checks.model(args.init)
-    if args.resume and args.out:
-        checks.run_folder(args.out)
     if args.plan:
         return plan(args, task)
     from ..files.atomic import Unwritable

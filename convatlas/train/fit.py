@@ -79,8 +79,8 @@ def fit(
     `seed` determines the weights, the order of the images, their augmentation and dropout; torch is seeded with it.
     `init` is a run, a run folder or a weights file to start from, as far as names, shapes and `recipe.init` allow (see
     warm_start.py).
-    `resume` continues the run in `out` from where it stopped. On a CPU, with the same number of threads, the weights
-    end up identical, bit for bit, to those of an uninterrupted run.
+    `resume` continues the run in `out`, if there is one, from where it stopped. On a CPU, with the same number of
+    threads, the weights end up identical, bit for bit, to those of an uninterrupted run.
     `on_event` is called with every event (see events.py).
     `execution` is how this machine carries out the recipe (see execution.py); a resumed run keeps its own, except for
     fields that are given here. Under torchrun, every process makes the same call and takes its share of each batch.
@@ -102,7 +102,10 @@ def fit(
             on_event=on_event if world.leads else quiet,
         )
         restarted = world.most(world.failures) > 0  # torchrun restarted, after a failure of any process
-        resume = bool(world.first(has_run_to_resume(Path(out), resume, restarted)))
+        found = bool(world.first(has_run_to_resume(Path(out), resume, restarted)))
+        if resume and not found:
+            job.on_event(note(f"{out} has no run to resume; this one starts from the first step"))
+        resume = found
         start = locate(init) if init else None
         run = world.in_turn(lambda: begin(job, Path(out), resume, start, held) if world.leads else open_run(out))
         settled = Execution.from_json(run.record.execution).overridden_by(execution)

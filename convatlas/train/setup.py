@@ -86,10 +86,10 @@ def new_record(job: Job) -> RunRecord:
 
 
 def has_run_to_resume(out: Path, resume: bool, restarted: bool) -> bool:
-    """Whether there is a run to resume; not if it was killed before its run.json was written."""
+    """Whether there is a run to resume; not if none was begun, or if it was killed before its run.json was written."""
     if resume and out.is_dir():
         return not {path.name for path in out.iterdir()} <= {LOCK, beside(out / FILE).name}
-    return resume or (restarted and (out / FILE).exists())
+    return (resume or restarted) and (out / FILE).exists()
 
 
 def begin(job: Job, out: Path, resume: bool, init: Path | None, held: ExitStack) -> Run:

@@ -241,7 +241,6 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ([*TINY, "--precision", "bfloat"], "no --precision named 'bfloat'; did you mean bfloat16"),
         ([*TINY, "--save-every", "10"], "'10' is not a time; write it as in 90s, 30m or 2h"),
-        ([*TINY, "--resume"], "there is no run folder runs/chain_n1_m1_k0-digits-seed0; `convatlas train` makes one"),
     ],
 )
 def test_refusals_are_one_line(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,9 +140,16 @@ def test_a_second_signal_changes_nothing(tmp_path: Path, data: Data) -> None:
         train(tmp_path, data, on_event=on_event)
 
 
-def test_there_must_be_something_to_resume(tmp_path: Path, data: Data) -> None:
-    with pytest.raises(UserError, match=r"there is no run folder .*none; `convatlas train` makes one"):
-        train(tmp_path / "none", data, resume=True)
+def test_a_loop_that_always_resumes_can_start(tmp_path: Path, data: Data) -> None:
+    events: list[Event] = []
+    first = train(tmp_path / "run", data, resume=True, on_event=events.append)
+    note = f"{tmp_path / 'run'} has no run to resume; this one starts from the first step"
+    assert [event["text"] for event in events if event["kind"] == "note"] == [note]
+    assert same(weights(first), weights(train(tmp_path / "once", data)))
+    assert same(weights(train(tmp_path / "run", data, resume=True)), weights(first))
+
+
+def test_a_folder_of_something_else_is_not_resumed(tmp_path: Path, data: Data) -> None:
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(UserError, match=r"is not a run folder: it has no run.json"):
         train(tmp_path, data, resume=True)

@@ -1,6 +1,8 @@
 """GoogLeNet: Going Deeper with Convolutions (Szegedy et al., 2014), https://arxiv.org/abs/1409.4842
 
 Read beside Table 1 and Figure 3. Parallel filters of several sizes, with 1x1 convolutions that reduce their cost.
+The naive module of Fig. 2(a) was drawn, not trained: from these weights the first loss of `googlenet_naive` is about
+30, not ln 1000 = 6.9, and the recipe does not train it.
 Departures from the paper: none known; details that it omits: the normalisation has AlexNet's constants, and weights are
 initialised as in Caffe's replication (bvlc_googlenet: uniform with variance 1 / fan-in, biases 0.2).
 """

@@ -7,8 +7,9 @@ that is the input here, with Caffe's pooling, which rounds sizes up.
 What was released (github.com/forresti/SqueezeNet): 1.0 with one pixel of padding around conv10, unlike Table 1
 (the `_caffe` row), and later 1.1, with a smaller stem and earlier pooling.
 Pixels are only centred, and nothing normalises the sum of branch and bypass: from Caffe's "xavier", which the simple
-bypass's release (github.com/songhan/SqueezeNet-Residual) has, too, its first loss is about 15, not ln 1000 = 6.9. The
-complex bypass was not released: from the same its first loss is above 200, and at the recipe's rate it diverges.
+bypass's release (github.com/songhan/SqueezeNet-Residual) has, too, its first loss is about 15, not ln 1000 = 6.9, and
+at the recipe's rate, which is the other networks', its last ReLUs can all die. A lower rate (0.01) starts it. The
+complex bypass was not released: from the same its first loss is above 200, and it diverges.
 Departures from the paper: none.
 """
 

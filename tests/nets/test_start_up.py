@@ -46,7 +46,7 @@ FACTOR = 1.5  # the first loss over the expected one, or the other way round
 POOL = 128  # images that the batches are taken from, in turn, unless one takes more
 BATCH = 16  # images a step: enough for batch norm even where maps have shrunk to one pixel
 BATCHES = {  # where 16 images at a rate for hundreds end badly
-    "SqueezeNet": 64, "squeezenet1_0_simple_bypass": 512, "nin_cifar": 64, "se_vgg16": 128,
+    "SqueezeNet": 64, "nin_cifar": 64, "se_vgg16": 128,
 }  # fmt: skip
 IMAGES = {1: 60_000, 3: 50_000, 1000: 1_281_167}  # of an epoch: of MNIST, CIFAR and ImageNet, by channels or classes
 HEAVY, COSTLY, LONG = 20e6, 1.2e9, 400  # parameters, multiply-adds and rows above which the steps are slow tests
@@ -114,6 +114,7 @@ def nasnet(inputs: int, cells: float) -> float:
 
 SUM = "nothing normalises the sum of its branches: residual_sum"
 BYPASS = "nothing normalises the sum of branch and bypass, of pixels between -128 and 127; so in the released prototxt"
+NAIVE = "its pools pass all maps of all sizes on; Fig. 2(a) is drawn, and was not trained"
 EXPECTED: dict[str, tuple[float, str]] = {  # the first loss expected by something other than ln(classes), and why
     **{f"resnet{depth}": (residual_sum("after", *padded((depth - 2) // 6)), SUM) for depth in (44, 56, 110, 1202)},
     **{f"resnet{depth}_b": (residual_sum("after", (1, (depth - 2) // 6 + 1)), SUM) for depth in (44, 56, 110, 1202)},
@@ -129,14 +130,20 @@ EXPECTED: dict[str, tuple[float, str]] = {  # the first loss expected by somethi
     "preact_resnet164_relu_only": (residual_sum("one", (1, 19)), SUM),
     "nasnet_a_6_768": (nasnet(768, 2), "variance scaling by a fan-out of 10"),
     "nasnet_a_7_2304": (nasnet(2304, 2), "variance scaling by a fan-out of 10"),
+    "googlenet_naive": (4.5 * log(1000), NAIVE),
     "squeezenet1_0_simple_bypass": (2.2 * log(1000), BYPASS),
     "squeezenet1_0_complex_bypass": (34 * log(1000), f"{BYPASS}, whose filler the 1x1 bypasses have here, too"),
 }
-AUX: dict[str, float] = {name: nasnet(768, 1) for name in ("nasnet_a_6_768", "nasnet_a_7_2304")}  # auxiliary ones'
+AUX: dict[str, float] = {  # of the auxiliary classifiers
+    **dict.fromkeys(("nasnet_a_6_768", "nasnet_a_7_2304"), nasnet(768, 1)),
+    "googlenet_naive": 3.2 * log(1000),
+}
 DEEPER = "the paper starts it from a trained vgg11: from 0.01 alone, what it sees has vanished before the logits"
 STALLED = {  # networks that the steps leave without numbers, or blind, and why
     **dict.fromkeys(("vgg13", "vgg16_c", "vgg16", "vgg19"), DEEPER),
+    "squeezenet1_0_simple_bypass": "no rate was published for it; at its kin's its last ReLUs can all die",
     "squeezenet1_0_complex_bypass": "neither its first weights nor its rate were published; at its kin's it diverges",
+    "googlenet_naive": NAIVE,
 }
 
 

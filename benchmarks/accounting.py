@@ -12,6 +12,7 @@ than the rest, runs for three rounds. Writes results/accounting.json.
 from __future__ import annotations
 
 import argparse
+import gc
 import time
 import warnings
 from collections.abc import Callable
@@ -89,6 +90,7 @@ def measured(name: str, n: int) -> dict[str, list[float]]:
         for tool in list(runs)[:: 1 if round_ % 2 else -1]:
             if tool == "fvcore" and round_ > 3:
                 continue
+            gc.collect()  # what the tool before left behind is not this one's to clear away
             start = time.process_time()
             runs[tool]()
             took = time.process_time() - start

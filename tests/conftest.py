@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from convatlas.train import fit
+
 torch.set_num_threads(1)  # the tests run side by side, one process a core
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: what is printed would have another width than without
 signal.signal(signal.SIGINT, signal.default_int_handler)  # here and in child processes, even in a background job
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and SIGHUP under nohup
+fit.keep_freed_memory = lambda: None  # type: ignore[assignment]  # a test process also builds hundreds of networks
 
 
 def folder_from(variable: str) -> Path:

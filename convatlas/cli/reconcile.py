@@ -14,6 +14,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas reconcile resnet50"
     parser.add_argument("name", metavar="NETWORK", help=network.NAME)
     network.add_options(parser)
+    parser.add_argument(
+        "--training", action="store_true", help="in training mode, where some count batch norm otherwise"
+    )
     add_formats(parser)
 
 
@@ -24,4 +27,5 @@ def run(args: argparse.Namespace) -> None:
     from ..report.reconcile import report
 
     chosen = resolve(name, **network.options(args))
-    print_report(report(chosen.name, chosen.input, reconcile(chosen.net, chosen.input)), args)
+    found = reconcile(chosen.net, chosen.input, training=args.training)
+    print_report(report(chosen.name, chosen.input, found, args.training), args)

@@ -18,12 +18,12 @@ COLUMNS = (
 )
 
 
-def report(name: str, input: tuple[Any, ...], found: Mapping[str, Reconciled]) -> Report:
+def report(name: str, input: tuple[Any, ...], found: Mapping[str, Reconciled], training: bool = False) -> Report:
     """For each tool: our multiply-accumulates, each difference with the number of places it sums, the tool's total."""
     return Report(
         Table("tools", COLUMNS, [row for reconciled in found.values() for row in rows(reconciled)]),
-        before=(f"{name}, one image of {input_size(input)}, as each counter counts it:",),
-        record=record(name, input, found),
+        before=(f"{name}, one image of {input_size(input)}{', in training' * training}, as each counter counts it:",),
+        record=record(name, input, found) | {"training": training},
     )
 
 

@@ -189,6 +189,7 @@ class Tool(NamedTuple):
     hooks_again: bool = False  # a shared module is hooked again for each module that contains it
     unseen: str = ""  # functions with operators that it does not see
     beyond: str = ""  # classes with rules of the tool that are not implemented here
+    drops_unused: bool = False  # it counts a graph without what the network's result does not need
 
 
 CONV = "Conv1d Conv2d Conv3d"
@@ -238,6 +239,7 @@ TOOLS: dict[str, Tool] = {
         ],
         unseen="F.scaled_dot_product_attention torch.einsum",
         beyond=RECURRENT,
+        drops_unused=True,
     ),
     "thop": Tool(
         "MACs",

@@ -43,13 +43,18 @@ class Reconciled:
 
 
 def reconcile(
-    network: nn.Module | Variant | str, input: Any = None, tools: Sequence[str] | None = None, **options: Any
+    network: nn.Module | Variant | str,
+    input: Any = None,
+    tools: Sequence[str] | None = None,
+    *,
+    training: bool = False,
+    **options: Any,
 ) -> dict[str, Reconciled]:
     """What each tool counts on one image, and why, by the tool's name. `network`, `input`, `options` as for account().
 
-    `tools` are names in TOOLS; None: all that have their rules for this network implemented. The pass runs in
-    evaluation mode on the meta device. Raises UserError for an unknown tool, for one with a rule that is not
-    implemented, and as account() does.
+    `tools` are names in TOOLS; None: all that have their rules for this network implemented. The forward pass runs on
+    the meta device, in evaluation mode or in `training`. Raises UserError for an unknown tool, for one with a rule that
+    is not implemented, and as account() does.
     """
     for tool in tools or ():
         if tool not in TOOLS:
@@ -57,7 +62,7 @@ def reconcile(
     net, _, input, _ = resolve(network, input, **options)
     args, kwargs = meta_inputs(net, input, 1)
     with _Watch() as watch:
-        traced = trace(net, args, kwargs, on_node=watch.note)
+        traced = trace(net, args, kwargs, training, on_node=watch.note)
     run = _Run(net, traced, watch.around)
     asked = [tool for tool in TOOLS if not run.beyond(tool)] if tools is None else tools
     return {tool: _reconciled(tool, run) for tool in asked}
@@ -77,7 +82,10 @@ def _reconciled(name: str, run: _Run) -> Reconciled:
             times[reason] += 1
 
     counts = run.counts(tool)
+    unused = run.unused if tool.drops_unused else frozenset()
     for part in run.parts:
+        if unused.issuperset(part.nodes):
+            continue
         if part.level == "operator" and run.within(part.nodes[0], tool.unseen):
             continue
         for rule in tool.rules:
@@ -93,7 +101,8 @@ def _reconciled(name: str, run: _Run) -> Reconciled:
             add(f"{part.event.name} in a shared module, again for each module that has it", amount * again)
     for i, node in enumerate(run.trace.nodes):
         if i not in counted:
-            add(f"not seen: {node.op} in {run.trace.calls[node.call].kind}", -node.macs)
+            why = "not needed for the result" if i in unused else "not seen"
+            add(f"{why}: {node.op} in {run.trace.calls[node.call].kind}", -node.macs)
     lines = tuple(Line(amount, reason, times[reason]) for reason, amount in amounts.items() if amount)
     return Reconciled(name, tool.unit, run.macs(range(len(run.trace.nodes))), lines)
 
@@ -115,6 +124,16 @@ class _Run:
     def beyond(self, tool: str) -> str:
         """A module class with a rule of the tool that is not implemented here; "" if there is none."""
         return next((c.kind for c in self.trace.calls if c.kind in TOOLS[tool].beyond.split()), "")
+
+    @property
+    def unused(self) -> frozenset[int]:
+        """The nodes that what the network returns does not depend on."""
+        needed, waiting = set(), list(self.trace.returned)
+        while waiting:
+            if (node := waiting.pop()) >= 0 and node not in needed:
+                needed.add(node)
+                waiting += self.trace.nodes[node].inputs
+        return frozenset(range(len(self.trace.nodes))) - needed
 
     def within(self, node: int, functions: str) -> bool:
         return any(name in functions.split() for _, name in self.around.get(node, ()))

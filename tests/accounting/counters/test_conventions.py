@@ -102,12 +102,12 @@ def installed(tool: str) -> bool:
     return all(n in sys.modules or find_spec(n) for n in needs)
 
 
-def told_by(tool: str, net: nn.Module, x: Tensor) -> int:
+def told_by(tool: str, net: nn.Module, x: Tensor, training: bool = False) -> int:
     """By a copy of the network: tools leave hooks and buffers behind."""
     x = x.to(next(net.parameters()).device)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        return BY[tool](deepcopy(net).eval(), x)
+        return BY[tool](deepcopy(net).train(training), x)
 
 
 def built(name: str, input: tuple[int, int, int] | None) -> ConvNet:
@@ -266,6 +266,28 @@ def test_each_difference_has_its_line() -> None:
     missed = reconcile(nn.Sequential(ConvSame(3, 4, 3)), (3, 8, 8), ["thop"])["thop"]
     assert missed.lines == ((-64 * 4 * 27, "not seen: convolution in ConvSame", 1),)
     assert missed.total == 0
+
+
+class Dropped(nn.Module):
+    """Computes one convolution for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused, self.bn = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unused(x)
+        return self.bn(self.used(x))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_fvcore_drops_what_is_not_needed_and_counts_training_as_it_comes(training: bool) -> None:
+    net = Dropped()
+    ours = reconcile(net, (3, 10, 10), ["fvcore"], training=training)["fvcore"]
+    assert ours.total == 64 * 4 * 27 + 64 * 4 * (5 if training else 2)
+    assert (-64 * 8 * 27, "not needed for the result: convolution in Conv2d", 1) in ours.lines
+    if installed("fvcore"):
+        assert ours.total == told_by("fvcore", net, torch.zeros(1, 3, 10, 10), training)
 
 
 def test_nothing_changes_in_the_network_or_in_torch() -> None:

@@ -70,6 +70,7 @@ def _account(name: str, traced: Trace, shapes: tuple[tuple[int, ...], ...], batc
         input_values=sum(prod(s) for s in traced.inputs),
         value_bytes=max((n.itemsize for n in traced.nodes if n.macs), default=4),
         depth=depth(traced),
+        statistics=traced.statistics,
         trace=traced,
     )
 

@@ -89,6 +89,7 @@ class Account:
     input_values: int = 0  # for the whole batch
     value_bytes: int = 4  # float32
     depth: int = 0  # weighted layers on the longest path, as papers count
+    statistics: int = 0  # running means and variances of batch norm: no parameters, but Keras counts them as such
     trace: Trace | None = field(default=None, compare=False, repr=False)  # None for a shipped table
 
     @property

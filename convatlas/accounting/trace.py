@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.distributions import Distribution
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -92,6 +93,7 @@ class Trace:
     parameters: Mapping[str, int]  # name: number of values; a shared parameter is listed once
     uncounted: tuple[str, ...]  # operators that have no rule
     unregistered: Mapping[str, int]  # as `parameters`: those that lists, dicts and other objects hold
+    statistics: int = 0  # values of the running means and variances of normalisations
 
 
 def trace(
@@ -163,6 +165,8 @@ def _pass(
         tracer.note_inputs((*args, *kwargs.values()))
         with tracer.watching_modules(), tracer:
             net(*args, **kwargs)
+        called = {call.path for call in tracer.calls}
+        statistics = sum(running_values(module) for path, module in net.named_modules() if path in called)
     return Trace(
         tuple(tracer.nodes),
         tuple(tracer.calls),
@@ -174,7 +178,15 @@ def _pass(
         {path: n for path, n in parameters.items() if path not in others.parameters},
         tuple(tracer.uncounted),
         {path: t.numel() for path, t in others.parameters.items()},
+        statistics,
     )
+
+
+def running_values(module: nn.Module) -> int:
+    """How many running means and variances a batch norm has; 0 for other modules."""
+    if not isinstance(module, _NormBase) or module.running_mean is None or module.running_var is None:
+        return 0
+    return module.running_mean.numel() + module.running_var.numel()
 
 
 @contextmanager

@@ -101,6 +101,7 @@ def record(counts: Account, level: str = "layer") -> dict[str, Any]:
         "input": counts.input,
         "batch": counts.batch,
         "depth": counts.depth,
+        "statistics": counts.statistics,
         "level": level,
         "totals": counts.totals.to_json(),
         "idle": dict(counts.idle),
@@ -166,6 +167,9 @@ def summary(counts: Account) -> list[str]:
         f"  activations    {t.activations:,} values, {stored / 1e6:,.2f} MB (the input and every layer's output;",
         f"                 outputs of ReLU, batch norm, additions kept as well: {kept / 1e6:,.2f} MB more)",
     ]
+    if counts.statistics:
+        what = "running means and variances of batch norm, which Keras counts"
+        lines.append(f"  not counted    {counts.statistics:,} {what}")
     for path, n in counts.idle:
         lines.append(f"  not counted    {path}: {n:,} parameters that this pass does not use")
     for path, n in counts.unregistered:

@@ -49,7 +49,8 @@ def load(name: str) -> Account:
     rows = read((FOLDER / f"{record['name']}.csv").read_text(encoding="utf-8"))
     size = tuple(record["input"])
     idle = tuple((path, params) for path, params in record["idle"])
-    return Account(record["name"], size, 1, rows, idle=idle, input_values=prod(size), depth=record["depth"])
+    more = {"depth": record["depth"], "statistics": record["statistics"]}
+    return Account(record["name"], size, 1, rows, idle=idle, input_values=prod(size), **more)
 
 
 def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
         "totals": counted.totals.to_json(),
         "idle": [list(module) for module in counted.idle],
         "depth": counted.depth,
+        "statistics": counted.statistics,
         "multiplied_activations": sum(r.activations for r in counted.rows if r.macs),
     }
 

@@ -16,6 +16,7 @@ from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.layers import on_meta
 from convatlas.report.account import report, text
+from convatlas.tables import load
 
 
 class Branches(nn.Module):
@@ -296,3 +297,20 @@ def test_other_inputs_are_not_called_images() -> None:
     assert (ids.batch, ids.input) == (5, ())
     assert "For 5 inputs" in text(ids)
     assert "batch 5" in ids._repr_html_()
+
+
+KERAS = {  # total and trainable parameters, as model.summary() prints them (keras.io/api/applications)
+    "mobilenet_v1": (4_253_864, 4_231_976),
+    "mobilenet_v2": (3_538_984, 3_504_872),
+    "inception_v3_slim": (23_851_784, 23_817_352),
+}
+
+
+def test_statistics_are_what_keras_counts_and_does_not_train() -> None:
+    for name, printed in KERAS.items():
+        counted = account(name)
+        assert counted.statistics == load(name).statistics
+        assert (counted.totals.params + counted.statistics, counted.totals.params) == printed
+    norms = nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False), nn.GroupNorm(2, 4))
+    assert account(norms, (4, 3, 3)).statistics == 8
+    assert account("vgg16").statistics == 0

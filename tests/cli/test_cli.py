@@ -188,7 +188,6 @@ def test_list_and_show_do_not_import_torch() -> None:
         ["train", "resnet20", "--data", "digits", "--device", "gpu"],
         ["train", "resnet20", "--data", "digits", "--input", "32"],
         ["train", "resnet20", "--data", "digits", "--init", "nowhere"],
-        ["train", "resnet20", "--data", "digits", "--resume", "--out", "nowhere"],
         ["lr", "resnet2O", "--data", "digits"],
         ["data", "scan", "nowhere"],
         ["evaluate", "nowhere", "--data", "digits"],

@@ -1,8 +1,12 @@
 """Fixtures shared by all tests."""
 
+import ctypes
+import gc
 import os
+import platform
 import signal
 import tomllib
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,15 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: what is printed would h
 signal.signal(signal.SIGINT, signal.default_int_handler)  # here and in child processes, even in a background job
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and SIGHUP under nohup
 fit.keep_freed_memory = lambda: None  # type: ignore[assignment]  # a test process also builds hundreds of networks
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_returned() -> Iterator[None]:
+    """What the tests of a module have freed goes back to the system: the processes side by side share it."""
+    yield
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def folder_from(variable: str) -> Path:

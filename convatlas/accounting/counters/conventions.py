@@ -230,7 +230,12 @@ TOOLS: dict[str, Tool] = {
         [
             Rule("operator", "convolution mm addmm bmm", macs, "", macs=True),
             Rule("function", "torch.einsum", half_einsum_printed, EINSUM, macs=True),
-            Rule("operator", "native_batch_norm", normalised(1, 2, 4, 5), "batch norm, two for each value"),
+            Rule(
+                "operator",
+                "native_batch_norm",
+                normalised(1, 2, 4, 5),
+                "batch norm, two for each value (five in training)",
+            ),
             Rule("operator", "native_group_norm native_layer_norm", normalised(4, 5), "normalisation, five a value"),
             Rule("function", "F.adaptive_avg_pool2d", inputs, "adaptive average pooling, one for each input value"),
             Rule("operator", "upsample_nearest2d", outputs, "upsampling, one for each output value"),

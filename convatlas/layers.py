@@ -419,6 +419,11 @@ def classifier(cin: int, classes: int, dropout: float = 0.0) -> nn.Sequential:
     )
 
 
+def zero_bias_(layer: Any) -> None:
+    """Biases of 0 for a final layer, whose weights keep torch's initialisation."""
+    nn.init.zeros_(layer.bias)
+
+
 def torch7_(net: nn.Module) -> None:
     """Torch7's initial batch norm: scales uniform in (0, 1). Convolutions and linear layers start as in PyTorch."""
     for m in net.modules():

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError
-from ..layers import ConvNet, frozen_statistics, he_, stack
+from ..layers import ConvNet, frozen_statistics, he_, stack, zero_bias_
 
 PAPER = Paper("Densely Connected Convolutional Networks", "Huang et al.", 2016, "https://arxiv.org/abs/1608.06993")
 
@@ -66,7 +66,7 @@ class DenseNet(ConvNet):
         init(self)
 
     def init_classifier(self, layer: nn.Module) -> None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        zero_bias_(layer)
 
 
 def dense_stages(

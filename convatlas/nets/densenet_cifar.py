@@ -11,7 +11,7 @@ from torch import nn
 
 from ..catalogue import Claim, Variant, family
 from ..errors import UserError
-from ..layers import ConvNet, stack
+from ..layers import ConvNet, stack, zero_bias_
 from .densenet import PAPER, counts, dense_head, dense_stages, init
 
 
@@ -48,7 +48,7 @@ class CIFARDenseNet(ConvNet):
         init(self)
 
     def init_classifier(self, layer: nn.Module) -> None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        zero_bias_(layer)
 
 
 def table_2(printed: str, *figures: str) -> list[Claim]:

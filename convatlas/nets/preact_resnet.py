@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import unknown
-from ..layers import ConvBN, ConvNet, classifier, he_, stack
+from ..layers import ConvBN, ConvNet, classifier, he_, stack, zero_bias_
 from .resnet import shortcut_path
 
 PAPER = Paper("Identity Mappings in Deep Residual Networks", "He et al.", 2016, "https://arxiv.org/abs/1603.05027")
@@ -140,7 +140,7 @@ class PreActResNet(ConvNet):
         self.init_classifier(self.head.get_submodule("linear"))
 
     def init_classifier(self, layer: nn.Module) -> None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        zero_bias_(layer)
 
 
 class TimmPreActResNet(PreActResNet):

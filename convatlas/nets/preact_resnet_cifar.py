@@ -16,7 +16,7 @@ from torch import nn
 
 from ..catalogue import Claim, Variant, family
 from ..errors import UserError
-from ..layers import ConvBN, ConvNet, classifier, he_, stack
+from ..layers import ConvBN, ConvNet, classifier, he_, stack, zero_bias_
 from .preact_resnet import FIGURE_4, PAPER, Convs, activation, basic, bottleneck, counts, modules, preact_stages
 
 
@@ -52,7 +52,7 @@ class CifarPreActResNet(ConvNet):
         self.init_classifier(self.head.get_submodule("linear"))
 
     def init_classifier(self, layer: nn.Module) -> None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        zero_bias_(layer)
 
 
 def one_layer(cout: int, stride: int) -> Convs:

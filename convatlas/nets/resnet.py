@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import unknown
-from ..layers import ConvBN, ConvNet, classifier, he_, stack
+from ..layers import ConvBN, ConvNet, classifier, he_, stack, zero_bias_
 from .bn_inception import ConvBiasBN
 from .googlenet import max_pool
 
@@ -158,7 +158,7 @@ class ResNet(ConvNet):
         self.init_classifier(self.head.get_submodule("linear"))
 
     def init_classifier(self, layer: nn.Module) -> None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        zero_bias_(layer)
 
 
 TABLE_1: dict[int, dict[str, Any]] = {  # layers: the block, how many of it in conv2 to conv5, and their output channels

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..catalogue import Claim, Variant, family
 from ..errors import UserError
-from ..layers import ConvBN, ConvNet, classifier, he_, stack
+from ..layers import ConvBN, ConvNet, classifier, he_, stack, zero_bias_
 from .resnet import PAPER, BasicBlock, Block, residual_stages
 
 
@@ -47,7 +47,7 @@ class CifarResNet(ConvNet):
         self.init_classifier(self.head.get_submodule("linear"))
 
     def init_classifier(self, layer: nn.Module) -> None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        zero_bias_(layer)
 
 
 COUNTED = {  # depth: parameters with option A or without shortcuts, MACs, parameters with option B

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError, unknown
-from ..layers import ConvBN, ConvNet, classifier, he_, stack
+from ..layers import ConvBN, ConvNet, classifier, he_, stack, zero_bias_
 from .resnet import Block, BottleneckV15, Residual, ResNet, residual_stages, shortcut_path
 
 PAPER = Paper(
@@ -132,7 +132,7 @@ class CifarResNeXt(ConvNet):
         self.init_classifier(self.head.get_submodule("linear"))
 
     def init_classifier(self, layer: nn.Module) -> None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        zero_bias_(layer)
 
 
 LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

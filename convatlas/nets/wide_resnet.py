@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError, unknown
-from ..layers import ConvNet, classifier, he_, stack, torch7_
+from ..layers import ConvNet, classifier, he_, stack, torch7_, zero_bias_
 from .resnet import TABLE_1 as RESNET
 from .resnet import BasicBlock, BottleneckV15, ResNet, residual_stages
 
@@ -85,7 +85,7 @@ class CifarWideResNet(ConvNet):
         self.init_classifier(self.head.get_submodule("linear"))
 
     def init_classifier(self, layer: nn.Module) -> None:
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        zero_bias_(layer)
 
 
 class WideResNet(ResNet):

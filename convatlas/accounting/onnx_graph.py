@@ -224,7 +224,7 @@ class _Graph:
             return
         try:
             found = onnx.shape_inference.infer_node_outputs(schema, node, types, data)
-        except Exception:  # what a node's inputs do not fit, or of no known size
+        except Exception:  # of inputs that do not fit or have no known size: `note` says that its size is unknown
             return
         for name, made in found.items():
             tensor = made.tensor_type

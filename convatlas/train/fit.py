@@ -104,7 +104,7 @@ def fit(
         restarted = world.most(world.failures) > 0  # torchrun restarted, after a failure of any process
         found = bool(world.first(has_run_to_resume(Path(out), resume, restarted)))
         if resume and not found:
-            job.on_event(note(f"{out} has no run to resume; this one starts from the first step"))
+            job.on_event(note(f"{out} has no run to resume; training starts from the first step"))
         resume = found
         start = locate(init) if init else None
         run = world.in_turn(lambda: begin(job, Path(out), resume, start, held) if world.leads else open_run(out))

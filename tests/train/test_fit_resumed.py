@@ -143,7 +143,7 @@ def test_a_second_signal_changes_nothing(tmp_path: Path, data: Data) -> None:
 def test_a_loop_that_always_resumes_can_start(tmp_path: Path, data: Data) -> None:
     events: list[Event] = []
     first = train(tmp_path / "run", data, resume=True, on_event=events.append)
-    note = f"{tmp_path / 'run'} has no run to resume; this one starts from the first step"
+    note = f"{tmp_path / 'run'} has no run to resume; training starts from the first step"
     assert [event["text"] for event in events if event["kind"] == "note"] == [note]
     assert same(weights(first), weights(train(tmp_path / "once", data)))
     assert same(weights(train(tmp_path / "run", data, resume=True)), weights(first))

@@ -18,6 +18,11 @@ class UserError(ValueError):
         return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
+def first_line(error: Exception) -> str:
+    """Of its message; its class if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def unknown(kind: str, name: str, legal: Iterable[str]) -> UserError:
     """The error for a name that is not one of `legal`: suggests close matches, else all names (or the first 20)."""
     legal = list(legal)

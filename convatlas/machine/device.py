@@ -14,7 +14,7 @@ import numpy
 import PIL
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..version import VERSION
 
 
@@ -26,9 +26,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).tolist()  # fails on the meta device too, which holds no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(
-            f"device {name!r} is not available ({str(error).splitlines()[0]})", "give auto or cpu"
-        ) from error
+        raise UserError(f"device {name!r} is not available ({first_line(error)})", "give auto or cpu") from error
     return device
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import first_line
 from .events import OnEvent, note
 from .feed import During, Feed
 from .meter import Meter
@@ -70,8 +71,8 @@ class Graphed:
                 self.replay, self.outputs = self.capture(lambda: self.work(*self.inputs))
             except RuntimeError as error:  # of an operation that waits for the device, or for want of memory
                 self.given_up = True
-                reason = str(error).splitlines()[0]
-                self.on_event(note(f"{self.what} cannot be captured as a CUDA graph and runs as usual ({reason})"))
+                why = first_line(error)
+                self.on_event(note(f"{self.what} cannot be captured as a CUDA graph and runs as usual ({why})"))
                 return self.work(*arguments)
         for mine, argument in zip(self.inputs, arguments, strict=True):
             if isinstance(argument, Tensor):

@@ -11,7 +11,7 @@ from itertools import count, islice, product
 
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..runs.folder import Run
 from .events import note
 from .execution import Execution
@@ -61,7 +61,7 @@ def measured(job: Job, run: Run) -> dict[Execution, float]:
         except (RuntimeError, UserError) as error:  # of the compiler, or for want of memory
             if not found:
                 raise
-            job.on_event(note(f"not tried to the end: {name_of(way)} ({str(error).splitlines()[0]})"))
+            job.on_event(note(f"trial failed: {name_of(way)} ({first_line(error)})"))
             rate = None
         if rate:
             found[way] = rate

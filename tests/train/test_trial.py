@@ -13,6 +13,7 @@ from convatlas.runs.folder import Run, open_run
 from convatlas.train import setup, trial
 from convatlas.train.events import Event
 from convatlas.train.execution import Execution
+from convatlas.train.graph import step_of
 from convatlas.train.job import Job
 from tests.train.captures import graphed
 from tests.train.short_runs import DROPPED, WRN, assert_equal_runs, same, train, weights
@@ -60,13 +61,15 @@ def test_the_fastest_way_is_taken_and_recorded(tmp_path: Path, data: Data, monke
 
 def test_a_long_run_tries_to_compile(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     undecided(monkeypatch)
-    found = {EAGER: 0.1, GRAPH: None, COMPILED: RuntimeError("no compiler\nand more"), BOTH: 0.05}
+    found = {EAGER: 0.1, GRAPH: None, COMPILED: RuntimeError("no compiler\nand more"), BOTH: RuntimeError()}
     tried = rates(monkeypatch, found)  # 15 steps of 16 images take 40 minutes
     events: list[Event] = []
     run = train(tmp_path, data, RECIPE, WRN, on_event=events.append)
     assert tried == [EAGER, GRAPH, COMPILED, BOTH]
     assert settled(run) == EAGER
-    assert "not tried to the end: compiled (no compiler)" in [e["text"] for e in events if e["kind"] == "note"]
+    notes = [event["text"] for event in events if event["kind"] == "note"]
+    assert "trial failed: compiled (no compiler)" in notes
+    assert "trial failed: compiled, as a CUDA graph (RuntimeError)" in notes
 
 
 def test_what_is_asked_for_is_not_tried(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +104,6 @@ def test_a_trial_changes_no_bit_and_a_resumed_run_has_none(
 
 
 def trial_step_of(made: list[Any], state: Any, *more: Any) -> Any:
-    from convatlas.train.graph import step_of
-
     found = step_of(state, *more)
     if made:
         made[-1].state = state

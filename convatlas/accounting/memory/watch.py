@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ...catalogue import Variant
-from ...errors import UserError, unknown
+from ...errors import UserError, first_line, unknown
 from ...layers import ConvNet
 from ...muon import Muon
 from ..inputs import batch_of, meta_inputs
@@ -62,7 +62,7 @@ def measure_memory(
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} is not available: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device {device!r} is not available: {first_line(error)}") from error
     run = WatchedStep(net, name, *meta_inputs(net, input, batch_of(input, batch, 32)), net, optimizer, amp, device)
     training, inference = (max(n for _, _, n in moments) for moments in (run.training, run.inference))
     return Measured(training, *run.taken["_train"]), Measured(inference, *run.taken["_infer"])

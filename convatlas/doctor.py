@@ -258,6 +258,7 @@ def check_data(source: str, kind: str, path: Path, progress: Progress) -> Iterat
             data = load_data(source)
             counts = ", ".join(f"{len(split):,} {split.name}" for split in data.splits)
             yield Finding(OK, f"{data.name}: {counts} images")
+            yield from (Finding(NOTE, text) for text in data.notes)
     except UserError as error:
         yield failure(error)
 

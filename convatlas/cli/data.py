@@ -62,16 +62,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_pack(args: argparse.Namespace) -> int:
-    from ..data.sources import load_data
     from ..data.sources.pack import pack
 
-    data = load_data(
-        args.data,
-        seed=args.seed,
-        bad=args.bad,
-        max_pixels=source.max_pixels(args),
-        progress=source.bar("reading images"),
-    )
+    data = source.load(args, seed=args.seed)
     record = pack(
         data,
         args.out,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import UserError
+from . import process
 
 if TYPE_CHECKING:
     from ..data.types import Data
@@ -59,12 +60,18 @@ def max_pixels(args: argparse.Namespace) -> int:
     return round(args.max_megapixels * 1e6)
 
 
-def load(args: argparse.Namespace) -> Data:
-    """Loads the data set that --data names."""
+def load(args: argparse.Namespace, **more: int) -> Data:
+    """Loads the data set that --data names, and says what is odd about it."""
     from ..data.sources import load_data
 
     val = getattr(args, "val", None)
-    return load_data(args.data, val=val, bad=args.bad, max_pixels=max_pixels(args), progress=bar("reading images"))
+    data = load_data(
+        args.data, val=val, bad=args.bad, max_pixels=max_pixels(args), progress=bar("reading images"), **more
+    )
+    if not process():
+        for text in data.notes:
+            print(f"convatlas: note: {text}", file=sys.stderr)
+    return data
 
 
 class bar:

@@ -59,6 +59,7 @@ class Data:
     std: tuple[float, ...]
     resize_mode: str = "crop"  # default for resizing images to a network's input (see Preprocess)
     skipped: tuple[tuple[str, str], ...] = ()  # files left out, each with the reason
+    notes: tuple[str, ...] = ()  # what is odd about it, though it can be used: a sentence each
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import UserError
@@ -11,6 +12,7 @@ from ..decode.reference import MAX_PIXELS, SUFFIXES
 from ..kinds import located
 from ..types import Data
 from . import cifar, digits, folder, lists, mnist, pack, parquet, shards, svhn
+from .labels import without_images
 
 # suffixes of image formats that are not supported
 UNREAD = {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw", ".psd", ".svg"}
@@ -38,25 +40,26 @@ def load_data(
     try:
         match kind:
             case "digits":
-                return digits.load(seed=seed, val=share)
+                data = digits.load(seed=seed, val=share)
             case "mnist":
-                return mnist.load(at, seed=seed, val=share)
+                data = mnist.load(at, seed=seed, val=share)
             case "folder":
-                return folder.load(at, seed=seed, val=val, bad=bad, max_pixels=max_pixels, progress=progress)
+                data = folder.load(at, seed=seed, val=val, bad=bad, max_pixels=max_pixels, progress=progress)
             case "list":
-                return lists.load(at, seed=seed, val=share, max_pixels=max_pixels)
+                data = lists.load(at, seed=seed, val=share, max_pixels=max_pixels)
             case "shards":
-                return shards.load(at, seed=seed, val=share)
+                data = shards.load(at, seed=seed, val=share)
             case "parquet":
-                return parquet.load(at, seed=seed, val=share)
+                data = parquet.load(at, seed=seed, val=share)
             case "svhn":
-                return svhn.load(at, seed=seed, val=share)
+                data = svhn.load(at, seed=seed, val=share)
             case "pack":
-                return pack.load(at, seed=seed, val=share)
+                data = pack.load(at, seed=seed, val=share)
             case _:
-                return cifar.load(at, 10 if kind == "cifar10" else 100, seed=seed, val=share)
+                data = cifar.load(at, 10 if kind == "cifar10" else 100, seed=seed, val=share)
     except OSError as error:
         raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
+    return replace(data, notes=(*data.notes, *without_images(data.train)))
 
 
 def recognised(source: str) -> tuple[str, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -19,6 +19,9 @@ PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "t
 TEST_SHARE = 0.2  # of a data set without splits
 VAL_SHARE = 0.1  # of the training images of a folder without val
 CLASSES = "classes.txt"  # one class per line, in the order of their numbers
+SHOWN = 5  # names in a sentence
+FEW = 1000  # numbered classes that may be without images, as many as ImageNet has
+NUMBER = re.compile(r"[+-][0-9]+(\.[0-9]*)?|[0-9]{16,}")  # what is neither the number of a class nor a name
 Label = int | str
 
 
@@ -52,23 +55,32 @@ def part_of(path: Path) -> str:
     return ""
 
 
-def numbered(folder: Path, labels: dict[str, Sequence[Label]]) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+def numbered(
+    folder: Path, labels: dict[str, Sequence[Label]], names: Sequence[str] = ()
+) -> tuple[tuple[str, ...], dict[str, Tensor]]:
     """The classes' names, and the labels (int64) of each split: numbers as they are, names in sorted order.
 
-    `classes.txt` in the folder names numbered classes, or gives the order of named ones. Raises UserError for numbers
-    mixed with names, for a label that is not one of the classes, and for a class without training images.
+    `classes.txt` in the folder, or else `names`, names numbered classes, or gives the order of named ones. Raises
+    UserError for numbers mixed with names, for a label that is not one of the classes, and for a class without training
+    images.
     """
     every = [label for part in labels.values() for label in part]
     numbers = {label for label in every if isinstance(label, int)}
-    names = {label for label in every if isinstance(label, str)}
-    if numbers and names:
+    named = {label for label in every if isinstance(label, str)}
+    if wrong := sorted(filter(NUMBER.fullmatch, named)):
+        raise UserError(f"label {wrong[0][:40]!r} in {folder} is not a class", "give numbers from 0, or names")
+    if numbers and named:
         raise UserError(f"some labels in {folder} are numbers and some are names", "use one or the other")
-    classes = listed_classes(folder) or (tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(names)))
+    classes = listed_classes(folder) or tuple(names)
+    if not classes:
+        classes = names_of_numbers(max(numbers), len(every), folder) if numbers else tuple(sorted(named))
     labels_in_order: Sequence[Label] = range(len(classes)) if numbers else classes
     number = {label: i for i, label in enumerate(labels_in_order)}
     for label in every:
         if label not in number:
-            raise UserError(f"label {label!r} in {folder} is not one of its {len(classes)} classes", f"see {CLASSES}")
+            raise UserError(
+                f"label {short(label)} in {folder} is not one of its {len(classes)} classes", f"see {CLASSES}"
+            )
     if len(classes) < 2:
         raise UserError(f"the images in {folder} are all of one class", "give two or more")
     found = {part: torch.tensor([number[label] for label in its]) for part, its in labels.items()}
@@ -76,6 +88,30 @@ def numbered(folder: Path, labels: dict[str, Sequence[Label]]) -> tuple[tuple[st
         if new := sorted(set(of_part.tolist()) - set(found["train"].tolist())):
             raise UserError(f"class {classes[new[0]]!r} has images in {part} but none in train", "add some to train")
     return classes, found
+
+
+def names_of_numbers(highest: int, images: int, folder: Path) -> tuple[str, ...]:
+    """ "0", "1" ... to the highest label. Raises UserError for more classes than images, above FEW."""
+    if highest >= max(images, FEW):
+        raise UserError(
+            f"label {short(highest)} in {folder} is too high for {images:,} {'images' if images > 1 else 'image'}",
+            f"number the classes from 0, or name them all in {CLASSES}",
+        )
+    return tuple(map(str, range(highest + 1)))
+
+
+def short(label: Label) -> str:
+    text = repr(label)
+    return text if len(text) <= 40 else f"{text[:40]}... ({len(text):,} characters)"
+
+
+def without_images(split: Split) -> Iterator[str]:
+    """Says which classes have no images in a split, if there are any."""
+    counts = torch.bincount(split.labels.cpu(), minlength=len(split.classes)).tolist()
+    if empty := [name for name, count in zip(split.classes, counts, strict=True) if not count]:
+        names = ", ".join(map(repr, empty[:SHOWN])) + (" ..." if len(empty) > SHOWN else "")
+        what, has = ("class", "has") if len(empty) == 1 else ("classes", "have")
+        yield f"{what} {names} {has} no {split.name} images ({len(empty)} of {len(split.classes)} classes)"
 
 
 def listed_classes(folder: Path) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ..types import Data
+from .labels import names_of_numbers
 from .memory import memory_data
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -35,17 +36,14 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
             f"{folder} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz", "give the folder that holds it"
         )
     splits = {name: read_split(at, *files) for name, files in FILES.items()}
-    classes = int(splits["train"][1].max()) + 1
-    if int(splits["test"][1].max()) >= classes:
-        raise UserError(
-            f"the test labels in {at} go up to {int(splits['test'][1].max())}, the training labels to {classes - 1}"
-        )
+    highest, test_highest = (int(splits[part][1].max()) for part in ("train", "test"))
+    if test_highest > highest:
+        raise UserError(f"the test labels in {at} go up to {test_highest}, the training labels to {highest}")
+    classes = names_of_numbers(highest, len(splits["train"][1]), at)
     if splits["train"][0].shape[1:] != splits["test"][0].shape[1:]:
         raise UserError(f"the training and the test images in {at} differ in size")
     provenance = {"source": "IDX files", "path": str(at)}
-    return memory_data(
-        "mnist", splits, tuple(map(str, range(classes))), provenance, resize_mode="pad", val=val, seed=seed
-    )
+    return memory_data("mnist", splits, classes, provenance, resize_mode="pad", val=val, seed=seed)
 
 
 def read_split(folder: Path, images_name: str, labels_name: str) -> tuple[Tensor, Tensor]:

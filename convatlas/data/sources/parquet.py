@@ -122,9 +122,9 @@ def splits(folder: Path, *, seed: int = 0) -> dict[str, ParquetSplit]:
         held = hold_out(names, [label for *_, label in every], seed)
         found = {part: [it for it, test in zip(every, held) if test == (part == "test")] for part in ("train", "test")}
         how = split_how(seed)
-    classes, labels = numbered(folder, {part: [label for *_, label in items] for part, items in found.items()})
-    if columns.names and max(int(numbers.max()) for numbers in labels.values()) < len(columns.names):
-        classes = columns.names
+    classes, labels = numbered(
+        folder, {part: [label for *_, label in items] for part, items in found.items()}, columns.names
+    )
     return {part: split_of(folder, part, found[part], columns, labels[part], classes, how) for part in found}
 
 

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,33 +14,9 @@ from hypothesis.extra import numpy as hnp
 from convatlas.data.sources import load_data
 from convatlas.data.sources.mnist import read_idx
 from convatlas.errors import UserError
+from tests.data.sources.written import CODES, IMAGES, LABELS, idx, write_set
 
-CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
 SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def idx(array: np.ndarray) -> bytes:
-    head = bytes([0, 0, CODES[array.dtype.name], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-IMAGES = np.arange(6 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
-LABELS = np.array([0, 1, 2, 2, 1, 0], np.uint8)
-
-
-def write_set(folder: Path, **changes: bytes) -> Path:
-    """A set of 6 training and 3 test images; `changes` replaces a file's content by its first words (train_images)."""
-    files = {
-        "train-images-idx3-ubyte": idx(IMAGES),
-        "train-labels-idx1-ubyte": idx(LABELS),
-        "t10k-images-idx3-ubyte": idx(IMAGES[:3]),
-        "t10k-labels-idx1-ubyte": idx(LABELS[:3]),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        content = changes.get("_".join(name.split("-")[:2]), content)
-        (folder / name).write_bytes(content)
-    return folder
 
 
 @given(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Sequence
-from io import BytesIO
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from convatlas.data.decode.reference import read_image
 from convatlas.data.pixels import to_input_size
@@ -20,33 +17,9 @@ from convatlas.data.sources.labels import part_of
 from convatlas.data.types import Data, Split
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
+from tests.data.sources.written import Members, jpeg, sample, tar
 
 INPUT = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, resize_mode="crop", resize=18)
-
-
-def jpeg(i: int, kind: str = "JPEG") -> bytes:
-    g = np.random.default_rng(i)
-    out = BytesIO()
-    Image.fromarray(g.integers(0, 256, (3, 4, 3), np.uint8)).resize((24 + i % 3, 20)).save(out, kind)
-    return out.getvalue()
-
-
-Members = Sequence[tuple[str, bytes]]
-
-
-def tar(path: Path, members: Members) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, BytesIO(content))
-
-
-def sample(i: int, label: object, extension: str = "cls", image: str = "jpg") -> Members:
-    content = json.dumps({"label": label}) if extension == "json" else str(label)
-    kind = {"jpg": "JPEG", "png": "PNG", "gif": "GIF"}[image]
-    return [(f"{i:04}.{image}", jpeg(i, kind)), (f"{i:04}.{extension}", content.encode())]
 
 
 def write_shards(folder: Path) -> Path:

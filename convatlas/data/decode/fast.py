@@ -17,7 +17,8 @@ from torch import Tensor
 from ...errors import UserError
 from ...preprocess import Preprocess
 from ..pixels import RESAMPLE, Box, crop_and_resize, recolour, to_input_size
-from .reference import ALONE, MAX_PIXELS, MAX_SCANS, SCAN, UPRIGHT, check_jpeg, open_image, orientation, read_image
+from .orientation import MARKS, turn
+from .reference import ALONE, MAX_PIXELS, MAX_SCANS, SCAN, check_jpeg, open_image, read_image
 
 try:
     import cv2
@@ -102,7 +103,8 @@ def plain_size(content: bytes, max_pixels: int) -> tuple[int, int] | None:
         return None
     if space != "YCbCr" or height * width > max_pixels or scans(content) > MAX_SCANS:
         return None
-    if content.find(b"Exif\0\0", 0, first_scan(content)) >= 0 and turned(content):  # most files have none
+    end = first_scan(content)
+    if any(content.find(mark, 0, end) >= 0 for mark in MARKS) and turned(content):  # most files have none
         return None
     return height, width
 
@@ -114,7 +116,7 @@ def scans(content: bytes) -> int:
 
 
 def first_scan(content: bytes) -> int:
-    """Where a JPEG file's header ends, up to which Pillow looks for EXIF; the file's end if it is malformed."""
+    """Where a JPEG file's header ends, up to which Pillow looks for Exif and XMP; the file's end if it is malformed."""
     at = 2
     while content[at : at + 1] == b"\xff":
         kind = content[at + 1]
@@ -129,7 +131,7 @@ def first_scan(content: bytes) -> int:
 def turned(content: bytes) -> bool:
     try:
         with open_image(content) as image:
-            return orientation(image) in UPRIGHT
+            return turn(image) is not None
     except UserError:  # Pillow reports the error later
         return True
 
@@ -166,7 +168,7 @@ def scale_into(out: np.ndarray, pixels: np.ndarray, preprocess: Preprocess) -> N
 def pillow_crop(content: bytes, crop: Crop, preprocess: Preprocess, max_pixels: int) -> Tensor | None:
     """The crop of a JPEG file scaled by Pillow, uint8 (3, H, W); None for any other file."""
     with open_image(content, max_pixels) as image:
-        if image.format != "JPEG" or image.mode != "RGB" or orientation(image) in UPRIGHT:
+        if image.format != "JPEG" or image.mode != "RGB" or turn(image) is not None:
             return None
         width, height = image.size
         box = crop(height, width)

@@ -8,7 +8,6 @@ import stat
 from io import BytesIO
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,8 @@ from PIL import Image, ImageChops
 from torch import Tensor
 
 from ...errors import UserError
+from .orientation import turn
+from .transparency import low_bytes, needs_low, over_white, raw_mode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # no others: some of Pillow's readers run external programs
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
@@ -29,16 +30,6 @@ KINDS = {  # what a path may be other than a file
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
-}
-ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {  # undoes each EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
 }
 
 Source = str | PathLike[str] | bytes  # a path, or the content of a file
@@ -61,8 +52,12 @@ def read_image(source: Source, channels: int, max_pixels: int = MAX_PIXELS) -> T
         with open_image(source, max_pixels) as image:
             if image.format in ("JPEG", "MPO"):
                 check_jpeg(source)
+            raw, low = raw_mode(image), None
+            if needs_low(image):
+                with open_image(source, max_pixels) as again:
+                    low = low_bytes(again)
             image.load()
-            pixels = np.array(flat(image).convert("L" if channels == 1 else "RGB"))
+            pixels = np.array(flat(image, raw, low).convert("L" if channels == 1 else "RGB"))
     except UserError:
         raise
     except Exception as error:  # a broken file makes Pillow raise anything: OSError, SyntaxError, struct.error ...
@@ -140,25 +135,13 @@ def check_jpeg(source: Source) -> None:
     raise UserError(f"{name_of(source)} is a broken image (its end is missing)", "replace it or remove it")
 
 
-def flat(image: Image.Image) -> Image.Image:
-    """The image upright, opaque, with 8 bits a sample."""
-    turn = UPRIGHT.get(orientation(image))
-    if image.mode.startswith("I"):  # 16-bit grey; older versions of Pillow open it as 32-bit
-        high = np.clip(np.asarray(image), 0, 65535) >> 8
-        image = Image.fromarray(high.astype(np.uint8))
-    elif image.mode == "CMYK" and "adobe" not in image.info:  # Pillow always inverts
+def flat(image: Image.Image, raw: str, low: np.ndarray | None) -> Image.Image:
+    """The loaded image upright, opaque, with 8 bits a sample; for `raw` and `low` see `over_white`."""
+    turned = turn(image)
+    if image.mode == "CMYK" and "adobe" not in image.info:  # Pillow always inverts
         image = ImageChops.invert(image)
-    elif image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
-    return image if turn is None else image.transpose(turn)
-
-
-def orientation(image: Image.Image) -> Any:
-    try:
-        return image.getexif().get(ORIENTATION)
-    except Exception:  # a broken EXIF block does not make the image broken
-        return None
+    image = over_white(image, raw, low)
+    return image if turned is None else image.transpose(turned)
 
 
 def name_of(source: Source) -> str:

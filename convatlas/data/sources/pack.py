@@ -31,7 +31,8 @@ from ...files.lock import locked
 from ...preprocess import Preprocess
 from ...version import VERSION
 from ..decode.fast import Crop, chw, crop_into, plain_pixels
-from ..decode.reference import UPRIGHT, Content, open_image, orientation, read_image
+from ..decode.orientation import turn
+from ..decode.reference import Content, open_image, read_image
 from ..loading import in_order, usual_workers
 from ..pixels import resize, to_input_size
 from ..statistics import sample_statistics
@@ -172,7 +173,7 @@ def converted(split: EncodedSplit, i: int, plan: Plan) -> tuple[bytes, int, int]
 def small_enough(content: Content, size: int) -> tuple[int, int] | None:
     """Height and width of a plain JPEG file with a short side of at most `size` pixels; None for any other."""
     with open_image(content) as image:
-        plain = image.format == "JPEG" and image.mode == "RGB" and orientation(image) not in UPRIGHT
+        plain = image.format == "JPEG" and image.mode == "RGB" and turn(image) is None
         if not plain or min(image.size) > size:
             return None
         image.load()  # raises if it is broken

@@ -1,4 +1,4 @@
-"""Weights files: safetensors, and the .pth, .pt and .th files of torch.save, from which only tensors are read.
+"""Weights files, recognised by their content: safetensors, torch.save's, and those of other frameworks (formats/).
 
 A safetensors file contains only numbers and text. torch.save writes a pickle, which can execute code: it is read with
 torch's `weights_only=True`, and there is no fallback.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,31 +18,13 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..runs import checkpoint
 from ..runs.checkpoint import averaged, load_tensors, measured
+from . import formats
+from .formats.collect import reading
+from .types import MAX_BYTES, Weights
 
 PICKLES = (".pth", ".pt", ".th")
-MAX_BYTES = 8 << 30  # for a file, and for all tensors in it; the largest network here has 0.6 GB
 NESTED = ("state_dict", "model", "model_state", "net")  # keys under which training scripts save the weights
 PREFIX = "module."  # DataParallel adds it to every name
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What a weights file holds, whichever framework wrote it, as torch would name and lay it out.
-
-    `tensors` are on the CPU, in the file's order, named LAYER.ROLE: roles are weight, bias, running_mean and
-    running_var; a convolution's weight is (out, in / groups, height, width), a linear layer's (out, in).
-    """
-
-    tensors: dict[str, Tensor]
-    # for a convatlas checkpoint: its network, options, preprocessing and classes, and the normalizer's tensors
-    about: dict[str, Any] = field(default_factory=dict)
-    measured: dict[str, Tensor] = field(default_factory=dict)
-    format: str = "torch"  # one of weights/formats/, torch or safetensors
-    channels_last: bool = False  # maps are flattened as (height, width, channels): Keras and TensorFlow do
-    folded: bool = False  # batch norms may be folded into the convolutions before them: ONNX and TFLite files
-    eps: dict[str, float] = field(default_factory=dict)  # of batch norms, by layer, where the file gives it
-    network: str = ""  # what the file calls its network
-    classes: tuple[str, ...] = ()  # where the file names them
 
 
 def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
@@ -57,11 +38,14 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
         raise UserError(f"{path} cannot be opened ({error.strerror})", "give a weights file") from error
     if size > max_bytes:
         raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} allowed")
-    if path.suffix == ".safetensors":
+    with reading(path, "weights file"):
+        format = formats.recognised(path)
+    if format == "safetensors":
         return read_safetensors(path)
-    if path.suffix in PICKLES:
+    if format == "torch":
         return Weights(read_torch(path, max_bytes))
-    raise UserError(f"{path} is not a weights file", f"give .safetensors, {', '.join(PICKLES)}")
+    weights: Weights = import_module(f"{formats.__name__}.{format}").read(path, max_bytes)
+    return weights
 
 
 def read_safetensors(path: Path) -> Weights:

@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from convatlas.runs import checkpoint
 from convatlas.runs.curves import draw_curves
 from convatlas.runs.folder import Run, open_run
 from convatlas.runs.log import Log, read_log
+from tests.damages import edits, mangled, read_or_refused
 
 AT_8 = Preprocess((3, 8, 8), (0.0,) * 3, (1.0,) * 3)
 GOLDEN = Path(__file__).parents[1] / "goldens" / "run"
@@ -57,28 +58,6 @@ def _in_time() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-edits = st.lists(
-    st.tuples(st.sampled_from(["set", "cut", "drop", "insert"]), st.floats(0, 1), st.integers(0, 255)),
-    min_size=1,
-    max_size=6,
-)
-
-
-def mangled(content: bytes, changes: list[tuple[str, float, int]]) -> bytes:
-    whole = bytearray(content)
-    for what, where, value in changes:
-        at = int(where * max(len(whole) - 1, 0))
-        if what == "set" and whole:
-            whole[at] = value
-        elif what == "cut" and value < 64:
-            del whole[at:]
-        elif what == "drop":
-            del whole[at : at + value]
-        elif what == "insert":
-            whole[at:at] = bytes([value]) * (1 + value % 9)
-    return bytes(whole)
-
-
 def right(data: Data) -> None:
     """What every set must be, whatever it was read from."""
     for split in (data.train, data.test):
@@ -86,18 +65,6 @@ def right(data: Data) -> None:
         assert split.labels.min() >= 0
         assert split.labels.max() < len(split.classes)
         assert split.classes == data.classes
-
-
-def read_or_refused(read: Callable[[], Any]) -> Any:
-    """What `read` gives; None where it refuses in one line."""
-    message = None
-    try:
-        return read()
-    except UserError as error:
-        message = str(error)
-    assert message
-    assert "\n" not in message
-    return None
 
 
 # sets of images

@@ -106,7 +106,7 @@ def test_other_things_are_refused(tmp_path: Path, held: Any, message: str) -> No
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     for name, content, message in (
-        ("a.npz", b"x", r"a\.npz is not a weights file; give \.safetensors, \.pth, \.pt, \.th"),
+        ("a.txt", b"x", r"a\.txt is not a weights file that convatlas can read; give one of \.safetensors, \.pth, "),
         ("a.pth", b"", r"a\.pth is damaged or contains more than plain tensors"),
         ("a.safetensors", b"x" * 99, r"a\.safetensors is not a complete safetensors file"),
     ):

@@ -1,0 +1,67 @@
+"""Which format a weights file has: by its content, or else, where that is damaged, by its suffix."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import UserError
+from .protobuf import BYTES, walk
+
+SUFFIXES = {  # by format, which is also the reader's name: what its files are called
+    "safetensors": (".safetensors",),
+    "torch": (".pth", ".pt", ".th", ".bin"),
+    "keras": (".h5", ".hdf5", ".keras"),
+    "caffe": (".caffemodel",),
+}
+STARTS = {  # the first bytes of a file, or those after the first four
+    b"\x89HDF\r\n\x1a\n": "keras",
+}
+PICKLE = b"\x80"
+HEAD = 512
+
+
+def recognised(path: Path) -> str:
+    """The name of the reader. Raises UserError for a file that none of them can read."""
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+    for start, format in STARTS.items():
+        if head.startswith(start):
+            return format
+    if head.startswith(b"PK") and zipfile.is_zipfile(path):
+        return archived(path)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
+        return "safetensors"
+    if head.startswith(PICKLE):
+        return "torch"
+    by_suffix = next((f for f, suffixes in SUFFIXES.items() if path.name.lower().endswith(suffixes)), None)
+    if by_suffix:
+        return by_suffix
+    if buffer := buffered(path):
+        return buffer
+    known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+    raise UserError(f"{path} is not a weights file that convatlas can read", f"give one of {known}")
+
+
+def archived(path: Path) -> str:
+    """What a zip file holds, by the names in it."""
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    return "keras" if "model.weights.h5" in names else "torch"
+
+
+def buffered(path: Path) -> str | None:
+    """Protocol buffers say nothing about themselves: what fields a message has tells whose it is."""
+    seen: dict[int, list[int]] = {}
+    try:
+        content: Any = np.memmap(path, np.uint8, "r")
+        for number, wire, _ in walk(memoryview(content)):
+            seen.setdefault(number, []).append(wire)
+    except ValueError:
+        return None
+    if seen.get(1) == [BYTES] and {BYTES} in (set(seen.get(2, ())), set(seen.get(100, ()))):
+        return "caffe"
+    return None

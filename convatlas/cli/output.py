@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files.plain import utf8
 from ..limits import whole_number
 from ..report.tables import Report, json_text, size
 
@@ -72,7 +73,7 @@ def print_json(record: dict[str, Any]) -> None:
 def write_file(path: Path, text: str) -> Path:
     """Writes a file and returns its path. Raises UserError if it cannot be written."""
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(utf8(text))
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror})", "name a file in a folder that exists"

@@ -1,1 +1,1 @@
-"""Atomic writes, locks, and safe unpacking of archives."""
+"""Atomic writes, plain data, locks, and safe unpacking of archives."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import UserError
+from .plain import utf8
 
 
 class Unwritable(UserError):
@@ -77,7 +78,7 @@ def flush(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as new:
-        new.write_text(text, encoding="utf-8")
+        new.write_bytes(utf8(text))
 
 
 def other_version(path: Path, schema: object, reads: tuple[int, ...]) -> UserError:

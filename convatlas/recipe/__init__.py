@@ -1,8 +1,7 @@
 """How a paper trained its network, as plain data: a Recipe of components, and the ways to change one.
 
 `recipe.py` has Recipe, `components.py` its optimizers, schedules, warm-ups and averages of the weights,
-`augmentation.py` the grammar of its augmentations, `settings.py` the names for `--set`; `checked.py` validates their
-values.
+`augmentation.py` the grammar of its augmentations, `settings.py` the names for `--set`.
 """
 
 from .augmentation import AUGMENTATIONS, CROPS, MIXES, operation

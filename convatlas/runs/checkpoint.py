@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files.atomic import other_version, replacing
+from ..files.plain import from_json
 
 KEY = "convatlas"  # header key of the JSON
 DIGEST = "convatlas_sha256"  # header key of the checksum
@@ -58,7 +59,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = json.loads(metadata[KEY])
+            state = from_json(metadata[KEY])
             schema = state["schema"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files.atomic import unwritable, write_text
+from ..files.plain import from_json
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -26,8 +27,8 @@ def lines_of(path: Path) -> list[dict[str, Any] | None]:
 
 def parsed(text: bytes) -> dict[str, Any] | None:
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        line = from_json(text)
+    except ValueError:
         return None
     return line if is_line(line) else None
 

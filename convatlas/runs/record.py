@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import find
 from ..errors import UserError
 from ..files.atomic import other_version, write_text
+from ..files.plain import read_json
 from ..preprocess import Preprocess
 from ..recipe import Recipe
 
@@ -122,7 +123,7 @@ def read_record(folder: str | Path) -> RunRecord:
             f"{folder} is not a run folder: it has no {FILE}", "give the folder that `convatlas train` wrote"
         )
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} was not written by `convatlas train` ({error})", RESTORE) from error
     return RunRecord.from_json(record, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ..decode.reference import MAX_PIXELS, SUFFIXES, Content, content_of
 from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
-from .labels import PARTS, VAL_SHARE, hold_out, split_how, streamed_data, val_from_train
+from .labels import PARTS, VAL_SHARE, digest_of, hold_out, split_how, streamed_data, val_from_train
 
 LITTER = ("thumbs.db", "desktop.ini")  # hidden by Windows
 
@@ -179,13 +178,14 @@ def split(folder: Path, found: dict[str, list[Path]], seed: int) -> Parts:
 def folder_split(folder: Path, name: str, part: dict[str, list[Path]], how: str, max_pixels: int) -> FolderSplit:
     files = tuple(file for files in part.values() for file in files)
     labels = torch.tensor([label for label, files in enumerate(part.values()) for _ in files])
-    listing = "".join(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n" for file in files)
     provenance = {
         "source": "image folder",
         "path": str(folder),
         "split": how,
         "images": len(files),
-        "sha256_of_names_and_sizes": hashlib.sha256(listing.encode()).hexdigest(),
+        "sha256_of_names_and_sizes": digest_of(
+            f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files
+        ),
         "mean_and_std": HOW,
     }
     return FolderSplit(name, files, labels, tuple(part), provenance, max_pixels)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.plain import utf8
 from ..statistics import sample_statistics
 from ..types import Data, Split
 
@@ -141,7 +142,7 @@ def drawn(names: Sequence[str], labels: Sequence[Label], share: float, salt: str
         by_class.setdefault(label, []).append(i)
     chosen = [False] * len(names)
     for members in by_class.values():
-        keyed = sorted(members, key=lambda i: hashlib.sha256(f"{salt}/{names[i]}".encode()).digest())
+        keyed = sorted(members, key=lambda i: hashlib.sha256(utf8(f"{salt}/{names[i]}")).digest())
         for i in keyed[: max(round(share * len(members)), least)]:
             chosen[i] = True
     return chosen
@@ -186,7 +187,7 @@ def digest_of(lines: Iterable[str]) -> str:
     """sha256 of the lines: enough to detect that a data set has changed."""
     digest = hashlib.sha256()
     for line in lines:
-        digest.update(f"{line}\n".encode())
+        digest.update(utf8(f"{line}\n"))
     return digest.hexdigest()
 
 

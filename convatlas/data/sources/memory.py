@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...preprocess import ResizeMode
 from ..statistics import statistics
 from ..types import Data, MemorySplit
 from .labels import val_from_train
@@ -18,7 +19,7 @@ def memory_data(
     classes: tuple[str, ...],
     provenance: dict[str, Any],
     *,
-    resize_mode: str,
+    resize_mode: ResizeMode,
     val: float = 0.0,
     seed: int = 0,
 ) -> Data:

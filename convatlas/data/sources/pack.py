@@ -28,6 +28,7 @@ from ...errors import UserError, unknown
 from ...files.atomic import beside, clean, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
+from ...files.plain import read_json, utf8
 from ...preprocess import Preprocess
 from ...version import VERSION
 from ..decode.fast import Crop, chw, crop_into, plain_pixels
@@ -135,7 +136,7 @@ def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Pro
             for split in splits
         },
     }
-    write(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False).encode())
+    write(out / RECORD, utf8(json.dumps(record, indent=1, ensure_ascii=False)))
     (out / PLAN).unlink()
     return record
 
@@ -340,9 +341,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"the pack in {folder} is not finished", "run the same `convatlas data pack` again to resume")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         schema = record["schema"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} was not written by `convatlas data pack` ({error!r})", "pack the data set again"
         ) from error

@@ -6,7 +6,6 @@ Images are read one row group at a time: pack a data set larger than CACHE_BYTES
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.plain import from_json
 from ..decode.reference import Content
 from ..statistics import HOW
 from ..streamed import EncodedSplit
@@ -175,7 +175,7 @@ def columns_of(parquet: Any, file: Path) -> Columns:
 
     schema = parquet.schema_arrow
     try:
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        features = from_json(schema.metadata[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
         features = {}
 

@@ -6,7 +6,6 @@ read in place.
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.plain import from_json
 from ...limits import whole_number
 from ..decode.reference import SUFFIXES, Content
 from ..statistics import HOW
@@ -179,7 +179,7 @@ def label_of(content: bytes, extension: str, shard: Path, name: str) -> Label:
         if extension != "json":
             number = whole_number(text)
             return one_line(text) if number is None else number
-        record = json.loads(text)
+        record = from_json(text)
         label = next(record[key] for key in KEYS if key in record)
         if isinstance(label, bool) or not isinstance(label, int | str) or (isinstance(label, int) and label < 0):
             raise ValueError(f"{label!r} is not a class")

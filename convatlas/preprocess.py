@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from .errors import UserError, unknown
+from .checked import Checked, Positive, Range
+from .errors import UserError
 
-RESIZE_MODES = ("stretch", "crop", "pad")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
-WHITENINGS = ("channel", "mean", "pixel", "gcn_zca")
+ResizeMode = Literal["stretch", "crop", "pad"]
+Whitening = Literal["channel", "mean", "pixel", "gcn_zca"]
+LARGEST = 1_000_000  # pixels of a side
 MEASURED = ("pixel", "gcn_zca")  # these need tensors measured on the training images (data/normalise.py)
 
 
 @dataclass(frozen=True)
-class Preprocess:
+class Preprocess(Checked):
     """Geometry first (on uint8 pixels), then `(pixels / scale - mean) / std` for each channel.
 
     `whiten` "mean" is that with a `scale` and `std` of 1: only the channels' mean is subtracted.
@@ -29,27 +30,20 @@ class Preprocess:
     """
 
     input: tuple[int, int, int]  # C x H x W
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resize_mode: str = "stretch"
+    mean: tuple[Annotated[float, Range(-1e6, 1e6)], ...]
+    std: tuple[Positive, ...]
+    resize_mode: ResizeMode = "stretch"
     resize: int | None = None  # pixels of the short side before the centre crop; None: the larger of H and W
-    interpolation: str = "bilinear"
-    background: int = 0
-    order: str = "RGB"
-    scale: float = 255.0
-    whiten: str = "channel"
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    background: Annotated[int, Range(0, 255)] = 0
+    order: Literal["RGB", "BGR"] = "RGB"
+    scale: Positive = 255.0
+    whiten: Whitening = "channel"
 
     def __post_init__(self) -> None:
-        if self.resize_mode not in RESIZE_MODES:
-            raise unknown("resize mode", self.resize_mode, RESIZE_MODES)
-        if self.interpolation not in INTERPOLATIONS:
-            raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
-        if self.whiten not in WHITENINGS:
-            raise unknown("whitening", self.whiten, WHITENINGS)
-        if self.order not in ("RGB", "BGR"):
-            raise unknown("channel order", self.order, ("RGB", "BGR"))
-        size = "x".join(map(str, self.input))
-        if len(self.input) != 3 or self.input[0] not in (1, 3) or min(self.input) < 1:
+        super().__post_init__()
+        if self.input[0] not in (1, 3) or not all(0 < side <= LARGEST for side in self.input):
+            size = "x".join(map(str, self.input))
             raise UserError(f"input {size} is not an image size", "give 1xHxW (grey) or 3xHxW (colour)")
         channels, height, width = self.input
         for name in ("mean", "std"):
@@ -57,30 +51,16 @@ class Preprocess:
                 raise UserError(
                     f"{name} has {len(getattr(self, name))} values for {channels} channels", "give one for each"
                 )
-        if min(*self.std, self.scale) <= 0:
-            raise UserError(f"std={self.std} and scale={self.scale} are not all positive", "give values above 0")
         if self.resize is not None and self.resize < max(height, width):
             raise UserError(
                 f"resize={self.resize} is too small to crop {height}x{width} from",
                 f"give at least {max(height, width)}",
             )
-        if not 0 <= self.background <= 255:
-            raise UserError(f"background={self.background} is not a pixel value", "give 0 to 255")
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(Preprocess)}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Preprocess:
-        known = {f.name for f in fields(cls)}
-        for name in record:
-            if name not in known:
-                raise unknown("preprocessing field", name, sorted(known))
-        for name in ("input", "mean", "std"):
-            if not isinstance(record.get(name), list | tuple):
-                raise UserError(f"the preprocessing record has no list {name!r}", "it is incomplete")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise UserError(f"the preprocessing record holds a value of the wrong type ({error})") from error
+        """The inverse of `to_json`. Raises UserError for a field that is unknown, missing or of the wrong type."""
+        return cls.from_values("preprocessing", record)

@@ -10,7 +10,7 @@ from convatlas.catalogue import variants
 
 ROOT = Path(__file__).parent.parent / "convatlas"
 FLOORS = {
-    0: "errors files catalogue recipe preprocess protocols limits arithmetic version",
+    0: "errors files checked catalogue recipe preprocess protocols limits arithmetic version",
     1: "layers muon nets recipes tables accounting machine data",
     2: "runs weights",
     3: "evaluation train",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..preprocess import MEASURED, Preprocess
+from ..preprocess import MEASURED, Preprocess, ResizeMode, Whitening
 from ..recipe import operation
 from .loading import fetched
 from .statistics import sample_statistics
@@ -139,7 +139,7 @@ def parts(preprocess: Preprocess, split: Split) -> Iterator[Tensor]:
 
 
 def preprocess_for(
-    data: Data, input: tuple[int, int, int], whiten: str = "channel", augment: tuple[str, ...] = ()
+    data: Data, input: tuple[int, int, int], whiten: Whitening = "channel", augment: tuple[str, ...] = ()
 ) -> Preprocess:
     """The default preprocessing of a data set for a network of `input` C x H x W; mean and std of its training pixels.
 
@@ -150,7 +150,8 @@ def preprocess_for(
     is of an image brought to a square of some side, so is the centre crop: "square_crop" and "warp_crop".
     """
     channels, height, width = input
-    resize_mode, resize = data.resize_mode, None
+    resize_mode: ResizeMode = data.resize_mode
+    resize = None
     crop, sides = operation(augment[0]) if augment else ("", ())
     if crop == "warp_crop":
         resize_mode, resize = "stretch", round(sides[0])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..preprocess import Preprocess
+from ..preprocess import Preprocess, ResizeMode
 from .pixels import Box, Shape, crop_and_resize, to_input_size
 
 CACHE_BYTES = 1 << 30  # a resized memory split is cached whole up to this size
@@ -57,7 +57,7 @@ class Data:
     shape: Shape | None  # native C x H x W; None if images vary in size
     mean: tuple[float, ...]  # of the training pixels, in [0, 1], per channel
     std: tuple[float, ...]
-    resize_mode: str = "crop"  # default for resizing images to a network's input (see Preprocess)
+    resize_mode: ResizeMode = "crop"  # default for resizing images to a network's input (see Preprocess)
     skipped: tuple[tuple[str, str], ...] = ()  # files left out, each with the reason
     notes: tuple[str, ...] = ()  # what is odd about it, though it can be used: a sentence each
 

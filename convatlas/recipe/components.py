@@ -11,8 +11,8 @@ from dataclasses import KW_ONLY, dataclass, replace
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from ..checked import BelowOne, Checked, Count, NonNegative, Positive, Range, Share, hints
 from ..errors import UserError, unknown
-from .checked import BelowOne, Checked, Count, NonNegative, Positive, Range, Share, hints
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ..checked import Checked, Count, NonNegative, Share
 from ..errors import UserError, unknown
-from ..preprocess import WHITENINGS
+from ..preprocess import Whitening
 from .augmentation import check_order, operation
-from .checked import Checked, Count, NonNegative, Share
 from .components import EMA, KINDS, Component, Constant, Lookahead, Optimizer, Schedule, Warmup, component
 
 LADDERS = ("paper", "speed", "own", "demo")  # as published; as good in less time; our defaults; a quick smoke test
@@ -32,7 +32,7 @@ class Recipe(Checked):
     ema: EMA | None = None
     lookahead: Lookahead | None = None
     augment: tuple[str, ...] = ()  # see augmentation.py; in this order: ("scale_crop:256:512", "flip", "mixup:0.4")
-    whiten: str = "channel"  # how pixels are normalised; see Preprocess
+    whiten: Whitening = "channel"  # how pixels are normalised; see Preprocess
     label_smoothing: Share = 0.0
     aux_weight: NonNegative = 0.0  # weight of each auxiliary classifier's loss
     net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides: (("dropout", 0.3),)
@@ -43,9 +43,8 @@ class Recipe(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for kind, value, legal in (("ladder", self.ladder, LADDERS), ("whitening", self.whiten, WHITENINGS)):
-            if value not in legal:
-                raise unknown(kind, value, legal)
+        if self.ladder not in LADDERS:
+            raise unknown("ladder", self.ladder, LADDERS)
         check_order(self.augment)
 
     def to_json(self) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
+from ..checked import frozen, hints, parse, required, words
 from ..errors import UserError, unknown
-from .checked import frozen, hints, parse, required, words
+from ..files.plain import from_json
 from .components import KINDS, Component, Warmup, ends_of
 from .recipe import Recipe
 
@@ -110,7 +110,7 @@ def read(name: str, text: str, hint: Any, now: Any) -> Any:
         return parse(text, hint)
     except ValueError as error:
         remedy = f"{name} is now {shown(now)}" if now is not None else f"give {words(hint)}"
-        raise UserError(f"{name}={text!r} is not {words(hint)}", remedy) from error
+        raise UserError(f"{name}={text[:40]!r} is not {words(hint)}", remedy) from error
 
 
 def no_setting(name: str, parts: dict[str, Component | None], legal: Iterable[str]) -> UserError:
@@ -168,6 +168,6 @@ def shown(value: Any) -> str:
 def literal(text: str) -> Any:
     """The text parsed as JSON; the text itself if it is not JSON."""
     try:
-        return frozen(json.loads(text))
-    except json.JSONDecodeError:
+        return frozen(from_json(text))
+    except ValueError:
         return text

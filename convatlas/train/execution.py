@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from psutil import virtual_memory
 
 from ..accounting import account
 from ..accounting.memory.predict import memory
-from ..errors import UserError, unknown
+from ..checked import Checked, Natural, NonNegative
+from ..errors import UserError
 from ..layers import ConvNet
 from ..machine.processes import World
 from ..recipe import Recipe
 from .segments import cut
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-MEMORY_FORMATS = ("channels_last", "contiguous")
 WORTH_CASTING = 10_000_000  # MACs per image: below this, on a CPU, the casts cost more than bfloat16 saves
 READ_EVERY = 16  # steps, on a GPU
 SHARE_OF_MEMORY = 0.8  # of free memory; the rest is for images, workers and fragmentation in the allocator
 
 
 @dataclass(frozen=True)
-class Execution:
+class Execution(Checked):
     """What affects a run's speed and memory, but not what it learns, beyond rounding (and batch norm; see below).
 
     `precision`: "auto" is bfloat16 autocast (weights stay float32) where the device supports it in hardware.
@@ -52,30 +51,19 @@ class Execution:
     Raises UserError for invalid values.
     """
 
-    precision: str = "auto"
-    memory_format: str = "channels_last"
-    micro_batch: int = 0
-    segments: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+    micro_batch: Natural = 0
+    segments: Natural = 0
     compile: bool | None = None
     sync_bn: bool = False
-    save_every_s: float = 600.0
+    save_every_s: NonNegative = 600.0
     tensorboard: bool = False
-    workers: int | None = None
-    read_every: int = 0
+    workers: Natural | None = None
+    read_every: Natural = 0
     deterministic: bool = False
     graph: bool | None = None
     resident: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
-        if self.memory_format not in MEMORY_FORMATS:
-            raise unknown("memory format", self.memory_format, MEMORY_FORMATS)
-        for name in ("micro_batch", "segments", "save_every_s", "read_every"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name}={getattr(self, name)} is below 0", "give 0 or more")
-        if self.workers is not None and self.workers < 0:
-            raise UserError(f"workers={self.workers} is below 0", "give 0 or more")
 
     def overridden_by(self, other: Execution) -> Execution:
         """This execution, with every field of `other` that differs from its default replaced."""
@@ -91,12 +79,8 @@ class Execution:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Execution:
-        """The inverse of `to_json`. Raises UserError for an unknown field."""
-        known = [f.name for f in fields(cls)]
-        for name in record:
-            if name not in known:
-                raise unknown("execution field", name, known)
-        return cls(**record)
+        """The inverse of `to_json`. Raises UserError for an unknown field, and for a value of the wrong type."""
+        return cls.from_values("execution", record)
 
 
 def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.device, world: World) -> Execution:

@@ -237,7 +237,7 @@ def start_event(job: Job, run: Run, net: nn.Module, at: Position) -> dict[str, A
         "recipe": job.recipe.name,
         "epochs": job.recipe.epochs,
         "steps": job.steps,
-        "device": run.record.machine["device"],
+        "device": run.record.machine.get("device"),
         "folder": str(run.folder),
         "epoch": at.epoch,
         "step": at.step,

@@ -127,7 +127,7 @@ def test_what_was_measured_does_not_get_lost() -> None:
     whole = Normalizer(plain, {"mean": torch.ones(3, 2, 2)})
     assert normalise(images, whole).tolist() == (-torch.ones(1, 3, 2, 2)).tolist()
     assert Preprocess.from_json(json.loads(json.dumps(whole.preprocess.to_json()))) == plain
-    with pytest.raises(UserError, match="no whitening named 'pixels'; did you mean pixel"):
+    with pytest.raises(UserError, match="no whiten named 'pixels'; did you mean pixel"):
         replace(plain, whiten="pixels")
 
 

@@ -80,7 +80,7 @@ def test_not_even_one_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be() -> None:
     with pytest.raises(UserError, match=r"no precision named 'bfloat'; did you mean bfloat16, float32\?"):
         Execution(precision="bfloat")
-    with pytest.raises(UserError, match="segments=-1 is below 0; give 0 or more"):
+    with pytest.raises(UserError, match="segments=-1 is out of range; give at least 0"):
         Execution(segments=-1)
     with pytest.raises(UserError, match="sync_bn needs a GPU"):
         decide(Execution(sync_bn=True), net("resnet20"), RECIPE, CPU, World())

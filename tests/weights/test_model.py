@@ -63,7 +63,7 @@ def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path: Path) -
         ),
         ({"network": "resnet2O"}, "no network named 'resnet2O'"),
         ({"classes": 7}, "does not say which network"),
-        ({"preprocess": {"input": 1}}, "preprocessing record"),
+        ({"preprocess": {"input": 1}}, "the preprocessing has no 'mean'"),
     ],
 )
 def test_a_header_that_was_changed_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from math import inf, isfinite
+from math import inf
+from sys import float_info
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from ..errors import UserError, unknown
+from .errors import UserError, unknown
+from .limits import real_number, signed_number
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Range:
     def __contains__(self, value: float) -> bool:
         high_enough = value > self.lowest if self.above else value >= self.lowest
         low_enough = value < self.highest if self.below else value <= self.highest
-        return isfinite(value) and high_enough and low_enough
+        return abs(value) <= float_info.max and high_enough and low_enough
 
     def __str__(self) -> str:
         top = f" and {'less than' if self.below else 'at most'} {self.highest:g}"
@@ -35,6 +37,7 @@ Positive = Annotated[float, Range(0, above=True)]
 Share = Annotated[float, Range(0, 1)]
 BelowOne = Annotated[float, Range(0, 1, below=True)]
 Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
 
@@ -120,7 +123,9 @@ def parse(text: str, hint: Any) -> Any:
         if text.lower() not in ("true", "false"):
             raise ValueError(text)
         return text.lower() == "true"
-    return inner(text) if inner in (int, float) else text
+    if inner is int:
+        return signed_number(text)
+    return real_number(text) if inner is float else text
 
 
 def plain(hint: Any) -> Any:
@@ -144,8 +149,9 @@ def words(hint: Any) -> str:
     if get_origin(inner) is Literal:
         return f"one of {', '.join(get_args(inner))}"
     if get_origin(inner) is tuple:
-        of = plain(get_args(inner)[0])
-        return {str: "names"}.get(of, "numbers" if range_of(of) else "(name, value) pairs")
+        of, *others = map(plain, get_args(inner))
+        many = "" if Ellipsis in others else f"{1 + len(others)} "
+        return many + {str: "names"}.get(of, "(name, value) pairs" if get_origin(of) is tuple else "numbers")
     return WORDS.get(inner) or f"a component such as {inner.EXAMPLE}"
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 2000  # characters of a line
+
 
 class UserError(ValueError):
     """Something the user asked for cannot be done: `what` names the offender and the rule, `remedy` says what to do.
@@ -16,6 +18,14 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.what}; {self.remedy}" if self.remedy else self.what
+
+
+def one_line(text: str) -> str:
+    """The text as one line: what a terminal would not print, such as a line feed in a file's name, as Python writes it
+    ("\\n"); of a very long text, both ends."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def first_line(error: Exception) -> str:

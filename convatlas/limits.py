@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from math import isfinite
 
 from .errors import UserError, unknown
 
@@ -28,10 +29,30 @@ BYTES |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", 1)}
 BYTES |= {f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", 1)}
 SECONDS: dict[str, Number] = {"ms": Decimal("0.001"), "s": 1, "m": 60, "h": 3600, "d": 86400}
 
+MOST = Decimal(10) ** 18  # of any amount
+
 
 def whole_number(text: str) -> int | None:
     """The number that up to 15 decimal digits stand for; None for anything else, such as "²" or a longer number."""
     return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+
+
+def signed_number(text: str) -> int:
+    """The same with a sign, if any: "-3". Raises ValueError for anything else."""
+    found = whole_number(text.strip().removeprefix("-"))
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is not a whole number of at most 15 digits")
+    return -found if "-" in text else found
+
+
+def real_number(text: str) -> float:
+    """The finite number in decimal notation: "0.1", "-.5", "1e-3". Raises ValueError for anything else."""
+    digits = r"([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})"
+    if not re.fullmatch(rf"[+-]?{digits}(e[+-]?[0-9]{{1,3}})?", text.strip().lower()):
+        raise ValueError(f"{text[:40]!r} is not a number")
+    if not isfinite(value := float(text)):
+        raise ValueError(f"{text[:40]!r} is too large")
+    return value
 
 
 @dataclass(frozen=True)
@@ -90,7 +111,8 @@ def parse_limit(text: str) -> Limit:
     found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>|=)\s*([^<>=]+?)\s*", text)
     if found is None:
         raise UserError(
-            f"limit {text!r} is not a quantity, one of {', '.join(OPERATORS)}, and a value", "write it as 'params<=5M'"
+            f"limit {text[:40]!r} is not a quantity, one of {', '.join(OPERATORS)}, and a value",
+            "write it as 'params<=5M'",
         )
     quantity, op, value = found.groups()
     if quantity not in QUANTITIES:
@@ -98,7 +120,7 @@ def parse_limit(text: str) -> Limit:
     try:
         return Limit(quantity, op, parse(value, QUANTITIES[quantity]))
     except UserError as error:
-        raise UserError(f"limit {text!r}: {error.what}", error.remedy) from None
+        raise UserError(f"limit {text[:40]!r}: {error.what}", error.remedy) from None
 
 
 def hold(limits: Iterable[Limit], record: Mapping[str, Number | None]) -> bool:
@@ -107,11 +129,14 @@ def hold(limits: Iterable[Limit], record: Mapping[str, Number | None]) -> bool:
 
 def parse(text: str, unit: Unit) -> Decimal:
     """ "5M" -> 5000000, in the smallest unit. Raises UserError for anything else."""
-    number = re.fullmatch(r"\s*([\d,_]*\.?\d+(?:e[+-]?\d+)?)\s*([a-z%]*)\s*", text.lower())
+    number = re.fullmatch(r"\s*([0-9,_]{0,40}\.?[0-9]{1,40}(?:e[+-]?[0-9]{1,2})?)\s*([a-z%]*)\s*", text.lower())
     factor = unit.suffixes.get(number[2]) if number else None
     if number is None or factor is None:
-        raise UserError(f"{text!r} is not {unit.name}", f"write it as in {unit.example}")
-    return Decimal(number[1].replace(",", "").replace("_", "")) * Decimal(factor)
+        raise UserError(f"{text[:40]!r} is not {unit.name}", f"write it as in {unit.example}")
+    value = Decimal(number[1].replace(",", "").replace("_", "")) * Decimal(factor)
+    if value > MOST:
+        raise UserError(f"{text[:40]!r} is too large", f"give at most {MOST:.0e}")
+    return value
 
 
 def parse_bytes(text: str) -> int:
@@ -135,5 +160,5 @@ def parse_seconds(text: str) -> float:
 def _positive(text: str, unit: Unit) -> int:
     value = int(parse(text, unit))
     if value == 0:
-        raise UserError(f"{text!r} is not {unit.name}", f"write it as in {unit.example}")
+        raise UserError(f"{text[:40]!r} is not {unit.name}", f"write it as in {unit.example}")
     return value

@@ -16,12 +16,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from shutil import get_terminal_size
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..version import VERSION
-from .parser import Parser
+from .parser import Parser, given
 
 GROUPS = {
     "Find": ("list", "show", "draw", "diff", "claims", "recipes"),
@@ -104,6 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0 done, 2 an error that the user can fix (one line says how), 130 Ctrl-C,
     143 SIGTERM, 129 SIGHUP; 70 an error of ours (one line says where its traceback is)."""
     warnings.filterwarnings("ignore", module="PIL")  # we report broken images ourselves
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files need not be text, nor the terminal UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         with terminable():
             top = parser()
@@ -114,11 +118,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 complete(top)
                 argcomplete.autocomplete(top)
-            args = top.parse_args(argv)
+            args = top.parse_args(given(sys.argv[1:] if argv is None else argv))
             return args.run(args) or 0
     except UserError as error:
         if str(error):  # if empty, another process prints it
-            print(f"convatlas{process()}: {error}", file=sys.stderr)
+            print(f"convatlas{process()}: {one_line(str(error))}", file=sys.stderr)
         return 2
     except Terminated as stop:
         with suppress(OSError):  # the terminal may be closed
@@ -133,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if error.filename is None:
             return internal(error)
-        print(f"convatlas: {str(error.filename)[:200]!r}: {error.strerror}; give another path", file=sys.stderr)
+        print(f"convatlas: {one_line(repr(error.filename))}: {error.strerror}; give another path", file=sys.stderr)
         return 2
     except Exception as error:
         return internal(error)
@@ -149,9 +153,11 @@ def output_lost() -> bool:
 
 def internal(error: Exception) -> int:
     """Says in one line what happened that nobody foresaw, and keeps the traceback."""
-    with tempfile.NamedTemporaryFile("w", prefix="convatlas-", suffix=".txt", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="convatlas-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
         file.write(f"convatlas {VERSION}\n{sys.argv}\n{''.join(traceback.format_exception(error))}")
-    first = (str(error).splitlines() or [""])[0][:200]
+    first = one_line((str(error).splitlines() or [""])[0][:200])
     about = f"{type(error).__name__}: {first}" if first else type(error).__name__
     print(f"convatlas: internal error ({about}); please report it with {file.name}", file=sys.stderr)
     return INTERNAL

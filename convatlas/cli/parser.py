@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import UserError, unknown
+from ..limits import real_number, signed_number
+
+
+def given(args: Sequence[str]) -> Sequence[str]:
+    """The arguments. Raises UserError for one that no system could have passed on: with NUL, or half a character."""
+    for text in args:
+        try:
+            if "\0" not in text:
+                os.fsencode(text)
+                continue
+        except UnicodeEncodeError:
+            pass
+        raise UserError(f"argument {text!r} is not text", "give it without characters that no file's name can have")
+    return args
+
+
+def refusing(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """As argparse takes it, for which the ValueErrors' own messages are then printed."""
+
+    def value(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return value
 
 
 class Formatter(argparse.HelpFormatter):
@@ -17,10 +44,15 @@ class Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports bad arguments as UserError, like all other errors. Options cannot be abbreviated."""
+    """Reports bad arguments as UserError, like all other errors. Options cannot be abbreviated.
+
+    Arguments of type int and float are read as limits.py reads them.
+    """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**{"allow_abbrev": False, "formatter_class": Formatter, **kwargs})
+        self.register("type", int, refusing(signed_number))
+        self.register("type", float, refusing(real_number))
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(message, f"see `{self.prog} --help`")

@@ -62,14 +62,65 @@ def test_a_reader_that_quits_is_no_error() -> None:
     assert (process.returncode, process.stderr) == (0, "")
 
 
+TRAIN = ["train", "lenet5", "--data", "digits"]
+
+
 @pytest.mark.parametrize("args", [
     ["show", "resnet50", "--input", "3x²x224"],
     ["show", "resnet50", "--input", f"3x{'9' * 400}x224"],
+    ["show", "resnet50", "--classes", "9" * 30],
+    ["show", "resnet50", "--under", f"{'9' * 400}G"],
+    ["show", "resnet50", "--under", "1e99999999"],
     ["layer", "conv", "--input", "3x8x8", "--kernel", "²", "--filters", "4"],
     ["layer", "conv", "--input", f"3x8x{'9' * 5000}", "--kernel", "3", "--filters", "4"],
+    ["list", "--limit", f"params<={'9' * 5000}"],
+    ["list", "--limit", "params<=1e999999999"],
+    ["list", "--limit", "params<=٣"],
+    [*TRAIN, "--epochs", "9" * 400],
+    [*TRAIN, "--epochs", "1_0"],
+    [*TRAIN, "--batch", "٣"],
+    [*TRAIN, "--seed", "9" * 5000],
+    [*TRAIN, "--val", "nan"],
+    [*TRAIN, "--val", "1e400"],
+    [*TRAIN, "--max-megapixels", "inf"],
+    [*TRAIN, "--save-every", f"{'9' * 400}h"],
+    [*TRAIN, "--set", f"epochs={'9' * 400}"],
+    [*TRAIN, "--set", "lr=1e400"],
+    [*TRAIN, "--set", "lr=1_0"],
+    [*TRAIN, "--set", "batch=²"],
+    [*TRAIN, "--set", f"milestones=1,{'9' * 500}"],
+    ["lr", "lenet5", "--data", "digits", "--from", "-inf"],
 ])  # fmt: skip
-def test_what_python_calls_a_digit_is_not_always_a_number(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_python_takes_for_a_number_is_not_always_one(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(args) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert len(err) < 250
+    assert len(err) < 400
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "a" * 50 + "\udfff\0"])
+@pytest.mark.parametrize("args", [["show"], ["doctor"], ["list", "--limit"], [*TRAIN, "--out"], [*TRAIN, "--set"]])
+def test_an_argument_that_is_not_text_is_refused(
+    args: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*args, text]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("convatlas: argument '")
+    assert err.endswith(" is not text; give it without characters that no file's name can have\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\rb", "\x1b[31mred", "\u202eevil", os.fsdecode(b"caf\xe9"), "long" * 500_000]
+)
+def test_a_message_is_one_line_whatever_is_named_in_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for args in (
+        ["show", name],
+        ["train", "lenet5", "--data", name],
+        [*TRAIN, "--set", name],
+        ["list", "--sort", name],
+    ):
+        assert main(args) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert err[:-1].isprintable()
+        assert len(err) < 2500

@@ -227,7 +227,7 @@ def check_leftovers(folder: Path) -> Iterator[Finding]:
         yield Finding(NOTE, f"{', '.join(left)}: half-written by a killed process", "--resume removes it")
     if (folder / ".lock").exists():
         yield Finding(NOTE, "a killed process left a stale lock", "--resume takes it over")
-    for broken in sorted(folder.glob(f"*{checkpoint.BROKEN}")):
+    for broken in sorted(folder.glob(f"*{checkpoint.BROKEN}*")):
         yield Finding(NOTE, f"{broken.name} is a damaged checkpoint that was set aside", "delete it if not needed")
 
 

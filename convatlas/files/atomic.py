@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from ..errors import UserError
 from .plain import utf8
@@ -20,7 +22,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """Yields a temporary path to write to; on success the file is flushed to disk and replaces `path` atomically.
 
     The previous file moves to `keep`, if given. A process killed on the way leaves the old file intact (and a
-    `.NAME.new` that the next writer overwrites). Raises Unwritable when the disk is full or permission is denied.
+    temporary file that `clean` removes). Raises Unwritable when the disk is full or permission is denied.
     """
     new = beside(path)
     try:
@@ -29,7 +31,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         if keep is not None and path.exists():
             relink(path, keep)
         os.replace(new, path)
-        flush(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -38,14 +40,19 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
 
 
 def beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
+    """A temporary name next to `path` that no other writer has, on whichever machine."""
+    return path.with_name(f".{path.name}.{token_hex(4)}.new")
+
+
+def is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".new")
 
 
 def unwritable(path: Path, error: OSError) -> Unwritable:
-    return Unwritable(
-        f"{path} cannot be written ({error.strerror or error})",
-        "any previous version is kept: free disk space or fix the permissions, then continue",
-    )
+    remedy = "any previous version is kept: free disk space or fix the permissions, then continue"
+    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+        remedy = f"there is no folder {path.parent}: make it, or name another"
+    return Unwritable(f"{path} cannot be written ({error.strerror or error})", remedy)
 
 
 def relink(path: Path, keep: Path) -> None:
@@ -63,8 +70,27 @@ def relink(path: Path, keep: Path) -> None:
 
 def clean(folder: Path) -> None:
     """Removes half-written files that killed processes left behind."""
-    for left in folder.glob(".*.new"):
-        left.unlink(missing_ok=True)
+    for left in folder.iterdir():
+        if is_temporary(left.name):
+            left.unlink(missing_ok=True)
+
+
+def free(path: Path) -> Path:
+    """The path, with a number appended if it is taken."""
+    name, n = path.name, 0
+    while os.path.lexists(path):
+        n += 1
+        path = path.with_name(f"{name}.{n}")
+    return path
+
+
+def flush_folder(folder: Path) -> None:
+    """Returns once the names in the folder are on the disk, where its file system can say so."""
+    try:
+        flush(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def flush(path: Path) -> None:

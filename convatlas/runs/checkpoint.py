@@ -11,18 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..files.atomic import other_version, replacing
+from ..files.atomic import free, other_version, replacing, unwritable
 from ..files.plain import from_json
 
 KEY = "convatlas"  # header key of the JSON
@@ -33,6 +34,14 @@ BROKEN = ".broken"  # suffix of a damaged `last` that was set aside
 NORMALIZER = "preprocess/"  # prefix of the normalizer's tensors
 NAMED = 4  # at most so many tensors are named in a message
 AVERAGE = "average/"  # prefix of the averaged weights
+
+
+class Missing(UserError):
+    """There is no such checkpoint."""
+
+
+class Damaged(UserError):
+    """A checkpoint was read, and its content is not what was written."""
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], keep: Path | None = None) -> None:
@@ -55,25 +64,47 @@ def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save` wrote: the tensors, on the CPU, and the state. Raises UserError for a damaged file."""
+    """What `save` wrote: the tensors, on the CPU, and the state.
+
+    Raises Missing, Damaged, or another UserError for a file that cannot be read now, or is of another version.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        whole = content_of(path)
+        try:
+            tensors = from_bytes(whole)
+            header = from_json(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+            metadata = header.get("__metadata__", {})
             state = from_json(metadata[KEY])
             schema = state["schema"]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no checkpoint {path}", "train first, or give another run folder") from error
-    except Exception as error:  # damaged files make the readers raise anything
-        reason = "it was not written by convatlas" if isinstance(error, KeyError | TypeError) else str(error)
-        raise UserError(f"{path} is not an intact checkpoint ({reason})", "use another, or train again") from error
-    if schema != SCHEMA:
-        raise other_version(path, schema, (SCHEMA,))
-    if metadata.get(DIGEST) != digest(metadata[KEY], tensors):
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged files make the readers raise anything
+            reason = "it was not written by convatlas" if isinstance(error, KeyError | TypeError) else str(error)
+            raise damaged(path, reason) from error
+        if schema != SCHEMA:
+            raise other_version(path, schema, (SCHEMA,))
+        if metadata.get(DIGEST) != digest(metadata[KEY], tensors):
+            raise damaged(path, "its checksum does not match")
+        return tensors, state
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "out of memory"
         raise UserError(
-            f"{path} is not an intact checkpoint (its checksum does not match)", "use another, or train again"
-        )
-    return tensors, state
+            f"{path} cannot be read ({reason})", "it may be intact: when it can be read, run the command again"
+        ) from error
+
+
+def content_of(path: Path) -> bytes:
+    """Raises Missing, Damaged for what is no file, and OSError or MemoryError for a file that cannot be read now."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise damaged(path, "it is no regular file")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise Missing(f"there is no checkpoint {path}", "train first, or give another run folder") from error
+
+
+def damaged(path: Path, reason: str) -> Damaged:
+    return Damaged(f"{path} is not an intact checkpoint ({reason})", "use another, or train again")
 
 
 @dataclass(frozen=True)
@@ -89,29 +120,41 @@ class Found:
 def newest(folder: Path) -> Found | None:
     """The last checkpoint, or the previous one if the last is missing or damaged; None if neither exists.
 
-    A damaged `last` is set aside, so that the next save does not move it over its predecessor. Raises UserError when
-    there are checkpoints but none is intact.
+    A damaged `last` is set aside, so that the next save does not move it over its predecessor; one that cannot be read
+    now, or is of another version, is not damaged. Raises UserError for that, and when there are checkpoints but none
+    is intact.
     """
     wrong: list[str] = []
+    damage = False
     for path in (folder / LAST, folder / PREVIOUS):
-        if not path.exists():
-            wrong.append(f"there is no {path}")
-            continue
         try:
             tensors, state = load(path)
-        except UserError as error:
-            wrong.append(error.what)
+        except Missing:
+            wrong.append(f"there is no {path}")
             continue
-        if wrong and (folder / LAST).exists():
-            os.replace(folder / LAST, folder / f"{LAST}{BROKEN}")
-            wrong.append(f"it is now {LAST}{BROKEN}")
-        return Found(path, tensors, state, tuple([f"{'; '.join(wrong)}; resuming from {path}"] if wrong else []))
-    if (folder / LAST).exists() or (folder / PREVIOUS).exists():
+        except Damaged as error:
+            wrong.append(error.what)
+            damage = True
+            continue
+        if damage:
+            wrong.append(f"it is now {set_aside(folder / LAST).name}")
+        return Found(path, tensors, state, (f"{'; '.join(wrong)}; resuming from {path}",) if wrong else ())
+    if damage:
         raise UserError(
             f"no checkpoint in {folder} is intact: {'; '.join(wrong)}",
             "restore a copy, or delete them to train from the first step",
         )
     return None
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a damaged checkpoint, overwriting none that was set aside before; returns its new name."""
+    broken = free(path.with_name(f"{path.name}{BROKEN}"))
+    try:
+        os.replace(path, broken)
+    except OSError as error:
+        raise unwritable(broken, error) from error
+    return broken
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

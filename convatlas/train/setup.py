@@ -15,9 +15,10 @@ from ..data.loading import usual_workers
 from ..data.normalise import measure_normalizer, measured_shapes, preprocess_for
 from ..data.types import MemorySplit
 from ..errors import UserError
-from ..files.atomic import beside, clean, write_text
+from ..files.atomic import clean, is_temporary, write_text
 from ..files.lock import NAME as LOCK
 from ..files.lock import locked
+from ..files.preflight import preflight
 from ..layers import ConvNet, on_meta
 from ..machine.device import describe_machine
 from ..preprocess import MEASURED
@@ -88,7 +89,7 @@ def new_record(job: Job) -> RunRecord:
 def has_run_to_resume(out: Path, resume: bool, restarted: bool) -> bool:
     """Whether there is a run to resume; not if none was begun, or if it was killed before its run.json was written."""
     if resume and out.is_dir():
-        return not {path.name for path in out.iterdir()} <= {LOCK, beside(out / FILE).name}
+        return any(path.name != LOCK and not is_temporary(path.name) for path in out.iterdir())
     return (resume or restarted) and (out / FILE).exists()
 
 
@@ -108,8 +109,11 @@ def begin(job: Job, out: Path, resume: bool, init: Path | None, held: ExitStack)
         record = RunRecord.from_json(decided(job, record, init).to_json(), out / FILE)
         make_folder(out)
         run = Run(out, record)
-    held.enter_context(locked(out))
-    clean(out)
+    doubt = held.enter_context(locked(out))
+    for lacking in filter(None, (doubt, *preflight(out))):
+        job.on_event(note(lacking))
+    if not doubt:
+        clean(out)
     if resume:
         compare(run, record, job)
     else:

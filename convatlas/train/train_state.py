@@ -164,7 +164,7 @@ class TrainState:
         if state.best_epoch:
             try:
                 checkpoint.load(self.run.folder / checkpoint.BEST)
-            except UserError as error:
+            except (checkpoint.Missing, checkpoint.Damaged) as error:
                 self.job.on_event(note(f"{error.what}; the best of the remaining epochs will replace it"))
                 state.best_top1, state.best_epoch = -1.0, 0
         return state

@@ -8,6 +8,7 @@ import os
 import pickletools
 import re
 import resource
+import stat
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from convatlas.errors import UserError
 from convatlas.files.atomic import Unwritable, clean, replacing
+from convatlas.files.preflight import preflight
 from convatlas.runs import checkpoint
 from convatlas.runs.log import Log, read_log
 from tests.damages import DAMAGES
@@ -118,9 +120,20 @@ def test_a_kill_while_writing_leaves_the_old_file(saved: Path) -> None:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert saved.read_bytes() == old
-    assert (saved.parent / ".last.safetensors.new").stat().st_size == 100
-    checkpoint.save(saved, TENSORS, STATE)  # the next writer takes its place
+    (half,) = saved.parent.glob(".last.safetensors.*.new")
+    assert half.stat().st_size == 100
+    checkpoint.save(saved, TENSORS, STATE)  # the next writer has another name
+    assert half.stat().st_size == 100
+    clean(saved.parent)
     assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_two_writers_at_once_do_not_mix(path: Path) -> None:
+    with replacing(path) as first, replacing(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the last to end
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_what_is_written_is_flushed_before_the_rename(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,12 +141,15 @@ def test_what_is_written_is_flushed_before_the_rename(path: Path, monkeypatch: p
     fsync, replace = os.fsync, os.replace
 
     def noted(handle: int) -> None:
-        events.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        events.append(f"fsync {plain(Path(os.readlink(f'/proc/self/fd/{handle}')))}")
         fsync(handle)
 
     def renamed(a: Path, b: Path) -> None:
-        events.append(f"{a.name} -> {b.name}")
+        events.append(f"{plain(a)} -> {plain(b)}")
         replace(a, b)
+
+    def plain(name: Path) -> str:
+        return re.sub(r"\.[0-9a-f]{8}\.new", ".new", name.name)
 
     monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(os, "replace", renamed)
@@ -271,6 +287,78 @@ def test_the_newest_whole_one_is_taken_and_the_reason_told(tmp_path: Path, damag
     assert found(tmp_path) == ("last.safetensors", 3, ())
 
 
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "reason"),
+    [
+        ((Path, "read_bytes"), OSError(errno.EIO, os.strerror(errno.EIO)), "Input/output error"),
+        ((Path, "read_bytes"), PermissionError(errno.EACCES, os.strerror(errno.EACCES)), "Permission denied"),
+        ((Path, "stat"), OSError(errno.ESTALE, os.strerror(errno.ESTALE)), "Stale file handle"),
+        ((Path, "read_bytes"), MemoryError(), "out of memory"),
+        ((checkpoint, "from_bytes"), MemoryError(), "out of memory"),
+    ],
+)
+def test_what_cannot_be_read_now_is_not_set_aside(
+    tmp_path: Path, where: tuple[Any, str], error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in (1, 2):
+        generation(tmp_path, value)
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, failing(error))
+        with pytest.raises(UserError, match=rf"last\.safetensors cannot be read \({reason}\); it may be intact: when"):
+            checkpoint.newest(tmp_path)
+    assert found(tmp_path) == ("last.safetensors", 2, ())
+
+
+def test_too_many_open_files_damage_nothing(tmp_path: Path) -> None:
+    for value in (1, 2):
+        generation(tmp_path, value)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = os.dup(0)
+    os.close(spare)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot be read \(Too many open files\)"):
+            checkpoint.newest(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert found(tmp_path) == ("last.safetensors", 2, ())
+
+
+def test_a_checkpoint_of_another_version_is_not_damaged(tmp_path: Path) -> None:
+    for value in (1, 2):
+        generation(tmp_path, value)
+    rewritten(tmp_path / "last.safetensors", {"convatlas": json.dumps({"schema": 2})})
+    with pytest.raises(UserError, match=r"last\.safetensors has schema 2, this convatlas reads 1; update convatlas"):
+        checkpoint.newest(tmp_path)
+    assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
+
+
+def test_what_was_set_aside_is_not_overwritten(tmp_path: Path) -> None:
+    last = tmp_path / "last.safetensors"
+    for value in (1, 2):
+        generation(tmp_path, value)
+    for value in (1, 2, 3):
+        last.write_bytes(b"broken %d" % value)
+        checkpoint.newest(tmp_path)
+        generation(tmp_path, value)
+    kept = [tmp_path / f"last.safetensors.broken{n}" for n in ("", ".1", ".2")]
+    assert [f.read_bytes() for f in kept] == [b"broken 1", b"broken 2", b"broken 3"]
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    generation(tmp_path, 1)
+    os.replace(tmp_path / "last.safetensors", tmp_path / "previous.safetensors")
+    os.mkfifo(tmp_path / "last.safetensors")
+    assert (found(tmp_path) or [""])[0] == "previous.safetensors"
+
+
 def test_a_deleted_one_is_told(tmp_path: Path) -> None:
     for value in (1, 2):
         generation(tmp_path, value)
@@ -311,6 +399,48 @@ def test_a_kill_between_any_two_steps_of_a_save_leaves_a_whole_one(tmp_path: Pat
     generation(tmp_path, 99)
     assert {f.name for f in tmp_path.iterdir()} == {"last.safetensors", "previous.safetensors"}
     assert checkpoint.load(tmp_path / "previous.safetensors")[1]["value"] == value
+
+
+# file systems
+
+
+def test_a_file_system_that_does_not_flush_folders(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems say EINVAL: of a folder that is no failure, of a file it is."""
+    fsync, kinds = os.fsync, [stat.S_ISDIR]
+
+    def invalid(handle: int) -> None:
+        if kinds[0](os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", invalid)
+    checkpoint.save(saved, {"a": torch.ones(1)}, {})
+    assert list(checkpoint.load(saved)[0]) == ["a"]
+    assert [line.partition(" (")[0] for line in preflight(saved.parent)] == [
+        f"the file system of {saved.parent} does not flush folders"
+    ]
+    kinds[0] = stat.S_ISREG
+    with pytest.raises(Unwritable, match=r"last\.safetensors cannot be written \(Invalid argument\)"):
+        checkpoint.save(saved, {"b": torch.ones(1)}, {})
+    with pytest.raises(Unwritable, match=r"cannot be written \(Invalid argument\)"):
+        preflight(saved.parent)
+    assert list(checkpoint.load(saved)[0]) == ["a"]
+
+
+def test_a_file_system_without_hard_links(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert preflight(saved.parent) == []
+    monkeypatch.setattr(os, "link", failing(PermissionError(errno.EPERM, os.strerror(errno.EPERM))))
+    assert [line.partition(" (")[0] for line in preflight(saved.parent)] == [
+        f"the file system of {saved.parent} has no hard links"
+    ]
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_folder_that_does_not_exist(path: Path) -> None:
+    with pytest.raises(
+        Unwritable, match=r"none/x cannot be written \(No such file .*\); there is no folder .*/none: m"
+    ):
+        checkpoint.save(path.parent / "none" / "x", TENSORS, STATE)
 
 
 # a full disk

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import re
 import resource
 import signal
@@ -259,6 +262,24 @@ def test_a_second_process_is_kept_out_and_readers_are_not(tmp_path: Path, data: 
     run = train(tmp_path, data, on_event=on_event)
     assert tops == [2]
     assert len(run.epochs()) == 2
+
+
+def test_what_the_file_system_cannot_do_is_said_at_the_start(
+    tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    for module_, call in ((fcntl, "lockf"), (fcntl, "fcntl"), (os, "link")):
+        monkeypatch.setattr(module_, call, refuse)
+    events: list[Event] = []
+    run = train(tmp_path / "run", data, on_event=events.append)
+    notes = [event["text"] for event in events if event["kind"] == "note"]
+    assert [text.partition(" (")[0].removeprefix(f"the file system of {run.folder} ") for text in notes] == [
+        "has no locks",
+        "has no hard links",
+    ]
+    assert not list(run.folder.glob(".*"))
 
 
 @pytest.mark.parametrize("room", [200, 4000])  # bytes a file: not enough for run.json; for a checkpoint

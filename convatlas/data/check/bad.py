@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...errors import UserError
+from ...files.atomic import free
 from ..decode.reference import MAX_PIXELS, open_image, read_image
 
 THREADS = min(32, os.cpu_count() or 1)
@@ -104,15 +105,6 @@ def quarantine(bad: Sequence[Bad], root: Path, into: Path) -> None:
             move(file, target)
     except OSError as error:
         raise UserError(f"{error.filename or into} cannot be moved to {into} ({error.strerror or error})") from error
-
-
-def free(path: Path) -> Path:
-    """The path, with a number appended if it is taken."""
-    name, n = path.name, 0
-    while os.path.lexists(path):
-        n += 1
-        path = path.with_name(f"{name}.{n}")
-    return path
 
 
 def move(file: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import UserError, unknown
-from ...files.atomic import beside, clean, other_version, replacing
+from ...files.atomic import clean, is_temporary, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
 from ...files.plain import read_json, utf8
@@ -142,13 +142,16 @@ def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Pro
 
 
 def check_place(out: Path, plan: Plan) -> None:
-    """Raises UserError for a folder that holds anything but an unfinished pack of the same plan."""
-    if (out / RECORD).exists():
-        raise UserError(f"{out} already holds a pack", "give it to train --data, or give another --out")
+    """Raises UserError for a folder that holds anything but an unfinished pack of the same plan.
+
+    A pack is unfinished until its plan is gone.
+    """
     if (out / PLAN).is_file():
         if (out / PLAN).read_bytes() != content_of(plan):
             raise UserError(f"{out} holds another unfinished pack", "give the same options, or another --out")
-    elif out.exists() and {path.name for path in out.iterdir()} - {LOCK, beside(out / PLAN).name}:
+    elif (out / RECORD).exists():
+        raise UserError(f"{out} already holds a pack", "give it to train --data, or give another --out")
+    elif out.exists() and any(path.name != LOCK and not is_temporary(path.name) for path in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no pack", "give another --out")
 
 

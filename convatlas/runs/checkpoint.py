@@ -171,6 +171,14 @@ def measured(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Loads the tensors into the network, strictly. Raises UserError with the missing and unexpected keys."""
     own = net.state_dict()
+    if tensors.keys() != own.keys() or any(tensors[name].shape != own[name].shape for name in own):
+        raise misfit(net, tensors, source)
+    net.load_state_dict(dict(tensors))
+
+
+def misfit(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> UserError:
+    """The error for tensors that are not the network's: the missing and unexpected keys, and those of another size."""
+    own = net.state_dict()
     misfits = {
         "missing keys": [name for name in own if name not in tensors],
         "unexpected keys": [name for name in tensors if name not in own],
@@ -180,11 +188,9 @@ def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
             if name in tensors and tensors[name].shape != own[name].shape
         ],
     }
-    if any(misfits.values()):
-        found = ", ".join(f"{what}: {some(names)}" for what, names in misfits.items() if names)
-        name = getattr(net, "variant", None) or type(net).__name__
-        raise UserError(f"{source} does not fit {name}: {found}", "give the weights of this network")
-    net.load_state_dict(dict(tensors))
+    found = ", ".join(f"{what}: {some(names)}" for what, names in misfits.items() if names)
+    name = getattr(net, "variant", None) or type(net).__name__
+    return UserError(f"{source} does not fit {name}: {found}", "give the weights of this network")
 
 
 def by(tensor: Tensor) -> str:

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..runs import checkpoint
-from ..runs.checkpoint import averaged, load_tensors, measured
+from ..runs.checkpoint import averaged, measured
 from . import formats
 from .formats.collect import reading
 from .types import MAX_BYTES, Weights
 
 PICKLES = (".pth", ".pt", ".th")
 NESTED = ("state_dict", "model", "model_state", "net")  # keys under which training scripts save the weights
-PREFIX = "module."  # DataParallel adds it to every name
 
 
 def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
@@ -111,19 +110,3 @@ def check_zip(path: Path, max_bytes: int) -> None:
 def shortened(lines: list[str]) -> str:
     text = " ".join(" ".join(lines).split())
     return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -> Weights:
-    """Loads the file's tensors into the network, strictly; a "module." prefix on every name is removed.
-
-    Raises UserError as `load_tensors` does, and for a checkpoint of another network.
-    """
-    weights = read_weights(path, max_bytes)
-    tensors = weights.tensors
-    if tensors and all(name.startswith(PREFIX) for name in tensors):
-        tensors = {name.removeprefix(PREFIX): t for name, t in tensors.items()}
-    variant = getattr(net, "variant", None)
-    if variant is not None and weights.about.get("network", variant) != variant:
-        raise UserError(f"{path} has weights of {weights.about['network']}", f"give weights of {variant}")
-    load_tensors(net, tensors, str(path))
-    return weights

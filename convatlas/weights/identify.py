@@ -10,11 +10,12 @@ from typing import Any
 
 from .. import tables
 from ..catalogue import Variant, find
+from ..errors import UserError
 from ..layers import ConvNet, on_meta
-from .files import Weights
 from .match import AUXILIARY, Fit, fit
 from .order import Misfit
 from .slots import Layer, layers_of
+from .types import Weights
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def rows_of(weights: Weights, source: str, names: Iterable[str] | None = None) -
     for name in tried:
         try:
             found.append(row_of(weights, find(name), source))
-        except Misfit as misfit:
+        except UserError as misfit:
             reasons.append(misfit)
     if not found:
         if reasons:
@@ -60,7 +61,7 @@ def row_of(weights: Weights, variant: Variant, source: str) -> Row:
     options = options_of(weights, variant)
     with on_meta():
         net = variant.build(**options)
-    return Row(variant, options, fit(weights, net, net.input, source))  # type: ignore[arg-type]
+    return Row(variant, options, fit(weights, net, source))
 
 
 def options_of(weights: Weights, variant: Variant) -> dict[str, Any]:

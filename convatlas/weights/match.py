@@ -6,13 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from .files import Weights
+from ..errors import UserError
+from ..runs.checkpoint import by, misfit
+from .files import read_weights
 from .order import REMEDY, Misfit, Pair, by_order, some
 from .slots import COUNTER, Layer, Network, layers_of, network_of
+from .types import MAX_BYTES, Weights
 
 AUXILIARY = re.compile(r"aux|^loss[12]\b|side_?head", re.IGNORECASE)  # heads for training alone
 
@@ -39,17 +43,35 @@ class Fit:
             norm.eps = eps
 
 
-def fit(weights: Weights, net: nn.Module, shape: tuple[int, ...], source: str) -> Fit:
-    """Every tensor of the file in its place in `net`, which takes images of `shape`, C x H x W.
+def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -> Fit:
+    """Loads the file's tensors into the network, whatever library named them; says how, and what had to be done.
 
-    Nothing keeps its random start, and every layer of the file is used, or is one of `left_out`. Raises Misfit, naming
-    the layers, where they do not agree, or where order and shape leave more than one way.
+    Raises UserError as `read_weights` and `fit` do, and for a checkpoint of another network.
     """
-    theirs, own = layers_of(plain_names(weights.tensors)), layers_of(net.state_dict())
+    weights = read_weights(path, max_bytes)
+    variant = getattr(net, "variant", None)
+    if variant is not None and weights.about.get("network", variant) != variant:
+        raise UserError(f"{path} has weights of {weights.about['network']}", f"give weights of {variant}")
+    found = fit(weights, net, str(path))
+    found.load(net)
+    return found
+
+
+def fit(weights: Weights, net: nn.Module, source: str) -> Fit:
+    """Every tensor of the file in its place in the network, under its own names or by order and shape.
+
+    Nothing keeps its random start, and every layer of the file is used, or is one of `left_out`. Raises UserError,
+    naming the layers, where they do not agree, or where order and shape leave more than one way.
+    """
+    tensors = plain_names(weights.tensors)
+    theirs, own = layers_of(tensors), layers_of(net.state_dict())
     known = {layer.name: layer for layer in own}
     named = [(layer, known[layer.name]) for layer in theirs if layer.name in known]
+    shape = getattr(net, "input", None)
     if len(named) == len(theirs) == len(own):
         return fitted(named, weights, net, None, "by name", source)
+    if shape is None or 2 * len(named) > len(own):
+        raise Misfit(*misfit(net, tensors, source).args)
     network = network_of(net, shape)
     kept = [layer for layer in theirs if not AUXILIARY.search(layer.name)]
     if network.untraced:
@@ -59,8 +81,7 @@ def fit(weights: Weights, net: nn.Module, shape: tuple[int, ...], source: str) -
         )
     if not any(layer.is_norm for layer in kept):
         network = without_norms(network)
-    pairs = by_order(kept, network, name_of(net), source)
-    made = fitted(pairs, weights, net, network, "by order and shape", source)
+    made = fitted(by_order(kept, network, name_of(net), source), weights, net, network, "by order and shape", source)
     return replace(made, left_out=tuple(layer.name for layer in theirs if layer not in kept))
 
 
@@ -103,8 +124,8 @@ def fitted(
         shaped = as_shaped(value, tensor.shape, channels)
         if shaped is None:
             raise Misfit(
-                f"{source} does not fit {name_of(net)}: {file_name[layer]}.{role} is {by(value)}, "
-                f"and {name} is {by(tensor)}",
+                f"{source} does not fit {name_of(net)}: size mismatch: {name} ({by(value)} in the file, where it is "
+                f"{file_name[layer]}.{role}, {by(tensor)} in the network)",
                 REMEDY,
             )
         if value.dtype != tensor.dtype:
@@ -190,10 +211,6 @@ def as_shaped(value: Tensor, shape: torch.Size, channels: int | None) -> Tensor 
     if value.dim() == 2 and channels and value.shape[1] > channels and value.shape[1] % channels == 0:
         value = value.reshape(value.shape[0], -1, channels).transpose(1, 2)
     return value.reshape(shape)
-
-
-def by(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "one value"
 
 
 def name_of(net: nn.Module) -> str:

@@ -13,16 +13,15 @@ from torch import Tensor, nn
 
 from convatlas.catalogue import find
 from convatlas.layers import ConvNet, unscaled_
-from convatlas.weights.files import Weights
 from convatlas.weights.identify import rows_of
 from convatlas.weights.match import Fit, fit
 from convatlas.weights.order import Misfit
+from convatlas.weights.types import Weights
 from tests import oracles
 
 
 def fit_to(net: ConvNet, tensors: dict[str, Tensor], **about: object) -> Fit:
-    assert net.input is not None
-    return fit(Weights(tensors, **about), net, net.input, "FILE")  # type: ignore[arg-type]
+    return fit(Weights(tensors, **about), net, "FILE")  # type: ignore[arg-type]
 
 
 def anonymous(net: nn.Module) -> dict[str, Tensor]:
@@ -91,8 +90,9 @@ def test_parallel_layers_of_one_shape_are_refused() -> None:
 def test_a_shortcut_is_told_by_its_name() -> None:
     """In ResNet-50's first stage the last convolution and the projection are both 64 -> 256, side by side."""
     net = find("resnet50").build()
-    named = {name.replace("shortcut", "downsample").replace("stages", "s"): t for name, t in net.state_dict().items()}
-    assert dict(fit_to(net, named).layers)["s.conv2.block1.downsample.conv"] == "stages.conv2.block1.shortcut.conv"
+    named = {f"theirs.{name.replace('shortcut', 'downsample')}": tensor for name, tensor in net.state_dict().items()}
+    found = dict(fit_to(net, named).layers)
+    assert found["theirs.stages.conv2.block1.downsample.conv"] == "stages.conv2.block1.shortcut.conv"
     with pytest.raises(Misfit, match="side by side"):
         fit_to(net, anonymous(net))
 
@@ -172,11 +172,11 @@ def test_folded_batch_norms(name: str, scaled: bool) -> None:
                 scale = scale * norm.weight.detach()
             weight = weight * scale[:, None, None, None]
             shift = norm.bias.detach() - norm.running_mean * scale
-            bias = nn.Parameter((shift + (0 if bias is None else bias.detach() * scale)))
+            bias = nn.Parameter(shift + (0 if bias is None else bias.detach() * scale))
         folded[f"{conv}.weight"] = weight
         if bias is not None:
             folded[f"{conv}.bias"] = bias.detach()
-    found = fit_to(other, {n.replace("shortcut", "skip"): t for n, t in folded.items()}, folded=True)
+    found = fit_to(other, {f"exported.{name}": tensor for name, tensor in folded.items()}, folded=True)
     assert any("folded" in note for note in found.notes)
     found.load(other)
     x = torch.randn(2, *other.input, dtype=torch.float64)  # type: ignore[misc]
@@ -235,7 +235,7 @@ def test_rows_are_told_by_shape(name: str, options: dict[str, object], rows: lis
 
 
 def test_rows_that_shapes_cannot_tell_apart_are_all_given() -> None:
-    with_names = {n.replace("shortcut", "downsample"): t for n, t in find("resnet50").build().state_dict().items()}
+    with_names = {f"theirs.{name}": tensor for name, tensor in find("resnet50").build().state_dict().items()}
     found = rows_of(Weights(with_names), "FILE", ["resnet50", "resnet50_v1_5"])
     assert [row.variant.name for row in found] == ["resnet50", "resnet50_v1_5"]
 

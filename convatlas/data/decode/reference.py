@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from io import BytesIO
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,22 +13,18 @@ from PIL import Image, ImageChops
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.regular import read_bytes, regular
 from .orientation import turn
 from .transparency import low_bytes, needs_low, over_white, raw_mode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # no others: some of Pillow's readers run external programs
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+UNREAD = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw", ".psd", ".svg")
 MAX_PIXELS = 50_000_000
 MAX_SCANS = 200  # of a JPEG: cameras and encoders write 1 to about 20; each costs a pass over all pixels
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # except restarts; in scan data 0xff is followed by 0
 SCAN, END, ALONE = 0xDA, 0xD9, (0x01, 0xD8)  # ALONE, without a length: TEM and SOI
-KINDS = {  # what a path may be other than a file
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+REMEDY = "give image files"
 
 Source = str | PathLike[str] | bytes  # a path, or the content of a file
 
@@ -71,7 +65,7 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's process-wide limit; ours below is stricter
     try:
         if not isinstance(source, bytes):
-            refuse_pipes(source)
+            regular(source, most_bytes(max_pixels), REMEDY)
         image = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(source, max_pixels) from error
@@ -90,22 +84,19 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return image
 
 
-def content_of(path: Path) -> Content:
-    """The bytes of the image file. Raises UserError if it cannot be read."""
+def content_of(path: Path, max_pixels: int = MAX_PIXELS) -> Content:
+    """The bytes of the image file. Raises UserError if it cannot be read, or is larger than images are."""
     try:
-        refuse_pipes(path)
-        content = Content(path.read_bytes())
+        content = Content(read_bytes(path, most_bytes(max_pixels), REMEDY))
     except OSError as error:
         raise UserError(f"{path} cannot be opened ({error.strerror})") from error
     content.name = str(path)
     return content
 
 
-def refuse_pipes(path: str | PathLike[str]) -> None:
-    """Raises UserError for anything but a regular file: opening a pipe would block until someone writes to it."""
-    kind = stat.S_IFMT(os.stat(path).st_mode)
-    if kind != stat.S_IFREG:
-        raise UserError(f"{fspath(path)} is {KINDS.get(kind, 'not a regular file')}", "give image files")
+def most_bytes(max_pixels: int) -> int:
+    """That an image's file has at most: four channels of 16 bits, uncompressed, and 64 MiB for what goes with them."""
+    return 8 * max_pixels + (1 << 26)
 
 
 def too_large(source: Source, max_pixels: int) -> UserError:

@@ -8,14 +8,11 @@ from pathlib import Path
 from ...errors import UserError
 from ...files import archive
 from ..check.bad import Progress
-from ..decode.reference import MAX_PIXELS, SUFFIXES
+from ..decode.reference import MAX_PIXELS, SUFFIXES, UNREAD
 from ..kinds import located
 from ..types import Data
 from . import cifar, digits, folder, lists, mnist, pack, parquet, shards, svhn
 from .labels import without_images
-
-# suffixes of image formats that are not supported
-UNREAD = {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw", ".psd", ".svg"}
 
 
 def load_data(
@@ -98,7 +95,7 @@ def unrecognised(at: Path) -> UserError:
                 f"move the images of each class to a sub-folder, as in {place.name}/CLASS/{flat[0].name}, or list them "
                 "with their classes in train.txt and val.txt",
             )
-    formats = sorted({file.suffix.lower() for file in folder.files_of(at)} & UNREAD)
+    formats = sorted({file.suffix.lower() for file in folder.files_of(at)} & {*UNREAD})
     if formats:
         return UserError(
             f"the images in {at} are {' and '.join(formats)} files, which are not supported",

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.regular import read_bytes
 from ..types import Data
 from .memory import memory_data
 from .pickled import read_pickle
 
+MOST_BYTES = 1 << 30  # of a file; CIFAR's largest have 0.2 GB
 PIXELS = 3 * 32 * 32  # red plane, green plane, blue plane
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 LAYOUTS = {  # (classes, is binary): folder, training files, test file, file of the class names
@@ -37,7 +39,7 @@ def locate(folder: Path, classes: int) -> tuple[Path, bool] | None:
     for binary in (False, True):
         name, train, _, meta = LAYOUTS[classes, binary]
         for at in (folder, folder / name):
-            if all((at / f).is_file() for f in (train[0], meta)):
+            if all((at / f).exists() for f in (train[0], meta)):
                 return at, binary
     return None
 
@@ -52,7 +54,7 @@ def load(folder: Path, classes: int, *, seed: int = 0, val: float = 0.0) -> Data
         raise UserError(f"{folder} does not hold CIFAR-{classes}: no {wanted}", "give the folder that holds it")
     at, binary = found
     _, train, test, meta = LAYOUTS[classes, binary]
-    missing = [f for f in (*train, test) if not (at / f).is_file()]
+    missing = [f for f in (*train, test) if not (at / f).exists()]
     if missing:
         raise UserError(f"{at} is incomplete: {', '.join(missing)} missing", "unpack the archive again")
     read = read_binary if binary else read_python
@@ -66,7 +68,7 @@ def load(folder: Path, classes: int, *, seed: int = 0, val: float = 0.0) -> Data
 
 
 def read_python(path: Path, classes: int) -> tuple[Tensor, Tensor]:
-    record = read_pickle(path.read_bytes(), str(path))
+    record = read_pickle(read_bytes(path, MOST_BYTES), str(path))
     key = "labels" if classes == 10 else "fine_labels"
     for name in ("data", key):
         if name not in record:
@@ -80,7 +82,7 @@ def read_python(path: Path, classes: int) -> tuple[Tensor, Tensor]:
 
 def read_binary(path: Path, classes: int) -> tuple[Tensor, Tensor]:
     """Records of one label byte (CIFAR-100: coarse, then fine) and 3,072 pixels."""
-    content = np.fromfile(path, np.uint8)
+    content = np.frombuffer(read_bytes(path, MOST_BYTES), np.uint8)
     record = PIXELS + (1 if classes == 10 else 2)
     if len(content) % record:
         raise UserError(
@@ -106,9 +108,9 @@ def checked(path: Path, data: Any, labels: np.ndarray, classes: int) -> tuple[Te
 
 def class_names(path: Path, classes: int) -> tuple[str, ...]:
     if path.suffix == ".txt":
-        names: Any = path.read_text(errors="replace").split()
+        names: Any = read_bytes(path, MOST_BYTES).decode(errors="replace").split()
     else:
-        names = read_pickle(path.read_bytes(), str(path)).get(
+        names = read_pickle(read_bytes(path, MOST_BYTES), str(path)).get(
             "label_names" if classes == 10 else "fine_label_names", ()
         )
     if not isinstance(names, list) or len(names) != classes:

@@ -34,7 +34,7 @@ class FolderSplit(EncodedSplit):
     max_pixels: int = MAX_PIXELS
 
     def content(self, i: int) -> Content:
-        return content_of(self.files[i])
+        return content_of(self.files[i], self.max_pixels)
 
     def where(self, i: int) -> str:
         return str(self.files[i])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...files.plain import utf8
+from ...files.regular import read_bytes
 from ..statistics import sample_statistics
 from ..types import Data, Split
 
@@ -34,7 +35,8 @@ def parts_of(folder: Path, suffix: str) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.rglob(f"*{suffix}")):
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
+        holds_some = file.is_dir() and any(file.rglob(f"*{suffix}"))  # a folder named as files are
+        if not holds_some and not any(part.startswith(".") for part in file.relative_to(folder).parts):
             found.setdefault(part_of(file.relative_to(folder)), []).append(file)
     if not found:
         raise UserError(f"{folder} holds no {suffix} files", "give the folder that holds them")
@@ -65,6 +67,8 @@ def numbered(
     UserError for numbers mixed with names, for a label that is not one of the classes, and for a class without training
     images.
     """
+    if empty := [part for part, its in labels.items() if not its]:
+        raise UserError(f"{folder} has no {empty[0]} images", "add some, or remove its files")
     every = [label for part in labels.values() for label in part]
     numbers = {label for label in every if isinstance(label, int)}
     named = {label for label in every if isinstance(label, str)}
@@ -117,7 +121,7 @@ def without_images(split: Split) -> Iterator[str]:
 
 def listed_classes(folder: Path) -> tuple[str, ...]:
     file = folder / CLASSES
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    lines = read_bytes(file, 1 << 24, "write one class per line").decode("utf-8").splitlines() if file.exists() else []
     return tuple(line.strip() for line in lines if line.strip())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import UserError
+from ...files.regular import read_bytes
 from ...limits import whole_number
 from ..check.bad import find_bad, refuse
 from ..decode.reference import MAX_PIXELS
@@ -15,6 +16,8 @@ from ..statistics import HOW
 from ..types import Data
 from .folder import FolderSplit
 from .labels import PARTS, Label, digest_of, numbered, safe, streamed_data, val_from_train
+
+MOST = 1 << 30  # bytes of a list
 
 
 def find(folder: Path) -> Path | None:
@@ -39,7 +42,7 @@ def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> dict[str, FolderSpl
     Raises UserError for a missing or empty list, for a line that is not a path and a class, and for a path that is
     absolute or leads out of the folder.
     """
-    lists = {split: folder / f"{name}.txt" for name, split in PARTS.items() if (folder / f"{name}.txt").is_file()}
+    lists = {split: folder / f"{name}.txt" for name, split in PARTS.items() if (folder / f"{name}.txt").exists()}
     if "train" not in lists or len(lists) == 1:
         raise UserError(f"{folder} has no train.txt with a val.txt or test.txt", "give the folder that has them")
     found = {split: read_list(file) for split, file in lists.items()}
@@ -67,8 +70,9 @@ def size_of(file: Path) -> int:
 
 def read_list(file: Path) -> list[tuple[str, Label]]:
     """Each line's path and class; blank lines and comments (#) are skipped."""
+    content = read_bytes(file, MOST, "write one path and class per line")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except ValueError as error:
         raise UserError(f"{file} is not UTF-8 text", "write one path and class per line") from error
     lines = [

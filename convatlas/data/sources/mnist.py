@@ -7,12 +7,14 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.regular import regular, unpacked_most
 from ..types import Data
 from .labels import names_of_numbers
 from .memory import memory_data
@@ -21,6 +23,7 @@ DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 FILES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 WHERE = ("", "raw", "MNIST/raw", "FashionMNIST/raw")  # the folder itself, or as torchvision lays it out
 MANY = 1 << 24  # bytes per read
+MOST_BYTES = 4 << 30  # of a file: all of it is held in memory
 
 
 def find(folder: Path) -> Path | None:
@@ -66,7 +69,7 @@ def spellings(folder: Path, name: str) -> list[Path]:
     """The files for `name`: train-images-idx3-ubyte or train-images.idx3-ubyte, plain before .gz."""
     dims = 3 if name.endswith("images") else 1
     names = (f"{name}{dash}idx{dims}-ubyte{gz}" for gz in ("", ".gz") for dash in "-.")
-    return [folder / n for n in names if (folder / n).is_file()]
+    return [folder / n for n in names if (folder / n).exists()]
 
 
 def one_of(folder: Path, name: str) -> Path:
@@ -84,25 +87,41 @@ def read_idx(path: Path) -> np.ndarray:
     The header: two zero bytes, a code for the type, the number of dimensions; then each dimension as a big-endian
     uint32; then the values, big-endian, last dimension fastest. Raises UserError for anything else.
     """
+    held, packed = regular(path, MOST_BYTES, "give an IDX file").st_size, path.suffix == ".gz"
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if packed else path.open("rb") as file:
             zeros, code, ndim = struct.unpack(">HBB", file.read(4))
             if zeros or code not in DTYPES or not 0 < ndim <= 8:
                 raise UserError(f"{path} begins with {zeros:04x}{code:02x}{ndim:02x}", "give an IDX file")
             shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
             dtype = np.dtype(DTYPES[code])
             promised = math.prod(shape) * dtype.itemsize
-            parts, size = [], 0
-            while size <= promised and (part := file.read(min(MANY, promised + 1 - size))):
-                parts.append(part)
-                size += len(part)
+            if packed and promised > unpacked_most(held):
+                raise UserError(f"{path} would unpack from {held:,} to {promised:,} bytes", "use a trusted copy")
+            if not packed and promised + file.tell() != held:
+                raise wrong_size(path, shape, held - file.tell(), promised)
+            content = np.empty(promised, np.uint8)
+            size = filled(file, content.data)
+            size += len(file.read(1))
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
         raise UserError(f"{path} is truncated or damaged ({error})", "download it again") from error
     if size != promised:
-        has = f"only {size:,} bytes" if size < promised else "more"
-        raise UserError(f"{path} declares {' x '.join(map(str, shape))} values but holds {has}", "download it again")
-    values = np.frombuffer(b"".join(parts), dtype)
-    return values.astype(dtype.newbyteorder("=")).reshape(shape)
+        raise wrong_size(path, shape, size, promised)
+    values = content.view(dtype).reshape(shape)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def filled(file: Any, out: memoryview) -> int:
+    """Reads until `out` is full or the file ends; returns the bytes read."""
+    at = 0
+    while at < len(out) and (n := file.readinto(out[at : at + MANY])):
+        at += n
+    return at
+
+
+def wrong_size(path: Path, shape: tuple[int, ...], size: int, promised: int) -> UserError:
+    has = f"only {size:,} bytes" if size < promised else "more"
+    return UserError(f"{path} declares {' x '.join(map(str, shape))} values but holds {has}", "download it again")
 
 
 def describe(array: np.ndarray) -> str:

@@ -28,7 +28,8 @@ from ...errors import UserError, unknown
 from ...files.atomic import clean, is_temporary, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
-from ...files.plain import read_json, utf8
+from ...files.plain import from_json, utf8
+from ...files.regular import read_bytes, regular
 from ...preprocess import Preprocess
 from ...version import VERSION
 from ..decode.fast import Crop, chw, crop_into, plain_pixels
@@ -47,6 +48,8 @@ FORMATS = {"jpeg": "tar", "raw": "raw"}  # format: extension of its shards
 PER_SHARD = 2000  # images
 PART = 32  # images per job
 RECORD, PLAN = "pack.json", "plan.json"
+MOST_RECORD = 1 << 28  # bytes of either
+AGAIN = "pack the data set again"
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
@@ -146,8 +149,8 @@ def check_place(out: Path, plan: Plan) -> None:
 
     A pack is unfinished until its plan is gone.
     """
-    if (out / PLAN).is_file():
-        if (out / PLAN).read_bytes() != content_of(plan):
+    if (out / PLAN).exists():
+        if read_bytes(out / PLAN, MOST_RECORD) != content_of(plan):
             raise UserError(f"{out} holds another unfinished pack", "give the same options, or another --out")
     elif (out / RECORD).exists():
         raise UserError(f"{out} already holds a pack", "give it to train --data, or give another --out")
@@ -272,7 +275,7 @@ class RawSplit(StreamedSplit):
 
 
 def find(folder: Path) -> Path | None:
-    return folder if (folder / RECORD).is_file() or (folder / PLAN).is_file() else None
+    return folder if (folder / RECORD).exists() or (folder / PLAN).exists() else None
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
@@ -309,7 +312,7 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
     for name, part in record["splits"].items():
         paths = tuple(folder / shard["file"] for shard in part["shards"])
         for path, shard in zip(paths, part["shards"]):
-            if not path.is_file() or path.stat().st_size != shard["bytes"]:
+            if not path.exists() or regular(path, remedy=AGAIN).st_size != shard["bytes"]:
                 raise UserError(f"{path} is missing or incomplete", "pack the data set again")
         indices = [read_index(path.with_suffix(".npz")) for path in paths]
         for path, shard, (its, of, _) in zip(paths, part["shards"], indices):
@@ -341,11 +344,13 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
 def read_record(folder: Path) -> dict[str, Any]:
     """pack.json. Raises UserError as `load` does."""
     path = folder / RECORD
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"the pack in {folder} is not finished", "run the same `convatlas data pack` again to resume")
     try:
-        record = read_json(path)
+        record = from_json(read_bytes(path, MOST_RECORD, AGAIN))
         schema = record["schema"]
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} was not written by `convatlas data pack` ({error!r})", "pack the data set again"
@@ -358,8 +363,11 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Each image's offset, bytes, height and width, int64 (n, 4); the labels, int64 (n,); the shard's checksum."""
     try:
+        regular(path, remedy=AGAIN)
         with path.open("rb") as file, np.load(file) as index:
             return index["places"], index["labels"], str(index["sha256"])
+    except UserError:
+        raise
     except Exception as error:  # damaged files make the reader raise anything
         raise UserError(f"{path} is missing or damaged ({error})", "pack the data set again") from error
 

@@ -1,12 +1,15 @@
 """Hugging Face image data sets in Parquet files: a column of images (a struct with "bytes") and one of labels.
 
 https://huggingface.co/docs/datasets/image_load; the schema's metadata names the classes. Needs pyarrow (extra `hub`).
-Images are read one row group at a time: pack a data set larger than CACHE_BYTES first.
+Images are read one row group at a time: pack a data set larger than CACHE_BYTES first. Bytes and texts are read as
+dictionaries: a value that a file holds once is once in memory, however many rows repeat it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...files.plain import from_json
+from ...files.regular import regular, unpacked_most
 from ..decode.reference import Content
 from ..statistics import HOW
 from ..streamed import EncodedSplit
@@ -24,6 +28,7 @@ from ..types import Data
 from .labels import Label, digest_of, hold_out, numbered, parts_of, split_how, streamed_data, val_from_train
 
 CACHE_BYTES = 2 << 30  # of cached row groups
+ROW_BYTES = 16  # that a row takes of its file, at least
 LABELS = ("label", "labels", "fine_label", "class")  # the first one present
 
 
@@ -71,13 +76,12 @@ class ParquetSplit(EncodedSplit):
         return f"{self.files[file].name}/{group}/{row}"
 
     def group(self, file: int, group: int) -> Any:
-        """The images of a row group (a pyarrow array); the latest CACHE_BYTES of them are cached."""
+        """The images of a row group (a chunked array); the latest CACHE_BYTES of them are cached."""
         with self._lock:
             key = file, group
             if key not in self._groups:
-                table = opened(self.files[file]).read_row_group(group, columns=[self.column])
-                array = table.column(0).combine_chunks()
-                self._groups[key] = array.field("bytes") if self.column.endswith(".bytes") else array
+                path = self.files[file]
+                self._groups[key] = read_column(opened(path, self.column), path, group, self.column)
                 self._bytes += self._groups[key].nbytes
                 while self._bytes > CACHE_BYTES and len(self._groups) > 1:
                     self._bytes -= self._groups.popitem(last=False)[1].nbytes
@@ -85,16 +89,48 @@ class ParquetSplit(EncodedSplit):
             return self._groups[key]
 
 
-def opened(file: Path) -> Any:
+def opened(file: Path, *columns: str) -> Any:
+    """The pyarrow.ParquetFile, which reads those columns as dictionaries. Raises UserError for anything else."""
     try:
-        from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise UserError("reading Parquet files needs pyarrow", "pip install 'convatlas[hub]'") from error
+    size = regular(file, remedy="give Parquet files").st_size
+    with reading(file):
+        parquet = ParquetFile(file, read_dictionary=list(columns))
+    if ROW_BYTES * parquet.metadata.num_rows > max(size, 1 << 20):
+        raise UserError(f"{file} declares {parquet.metadata.num_rows:,} rows in {size:,} bytes", "use a trusted copy")
+    return parquet
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Raises UserError, naming the file, for whatever pyarrow meets in a damaged one."""
     try:
-        return ParquetFile(file)
-    except ArrowInvalid as error:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"{file} cannot be read ({error.strerror})") from error
         raise UserError(f"{file} is not a complete Parquet file ({error})", "download it again") from error
+
+
+def read_column(parquet: Any, file: Path, group: int, column: str) -> Any:
+    """A column of a row group (a pyarrow.ChunkedArray); of a struct, the field. Raises UserError for a bomb."""
+    with reading(file):
+        about = parquet.metadata.row_group(group)
+        chunks = [about.column(i) for i in range(about.num_columns)]
+        for chunk in chunks:
+            if chunk.path_in_schema == column and chunk.total_uncompressed_size > unpacked_most(
+                chunk.total_compressed_size
+            ):
+                raise UserError(
+                    f"{file}: {column} of row group {group} unpacks to {chunk.total_uncompressed_size:,} bytes",
+                    "use a trusted copy",
+                )
+        read = parquet.read_row_group(group, columns=[column]).column(0)
+        return read.flatten()[0] if "." in column else read
 
 
 def find(folder: Path) -> Path | None:
@@ -113,7 +149,8 @@ def splits(folder: Path, *, seed: int = 0) -> dict[str, ParquetSplit]:
     Raises UserError without pyarrow, for files without images or labels, and for files with different columns.
     """
     parts = parts_of(folder, ".parquet")
-    columns = columns_of(opened(next(iter(parts.values()))[0]), next(iter(parts.values()))[0])
+    first = next(iter(parts.values()))[0]
+    columns = columns_of(opened(first), first)
     found: dict[str, list[tuple[Path, int, int, Label]]] = {part: rows(files, columns) for part, files in parts.items()}
     how = "as named"
     if "" in found:
@@ -157,16 +194,25 @@ def rows(files: list[Path], columns: Columns) -> list[tuple[Path, int, int, Labe
     """Every row's file, row group, index in it, and class."""
     found: list[tuple[Path, int, int, Label]] = []
     for file in files:
-        parquet = opened(file)
+        parquet = opened(file, columns.label)
         if columns_of(parquet, file) != columns:
             raise UserError(f"{file} has other columns or classes than {files[0]}", "give files of one data set")
         for group in range(parquet.num_row_groups):
-            labels = parquet.read_row_group(group, columns=[columns.label]).column(0).to_pylist()
-            for row, label in enumerate(labels):
+            for row, label in enumerate(labels_in(read_column(parquet, file, group, columns.label))):
                 if not isinstance(label, int | str) or (isinstance(label, int) and label < 0):
                     raise UserError(f"{file}: row {row} of group {group} has the label {label!r}", "label or remove it")
-                found.append((file, group, row, label))
+                found.append((file, group, row, int(label) if isinstance(label, bool) else label))
     return found
+
+
+def labels_in(column: Any) -> Iterator[Any]:
+    """The values of a column; a dictionary's are made once, not for each row."""
+    for chunk in column.chunks:
+        if hasattr(chunk, "dictionary"):
+            values = chunk.dictionary.to_pylist()
+            yield from (None if i is None else values[i] for i in chunk.indices.to_pylist())
+        else:
+            yield from chunk.to_pylist()
 
 
 def columns_of(parquet: Any, file: Path) -> Columns:
@@ -182,12 +228,21 @@ def columns_of(parquet: Any, file: Path) -> Columns:
     def of_kind(kind: str) -> list[str]:
         return [name for name, f in features.items() if isinstance(f, dict) and f.get("_type") == kind]
 
-    def is_image(field: Any) -> bool:
-        return pa.types.is_binary(field.type) or (
-            pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-        )
+    def plain(kind: Any) -> Any:
+        return plain(kind.value_type) if pa.types.is_dictionary(kind) else kind
 
-    images = [n for n in of_kind("Image") if n in schema.names] or [f.name for f in schema if is_image(f)]
+    def is_bytes(kind: Any) -> bool:
+        return any(of(plain(kind)) for of in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+
+    def path_of_bytes(name: str) -> str | None:
+        """Parquet's name for a column's bytes; None if it has none."""
+        kind = schema.field(name).type
+        if pa.types.is_struct(kind):
+            at = kind.get_field_index("bytes")
+            return f"{name}.bytes" if at >= 0 and is_bytes(kind.field(at).type) else None
+        return name if is_bytes(kind) else None
+
+    images = [n for n in of_kind("Image") if n in schema.names] or [n for n in schema.names if path_of_bytes(n)]
     labelled = [name for name in LABELS if name in schema.names] or [
         n for n in of_kind("ClassLabel") if n in schema.names
     ]
@@ -196,6 +251,16 @@ def columns_of(parquet: Any, file: Path) -> Columns:
             f"{file} has the columns {', '.join(schema.names)}",
             f"add one of images and one of labels ({', '.join(LABELS)})",
         )
-    image, label = images[0], labelled[0]
-    names = features.get(label, {}).get("names") or ()
-    return Columns(f"{image}.bytes" if pa.types.is_struct(schema.field(image).type) else image, label, tuple(names))
+    image, label = path_of_bytes(images[0]), labelled[0]
+    if image is None:
+        raise UserError(
+            f"{file}: the column {images[0]} is of type {schema.field(images[0]).type}",
+            "give the bytes of image files, or structs that have them as bytes",
+        )
+    kind = plain(schema.field(label).type)
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if not any(of(kind) for of in (pa.types.is_integer, pa.types.is_boolean, *texts)):
+        raise UserError(f"{file}: the column {label} is of type {kind}", "give the classes as whole numbers or names")
+    names = features[label].get("names") if label in of_kind("ClassLabel") else ()
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return Columns(image, label, tuple(names) if listed else ())

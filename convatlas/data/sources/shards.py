@@ -1,7 +1,8 @@
 """WebDataset shards: tar archives of NAME.jpg (or .png, .webp ...) and NAME.cls, .json or .txt with its class.
 
-https://github.com/webdataset/webdataset describes the format. Nothing is unpacked: members are indexed once and
-read in place.
+https://github.com/webdataset/webdataset describes the format: a sample's name ends at the first dot of its members'
+base names, so that 22.05.jpg and 22.cls are of sample 22, and what its image is, the last suffix says. Nothing is
+unpacked: members are indexed once and read in place.
 """
 
 from __future__ import annotations
@@ -13,23 +14,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.archive import Limited
 from ...files.plain import from_json
+from ...files.regular import regular
 from ...limits import whole_number
-from ..decode.reference import SUFFIXES, Content
+from ..decode.reference import MAX_PIXELS, SUFFIXES, UNREAD, Content, most_bytes
 from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
 from .labels import Label, digest_of, hold_out, numbered, parts_of, safe, split_how, streamed_data, val_from_train
 
-LABELS = ("cls", "json", "txt")  # the first one present
+LABELS = (".cls", ".json", ".txt")  # the first one present
 KEYS = ("label", "cls", "class")  # for the class, in a .json member
 MOST = 1 << 20  # bytes of a label member
+MOST_SHARD = 1 << 44  # bytes
 THREADS = 8
 
 
@@ -101,8 +105,8 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
 def splits(folder: Path, *, seed: int = 0) -> dict[str, ShardSplit]:
     """The shards of a folder: train-*.tar and val-*.tar (or test), or all of them, split by `seed`.
 
-    `classes.txt` names numbered classes. Raises UserError for anything but an archive, for a sample without a class or
-    with two images, for member names that lead out of the archive, and for links and devices.
+    `classes.txt` names numbered classes. Raises UserError for anything but an archive, for a sample without a class,
+    without an image or with two, for member names that lead out of the archive, and for links and devices.
     """
     parts = parts_of(folder, ".tar")
     found: dict[str, list[tuple[Path, Sample]]] = {}
@@ -138,45 +142,100 @@ def split_of(
     return ShardSplit(part, shards, places, tuple(s.name for _, s in samples), labels, classes, provenance)
 
 
+Member = tuple[str, int, int]  # name, offset, bytes
+
+
 def index(shard: Path) -> list[Sample]:
-    """The samples of one shard, in the order of their images. Raises UserError as `load` does."""
-    images: dict[str, tuple[str, int, int]] = {}
-    labels: dict[str, dict[str, Label]] = {}
-    try:
-        with tarfile.open(shard, "r:") as archive:  # uncompressed: images are read by offset
-            for member in plain_members(archive, shard):
-                path = safe(member.name, str(shard))
-                stem, _, extension = path.name.partition(".")
-                key, extension = str(path.with_name(stem)), extension.lower()
-                if f".{extension}" in SUFFIXES:
+    """The samples of one shard, in the order of their images; of what labels each, the first of LABELS is read.
+
+    Raises UserError as `splits` does.
+    """
+    images: dict[str, Member] = {}
+    labels: dict[str, dict[str, list[Member]]] = {}  # sample: suffix: members
+    others: dict[str, Member] = {}  # of samples that may have no image
+    regular(shard, remedy="give .tar files")
+    with shard.open("rb") as file:
+        try:
+            for member in plain_members(file, shard):
+                key, suffix = sample_of(member[0], shard)
+                if key is None:
+                    continue
+                if suffix in SUFFIXES:
                     if key in images:
-                        raise UserError(f"{shard} has two images named {key}", "give each sample a unique name")
-                    images[key] = member.name, member.offset_data, member.size
-                elif extension in LABELS and member.size <= MOST:
-                    extracted = archive.extractfile(member)
-                    assert extracted is not None, "it is a plain file"
-                    labels.setdefault(key, {})[extension] = label_of(extracted.read(), extension, shard, member.name)
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{shard} is not a complete tar archive ({error})", "download it again") from error
-    for key in images:
-        if key not in labels:
-            raise UserError(f"{shard} does not give the class of {images[key][0]}", f"add a {key}.cls, .json or .txt")
-    return [Sample(*images[key], next(labels[key][e] for e in LABELS if e in labels[key])) for key in images]
+                        raise two(shard, key, images[key], member)
+                    if member[2] > most_bytes(MAX_PIXELS):
+                        raise UserError(f"{shard}: {member[0]} is too large for an image", "remove it")
+                    images[key] = member
+                elif suffix in LABELS:
+                    labels.setdefault(key, {}).setdefault(suffix, []).append(member)
+                elif suffix in UNREAD:
+                    others[key] = member
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # damaged archives make the reader raise anything
+            raise UserError(f"{shard} is not a complete tar archive ({error})", "download it again") from error
+        for key, (name, *_) in (others | {key: of[".cls"][0] for key, of in labels.items() if ".cls" in of}).items():
+            if key not in images:
+                raise UserError(
+                    f"{shard} has no image for {name}", f"add a {key}.jpg, or another of {', '.join(SUFFIXES)}"
+                )
+        if not images:
+            raise UserError(f"{shard} holds no images", "remove it, or make it again")
+        return [Sample(*images[key], label_for(key, images[key], labels.get(key, {}), file, shard)) for key in images]
 
 
-def plain_members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]:
-    for member in archive:
-        if member.isfile():
-            yield member
-        elif not member.isdir():
-            raise UserError(f"{shard} holds a link or a device, {member.name!r}", "pack it with plain files only")
+def sample_of(name: str, shard: Path) -> tuple[str | None, str]:
+    """The sample that a member belongs to, and its last suffix, in lower case; None for what is hidden.
+
+    Raises UserError for an image that has no name before its first dot.
+    """
+    path = safe(name, str(shard))
+    stem, _, extension = path.name.partition(".")
+    suffix = f".{extension.rpartition('.')[2].lower()}"
+    if stem:
+        return str(path.with_name(stem)), suffix
+    if suffix in SUFFIXES and not path.name.startswith("._"):  # which are not images: macOS's own notes
+        raise UserError(f"{shard}: {name} has no name before its first dot, so belongs to no sample", "rename it")
+    return None, suffix
 
 
-def label_of(content: bytes, extension: str, shard: Path, name: str) -> Label:
+def label_for(key: str, image: Member, found: dict[str, list[Member]], file: BinaryIO, shard: Path) -> Label:
+    """The class of a sample. Of several members with the chosen suffix, KEY.cls goes before KEY.other.cls."""
+    suffix = next((suffix for suffix in LABELS if suffix in found), None)
+    if suffix is None:
+        raise UserError(f"{shard} does not give the class of {image[0]}", f"add a {key}.cls, .json or .txt")
+    first, *others = sorted(found[suffix], key=lambda member: member[0].count("."))
+    if others and others[0][0].count(".") == first[0].count("."):
+        raise two(shard, key, first, others[0])
+    name, offset, size = first
+    if size > MOST:
+        raise UserError(f"{shard}: {name} has {size:,} bytes, too many for a class", "write a number or a name")
+    file.seek(offset)
+    return label_of(file.read(size), suffix, shard, name)
+
+
+def two(shard: Path, key: str, one: Member, other: Member) -> UserError:
+    return UserError(
+        f"{shard} has {one[0]} and {other[0]} for one sample, {key}, as its name ends at the first dot",
+        "give each sample a unique name",
+    )
+
+
+def plain_members(file: BinaryIO, shard: Path) -> Iterator[Member]:
+    with tarfile.open(fileobj=Limited(file, MOST_SHARD), mode="r:") as archive:  # uncompressed: read by offset
+        for member in archive:
+            if member.isfile() and not member.issparse():
+                yield member.name, member.offset_data, member.size
+            elif not member.isdir():
+                raise UserError(f"{shard} holds a link or a device, {member.name!r}", "pack it with plain files only")
+            archive.members.clear()  # type: ignore[attr-defined]  # which would keep every header
+
+
+def label_of(content: bytes, suffix: str, shard: Path, name: str) -> Label:
     """The class in a label member: a number or a name."""
     try:
         text = content.decode("utf-8").strip()
-        if extension != "json":
+        if suffix != ".json":
             number = whole_number(text)
             return one_line(text) if number is None else number
         record = from_json(text)

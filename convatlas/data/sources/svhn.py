@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.regular import regular, unpacked_most
 from ..types import Data
 from .memory import memory_data
 
@@ -23,13 +24,14 @@ TRAIN, EXTRA, TEST = "train_32x32.mat", "extra_32x32.mat", "test_32x32.mat"
 MOST_IMAGES = 1_000_000  # of a file; SVHN's largest, extra_32x32.mat, has 531,131
 MOST_BYTES = MOST_IMAGES * (32 * 32 * 3 + 8) + (1 << 20)  # unpacked
 LABELS = ("uint8", "uint16", "int16", "int32", "double")  # MATLAB's classes that y may have
+MOST_ELEMENTS = 100  # of a file; SVHN's have 2
 COMPRESSED = 15  # the type of a compressed element
 CHUNK = 1 << 20
 
 
 def find(folder: Path) -> Path | None:
     """The folder that holds SVHN's training images: `folder` itself, if at all."""
-    return folder if (folder / TRAIN).is_file() else None
+    return folder if (folder / TRAIN).exists() else None
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
@@ -37,12 +39,12 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
 
     Raises UserError for missing, broken or foreign files.
     """
-    if missing := [name for name in (TRAIN, TEST) if not (folder / name).is_file()]:
+    if missing := [name for name in (TRAIN, TEST) if not (folder / name).exists()]:
         raise UserError(
             f"{folder} does not hold SVHN's cropped digits: no {' and no '.join(missing)}",
             "give the folder that holds the files of format 2",
         )
-    files = [TRAIN, EXTRA] if (folder / EXTRA).is_file() else [TRAIN]
+    files = [TRAIN, EXTRA] if (folder / EXTRA).exists() else [TRAIN]
     parts = [read_mat(folder / name) for name in files]
     splits = {
         "train": parts[0] if len(parts) == 1 else (torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])),
@@ -74,7 +76,8 @@ def read_mat(path: Path) -> tuple[Tensor, Tensor]:
 
 def check_size(path: Path) -> None:
     """Raises UserError for a file that is not of format 5, is cut short, or would unpack to more than MOST_BYTES."""
-    size, unpacked = path.stat().st_size, 0
+    size, unpacked, elements = regular(path, MOST_BYTES).st_size, 0, 0
+    most = min(unpacked_most(size), MOST_BYTES)
     with path.open("rb") as file:
         header = file.read(128)
         order = {b"IM": "<", b"MI": ">"}.get(header[126:])
@@ -85,9 +88,10 @@ def check_size(path: Path) -> None:
             if len(tag) < 8 or file.tell() + length > size:
                 raise UserError(f"{path} is incomplete", "download it again")
             end = file.tell() + length
-            unpacked += inflated(file, length, MOST_BYTES - unpacked) if kind == COMPRESSED else length
-            if unpacked > MOST_BYTES:
-                raise UserError(f"{path} unpacks to more than {MOST_IMAGES:,} images would", "give SVHN's own files")
+            unpacked += inflated(file, length, most - unpacked) if kind == COMPRESSED else length
+            elements += 1
+            if unpacked > most or elements > MOST_ELEMENTS:
+                raise UserError(f"{path} holds more than X and y, the images and their labels", "give SVHN's own files")
             file.seek(end)
 
 

@@ -115,7 +115,10 @@ def link(folder: Path) -> None:
         (broken([("a\\..\\..\\1.jpg", b"")]), "which is outside it"),
         (link, r"train-1\.tar holds a link or a device, '0001\.jpg'; pack it with plain files only"),
         (broken([("1.jpg", b"")]), r"does not give the class of 1\.jpg; add a 1\.cls, \.json or \.txt"),
-        (broken([("1.jpg", b""), ("1.png", b"")]), r"has two images named 1; give each sample a unique name"),
+        (
+            broken([("1.jpg", b""), ("1.png", b"")]),
+            r"has 1\.jpg and 1\.png for one sample, 1, as its name ends at the first dot; give each",
+        ),
         (broken([("1.jpg", b""), ("1.cls", b"")]), r"1\.cls does not give a class"),
         (broken([("1.jpg", b""), ("1.json", b"[1]")]), r"1\.json does not give a class"),
         (

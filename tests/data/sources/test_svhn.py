@@ -156,7 +156,7 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_unpacked(
     header = (tmp_path / "small.mat").read_bytes()[:128]
     path = tmp_path / "bomb.mat"
     path.write_bytes(header + struct.pack("<II", svhn.COMPRESSED, len(bomb)) + bomb)
-    with pytest.raises(UserError, match="unpacks to more than 1,000,000 images would"):
+    with pytest.raises(UserError, match="holds more than X and y"):
         svhn.read_mat(path)
 
 

@@ -1,0 +1,45 @@
+"""What every reader of a user's file asks first: whether it is one, and how much of it may be meant."""
+
+from __future__ import annotations
+
+import os
+import stat
+from os import PathLike, fspath
+
+from ..errors import UserError
+
+KINDS = {  # what a path may be other than a file
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+RATIO = 100  # images and labels compress to less; what they are compressed with reaches 1,000 and more
+FLOOR = 1 << 26  # bytes that any file may unpack to
+
+Place = str | PathLike[str]
+
+
+def regular(path: Place, most: int | None = None, remedy: str = "give a file") -> os.stat_result:
+    """What the system says of the file. Raises UserError for anything but a regular file (opening a pipe would wait
+    until someone writes to it) and for one of more than `most` bytes; OSError if there is none."""
+    about = os.stat(path)
+    kind = stat.S_IFMT(about.st_mode)
+    if kind != stat.S_IFREG:
+        raise UserError(f"{fspath(path)} is {KINDS.get(kind, 'not a regular file')}", remedy)
+    if most is not None and about.st_size > most:
+        raise UserError(f"{fspath(path)} has {about.st_size:,} bytes, more than the {most:,} that it may have", remedy)
+    return about
+
+
+def read_bytes(path: Place, most: int, remedy: str = "give a file") -> bytes:
+    """The whole content of a file of at most `most` bytes. Raises as `regular` does."""
+    size = regular(path, most, remedy).st_size
+    with open(path, "rb") as file:
+        return file.read(size)
+
+
+def unpacked_most(size: int) -> int:
+    """The bytes that a file of `size` compressed bytes may unpack to: more is a bomb."""
+    return max(RATIO * size, FLOOR)

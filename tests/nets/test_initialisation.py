@@ -145,6 +145,7 @@ START: dict[str, tuple[str, Start]] = {
         uniform(r"linear\.weight", lambda m: m.weight.shape[0] ** -0.5),
         normal("weight", lambda m: sqrt(2 / fan_out_of_a_group(m))), ZERO]),
 }  # fmt: skip
+START["EfficientNetLite"] = START["EfficientNet"]
 
 
 def representatives() -> dict[str, Variant]:

@@ -41,6 +41,7 @@ NORMS: dict[str, tuple[str, Norm | Callable[[str], Norm]]] = {
         (1e-3, 0.1) if name.endswith("_timm") else TORCH if find(name).input == (3, 32, 32) else (1e-3, 0.0003))),
     "EfficientNet": ("section 5.2: 0.99; tensorflow/tpu", lambda name: (
         TORCH if name.endswith("_symmetric") and name < "efficientnet_b5" else (1e-3, 0.01))),
+    "EfficientNetLite": ("its release: 0.99", lambda name: TORCH if name.endswith("_symmetric") else (1e-3, 0.01)),
 }  # fmt: skip
 
 
@@ -84,6 +85,7 @@ LIBRARIES = {  # library, name there: our row, and what the library needs to be 
     ("timm", "nasnetalarge"): ("nasnet_a_large_timm", {}),
     ("timm", "inception_resnet_v2"): ("inception_resnet_v2_timm", {}),
     ("timm", "efficientnet_b0"): ("efficientnet_b0_symmetric", {}),
+    ("timm", "efficientnet_lite0"): ("efficientnet_lite0_symmetric", {}),
     ("timm", "seresnet50"): ("se_resnet50_v1_5", {}),
     ("torchvision", "mobilenet_v2"): ("mobilenet_v2_symmetric", {}),
     ("torchvision", "efficientnet_b0"): ("efficientnet_b0_symmetric", {}),

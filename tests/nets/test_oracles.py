@@ -383,6 +383,8 @@ PAIRS = [
         for end, width in MOBILENETS_V2.items()),
     *(Pair(f"efficientnet_b{i}", *timm(f"tf_efficientnet_b{i}"), slow=i > 1) for i in range(8)),
     *(Pair(f"efficientnet_b{i}_symmetric", *torchvision(f"efficientnet_b{i}"), slow=i > 1) for i in range(8)),
+    *(Pair(f"efficientnet_lite{i}", *timm(f"tf_efficientnet_lite{i}"), slow=i > 0) for i in range(5)),
+    Pair("efficientnet_lite0_symmetric", *timm("efficientnet_lite0")),
     nasnet(96, 12),
     nasnet(4032, 96, gradients=False, slow=True),
     *(se(f"se_resnet{d}", f"legacy_seresnet{d}", slow=d > 50) for d in (50, 101, 152)),

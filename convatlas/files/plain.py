@@ -23,9 +23,12 @@ def read_json(path: Path) -> Any:
 
 
 def from_json(text: str | bytes) -> Any:
-    """The value. Raises ValueError for what is not JSON in UTF-8, and for values deeper or longer than any of ours."""
+    """The value, behind a byte order mark or not.
+
+    Raises ValueError for what is not JSON in UTF-8, and for values deeper or longer than any of ours.
+    """
     try:
-        value = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+        value = json.loads((text if isinstance(text, str) else text.decode("utf-8")).removeprefix("\ufeff"))
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
     level = [value]

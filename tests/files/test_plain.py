@@ -16,6 +16,7 @@ from convatlas.files.plain import DEEPEST, from_json, read_json, utf8
 def test_what_is_written_is_read(value: object) -> None:
     assert from_json(json.dumps(value)) == value
     assert from_json(json.dumps(value, ensure_ascii=False).encode()) == value
+    assert from_json(b"\xef\xbb\xbf" + json.dumps(value).encode()) == value  # as Windows' editors save it
 
 
 @pytest.mark.parametrize(("open", "close"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])

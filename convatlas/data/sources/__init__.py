@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def recognised(source: str) -> tuple[str, Path]:
     ):
         if found is not None:
             return kind, found
+    if os.path.lexists(at / "train.txt"):  # a list after all: reading it says what is wrong
+        return "list", at
     raise unrecognised(at)
 
 

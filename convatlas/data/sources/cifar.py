@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...files.regular import read_bytes
+from ...files.text import read_text
 from ..types import Data
 from .memory import memory_data
 from .pickled import read_pickle
@@ -108,7 +109,7 @@ def checked(path: Path, data: Any, labels: np.ndarray, classes: int) -> tuple[Te
 
 def class_names(path: Path, classes: int) -> tuple[str, ...]:
     if path.suffix == ".txt":
-        names: Any = read_bytes(path, MOST_BYTES).decode(errors="replace").split()
+        names: Any = read_text(path, MOST_BYTES).split()
     else:
         names = read_pickle(read_bytes(path, MOST_BYTES), str(path)).get(
             "label_names" if classes == 10 else "fine_label_names", ()

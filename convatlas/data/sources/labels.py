@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...files.plain import utf8
-from ...files.regular import read_bytes
+from ...files.text import forms, read_lines, twins
 from ..statistics import sample_statistics
 from ..types import Data, Split
 
@@ -24,6 +25,7 @@ CLASSES = "classes.txt"  # one class per line, in the order of their numbers
 SHOWN = 5  # names in a sentence
 FEW = 1000  # numbered classes that may be without images, as many as ImageNet has
 NUMBER = re.compile(r"[+-][0-9]+(\.[0-9]*)?|[0-9]{16,}")  # what is neither the number of a class nor a name
+MOST = 1 << 24  # bytes of classes.txt
 Label = int | str
 
 
@@ -77,6 +79,7 @@ def numbered(
     if numbers and named:
         raise UserError(f"some labels in {folder} are numbers and some are names", "use one or the other")
     classes = listed_classes(folder) or tuple(names)
+    refuse_twins([*classes, *sorted(named)], str(folder))
     if not classes:
         classes = names_of_numbers(max(numbers), len(every), folder) if numbers else tuple(sorted(named))
     labels_in_order: Sequence[Label] = range(len(classes)) if numbers else classes
@@ -120,9 +123,36 @@ def without_images(split: Split) -> Iterator[str]:
 
 
 def listed_classes(folder: Path) -> tuple[str, ...]:
+    """The names in classes.txt; none if there is no such file. Raises UserError for a name that is missing or twice."""
     file = folder / CLASSES
-    lines = read_bytes(file, 1 << 24, "write one class per line").decode("utf-8").splitlines() if file.exists() else []
-    return tuple(line.strip() for line in lines if line.strip())
+    if not os.path.lexists(file):
+        return ()
+    names = [line.strip() for line in read_lines(file, MOST)]
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise UserError(f"{file} names no classes", "write one class per line, or remove it")
+    first: dict[str, int] = {}
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise UserError(
+                f"{file}, line {number} is empty", "write one class per line, in the order of their numbers"
+            )
+        if first.setdefault(name, number) != number:
+            raise UserError(
+                f"{file} names {name!r} in line {first[name]} and in line {number}", "give each class its own name"
+            )
+    refuse_twins(names, str(file))
+    return tuple(names)
+
+
+def refuse_twins(names: Iterable[str], where: str) -> None:
+    """Raises UserError for two classes whose names differ only in their Unicode form."""
+    if pair := twins(names):
+        raise UserError(
+            f"{where} has two classes whose names differ only in their Unicode form, {forms(*pair)}",
+            "write the name in one form",
+        )
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Label], seed: int) -> list[bool]:
@@ -195,8 +225,11 @@ def digest_of(lines: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def streamed_data(folder: Path, splits: Mapping[str, Split], skipped: tuple[tuple[str, str], ...] = ()) -> Data:
+def streamed_data(
+    folder: Path, splits: Mapping[str, Split], skipped: tuple[tuple[str, str], ...] = (), notes: tuple[str, ...] = ()
+) -> Data:
     """The Data of splits that are not in memory, with the statistics of a sample of the training images."""
     mean, std = sample_statistics(splits["train"], 3)
     name = folder.resolve().name
-    return Data(name, splits["train"], splits.get("val"), splits.get("test"), None, mean, std, skipped=skipped)
+    train, val, test = splits["train"], splits.get("val"), splits.get("test")
+    return Data(name, train, val, test, None, mean, std, skipped=skipped, notes=notes)

@@ -1,62 +1,94 @@
 """Split files: train.txt and val.txt (or test.txt), one image per line: its path within the folder, and its class.
 
 "cats/1.jpg 0" with a number, or "cats/1.jpg<TAB>cat" with a name; the last word of a line without a tab is the class.
+Blank lines are skipped, and remarks: lines that begin with # and name no file.
 """
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from ...errors import UserError
-from ...files.regular import read_bytes
+from ...files.text import forms, read_lines, twins
 from ...limits import whole_number
 from ..check.bad import find_bad, refuse
-from ..decode.reference import MAX_PIXELS
+from ..decode.reference import MAX_PIXELS, SUFFIXES
 from ..statistics import HOW
 from ..types import Data
 from .folder import FolderSplit
-from .labels import PARTS, Label, digest_of, numbered, safe, streamed_data, val_from_train
+from .labels import NUMBER, PARTS, Label, digest_of, numbered, safe, streamed_data, val_from_train
 
 MOST = 1 << 30  # bytes of a list
+
+
+class Line(NamedTuple):
+    """One line of a list, and where it is, for messages."""
+
+    path: str
+    label: Label
+    where: str
+
+
+class Listing(NamedTuple):
+    """The images of a list, and remarks that look like images."""
+
+    lines: list[Line]
+    doubtful: list[Line]
 
 
 def find(folder: Path) -> Path | None:
     """`folder`, if it has a train.txt that names a file in it."""
     try:
-        return folder if (folder / read_list(folder / "train.txt")[0][0]).is_file() else None
+        lines = read_list(folder / "train.txt").lines
     except (OSError, UserError):
         return None
+    return folder if any(os.path.isfile(folder / line.path) for line in lines) else None
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0, max_pixels: int = MAX_PIXELS) -> Data:
     """The data set listed in a folder, with every header checked: see `splits`."""
-    found = splits(folder, max_pixels=max_pixels)
+    listings = read_lists(folder)
+    found = splits_of(folder, listings, max_pixels)
     files = [file for split in found.values() for file in split.files]
     refuse(find_bad(files, decode=False, max_pixels=max_pixels))
-    return streamed_data(folder, val_from_train(found, val, seed))
+    return streamed_data(folder, val_from_train(found, val, seed), notes=tuple(notes(listings)))
 
 
 def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> dict[str, FolderSplit]:
     """The listed images by split. `classes.txt` names numbered classes.
 
-    Raises UserError for a missing or empty list, for a line that is not a path and a class, and for a path that is
-    absolute or leads out of the folder.
+    Raises UserError for a missing or empty list, for a line that is not a path and a class, for a path that is absolute
+    or leads out of the folder, and for a file whose name has another Unicode form.
     """
-    lists = {split: folder / f"{name}.txt" for name, split in PARTS.items() if (folder / f"{name}.txt").exists()}
+    return splits_of(folder, read_lists(folder), max_pixels)
+
+
+def read_lists(folder: Path) -> dict[str, Listing]:
+    """The folder's lists by split."""
+    lists = {split: folder / f"{name}.txt" for name, split in PARTS.items() if os.path.lexists(folder / f"{name}.txt")}
     if "train" not in lists or len(lists) == 1:
         raise UserError(f"{folder} has no train.txt with a val.txt or test.txt", "give the folder that has them")
-    found = {split: read_list(file) for split, file in lists.items()}
-    classes, labels = numbered(folder, {part: [label for _, label in lines] for part, lines in found.items()})
+    return {split: read_list(file) for split, file in lists.items()}
+
+
+def splits_of(folder: Path, listings: Mapping[str, Listing], max_pixels: int) -> dict[str, FolderSplit]:
+    lines = {part: listing.lines for part, listing in listings.items()}
+    refuse_other_forms(folder, [line for its in lines.values() for line in its])
+    classes, labels = numbered(folder, {part: [line.label for line in its] for part, its in lines.items()})
     listed = {}
-    for part, lines in found.items():
-        files = tuple(folder / path for path, _ in lines)
+    for part, its in lines.items():
+        files = tuple(folder / line.path for line in its)
         provenance = {
             "source": "lists of images",
             "path": str(folder),
             "split": "as listed",
             "images": len(files),
             "sha256_of_names_and_sizes": digest_of(
-                f"{path} {label} {size_of(file)}" for (path, label), file in zip(lines, files)
+                f"{line.path} {line.label} {size_of(file)}" for line, file in zip(its, files)
             ),
             "mean_and_std": HOW,
         }
@@ -65,30 +97,73 @@ def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> dict[str, FolderSpl
 
 
 def size_of(file: Path) -> int:
-    return file.stat().st_size if file.exists() else -1
+    return os.path.getsize(file) if os.path.exists(file) else -1
 
 
-def read_list(file: Path) -> list[tuple[str, Label]]:
-    """Each line's path and class; blank lines and comments (#) are skipped."""
-    content = read_bytes(file, MOST, "write one path and class per line")
-    try:
-        text = content.decode("utf-8")
-    except ValueError as error:
-        raise UserError(f"{file} is not UTF-8 text", "write one path and class per line") from error
-    lines = [
-        parsed(line, file, number)
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
+def refuse_other_forms(folder: Path, lines: list[Line]) -> None:
+    """Raises UserError for a file that is not there, but is under the same name in another Unicode form."""
+    names: dict[Path, list[str]] = {}
+    for line in lines:
+        if line.path.isascii() or os.path.lexists(folder / line.path):
+            continue
+        at = folder
+        for part in Path(line.path).parts:
+            if at not in names:
+                names[at] = sorted(os.listdir(at)) if at.is_dir() else []
+            if part not in names[at] and (pair := next(filter(None, (twins((part, it)) for it in names[at])), None)):
+                raise UserError(
+                    f"{line.where} names {line.path!r}, which {at} has in another Unicode form: {forms(*pair)}",
+                    "write the list in the form of the files' names",
+                )
+            at /= part
+
+
+def notes(listings: Mapping[str, Listing]) -> Iterator[str]:
+    """Says which remarks look like images, and which images are listed more than once."""
+    for listing in listings.values():
+        if listing.doubtful:
+            first, many = listing.doubtful[0], len(listing.doubtful)
+            others = f" (and {many - 1} more such lines)" if many > 1 else ""
+            yield f"{first.where} begins with # and names no file: {first.path!r} is taken for a remark{others}"
+    counts = Counter(line.path for listing in listings.values() for line in listing.lines)
+    if more := [path for path, count in counts.items() if count > 1]:
+        others = f" (and {len(more) - 1} more)" if len(more) > 1 else ""
+        yield f"{more[0]!r}{others} is listed more than once"
+
+
+def read_list(file: Path) -> Listing:
+    """The lines of a list. Raises UserError as `splits` does."""
+    lines, doubtful = [], []
+    for number, text in enumerate(read_lines(file, MOST), start=1):
+        if not text.strip():
+            continue
+        where = f"{file}, line {number}"
+        if not text.lstrip().startswith("#"):
+            lines.append(Line(*parsed(text, where), where))
+        elif remark := parts_of_line(text):
+            if os.path.lexists(file.parent / remark[0]):
+                lines.append(Line(*parsed(text, where), where))
+            elif remark[0].lower().endswith(SUFFIXES):
+                doubtful.append(Line(*remark, where))
     if not lines:
         raise UserError(f"{file} lists no images", "write one path and class per line")
-    return lines
+    return Listing(lines, doubtful)
 
 
-def parsed(line: str, file: Path, number: int) -> tuple[str, Label]:
-    path, _, label = line.partition("\t") if "\t" in line else line.strip().rpartition(" ")
-    path, label = path.strip(), label.strip()
-    if not path or not label:
-        raise UserError(f"{file}, line {number}: {line.strip()!r} is not a path and a class", "write path<TAB>class")
+def parsed(text: str, where: str) -> tuple[str, Label]:
+    """The path and the class of a line. Raises UserError for anything else."""
+    parts = parts_of_line(text)
+    if parts is None:
+        raise UserError(f"{where}: {text.strip()!r} is not a path and a class", "write path<TAB>class")
+    path, label = parts
+    if NUMBER.fullmatch(label):
+        raise UserError(f"{where}: {label[:40]!r} is not a class", "give numbers from 0, or names")
     index = whole_number(label)
-    return str(safe(path, f"{file}, line {number}")), label if index is None else index
+    return str(safe(path, where)), label if index is None else index
+
+
+def parts_of_line(text: str) -> tuple[str, str] | None:
+    """A line's path and class; None if one of them is missing."""
+    path, _, label = text.partition("\t") if "\t" in text else text.strip().rpartition(" ")
+    path, label = path.strip(), label.strip()
+    return (path, label) if path and label else None

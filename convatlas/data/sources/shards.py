@@ -234,7 +234,7 @@ def plain_members(file: BinaryIO, shard: Path) -> Iterator[Member]:
 def label_of(content: bytes, suffix: str, shard: Path, name: str) -> Label:
     """The class in a label member: a number or a name."""
     try:
-        text = content.decode("utf-8").strip()
+        text = content.decode("utf-8-sig").strip()
         if suffix != ".json":
             number = whole_number(text)
             return one_line(text) if number is None else number

@@ -96,7 +96,7 @@ def test_a_label_of_any_length_is_refused_in_one_short_line(tmp_path: Path, writ
 @pytest.mark.parametrize("other", ["cat", "0"])
 def test_what_is_neither_a_number_nor_a_name(tmp_path: Path, write: Write, label: str, other: str) -> None:
     write(tmp_path, [label, other, label, other], [label, other])
-    with pytest.raises(UserError, match=r"label '.*' in .* is not a class; give numbers from 0, or names"):
+    with pytest.raises(UserError, match=r"'.*'( in .*)? is not a class; give numbers from 0, or names"):
         load_data(str(tmp_path))
 
 
@@ -147,3 +147,13 @@ def test_the_command_line_says_which_classes_are_empty(tmp_path: Path, capsys: p
     assert "convatlas: note: class '1' has no train images (1 of 3 classes)\n" in capsys.readouterr().err
     assert main(["doctor", str(tmp_path / "set")]) == 0
     assert "class '1' has no train images (1 of 3 classes)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("extension", "label"), [("cls", "7"), ("txt", "cat"), ("json", '{"label": 7}')])
+def test_label_members_may_have_a_byte_order_mark(tmp_path: Path, extension: str, label: str) -> None:
+    for part in ("train", "val"):
+        other = sample(1, 0 if "7" in label else "ant")
+        marked = [("0000.jpg", jpeg(0)), (f"0000.{extension}", b"\xef\xbb\xbf" + label.encode())]
+        tar(tmp_path / f"{part}-0.tar", [*marked, *other])
+    data = load_data(str(tmp_path))
+    assert [data.classes[i] for i in data.train.labels.tolist()] == (["7", "0"] if "7" in label else ["cat", "ant"])

@@ -1,0 +1,122 @@
+"""Published weights: which there are, where, whose, how to feed them, and what their source says of their accuracy.
+
+The facts are in weights.toml. A row is named NETWORK@SOURCE, or NETWORK@SOURCE/TAG where a source has several.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, unknown
+from ..preprocess import Preprocess
+from ..tables import entry, index
+
+FILE = Path(__file__).with_name("weights.toml")
+CLASSES = Path(__file__).with_name("classes")  # CLASSES.txt: a line per class, "name", or "id name" where they have ids
+BACKGROUND = "background"  # TensorFlow's class 0, before those of imagenet
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that somebody published, as weights.toml has them."""
+
+    network: str  # the row of the atlas
+    source: str  # who published them: torchvision, timm, keras ...
+    called: str  # the network's name there
+    tag: str  # tells those of one network and source apart; may be empty
+    url: str
+    digest: str  # "sha256:" and as many digits as are published, or "md5:" and all; may be empty
+    size: int | None  # bytes
+    licence: str
+    classes: str  # imagenet, imagenet_background, cifar10 ...
+    preprocess: Preprocess
+    top1: str  # percent, as printed; may be empty, as the next two
+    top5: str
+    protocol: str
+    package: str = ""  # the Python package that holds the file, if one does
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}@{self.source}" + (f"/{self.tag}" if self.tag else "")
+
+    @property
+    def file(self) -> str:
+        """Its file's name."""
+        return self.url.rpartition("/")[2].partition("?")[0]
+
+
+@cache
+def published() -> dict[str, Published]:
+    """All rows of weights.toml, by name."""
+    text = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    presets = text["preprocess"]
+    rows = [row_of(name, source, row, presets) for name, source in text["source"].items() for row in source["rows"]]
+    found = {row.name: row for row in rows}
+    assert len(found) == len(rows), "two rows of weights.toml have one name"
+    return found
+
+
+def row_of(name: str, source: Mapping[str, Any], row: Mapping[str, Any], presets: Mapping[str, Any]) -> Published:
+    """A row; what it does not say itself its source does."""
+    said = {key: value for key, value in source.items() if key != "rows"} | dict(row)
+    network = index()[said["network"]]
+    preset = dict(presets[said["preprocess"]])
+    channels, *usual = network["input"]
+    height, width = (said["side"],) * 2 if "side" in said else usual
+    if "resize" in said:
+        preset["resize"] = said["resize"]
+    return Published(
+        network=said["network"],
+        source=name,
+        called=said.get("called", said["network"]),
+        tag=said.get("tag", ""),
+        url=said["url"] if "url" in said else said["base"] + said["file"],
+        digest=said.get("digest", ""),
+        size=said.get("size"),
+        licence=said.get("licence", ""),
+        classes=said["classes"],
+        preprocess=Preprocess.from_json({**preset, "input": [channels, height, width]}),
+        top1=said.get("top1", ""),
+        top5=said.get("top5", ""),
+        protocol=said.get("protocol", ""),
+        package=said.get("package", ""),
+    )
+
+
+def find_published(name: str) -> Published:
+    """The row of that name: NETWORK@SOURCE, with /TAG where there are several; the network as here or as there.
+
+    Raises UserError with the near names, or with the tags to choose from.
+    """
+    network, at, source = name.partition("@")
+    where, _, tag = source.partition("/")
+    if at and where not in {row.source for row in published().values()}:
+        raise unknown("source of weights", where, sorted({row.source for row in published().values()}))
+    rows = [row for row in published().values() if not at or row.source == where]
+    there = [row for row in rows if at and row.called == network]
+    if not there or network in index():
+        known = entry(network)["name"]
+        there += [row for row in rows if row.network == known and row not in there]
+    if not there:
+        raise UserError(f"no published weights {name!r} are known", "see `convatlas weights list`")
+    found = [row for row in there if row.tag == tag] if tag else there
+    if not found:
+        raise unknown(f"weights of {network}@{where}", tag, [row.tag for row in there])
+    if len(found) > 1:
+        raise UserError(f"there are several weights {name!r}", f"give {' or '.join(row.name for row in found)}")
+    return found[0]
+
+
+@cache
+def class_names(classes: str) -> tuple[str, ...]:
+    """The names of a list of classes, in the order of the outputs; ImageNet's begin with the synset."""
+    if classes == "imagenet_background":
+        return (BACKGROUND, *class_names("imagenet"))
+    lines = (CLASSES / f"{classes}.txt").read_text(encoding="utf-8").splitlines()
+    assert len(set(lines)) == len(lines), f"{classes} has a class twice"
+    return tuple(lines)

@@ -1,0 +1,109 @@
+"""weights.toml holds what the sources say. The oracles are the metadata that torchvision and timm ship."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+
+from convatlas.catalogue import find
+from convatlas.errors import UserError
+from convatlas.weights.published import Published, class_names, find_published, published
+from tests import oracles
+
+ROWS = published()
+
+
+def of(source: str) -> list[Published]:
+    return [row for row in ROWS.values() if row.source == source]
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_each_row_is_whole(row: Published) -> None:
+    variant = find(row.network)
+    assert row.preprocess.input[0] == variant.input[0]  # type: ignore[index]
+    assert re.fullmatch(r"(sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32})?", row.digest)
+    assert row.url.startswith("https://")
+    assert row.licence
+    assert variant.options["classes"] in (len(class_names(row.classes)), len(class_names(row.classes)) - 1)
+    for figure in (row.top1, row.top5):
+        assert not figure or 40 < float(figure) < 100
+    assert bool(row.top1) <= bool(row.protocol)
+    assert find_published(row.name) is row
+
+
+@pytest.mark.oracles
+@pytest.mark.parametrize("row", of("torchvision"), ids=lambda row: row.name)
+def test_torchvision(row: Published) -> None:
+    weights = oracles.torchvision_models().get_model_weights(row.called)
+    theirs = next(w for w in weights if w.url == row.url)
+    shown, metrics = theirs.transforms(), theirs.meta["_metrics"]["ImageNet-1K"]
+    assert row.url.rpartition("-")[2].startswith(row.digest.removeprefix("sha256:"))
+    assert (float(row.top1), float(row.top5)) == (metrics["acc@1"], metrics["acc@5"])
+    assert row.preprocess.input[1:] == (shown.crop_size[0],) * 2
+    assert row.preprocess.resize == shown.resize_size[0]
+    assert row.preprocess.interpolation == shown.interpolation.value
+    assert (list(row.preprocess.mean), list(row.preprocess.std)) == (list(shown.mean), list(shown.std))
+    words = [re.sub(r"^\S+ ", "", name).split(", ")[0] for name in class_names(row.classes)]
+    assert sum(a != b for a, b in zip(words, theirs.meta["categories"], strict=True)) < 10, "another order of classes"
+
+
+@pytest.mark.oracles
+def test_every_network_of_torchvision_that_is_here() -> None:
+    models = oracles.torchvision_models()
+    families = (
+        r"alexnet|vgg|googlenet|inception|resnet|resnext|wide_resnet|squeezenet|densenet|mobilenet_v2|efficientnet_b"
+    )
+    theirs = {name for name in models.list_models(module=models) if re.match(families, name)}
+    assert {row.called for row in of("torchvision")} == theirs
+
+
+@pytest.mark.oracles
+@pytest.mark.parametrize("row", of("timm"), ids=lambda row: row.name)
+def test_timm(row: Published) -> None:
+    theirs = oracles.timm().get_pretrained_cfg(f"{row.called}.{row.tag}")
+    assert row.url == theirs.url or theirs.hf_hub_id in row.url
+    assert row.licence.lower() == theirs.license
+    assert row.preprocess.input == theirs.input_size
+    assert row.preprocess.resize == math.floor(theirs.input_size[1] / theirs.crop_pct)
+    assert row.preprocess.interpolation == theirs.interpolation
+    assert (row.preprocess.mean, row.preprocess.std) == (theirs.mean, theirs.std)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("resnet20@akamaster", "resnet20@akamaster"),
+        ("ResNet-20@akamaster", "resnet20@akamaster"),
+        ("resnet50@torchvision/v1", "resnet50_v1_5@torchvision/v1"),  # what torchvision calls so
+        ("resnet50_v1_5@torchvision/v2", "resnet50_v1_5@torchvision/v2"),
+        ("efficientnet_lite0@pypi", "efficientnet_lite0@pypi"),
+        ("tf_efficientnet_b0@timm/ns_jft_in1k", "efficientnet_b0@timm/ns_jft_in1k"),
+    ],
+)
+def test_names(name: str, found: str) -> None:
+    assert find_published(name).name == found
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet50@torchvisoin", "no source of weights named 'torchvisoin'; did you mean torchvision"),
+        ("resnet50@torchvision", "there are several weights 'resnet50@torchvision'; give .*/v1 or .*/v2"),
+        ("resnet50@torchvision/v3", "no weights of resnet50@torchvision named 'v3'; choose from v1, v2"),
+        ("resnet5O@torchvision/v1", "no network named 'resnet5O'; did you mean .*resnet50"),
+        ("fractalnet_20@timm", "no published weights 'fractalnet_20@timm' are known"),
+    ],
+)
+def test_names_that_are_none(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        find_published(name)
+
+
+def test_classes() -> None:
+    names = class_names("imagenet")
+    assert len(names) == 1000
+    assert [name.split()[0] for name in names] == sorted(name.split()[0] for name in names)
+    assert class_names("imagenet_background")[:2] == ("background", names[0])
+    assert class_names("cifar10")[3] == "cat"

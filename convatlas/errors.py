@@ -1,9 +1,12 @@
 """The one exception that means 'you can fix this': the command line prints it as one line and exits with status 2."""
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 LONGEST = 2000  # characters of a line
+OF_PATHS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM)
+SHORT = ("out of memory", "allocate memory", "bad_alloc")  # how Pillow, CUDA, torch and C++ say it
 
 
 class UserError(ValueError):
@@ -20,6 +23,17 @@ class UserError(ValueError):
         return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
+class Unreadable(UserError):
+    """The machine fails to read a file, which may be intact: a disk, a network, too many open files."""
+
+
+def unread(file: object, error: OSError) -> UserError:
+    """The error for a file that the system does not give: Unreadable, unless its path is at fault."""
+    kind = UserError if error.errno in OF_PATHS else Unreadable
+    remedy = "" if kind is UserError else "it may be intact: run the command again once it can be read"
+    return kind(f"{file} cannot be read ({error.strerror or error})", remedy)
+
+
 def one_line(text: str) -> str:
     """The text as one line: what a terminal would not print, such as a line feed in a file's name, as Python writes it
     ("\\n"); of a very long text, both ends."""
@@ -31,6 +45,22 @@ def one_line(text: str) -> str:
 def first_line(error: Exception) -> str:
     """Of its message; its class if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says so."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in SHORT)
+
+
+def pass_on(file: object, error: BaseException) -> None:
+    """Raises what is no fault of a file's content: MemoryError, or the UserError for what the system says of the file.
+
+    For readers that take every other error for damage. (EINVAL comes from offsets in damaged files.)
+    """
+    if out_of_memory(error):
+        raise MemoryError from error
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        raise unread(file, error) from error
 
 
 def unknown(kind: str, name: str, legal: Iterable[str]) -> UserError:

@@ -20,7 +20,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from shutil import get_terminal_size
 
-from ..errors import UserError, one_line
+from ..errors import OF_PATHS, UserError, one_line, out_of_memory
 from ..version import VERSION
 from .parser import Parser, given
 
@@ -119,7 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 complete(top)
                 argcomplete.autocomplete(top)
             args = top.parse_args(given(sys.argv[1:] if argv is None else argv))
-            return args.run(args) or 0
+            status = args.run(args) or 0
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return status
     except UserError as error:
         if str(error):  # if empty, another process prints it
             print(f"convatlas{process()}: {one_line(str(error))}", file=sys.stderr)
@@ -135,12 +138,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno in (errno.EPIPE, errno.EIO) and output_lost():
             sys.stdout = None  # the reader (head, less) has quit, or the terminal is closed
             return 0
-        if error.filename is None:
-            return internal(error)
-        print(f"convatlas: {one_line(repr(error.filename))}: {error.strerror}; give another path", file=sys.stderr)
+        if error.filename is None and not unprinted():
+            return unforeseen(error)
+        what = "standard output" if error.filename is None else one_line(repr(error.filename))
+        print(f"convatlas: {what}: {error.strerror}; {remedy(error)}", file=sys.stderr)
         return 2
     except Exception as error:
-        return internal(error)
+        return unforeseen(error)
 
 
 def output_lost() -> bool:
@@ -151,13 +155,40 @@ def output_lost() -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in lost.poll(0))
 
 
+def unprinted() -> bool:
+    """Whether nothing more can be printed: the disk under the output is full, or fails."""
+    try:
+        print(flush=True)
+        return False
+    except OSError:
+        sys.stdout = None
+        return True
+
+
+def remedy(error: OSError) -> str:
+    return "give another path" if error.errno in OF_PATHS else "run the command again once that is mended"
+
+
+def unforeseen(error: Exception) -> int:
+    """Says in one line that there is no memory left, or that an error is ours."""
+    if not out_of_memory(error):
+        return internal(error)
+    print("convatlas: out of memory; free some, or give a smaller --batch or image size", file=sys.stderr)
+    return 2
+
+
 def internal(error: Exception) -> int:
     """Says in one line what happened that nobody foresaw, and keeps the traceback."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="convatlas-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
-    ) as file:
-        file.write(f"convatlas {VERSION}\n{sys.argv}\n{''.join(traceback.format_exception(error))}")
+    text = f"convatlas {VERSION}\n{sys.argv}\n{''.join(traceback.format_exception(error))}"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="convatlas-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write(text)
+        report = f"please report it with {file.name}"
+    except OSError as failure:
+        report = f"please report it (its traceback cannot be written: {failure.strerror})"
     first = one_line((str(error).splitlines() or [""])[0][:200])
     about = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    print(f"convatlas: internal error ({about}); please report it with {file.name}", file=sys.stderr)
+    print(f"convatlas: internal error ({about}); {report}", file=sys.stderr)
     return INTERNAL

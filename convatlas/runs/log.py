@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, unread
 from ..files.atomic import unwritable, write_text
 from ..files.plain import from_json
 
@@ -21,7 +21,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def lines_of(path: Path) -> list[dict[str, Any] | None]:
     """All lines that are not empty; None for a damaged one."""
-    texts = path.read_bytes().split(b"\n") if path.exists() else []
+    try:
+        texts = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise unread(path, error) from error
     return [parsed(text) for text in texts if text.strip()]
 
 

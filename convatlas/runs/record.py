@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import find
-from ..errors import UserError
+from ..errors import UserError, unread
 from ..files.atomic import other_version, write_text
 from ..files.plain import read_json
 from ..preprocess import Preprocess
@@ -124,6 +124,8 @@ def read_record(folder: str | Path) -> RunRecord:
         )
     try:
         record = read_json(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise unread(path, error) from error
+    except ValueError as error:
         raise UserError(f"{path} was not written by `convatlas train` ({error})", RESTORE) from error
     return RunRecord.from_json(record, path)

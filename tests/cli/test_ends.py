@@ -43,6 +43,32 @@ def test_an_error_of_ours_is_one_line_and_a_file(
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 640 bytes"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    ],
+)
+def test_no_memory_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, error)
+    assert main(["doctor", "runs"]) == 2
+    out_of_memory = "convatlas: out of memory; free some, or give a smaller --batch or image size\n"
+    assert capsys.readouterr().err == out_of_memory
+
+
+def test_a_failed_disk_is_no_wrong_path(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    failing(monkeypatch, OSError(errno.EIO, "Input/output error", "runs/log.jsonl"))
+    assert main(["doctor", "runs"]) == 2
+    line = "convatlas: 'runs/log.jsonl': Input/output error; run the command again once that is mended\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
     "args", [["show", "x" * 300], ["evaluate", "x" * 300, "--data", "digits"], ["doctor", "x" * 300]]
 )
 def test_a_name_that_is_too_long_is_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +76,26 @@ def test_a_name_that_is_too_long_is_one_line(args: list[str], capsys: pytest.Cap
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert err.endswith(": File name too long; give another path\n")
+
+
+def test_a_traceback_that_cannot_be_kept_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, RuntimeError("unforeseen"))
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert main(["doctor", "runs"]) == 70
+    report = "please report it (its traceback cannot be written: No such file or directory)"
+    assert capsys.readouterr().err == f"convatlas: internal error (RuntimeError: unforeseen); {report}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_under_the_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "convatlas", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    line = "convatlas: standard output: No space left on device; run the command again once that is mended\n"
+    assert (process.returncode, process.stderr) == (2, line)
 
 
 def test_a_reader_that_quits_is_no_error() -> None:

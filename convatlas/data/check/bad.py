@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...errors import UserError
+from ...errors import Unreadable, UserError
 from ...files.atomic import free
 from ..decode.reference import MAX_PIXELS, open_image, read_image
 
@@ -66,6 +66,8 @@ def find_bad(
                     read_image(file, 3, max_pixels)
                 else:
                     open_image(file, max_pixels).close()
+            except Unreadable:  # of the machine, whatever the policy: the file may be intact
+                raise
             except UserError as error:
                 found.append(Bad(str(file), error.what, error.remedy))
         return found

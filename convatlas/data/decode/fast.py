@@ -177,6 +177,8 @@ def pillow_crop(content: bytes, crop: Crop, preprocess: Preprocess, max_pixels: 
         try:
             check_jpeg(content)
             image.load()
+        except MemoryError:
+            raise
         except Exception:  # read_image reports the error
             return None
         box = reduced(box, reduction, image.size[::-1])

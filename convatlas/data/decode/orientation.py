@@ -38,6 +38,8 @@ def of_exif(image: Image.Image) -> int | None:
         elif text := image.info.get("Raw profile type exif"):
             exif.load(bytes.fromhex("".join(text.split("\n")[3:])))
         found = exif.get(TAG)
+    except MemoryError:
+        raise
     except Exception:  # a broken block makes Pillow raise anything; the image is not broken
         return None
     return found if isinstance(found, int) and 1 <= found <= 8 else None

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import UserError, pass_on, unread
 from ...files.regular import read_bytes, regular
 from .orientation import turn
 from .transparency import low_bytes, needs_low, over_white, raw_mode
@@ -55,6 +55,7 @@ def read_image(source: Source, channels: int, max_pixels: int = MAX_PIXELS) -> T
     except UserError:
         raise
     except Exception as error:  # a broken file makes Pillow raise anything: OSError, SyntaxError, struct.error ...
+        pass_on(name_of(source), error)
         raise UserError(f"{name_of(source)} is a broken image ({error})", "replace it or remove it") from error
     return torch.from_numpy(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
 
@@ -72,8 +73,7 @@ def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except UserError:
         raise
     except Exception as error:  # see read_image
-        if reason := getattr(error, "strerror", None):
-            raise UserError(f"{name_of(source)} cannot be opened ({reason})") from error
+        pass_on(name_of(source), error)
         raise UserError(f"{name_of(source)} is not a JPEG, PNG, WebP, BMP or GIF image", "remove it") from error
     if image.width * image.height > max_pixels:
         image.close()
@@ -89,7 +89,7 @@ def content_of(path: Path, max_pixels: int = MAX_PIXELS) -> Content:
     try:
         content = Content(read_bytes(path, most_bytes(max_pixels), REMEDY))
     except OSError as error:
-        raise UserError(f"{path} cannot be opened ({error.strerror})") from error
+        raise unread(path, error) from error
     content.name = str(path)
     return content
 

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...errors import UserError, unknown
+from ...errors import UserError, pass_on, unknown, unread
 from ...files.atomic import clean, is_temporary, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
@@ -349,9 +349,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = from_json(read_bytes(path, MOST_RECORD, AGAIN))
         schema = record["schema"]
+    except OSError as error:
+        raise unread(path, error) from error
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} was not written by `convatlas data pack` ({error!r})", "pack the data set again"
         ) from error
@@ -369,6 +371,7 @@ def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     except UserError:
         raise
     except Exception as error:  # damaged files make the reader raise anything
+        pass_on(path, error)
         raise UserError(f"{path} is missing or damaged ({error})", "pack the data set again") from error
 
 
@@ -394,9 +397,11 @@ def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = it
 
 
 def checksum(path: Path) -> str | None:
-    """The sha256 of a file; None if it cannot be read."""
+    """The sha256 of a file; None if there is none. Raises UserError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unread(path, error) from error

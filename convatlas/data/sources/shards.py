@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import UserError, unread
 from ...files.archive import Limited
 from ...files.plain import from_json
 from ...files.regular import regular
@@ -68,7 +68,7 @@ class ShardSplit(EncodedSplit):
         try:
             raw = os.pread(self.opened(shard), size, offset)
         except OSError as error:
-            raise UserError(f"{self.where(i)} cannot be read ({error.strerror})") from error
+            raise unread(self.where(i), error) from error
         if len(raw) < size:
             raise UserError(f"{self.shards[shard]} is truncated", "download it again")
         content = Content(raw)

@@ -371,9 +371,9 @@ def test_each_kind_has_its_right_answer(tmp_path: Path, kind: str) -> None:
         ("folder", "is a folder; give image files"),
         ("link to /dev/zero", "is a device; give image files"),
         ("link to /dev/null", "is a device; give image files"),
-        ("link to itself", "cannot be opened (Too many levels of symbolic links)"),
-        ("link to nothing", "cannot be opened (No such file or directory)"),
-        ("name too long", "cannot be opened (File name too long)"),
+        ("link to itself", "cannot be read (Too many levels of symbolic links)"),
+        ("link to nothing", "cannot be read (No such file or directory)"),
+        ("name too long", "cannot be read (File name too long)"),
     ],
 )
 def test_what_is_no_plain_file_is_refused_and_does_not_hang(tmp_path: Path, kind: str, why: str) -> None:
@@ -406,7 +406,7 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
     if os.access(path, os.R_OK):  # the superuser may read it
         assert answer_holds(SAME, outcome)
     else:
-        assert str(outcome).startswith(f"{path} cannot be opened (Permission denied)")
+        assert str(outcome).startswith(f"{path} cannot be read (Permission denied)")
 
 
 def test_the_limit_is_a_setting(tmp_path: Path) -> None:

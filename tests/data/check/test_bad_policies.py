@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from convatlas.cli import main
 from convatlas.data.check.bad import Bad, Policy, quarantine
 from convatlas.data.normalise import preprocess_for
 from convatlas.data.sources import load_data
-from convatlas.errors import UserError
+from convatlas.errors import Unreadable, UserError
 from convatlas.runs.folder import open_run
 
 TRAIN = ["--recipe", "resnet_cifar", "--epochs", "1", "--set", "batch=8", "--input", "3x8x8", "--device", "cpu"]
@@ -169,3 +170,29 @@ def test_the_largest_size_is_an_option_of_every_verb_that_reads_images(
     assert main(["evaluate", str(out), "--data", str(photos), "--max-megapixels", "0.0001"]) == 2
     assert main(["predict", str(out), str(photos), "--max-megapixels", "0.0001"]) == 2
     assert main(["predict", str(out), str(photos)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), Unreadable),
+        (OSError(errno.EIO, "Input/output error"), Unreadable),
+        (MemoryError(), MemoryError),
+        (OSError("out of memory when reading image file"), MemoryError),  # as Pillow says it
+    ],
+)
+@pytest.mark.parametrize("policy", ["skip", "quarantine"])
+def test_a_machine_that_fails_makes_no_image_bad(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, failure: Exception, raised: type
+) -> None:
+    before, load = files(photos), ImageFile.ImageFile.load
+
+    def failing(image: ImageFile.ImageFile) -> object:
+        if getattr(image, "filename", "").endswith("04.png"):
+            raise failure
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", failing)
+    with pytest.raises(raised):
+        load_data(str(photos), bad=policy if policy == "skip" else f"quarantine:{tmp_path / 'bad'}")
+    assert files(photos) == before

@@ -167,7 +167,7 @@ def test_shards_and_lists_are_scanned(clean: Path, tmp_path: Path) -> None:
         files = sorted((clean / part).rglob("*.jpg"))
         (clean / f"{part}.txt").write_text("".join(f"{f.relative_to(clean)}\t{f.parent.name}\n" for f in files))
     (clean / "train/a/04.jpg").unlink()
-    assert "04.jpg cannot be opened" in only(f"list:{clean}", "bad").text
+    assert "04.jpg cannot be read" in only(f"list:{clean}", "bad").text
 
 
 def test_the_command_line(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,7 +155,7 @@ def test_the_result_may_be_written_to() -> None:
 
 
 def test_a_file_that_is_not_there_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.jpg cannot be opened \(No such file"):
+    with pytest.raises(UserError, match=r"none\.jpg cannot be read \(No such file"):
         read_image(tmp_path / "none.jpg", 3)
     with pytest.raises(UserError, match="is a folder; give image files"):
         read_image(tmp_path, 3)

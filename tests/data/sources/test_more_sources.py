@@ -221,7 +221,7 @@ def test_lists(tmp_path: Path, prefix: str, form: str, classes: str) -> None:
         ("../x.jpg 0", r"train\.txt, line 1 names '\.\./x\.jpg', which is outside it"),
         ("/etc/passwd 0", "names '/etc/passwd', which is outside it"),
         ("x.jpg", r"train\.txt, line 1: 'x\.jpg' is not a path and a class; write path<TAB>class"),
-        ("images/none.jpg 0", r"none\.jpg cannot be opened"),
+        ("images/none.jpg 0", r"none\.jpg cannot be read"),
         ("", r"train\.txt lists no images; write one path and class per line"),
     ],
 )

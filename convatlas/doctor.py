@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
 
 from .data.check.bad import find_bad
@@ -23,7 +22,7 @@ from .errors import UserError
 from .files.lock import holder
 from .layers import on_meta
 from .runs import checkpoint
-from .runs.checkpoint import averaged
+from .runs.checkpoint import averaged, is_checkpoint
 from .runs.folder import Run, open_run
 from .runs.log import lines_of
 from .runs.record import FILE
@@ -90,15 +89,6 @@ def examine(path: str | Path, progress: Progress = iter) -> Diagnosis:
 
 def failure(error: UserError) -> Finding:
     return Finding(ERROR, error.what, error.remedy)
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a safetensors file was written by convatlas; one too damaged to tell counts as weights."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return checkpoint.KEY in (file.metadata() or {})
-    except Exception:  # damaged files make the reader raise anything
-        return False
 
 
 # run folders

@@ -20,8 +20,12 @@ from ..errors import UserError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 MAX_BYTES = 64 << 30
-MAX_FILES = 4_000_000
-MAX_READ = 1 << 26  # bytes at a time: only a forged header asks for more
+MAX_RATIO, SPARE = 100, 1 << 30  # bytes unpacked for each byte of the archive, and beside them
+MAX_ENTRIES = 4_000_000  # files and folders
+LEAST_ENTRY, FEW = 64, 1000  # bytes that each takes in an archive, but for so many
+MAX_DEPTH, MAX_NAME = 64, 255  # folders within each other; bytes of a name
+MAX_HEADER = 1 << 14  # bytes before a file in a tar
+MAX_READ = 1 << 20  # bytes at a time: only a forged header asks for more
 OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
@@ -34,8 +38,8 @@ def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) ->
 
     Everything is unpacked to a temporary folder and renamed, so that `into` is complete or does not exist. Raises
     UserError for anything but plain files and folders, for names that are absolute, contain ".." or occur twice
-    (ignoring case), for more than `max_bytes` or MAX_FILES, and for a damaged archive. Owners, modes and times are
-    ignored.
+    (ignoring case), for more than `max_bytes`, for more bytes or entries than an archive of its size can have, and for
+    a damaged archive. Owners, modes and times are ignored.
     """
     archive, into = Path(archive), Path(into)
     if os.path.lexists(into):
@@ -44,7 +48,9 @@ def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) ->
         into.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{into.name}.", suffix=".new", dir=into.parent))
         try:
-            write(members(archive, max_bytes), new, max_bytes)
+            size = archive.stat().st_size
+            max_bytes = min(max_bytes, SPARE + MAX_RATIO * size)
+            write(members(archive, max_bytes), new, max_bytes, min(MAX_ENTRIES, FEW + size // LEAST_ENTRY))
             os.rename(new, into)
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -60,28 +66,41 @@ def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) ->
 Member = tuple[str, IO[bytes] | None]  # a name, and its content; None for a folder
 
 
-def write(parts: Iterable[Member], new: Path, max_bytes: int) -> None:
+def write(parts: Iterable[Member], new: Path, max_bytes: int, max_entries: int) -> None:
+    """Writes the files and folders, each counted with the folders that it is in."""
     seen: set[str] = set()
+    folders: set[PurePosixPath] = {PurePosixPath(".")}
     size = 0
-    for name, content in parts:
-        path = PurePosixPath(name)
-        if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or ":" in name or len(name) > 1000:
-            raise Hostile(f"contains the name {name[:60]!r}, which leads outside the folder")
+    for entries, (name, content) in enumerate(parts):
+        path = checked(name)
+        if content is not None:
+            if not path.parts or path.as_posix().casefold() in seen:
+                raise Hostile(f"contains {name[:60]!r} twice")
+            seen.add(path.as_posix().casefold())
+        for folder in reversed((path, *path.parents) if content is None else path.parents):
+            if folder not in folders:
+                folders.add(folder)
+                (new / folder).mkdir(exist_ok=True)
+            if entries + len(folders) > max_entries:
+                raise Hostile(f"contains more files and folders than the {max_entries:,} allowed for its size")
         if content is None:
-            (new / path).mkdir(parents=True, exist_ok=True)
             continue
-        if not path.parts or path.as_posix().casefold() in seen:
-            raise Hostile(f"contains {name[:60]!r} twice")
-        seen.add(path.as_posix().casefold())
-        if len(seen) > MAX_FILES:
-            raise Hostile(f"contains more than {MAX_FILES:,} files")
-        (new / path.parent).mkdir(parents=True, exist_ok=True)
         with (new / path).open("xb") as file:
-            while part := content.read(1 << 20):
+            while part := content.read(MAX_READ):
                 size += len(part)
                 if size > max_bytes:
                     raise Hostile(f"unpacks to more than the {max_bytes:,} bytes allowed")
                 file.write(part)
+
+
+def checked(name: str) -> PurePosixPath:
+    """The path of a member. Raises Hostile for one that leads outside the folder, and for one too long or deep."""
+    path = PurePosixPath(name)
+    if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or ":" in name:
+        raise Hostile(f"contains the name {name[:60]!r}, which leads outside the folder")
+    if len(path.parts) > MAX_DEPTH or any(len(os.fsencode(part)) > MAX_NAME for part in path.parts):
+        raise Hostile(f"contains the name {name[:60]!r}..., which is too long or too deep")
+    return path
 
 
 def members(archive: Path, max_bytes: int) -> Iterator[Member]:
@@ -117,7 +136,10 @@ def tar_members(archive: Path, max_bytes: int) -> Iterator[Member]:
                 raise Hostile(f"contains {info.name[:60]!r}, which is neither a file nor a folder")
             if info.size > max_bytes:
                 raise Hostile(f"unpacks to more than the {max_bytes:,} bytes allowed")
+            if info.offset_data - info.offset > MAX_HEADER or len(file.pax_headers) > MAX_HEADER >> 8:
+                raise Hostile(f"contains {info.name[:60]!r} with a header of more than {MAX_HEADER:,} bytes")
             yield info.name, None if info.isdir() else file.extractfile(info)
+            vars(file)["members"].clear()  # tarfile would keep them all
 
 
 class Limited(io.RawIOBase):

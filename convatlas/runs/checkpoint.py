@@ -14,16 +14,19 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files.atomic import free, other_version, replacing, unwritable
+from ..files.header import check_header
 from ..files.plain import from_json
 
 KEY = "convatlas"  # header key of the JSON
@@ -63,6 +66,22 @@ def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     return whole.hexdigest()
 
 
+def opened(path: Path) -> Any:
+    """A safetensors file, whose header is within bounds. A damaged one makes this raise anything."""
+    with path.open("rb") as file:
+        check_header(file)
+    return safe_open(path, framework="pt")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a safetensors file was written by convatlas; one too damaged to tell was not."""
+    try:
+        with opened(path) as file:
+            return KEY in (file.metadata() or {})
+    except Exception:
+        return False
+
+
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save` wrote: the tensors, on the CPU, and the state.
 
@@ -71,6 +90,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         whole = content_of(path)
         try:
+            check_header(BytesIO(whole))
             tensors = from_bytes(whole)
             header = from_json(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
             metadata = header.get("__metadata__", {})

@@ -1,29 +1,30 @@
 """Weights files, recognised by their content: safetensors, torch.save's, and those of other frameworks (formats/).
 
-A safetensors file contains only numbers and text. torch.save writes a pickle, which can execute code: it is read with
-torch's `weights_only=True`, and there is no fallback.
+A safetensors file contains only numbers and text. torch.save writes a pickle, which can execute code: torch_file.py
+interprets it, and nothing in it is executed. No tensor is larger than what the file stores of it.
 """
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, first_line
+from ..files.header import MOST_TENSORS
+from ..files.pickled import Refused
 from ..runs import checkpoint
 from ..runs.checkpoint import averaged, measured
-from . import formats
+from . import formats, torch_file
 from .formats.collect import reading
 from .types import MAX_BYTES, Weights
 
 PICKLES = (".pth", ".pt", ".th")
 NESTED = ("state_dict", "model", "model_state", "net")  # keys under which training scripts save the weights
+FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # types in safetensors files
+TYPES = (*FLOATS, "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64")
 
 
 def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
@@ -49,64 +50,62 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
 
 def read_safetensors(path: Path) -> Weights:
     """The tensors; for a convatlas checkpoint, those used for evaluation, once its checksum is verified."""
+    if checkpoint.is_checkpoint(path):
+        tensors, about = checkpoint.load(path)
+        return Weights(averaged(tensors), about, measured(tensors))
+    tensors = {}
     try:
-        with safe_open(path, framework="pt") as file:
-            ours = checkpoint.KEY in (file.metadata() or {})
-            tensors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with checkpoint.opened(path) as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                kind = file.get_slice(name).get_dtype()
+                if kind not in TYPES:
+                    raise UserError(
+                        f"{path} has {name[:80]!r} of type {kind}", f"give weights of type {', '.join(FLOATS)}"
+                    )
+                tensors[name] = file.get_tensor(name)
+    except UserError:
+        raise
     except Exception as error:  # damaged files make the reader raise anything
         raise UserError(f"{path} is not a complete safetensors file ({error})", "download it again") from error
-    if not ours:
-        return Weights(tensors)
-    tensors, about = checkpoint.load(path)
-    return Weights(averaged(tensors), about, measured(tensors))
+    if not tensors:
+        raise UserError(f"{path} contains no tensors", "give a file of weights")
+    return Weights(tensors)
 
 
-def read_torch(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
-    check_zip(path, max_bytes)
+def read_torch(path: Path, max_bytes: int) -> dict[str, Tensor]:
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        file = torch_file.read(path)
     except Exception as error:  # hostile and damaged files make it raise anything
-        reason = str(error).split("Check the documentation")[0].splitlines() or [type(error).__name__]
-        raise UserError(
-            f"{path} is damaged or contains more than plain tensors ({shortened(reason)})",
-            "nothing in it was executed; use another file",
-        ) from error
+        raise unreadable(path, error) from error
+    held = file.held
     for name in NESTED:
         if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
             held = held[name]
     if not isinstance(held, Mapping) or not held:
         raise UserError(f"{path} does not contain a state dict", "save net.state_dict()")
-    for name, tensor in held.items():
-        if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter):
-            raise UserError(
-                f"{path} contains {type(tensor).__name__} {str(name)[:40]!r} among its tensors", "save net.state_dict()"
-            )
-    if sum(t.numel() * t.element_size() for t in held.values()) > max_bytes:
+    if len(held) > MOST_TENSORS:
+        raise UserError(f"{path} contains more than {MOST_TENSORS:,} tensors", "no network has so many")
+    views = [view for view in held.values() if isinstance(view, torch_file.View)]
+    if sum(view.bytes for view in views) > max_bytes:
         raise UserError(f"{path} contains tensors of more than the {max_bytes:,} bytes allowed")
-    tensors = {str(name): tensor.detach() for name, tensor in held.items()}
-    if any(t.layout != torch.strided or t.is_quantized for t in tensors.values()):
-        raise UserError(f"{path} contains sparse or quantised tensors", "save dense, unquantised ones")
-    return {name: t.clone() for name, t in tensors.items()}
+    tensors = {}
+    for key, view in held.items():
+        name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key  # of Python 2
+        if type(name) is not str or not isinstance(view, torch_file.View):
+            what = "Tensor" if isinstance(view, torch_file.View) else type(view).__name__
+            raise UserError(f"{path} contains {what} {str(name)[:40]!r} among its tensors", "save net.state_dict()")
+        try:
+            tensors[name] = file.tensor(view)
+        except Refused as error:
+            raise UserError(f"{path} contains {name[:80]!r}, which {error}", "use another file") from error
+        except Exception as error:  # see above
+            raise unreadable(path, error) from error
+    return tensors
 
 
-def check_zip(path: Path, max_bytes: int) -> None:
-    """torch.save does not compress: a compressed archive was written by something else, and may be a bomb."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except Exception as error:  # see read_torch
-        raise UserError(f"{path} is a damaged archive ({error})", "download it again") from error
-    names = [part.filename for part in parts]
-    if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or len(set(names)) < len(names):
-        raise UserError(
-            f"{path} has compressed or duplicate parts, which torch.save does not write", "download it again"
-        )
-    if sum(part.file_size for part in parts) > max_bytes:
-        raise UserError(f"{path} unpacks to more than the {max_bytes:,} bytes allowed")
-
-
-def shortened(lines: list[str]) -> str:
-    text = " ".join(" ".join(lines).split())
-    return text if len(text) <= 200 else f"{text[:200]}..."
+def unreadable(path: Path, error: Exception) -> UserError:
+    why = f"it {error}" if isinstance(error, Refused) else first_line(error)
+    return UserError(
+        f"{path} is damaged or contains more than plain tensors ({why[:200]})",
+        "nothing in it was executed; use another file",
+    )

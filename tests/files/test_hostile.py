@@ -15,7 +15,6 @@ import pickle
 import signal
 import stat
 import struct
-import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from convatlas.data.sources.pickled import read_pickle
 from convatlas.errors import UserError
 from convatlas.files.archive import unpack
 from convatlas.weights import read_weights
+from tests.layouts import legacy, tarred, zipped
 
 MARK = "executed"  # the folder that a pickle makes when it is run
 
@@ -110,34 +110,6 @@ PICKLES: dict[str, bytes] = {  # run plainly, each makes the folder
     "after much plain data": pickle.dumps([list(range(1000)), {"a": [1.5] * 99}, Calls(os.mkdir, MARK)]),
     "memo tricks": b"\x80\x02cos\nmkdir\nq\x000V%s\nq\x010h\x00(h\x01tR." % MARK.encode(),
 }
-
-
-def zipped(content: bytes, compressed: bool = False, times: int = 1) -> bytes:
-    """The pickle as torch.save would lay it out."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as file:
-        for _ in range(times):
-            file.writestr("archive/data.pkl", content)
-        file.writestr("archive/version", "3\n")
-        file.writestr("archive/byteorder", sys.byteorder)
-    return out.getvalue()
-
-
-def legacy(content: bytes) -> bytes:
-    """As torch.save did before its zip files: magic number, protocol, system, the object, the storages' keys."""
-    head = b"".join(pickle.dumps(it, protocol=2) for it in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
-    return head + content + pickle.dumps([], protocol=2)
-
-
-def tarred(content: bytes) -> bytes:
-    """As torch.save did before that."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as file:
-        for name in ("sys_info", "pickle", "tensors", "storages"):
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return out.getvalue()
 
 
 LAYOUTS: dict[str, Callable[[bytes], bytes]] = {

@@ -95,7 +95,10 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         ([torch.zeros(1)], "does not contain a state dict"),
         ({"a": torch.zeros(1), "b": 3}, "contains int 'b' among its tensors"),
         ({1: torch.zeros(1)}, "contains Tensor '1' among its tensors"),
-        ({"a": torch.zeros(2, 2).to_sparse()}, "contains sparse or quantised tensors"),
+        (
+            {"a": torch.zeros(2, 2).to_sparse()},
+            r"is damaged or contains more than plain tensors \(it has a sparse tensor\)",
+        ),
         (nn.Linear(2, 2), "is damaged or contains more than plain tensors"),
     ],
 )

@@ -160,7 +160,7 @@ PLAIN = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(st.text(max_size=9) | st.integers(), inner, max_size=4)
+        | st.dictionaries(st.text(max_size=9), inner, max_size=4)
     ),
     max_leaves=12,
 )

@@ -30,7 +30,14 @@ from convatlas.recipe import with_epochs, with_settings
 ROOT = Path(convatlas.__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "cv2": "opencv-python-headless"}  # by what is imported
-EXTRA = {"simplejpeg": "fast", "opencv-python-headless": "fast", "pyarrow": "hub", "igraph": "draw", "onnx": "deploy"}
+EXTRA = {
+    "simplejpeg": "fast",
+    "opencv-python-headless": "fast",
+    "pyarrow": "hub",
+    "igraph": "draw",
+    "onnx": "deploy",
+    "h5py": "formats",
+}
 UNIMPORTED = {"tensorboard"}  # torch.utils.tensorboard imports it
 FLAGS = Path(__file__).parent / "goldens" / "flags.txt"
 

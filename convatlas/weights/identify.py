@@ -48,9 +48,8 @@ def rows_of(weights: Weights, source: str, names: Iterable[str] | None = None) -
     if not found:
         if reasons:
             raise reasons[0]
-        layers = weighted(weights)
         raise Misfit(
-            f"{source} fits no network of the atlas: no row has {len(layers)} layers of its sizes",
+            f"{source} fits no network of the atlas: none has its {len(weighted(weights))} layers with weights",
             "give weights of a network that `convatlas list` has",
         )
     return found

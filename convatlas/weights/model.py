@@ -1,26 +1,33 @@
 """Model: a network with its weights, preprocessing and classes; `load` makes one.
 
-The command line's MODEL and the argument of `load` are a run folder, or a checkpoint that a run wrote.
+MODEL, on the command line and as the argument of `load`, is a run folder, a weights file of any library (`read_weights`
+says which), or published weights by name: NETWORK@SOURCE, or NETWORK alone where one source has it at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..catalogue import find
 from ..data.normalise import Normalizer
 from ..errors import UserError
-from ..layers import ConvNet
+from ..layers import ConvNet, shape_after
 from ..preprocess import Preprocess
 from ..runs.checkpoint import load_tensors
 from ..runs.folder import Run, open_run
 from ..runs.record import rebuild
+from .adapt import read_channels, with_channels
+from .cache import file_of
 from .files import read_weights
+from .identify import rows_of
+from .published import Published, class_names, find_published, preset, recognised
+from .types import Weights
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Model:
     classes: tuple[str, ...]
     network: str  # its name in the catalogue
     source: str  # the file that the weights come from
+    notes: tuple[str, ...] = ()  # what was done to weights of another library or shape
 
     @property
     def preprocess(self) -> Preprocess:
@@ -40,43 +48,135 @@ class Model:
 def locate(model: str | Path | Run, which: str | None = None) -> Path:
     """The weights file of a MODEL: a run's best checkpoint, or the last if it has no best; a file is returned as is.
 
-    Raises UserError for a path that is neither, and for `which` ("best" or "last") given with a file.
+    Published weights are fetched, unless they are there. Raises UserError for a name or path that is none of these, and
+    for `which` ("best" or "last") given with anything but a run.
     """
     if isinstance(model, Run):
         return model.checkpoint(which)
     path = Path(model)
     if path.is_dir():
         return open_run(path).checkpoint(which)
-    if not path.exists():
-        raise UserError(f"there is no model {path}", "give a run folder, or a checkpoint from one")
     if which is not None:
-        raise UserError(f"{path} is a file, which has one set of weights", "leave out --which")
-    return path
+        raise UserError(f"{path} is not a run, and has one set of weights", "leave out --which")
+    row = named(model)
+    return file_of(row) if row else path
 
 
-def load(model: Model | Run | str | Path, which: str | None = None, device: str | torch.device = "cpu") -> Model:
-    """The Model in a run folder or checkpoint file, on the device; a Model is returned as is.
+def named(model: str | Path) -> Published | None:
+    """The published weights that a MODEL names; None for a path. Raises UserError for what is neither."""
+    if Path(model).exists():
+        return None
+    text = str(model)
+    if "/" in text.partition("@")[0] or Path(text.partition("@")[0]).suffix:
+        raise UserError(f"there is no model {text}", "give a run folder, a weights file, or NETWORK@SOURCE")
+    try:
+        return find_published(text)
+    except UserError as error:
+        raise UserError(f"there is no model {text}: {error.what}", error.remedy) from error
 
-    Raises UserError for a path that is neither, for damaged files, and for weights without their network, preprocessing
-    and classes: load those into a network with `convatlas.weights.load_weights`.
+
+def load(
+    model: Model | Run | str | Path,
+    which: str | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    network: str | None = None,
+    preprocess: Preprocess | str | None = None,
+    classes: int | None = None,
+    channels: int | None = None,
+) -> Model:
+    """The Model of a run folder, a weights file or published weights, on the device; a Model is returned as is.
+
+    A file that says neither its network nor its preprocessing is recognised by its digest or by its layers, where only
+    one row of the atlas fits; otherwise `network` and `preprocess` (a Preprocess, or a name that weights.toml has) must
+    say it. `classes` gives the network a new classifier, freshly initialised, for that many classes; `channels` sums or
+    repeats the first convolution's for images of 1 or 3 channels. Raises UserError for what cannot be found, read,
+    recognised or matched.
     """
-    if isinstance(model, Model):
-        return model
-    file = locate(model, which)
+    if not isinstance(model, Model):
+        model = _loaded(model, which, network, preprocess)
+    model = adapted(model, classes, channels)
+    model.net.to(device).eval()
+    return model
+
+
+def _loaded(
+    model: Run | str | Path, which: str | None, network: str | None, preprocess: Preprocess | str | None
+) -> Model:
     if isinstance(model, Run) or Path(model).is_dir():
         run = model if isinstance(model, Run) else open_run(model)
-        return Model(run.load(which, device), run.normalizer, run.classes, run.network, str(file))
+        file = run.checkpoint(which)
+        return Model(run.load(which), run.normalizer, run.classes, run.network, str(file))
+    file, row = locate(model, which), named(model)
     weights = read_weights(file)
-    net, preprocess, classes = from_header(weights.about, file)
+    if not weights.about:
+        return of_others(weights, file, row or recognised(file), network, preprocess)
+    net, own_preprocess, classes = from_header(weights.about, file)
     load_tensors(net, weights.tensors, str(file))
-    normalizer = Normalizer(preprocess, weights.measured)
-    return Model(net.to(device).eval(), normalizer, classes, net.variant, str(file))
+    return Model(net, Normalizer(own_preprocess, weights.measured), classes, net.variant, str(file))
+
+
+def of_others(
+    weights: Weights, file: Path, row: Published | None, network: str | None, preprocess: Preprocess | str | None
+) -> Model:
+    """The Model of a file that convatlas has not written, with what is published of it, or what the user says."""
+    names = [find(network).name] if network else [row.network] if row else None
+    found = rows_of(weights, str(file), names)
+    if len(found) > 1:
+        fitting = [it.variant.name for it in found]
+        raise UserError(
+            f"{file} fits {', '.join(fitting[:-1])} and {fitting[-1]}, whose tensors have the same shapes",
+            "say which with --network",
+        )
+    (fitted,) = found
+    if isinstance(preprocess, str):
+        preprocess = preset(preprocess, fitted.variant.name)
+    if preprocess is None:
+        if row is None or row.network != fitted.variant.name:
+            raise UserError(
+                f"{file} has weights of {fitted.variant.name}, but does not say how its images were prepared",
+                "say it with --preprocess: imagenet, half (pixels / 127.5 - 1), caffe ...",
+            )
+        preprocess = row.preprocess
+    net = fitted.build()
+    assert net.input is not None
+    (outputs,) = shape_after(net, net.input)
+    known = class_names(row.classes) if row else weights.classes
+    classes = known if len(known) == outputs else tuple(map(str, range(outputs)))
+    notes = (f"{file.name}: {fitted.variant.name}, matched {fitted.fit.how}", *fitted.fit.notes)
+    return Model(net, Normalizer(preprocess), classes, fitted.variant.name, str(file), notes)
+
+
+def adapted(model: Model, classes: int | None, channels: int | None) -> Model:
+    """The model with a new classifier of `classes` outputs, and a first convolution that reads `channels`."""
+    if channels == model.preprocess.input[0]:
+        channels = None
+    if classes is None and channels is None:
+        return model
+    net, notes = model.net, model.notes
+    if not isinstance(net, ConvNet):
+        raise UserError(f"{model.network} is not a ConvNet, and cannot be adapted", "give a network of the catalogue")
+    if channels is not None:
+        normalizer = Normalizer(with_channels(model.preprocess, channels))
+        model = replace(model, normalizer=normalizer, notes=(*notes, read_channels(net, channels)))
+    if classes is not None:
+        net.reset_head(classes)
+        note = f"new classifier for {classes} classes, freshly initialised: train it before use"
+        model = replace(model, classes=tuple(map(str, range(classes))), notes=(*model.notes, note))
+    return model
 
 
 def describe(model: str | Path) -> ConvNet:
     """The network of a MODEL, freshly initialised: counting needs no weights. Raises UserError as `load` does."""
-    file = locate(model)
-    return open_run(model).record.build() if Path(model).is_dir() else from_header(read_weights(file).about, file)[0]
+    if Path(model).is_dir():
+        return open_run(model).record.build()
+    row = named(model)
+    if row:
+        return find(row.network).build()
+    weights = read_weights(model)
+    if weights.about:
+        return from_header(weights.about, Path(model))[0]
+    return rows_of(weights, str(model))[0].build()
 
 
 def from_header(about: Mapping[str, Any], file: Path) -> tuple[ConvNet, Preprocess, tuple[str, ...]]:

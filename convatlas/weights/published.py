@@ -5,6 +5,7 @@ The facts are in weights.toml. A row is named NETWORK@SOURCE, or NETWORK@SOURCE/
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,25 +52,22 @@ class Published:
 
 
 @cache
+def facts() -> dict[str, Any]:
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))
+
+
+@cache
 def published() -> dict[str, Published]:
     """All rows of weights.toml, by name."""
-    text = tomllib.loads(FILE.read_text(encoding="utf-8"))
-    presets = text["preprocess"]
-    rows = [row_of(name, source, row, presets) for name, source in text["source"].items() for row in source["rows"]]
+    rows = [row_of(name, source, row) for name, source in facts()["source"].items() for row in source["rows"]]
     found = {row.name: row for row in rows}
     assert len(found) == len(rows), "two rows of weights.toml have one name"
     return found
 
 
-def row_of(name: str, source: Mapping[str, Any], row: Mapping[str, Any], presets: Mapping[str, Any]) -> Published:
+def row_of(name: str, source: Mapping[str, Any], row: Mapping[str, Any]) -> Published:
     """A row; what it does not say itself its source does."""
     said = {key: value for key, value in source.items() if key != "rows"} | dict(row)
-    network = index()[said["network"]]
-    preset = dict(presets[said["preprocess"]])
-    channels, *usual = network["input"]
-    height, width = (said["side"],) * 2 if "side" in said else usual
-    if "resize" in said:
-        preset["resize"] = said["resize"]
     return Published(
         network=said["network"],
         source=name,
@@ -80,12 +78,44 @@ def row_of(name: str, source: Mapping[str, Any], row: Mapping[str, Any], presets
         size=said.get("size"),
         licence=said.get("licence", ""),
         classes=said["classes"],
-        preprocess=Preprocess.from_json({**preset, "input": [channels, height, width]}),
+        preprocess=preset(said["preprocess"], said["network"], said.get("side"), said.get("resize")),
         top1=said.get("top1", ""),
         top5=said.get("top5", ""),
         protocol=said.get("protocol", ""),
         package=said.get("package", ""),
     )
+
+
+def preset(name: str, network: str, side: int | None = None, resize: int | None = None) -> Preprocess:
+    """The preparation of that name for a network's images, or for those of `side` pixels.
+
+    Raises UserError for a name that is none, or does not suit the network's channels.
+    """
+    presets = facts()["preprocess"]
+    if name not in presets:
+        raise unknown("preprocessing", name, presets)
+    channels, *size = entry(network)["input"]
+    size = [side, side] if side else size
+    record = {**presets[name], "input": [channels, *size]}
+    if resize or "resize" in record:
+        record["resize"] = max(resize or record["resize"], *size)
+    return Preprocess.from_json(record)
+
+
+def recognised(file: Path) -> Published | None:
+    """The published weights that a file holds, by its digest."""
+    size = file.stat().st_size
+    digests: dict[str, str] = {}
+    for row in published().values():
+        kind, _, digits = row.digest.partition(":")
+        if not kind or (row.size is not None and row.size != size):
+            continue
+        if kind not in digests:
+            with file.open("rb") as content:
+                digests[kind] = hashlib.file_digest(content, kind).hexdigest()
+        if digests[kind].startswith(digits):
+            return row
+    return None
 
 
 def find_published(name: str) -> Published:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from convatlas.catalogue import find
 from convatlas.cli import main
 from convatlas.data.sources import load_data
 from convatlas.errors import UserError
@@ -41,15 +43,15 @@ def test_best_or_else_last(tmp_path: Path) -> None:
     assert locate(run).name == "last.safetensors"
     with pytest.raises(UserError, match=r"there is no checkpoint .*best\.safetensors"):
         load(run, "best")
-    with pytest.raises(UserError, match=r"last\.safetensors is a file, which has one set of weights; leave out"):
+    with pytest.raises(UserError, match=r"last\.safetensors is not a run, and has one set of weights; leave out"):
         load(run / "last.safetensors", "best")
 
 
 def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3)}, tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match="does not say which network, preprocessing and classes its weights belong to"):
+    with pytest.raises(UserError, match="fits no network of the atlas: none has its 0 layers with weights"):
         load(tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match=r"there is no model .*none; give a run folder, or a checkpoint"):
+    with pytest.raises(UserError, match=r"there is no model .*none; give a run folder, a weights file, or NETWORK@SOURCE"):
         load(tmp_path / "none")
 
 
@@ -97,3 +99,55 @@ def test_a_model_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["memory", alone, "--json"]) == 0
     assert main(["show", str(tmp_path)]) == 2
     assert "no network named" in capsys.readouterr().err
+
+
+# --- files of other libraries ---
+
+
+def saved(path: Path, name: str, **options: Any) -> Path:
+    net = find(name).build(**options)
+    torch.save({f"theirs.{key}": tensor for key, tensor in net.state_dict().items()}, path)
+    return path
+
+
+def test_a_file_of_another_library_needs_what_it_does_not_say(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.pth", "resnet20")
+    with pytest.raises(UserError, match=r"w.pth fits plain20 and resnet20, whose .*; say which with --network"):
+        load(path)
+    with pytest.raises(UserError, match=r"weights of resnet20, but does not say how its images were prepared"):
+        load(path, network="resnet20")
+    with pytest.raises(UserError, match="no preprocessing named 'imagnet'; did you mean imagenet"):
+        load(path, network="resnet20", preprocess="imagnet")
+    with pytest.raises(UserError, match=r"w.pth does not fit resnet56"):
+        load(path, network="resnet56", preprocess="imagenet")
+    model = load(path, network="ResNet-20", preprocess="imagenet")
+    assert model.network == "resnet20"
+    assert model.preprocess.input == (3, 32, 32)
+    assert model.notes[0] == "w.pth: resnet20, matched by order and shape"
+    assert model.classes == tuple("0123456789")
+
+
+@pytest.mark.parametrize("name", ["no/such/file.pth", "missing.safetensors", "nothing@nowhere"])
+def test_what_is_no_model(name: str) -> None:
+    with pytest.raises(UserError, match=f"there is no model {name}"):
+        load(name)
+
+
+def test_grey_images_by_summing(tmp_path: Path) -> None:
+    """A grey image through the summed convolution, and its three equal channels through the original: the same."""
+    path = saved(tmp_path / "w.pth", "squeezenet1_1")
+    colour = load(path, preprocess="half")
+    grey = load(path, preprocess="half", channels=1)
+    x = torch.randn(1, 1, 96, 96)
+    with torch.inference_mode():
+        a, b = grey.net(x), colour.net(x.repeat(1, 3, 1, 1))
+    assert torch.allclose(a, b, atol=1e-4 * b.abs().max().item())
+    assert grey.preprocess.mean == (0.5,)
+    assert "summed over its channels" in grey.notes[-1]
+
+
+def test_another_number_of_classes(tmp_path: Path) -> None:
+    model = load(saved(tmp_path / "w.pth", "resnet20"), network="resnet20", preprocess="imagenet", classes=3)
+    assert model.net(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert model.classes == ("0", "1", "2")
+    assert model.notes[-1] == "new classifier for 3 classes, freshly initialised: train it before use"

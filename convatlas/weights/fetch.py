@@ -1,34 +1,40 @@
-"""Downloads, verified by length and checksum."""
+"""Downloads, verified by length and checksum.
+
+A download may take as long as it needs while the server sends: SLOWEST bytes a second in every QUIET_S seconds, from
+the look-up of the server's name on. It runs in a thread: a look-up cannot be given a time, nor sockets one for all.
+"""
 
 from __future__ import annotations
 
 import re
 import time
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ..errors import UserError
 
 REDIRECTS = 10
-QUIET_S = 30.0  # longest wait for the next byte from the server
+QUIET_S = 30.0
+SLOWEST = 1000  # bytes a second: 500 MB take six days
+POLL_S = 0.1
 CHUNK = 1 << 16
 
 
-def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s: float = 3600.0) -> Path:
+def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s: float | None = None) -> Path:
     """Downloads `url` to `folder` under its own name, unless it is already there with the right checksum.
 
     It is written to a temporary file, verified and renamed. Raises UserError for a wrong checksum, for more than
-    `max_bytes`, for a server that does not respond, drops the connection, redirects in a loop or takes longer than
-    `deadline_s`, and for URLs that are not http or https.
+    `max_bytes`, for a server that sends too slowly (see above), drops the connection, redirects in a loop or takes
+    longer than `deadline_s`, look-ups and redirects included, and for URLs that are not http or https.
     """
     import pooch
     import requests
     from urllib3.exceptions import HTTPError
 
-    parts = urlsplit(url)
-    name = Path(parts.path).name
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    name = Path(urlsplit(url).path).name
+    if not is_web(url):
         raise UserError(f"{url} is not an http or https address")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise UserError(f"{url} needs a checksum, and sha256 is {sha256!r}", "give 64 hexadecimal digits")
@@ -36,23 +42,7 @@ def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s:
         raise UserError(f"{url} does not end in a plain file name")
 
     def download(url: str, output: str | IO[bytes], _: Any) -> None:
-        with requests.Session() as session:
-            session.max_redirects = REDIRECTS
-            until, size = time.monotonic() + deadline_s, 0
-            with session.get(url, stream=True, timeout=QUIET_S) as answer, open(output, "wb") as file:  # type: ignore[arg-type]
-                answer.raise_for_status()
-                if urlsplit(answer.url).scheme not in ("http", "https"):
-                    raise UserError(f"{url} redirects to {answer.url}, which is not http or https")
-                promised = int(answer.headers.get("Content-Length") or 0)
-                if promised > max_bytes:
-                    raise UserError(f"{url} has {promised:,} bytes, more than the {max_bytes:,} allowed")
-                while chunk := answer.raw.read1(CHUNK, decode_content=True):  # returns whatever has arrived
-                    size += len(chunk)
-                    if size > max_bytes:
-                        raise UserError(f"{url} sends more than the {max_bytes:,} bytes allowed")
-                    if time.monotonic() > until:
-                        raise UserError(f"{url} takes longer than {deadline_s:g} s")
-                    file.write(chunk)
+        Download(url, Path(str(output)), max_bytes).finish(deadline_s)
 
     folder = Path(folder)
     try:
@@ -63,3 +53,79 @@ def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s:
         raise
     except (requests.RequestException, HTTPError, ValueError, OSError) as error:
         raise UserError(f"{url} cannot be downloaded ({' '.join(str(error).split())[:300]})") from error
+
+
+class Download(Thread):
+    """A URL being written to a file."""
+
+    def __init__(self, url: str, output: Path, max_bytes: int):
+        super().__init__(daemon=True)
+        self.url, self.output, self.max_bytes = url, output, max_bytes
+        self.size, self.abandoned = 0, False
+        self.error: Exception | None = None
+
+    def finish(self, deadline_s: float | None) -> None:
+        """Waits until all is written. Raises what went wrong, and UserError once it is too late or too slow."""
+        self.start()
+        began = since = time.monotonic()
+        size = 0
+        try:
+            while self.is_alive():
+                self.join(POLL_S if deadline_s is None else min(POLL_S, deadline_s))
+                now = time.monotonic()
+                if deadline_s is not None and now - began > deadline_s and self.is_alive():
+                    raise UserError(f"{self.url} takes longer than {deadline_s:g} s", "try again later")
+                if now - since > QUIET_S and self.is_alive():
+                    if self.size - size < QUIET_S * SLOWEST:
+                        raise UserError(
+                            f"{self.url} has sent {self.size - size:,} bytes in {QUIET_S:g} s", "try again later"
+                        )
+                    since, size = now, self.size
+        finally:
+            self.abandoned = True
+        if self.error is not None:
+            raise self.error
+
+    def run(self) -> None:
+        try:
+            with self.output.open("wb") as file:
+                self.write(file)
+        except Exception as error:  # raised by `finish`
+            self.error = error
+
+    def write(self, file: IO[bytes]) -> None:
+        import requests
+
+        with requests.Session() as session, followed(session, self.url) as answer:
+            answer.raise_for_status()
+            promised = int(answer.headers.get("Content-Length") or 0)
+            if promised > self.max_bytes:
+                raise UserError(f"{self.url} has {promised:,} bytes, more than the {self.max_bytes:,} allowed")
+            while chunk := answer.raw.read1(CHUNK, decode_content=True):  # returns whatever has arrived
+                self.size += len(chunk)
+                if self.abandoned:
+                    return
+                if self.size > self.max_bytes:
+                    raise UserError(f"{self.url} sends more than the {self.max_bytes:,} bytes allowed")
+                file.write(chunk)
+
+
+def followed(session: Any, url: str) -> Any:
+    """The answer at the end of the redirects; what comes with a redirect is not read."""
+    import requests
+
+    session.get_redirect_target = lambda _: None  # requests would read what comes with it
+    for _ in range(REDIRECTS + 1):
+        answer = session.get(url, stream=True, timeout=QUIET_S)
+        if not answer.is_redirect:
+            return answer
+        answer.close()
+        url = urljoin(url, answer.headers["location"])
+        if not is_web(url):
+            raise requests.exceptions.InvalidSchema(f"it redirects to {url[:100]!r}, which is not http or https")
+    raise requests.TooManyRedirects(f"Exceeded {REDIRECTS} redirects")
+
+
+def is_web(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -128,7 +131,9 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
 
 # downloads
 
+module = sys.modules["convatlas.weights.fetch"]  # which the function has taken the place of
 CONTENT = bytes(range(256)) * 1000
+SLOW = ("slow", "trickle", "slow-header", "slow-loop")
 RIGHT = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -140,10 +145,20 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append(self.path)
         way = self.path.strip("/").split("/")[0]
-        if way in ("loop", "far"):
+        if way in ("loop", "far", "slow-loop", "endless-loop"):
+            time.sleep(0.25 * (way == "slow-loop"))
             self.send_response(302)
-            self.send_header("Location", self.path if way == "loop" else "file:///etc/passwd")
+            self.send_header("Location", self.path if way.endswith("loop") else "file:///etc/passwd")
             self.end_headers()
+            with suppress(OSError):
+                while way == "endless-loop":
+                    self.wfile.write(CONTENT)
+            return
+        if way == "slow-header":
+            with suppress(OSError):
+                for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Header: " + b"x" * 600:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.05)
             return
         self.send_response(404 if way == "missing" else 200)
         if way != "endless":
@@ -153,9 +168,9 @@ class Handler(BaseHTTPRequestHandler):
             if way == "endless":
                 while True:
                     self.wfile.write(CONTENT)
-            if way == "slow":
-                for i in range(0, len(CONTENT), 1000):
-                    self.wfile.write(CONTENT[i : i + 1000])
+            if step := {"steady": 20_000, "slow": 1000, "trickle": 1}.get(way):
+                for i in range(0, len(CONTENT), step):
+                    self.wfile.write(CONTENT[i : i + step])
                     time.sleep(0.05)
             self.wfile.write(CONTENT)
         except OSError:
@@ -196,10 +211,11 @@ def test_a_file_is_fetched_once(server: str, tmp_path: Path) -> None:
         ("good", {"max_bytes": len(CONTENT) - 1}, "has 256,000 bytes, more than the 255,999 allowed"),
         ("endless", {}, "sends more than the 1,000,000 bytes allowed"),
         ("short", {}, r"cannot be downloaded \(.*(IncompleteRead|broken)"),
+        ("endless-loop", {}, r"cannot be downloaded \(Exceeded 10 redirects"),
         ("loop", {}, r"cannot be downloaded \(Exceeded 10 redirects"),
         ("far", {}, "cannot be downloaded"),
         ("missing", {}, r"cannot be downloaded \(404 Client Error"),
-        ("slow", {"deadline_s": 0.3}, r"takes longer than 0\.3 s"),
+        *((way, {"deadline_s": 0.3}, r"takes longer than 0\.3 s") for way in SLOW),
     ],
 )
 def test_what_goes_wrong_leaves_what_was_there(
@@ -207,14 +223,41 @@ def test_what_goes_wrong_leaves_what_was_there(
 ) -> None:
     settings = {"sha256": RIGHT, "max_bytes": 10**6, **more}
     url = f"{server}/{way}/w.bin"
+    before = time.monotonic()
     with pytest.raises(UserError, match=message):
         fetch(url, folder=tmp_path / "new", **settings)
+    assert time.monotonic() - before < 10
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "w.bin").write_bytes(b"an older one")
     with pytest.raises(UserError, match=message):
         fetch(url, folder=tmp_path / "old", **settings)
     assert {f.name: f.read_bytes() for f in (tmp_path / "old").iterdir()} == {"w.bin": b"an older one"}
+
+
+@pytest.mark.parametrize(("way", "sent"), [("trickle", r"[1-9]\d?"), ("slow-header", "0")])
+def test_a_server_that_all_but_stops_is_left(
+    server: str, tmp_path: Path, way: str, sent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_S", 0.5)
+    with pytest.raises(UserError, match=rf"has sent {sent} bytes in 0\.5 s; try again later"):
+        fetch(f"{server}/{way}/w.bin", RIGHT, 10**6, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slow_server_has_all_the_time_that_it_needs(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_S", 0.2)  # and it takes 0.6 s
+    assert fetch(f"{server}/steady/w.bin", RIGHT, 10**6, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_name_that_nobody_can_look_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(5))
+    before = time.monotonic()
+    with pytest.raises(UserError, match=r"takes longer than 0\.3 s"):
+        fetch("http://example.invalid/w.bin", RIGHT, 10**6, tmp_path, deadline_s=0.3)
+    assert time.monotonic() - before < 3
 
 
 @pytest.mark.parametrize(

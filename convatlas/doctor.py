@@ -5,6 +5,7 @@ Everything is read and nothing is changed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -190,6 +191,12 @@ def check_log(run: Run, states: dict[str, State]) -> Iterator[Finding]:
         yield Finding(ERROR, damaged, "restore it; the weights are not affected")
     elif None in every:
         yield Finding(NOTE, "the last line of log.jsonl is cut short", "--resume removes it")
+    if twice := doubled(lines):
+        yield Finding(
+            ERROR,
+            f"log.jsonl has {twice} more than once: two processes have trained in this folder at the same time",
+            "train again in a folder of its own",
+        )
     name, logged = newest(states), len(run.epochs())
     done = int(states[name].get("epoch", 0)) if name else 0
     if logged < done:
@@ -199,12 +206,23 @@ def check_log(run: Run, states: dict[str, State]) -> Iterator[Finding]:
     elif path.exists():
         yield Finding(OK, f"log.jsonl: {len(lines)} lines; epochs logged: {logged}")
     if bad := next((line for line in lines if line["kind"] == "diverged"), None):
-        images = ", ".join(map(str, (bad.get("files") or bad.get("images") or [])[:8]))
+        named = next((names for key in ("files", "images") if isinstance(names := bad.get(key), list)), [])
+        images = ", ".join(map(str, named[:8]))
         yield Finding(
             NOTE,
             f"training diverged at step {bad['step']}: {bad.get('what')} ({images})",
             "inspect these images, or lower the learning rate",
         )
+
+
+def doubled(lines: list[dict[str, Any]]) -> str:
+    """The first epoch, or step, that is logged more than once; empty if there is none."""
+    for kind in ("epoch", "step"):
+        counts = Counter(line[kind] for line in lines if line["kind"] == kind)
+        for number, times in counts.items():
+            if times > 1:
+                return f"{kind} {number}"
+    return ""
 
 
 def check_leftovers(folder: Path) -> Iterator[Finding]:

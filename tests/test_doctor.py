@@ -111,6 +111,16 @@ WRONGS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "log.jsonl").write_bytes(b"{\n" + (f / "log.jsonl").read_bytes()),
         r"log\.jsonl is damaged at line 1 of 5; restore it",
     ),
+    "log of two processes": (
+        lambda f: (f / "log.jsonl").write_bytes((f / "log.jsonl").read_bytes() * 2),
+        r"log\.jsonl has epoch 1 more than once: two processes have trained in this folder .*; train again in a folder",
+    ),
+    "log of two processes within an epoch": (
+        lambda f: (f / "log.jsonl").write_bytes(
+            b'{"kind": "step", "step": 3, "epoch": 1}\n' + (f / "log.jsonl").read_bytes()
+        ),
+        r"log\.jsonl has step 3 more than once",
+    ),
     "log emptied": (
         lambda f: (f / "log.jsonl").write_bytes(b""),
         r"log\.jsonl has 0 epochs, but 2 are done; restore it",

@@ -28,7 +28,7 @@ from ..preprocess import MEASURED, Preprocess
 from ..recipe import Recipe
 from . import checkpoint
 from .checkpoint import averaged, load_tensors, measured
-from .log import read_log
+from .log import held_out, read_log
 from .record import FILE, RunRecord, read_record, rebuild
 
 WHICH = ("best", "last")
@@ -71,7 +71,8 @@ class Run:
 
     def epochs(self) -> list[dict[str, Any]]:
         """The log's lines about completed epochs: lr, training loss and top-1, held-out scores, images/s."""
-        return [line for line in self.log() if line["kind"] == "epoch"]
+        judged = "val" if "val" in self.record.data else "test"
+        return [line for line in self.log() if line["kind"] == "epoch" and held_out(line) == judged]
 
     def load(self, which: str | None = None, device: str | torch.device = "cpu") -> ConvNet:
         """The network in eval mode with the "best" or the "last" weights; averaged weights if the run kept them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from csv import DictWriter
 from io import StringIO
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..errors import UserError, unread
 from ..files.atomic import unwritable, write_text
+from ..files.lock import check_held
 from ..files.plain import from_json
 
 
@@ -37,13 +39,23 @@ def parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def is_line(line: Any) -> bool:
-    """Whether it has its kind and step and, for an epoch, the epoch's number, losses and top-1."""
-    if not isinstance(line, dict) or not isinstance(line.get("kind"), str) or type(line.get("step")) is not int:
+    """Whether it has its kind and step and, for an epoch, the epoch's number, losses and top-1, each of its type."""
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str) or not is_count(line.get("step")):
         return False
     if line["kind"] != "epoch":
         return True
     parts = [line.get(name) for name in ("train", held_out(line))]
-    return type(line.get("epoch")) is int and all(isinstance(p, dict) and {"loss", "top1"} <= p.keys() for p in parts)
+    return is_count(line.get("epoch")) and all(isinstance(part, dict) and is_score(part) for part in parts)
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def is_score(part: Mapping[str, Any]) -> bool:
+    """Whether all are numbers, a loss and a top-1 accuracy among them."""
+    numbers = all(type(value) in (int, float) for value in part.values())
+    return numbers and {"loss", "top1"} <= part.keys() and 0 <= part["top1"] <= 1
 
 
 def held_out(line: Mapping[str, Any]) -> str:
@@ -90,12 +102,17 @@ class Log:
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Raises Unwritable when the disk is full."""
+        """An epoch's line is on the disk when this returns. Raises Unwritable when the disk is full, and Gone when the
+        folder has been deleted."""
         if not self.writes:
             return
+        check_held(self.path.parent)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"kind": kind, **fields}) + "\n")
+                if kind == "epoch":
+                    file.flush()
+                    os.fsync(file.fileno())
             if self.board:
                 for name, value in flat({k: v for k, v in fields.items() if k not in ("step", "epoch")}).items():
                     self.board.add_scalar(f"{kind}/{name}", value, fields["step"])

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..catalogue import Shape, Variant, find
 from ..data.types import Data
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..evaluation.scores import Scores, usual_topk
 from ..evaluation.scoring import evaluate_split
 from ..machine.device import algorithms, choose_device, keep_freed_memory
@@ -245,9 +245,11 @@ def start_event(job: Job, run: Run, net: nn.Module, at: Position) -> dict[str, A
 
 
 def draw(run: Run, on_event: OnEvent) -> None:
-    """Draws the curves and writes the table of epochs; a failure is reported, and training continues."""
+    """Draws the curves and writes the table of epochs; any failure is reported, and training continues."""
     try:
         draw_curves(run, run.folder / "curves.png")
         write_csv(run.folder / "log.csv", run.epochs())
     except UserError as error:
         on_event(note(f"{error.what}; everything else is saved"))
+    except Exception as error:
+        on_event(note(f"the curves in {run.folder} were not drawn ({first_line(error)}); everything else is saved"))

@@ -51,7 +51,9 @@ def test_weights_that_do_not_say_what_they_are_for_are_refused(tmp_path: Path) -
     save_file({"a": torch.zeros(3)}, tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="fits no network of the atlas: none has its 0 layers with weights"):
         load(tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match=r"there is no model .*none; give a run folder, a weights file, or NETWORK@SOURCE"):
+    with pytest.raises(
+        UserError, match=r"there is no model .*none; give a run folder, a weights file, or NETWORK@SOURCE"
+    ):
         load(tmp_path / "none")
 
 

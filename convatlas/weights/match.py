@@ -1,4 +1,6 @@
-"""The layers of a weights file on those of a network: by name, or by order and shape where only one way is possible."""
+"""The layers of a weights file on those of a network: by name, by a known library's names, or by order and shape where
+only one way is possible.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..runs.checkpoint import by, misfit
 from .files import read_weights
+from .names import renamed
 from .order import REMEDY, Misfit, Pair, by_order, some
 from .slots import COUNTER, Layer, Network, layers_of, network_of
 from .types import MAX_BYTES, Weights
@@ -28,7 +31,7 @@ class Fit:
     """How a file's tensors go into a network, and what had to be done for it."""
 
     tensors: dict[str, Tensor]  # the network's state dict, complete
-    how: str  # "by name", "by torchvision's names", "by order and shape"
+    how: str  # "by name", "by the names of torchvision AlexNet", "by order and shape"
     layers: tuple[tuple[str, str], ...]  # of the file, of the network
     eps: dict[str, float]  # of batch norms whose epsilon the file gives, by layer of the network
     notes: tuple[str, ...]  # what differs, and what was done about it
@@ -58,7 +61,7 @@ def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -
 
 
 def fit(weights: Weights, net: nn.Module, source: str) -> Fit:
-    """Every tensor of the file in its place in the network, under its own names or by order and shape.
+    """Every tensor of the file in its place in the network: by its own names, a known library's, or by order and shape.
 
     Nothing keeps its random start, and every layer of the file is used, or is one of `left_out`. Raises UserError,
     naming the layers, where they do not agree, or where order and shape leave more than one way.
@@ -70,10 +73,16 @@ def fit(weights: Weights, net: nn.Module, source: str) -> Fit:
     shape = getattr(net, "input", None)
     if len(named) == len(theirs) == len(own):
         return fitted(named, weights, net, None, "by name", source)
+    kept = [layer for layer in theirs if not AUXILIARY.search(layer.name)]
+    for used in (theirs, kept):
+        found = renamed([layer.name for layer in used], known)
+        if found and len(used) == len(own):
+            pairs = [(layer, known[found.layers[layer.name]]) for layer in used]
+            made = fitted(pairs, weights, net, None, f"by the names of {found.table}", source)
+            return replace(made, left_out=tuple(layer.name for layer in theirs if layer not in used))
     if shape is None or 2 * len(named) > len(own):
         raise Misfit(*misfit(net, tensors, source).args)
     network = network_of(net, shape)
-    kept = [layer for layer in theirs if not AUXILIARY.search(layer.name)]
     if network.untraced:
         raise Misfit(
             f"{source} has other names than {name_of(net)}, whose {some(network.untraced)} run in training only",

@@ -61,15 +61,36 @@ def same_weights(a: nn.Module, b: nn.Module) -> bool:
     ],
 )
 def test_torchvision_by_order(name: str, make: Callable[..., nn.Module], size: int) -> None:
+    """The names at the ends of blocks stay, "0.weight": shortcuts are told by them."""
     theirs = make(oracles.torchvision_models()).eval()
     oracles.randomise(theirs)
     ours = find(name).build(**({"aux": False} if "aux" in find(name).options else {})).eval()
-    found = fit_to(ours, theirs.state_dict())
+    found = fit_to(ours, {f"unknown.{name}": tensor for name, tensor in theirs.state_dict().items()})
     assert found.how == "by order and shape"
     found.load(ours)
     x = torch.randn(2, 3, size, size)
     with torch.inference_mode():
         assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.oracles
+def test_auxiliary_heads_by_name() -> None:
+    """torchvision's GoogLeNet has three layers of 1000x1024, in an order that does not tell which is the last."""
+    theirs = oracles.torchvision_models().googlenet(init_weights=False).eval()
+    oracles.randomise(theirs)
+    (row,) = rows_of(Weights(theirs.state_dict()), "FILE")
+    assert (row.variant.name, row.fit.how) == ("googlenet_bn_3x3", "by the names of torchvision GoogLeNet")
+    layers = dict(row.fit.layers)
+    assert (layers["fc"], layers["aux1.fc2"], layers["aux2.fc2"]) == ("head.linear", "aux.4a.fc2", "aux.4d.fc2")
+    x = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        assert torch.equal(row.build().eval()(x), theirs(x))
+    without = find("googlenet_bn_3x3").build(aux=False)
+    found = fit_to(without, theirs.state_dict())
+    assert {name.partition(".")[0] for name in found.left_out} == {"aux1", "aux2"}
+    found.load(without)
+    with torch.inference_mode():
+        assert torch.equal(without.eval()(x), theirs(x))
 
 
 def test_own_names_need_no_order() -> None:

@@ -16,9 +16,8 @@ from torch import Tensor
 from .data.check.bad import find_bad
 from .data.kinds import located
 from .data.sources import load_data, pack
-from .data.sources.folder import classes_of
 from .data.sources.folder import find as is_image_folder
-from .data.sources.labels import PARTS
+from .data.sources.folder import laid_out
 from .errors import UserError
 from .files.lock import holder
 from .layers import on_meta
@@ -272,10 +271,11 @@ def check_data(source: str, kind: str, path: Path, progress: Progress) -> Iterat
 
 
 def check_images(folder: Path, progress: Progress) -> Iterator[Finding]:
-    parts = [folder / name for name in PARTS if (folder / name).is_dir()] or [folder]
-    files = [file for part in parts for files in classes_of(part).values() for file in files]
+    whole = laid_out(folder)
+    files = [file for part in whole.parts.values() for files in part.values() for file in files]
     bad = find_bad(files, decode=True, progress=progress)
     for it in bad:
         yield Finding(ERROR, it.reason, it.remedy or "delete it")
     good = len(files) - len(bad)
     yield Finding(NOTE if bad else OK, f"{good:,} of {len(files):,} files are intact images")
+    yield from (Finding(NOTE, text) for text in whole.notes)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..data.decode.fast import Crop
-from ..data.decode.reference import MAX_PIXELS, SUFFIXES, Content, content_of
+from ..data.decode.reference import MAX_PIXELS, SUFFIXES, UNREAD, Content, content_of
 from ..data.loading import fetched
-from ..data.sources.folder import files_of
+from ..data.sources.walk import Walk
 from ..data.streamed import EncodedSplit
 from ..errors import UserError
 from ..layers import eval_mode
@@ -70,8 +70,9 @@ def image_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The image files at any depth, sorted; hidden files and folders (.cache, ._image.jpg) are skipped."""
-    return sorted(file for file in files_of(folder) if file.suffix.lower() in SUFFIXES)
+    """The image files at any depth, sorted, those of formats that are not supported included (predicting them reports
+    it); hidden files and folders (.cache, ._image.jpg) are skipped. Raises UserError as walk.py does."""
+    return sorted(file for file in Walk().files(folder) if file.suffix.lower() in (*SUFFIXES, *UNREAD))
 
 
 def predict_files(

@@ -14,6 +14,7 @@ from ..kinds import located
 from ..types import Data
 from . import cifar, digits, folder, lists, mnist, pack, parquet, shards, svhn
 from .labels import without_images
+from .walk import Walk
 
 
 def load_data(
@@ -33,9 +34,9 @@ def load_data(
     `progress`, which wraps the chunks of files being checked. Raises UserError for a source that does not exist, is
     not recognised, or is incomplete.
     """
-    kind, at = recognised(source)
-    share = val or 0.0
+    share, at = val or 0.0, None
     try:
+        kind, at = recognised(source)
         match kind:
             case "digits":
                 data = digits.load(seed=seed, val=share)
@@ -56,7 +57,7 @@ def load_data(
             case _:
                 data = cifar.load(at, 10 if kind == "cifar10" else 100, seed=seed, val=share)
     except OSError as error:
-        raise UserError(f"{error.filename or at} cannot be read ({error.strerror or error})") from error
+        raise UserError(f"{error.filename or at or source} cannot be read ({error.strerror or error})") from error
     return replace(data, notes=(*data.notes, *without_images(data.train)))
 
 
@@ -91,14 +92,14 @@ def unrecognised(at: Path) -> UserError:
     if not any(at.iterdir()):
         return UserError(f"{at} is empty", "give a folder with a sub-folder of images for each class")
     for place in (at, at / "train", at / "val", at / "test"):
-        flat = [file for file in sorted(place.iterdir()) if file.suffix.lower() in SUFFIXES] if place.is_dir() else []
-        if flat:
+        others = Walk().listed(place)[1] if place.is_dir() else []
+        if flat := [file for file in others if file.suffix.lower() in SUFFIXES]:
             return UserError(
                 f"{place} holds {len(flat)} {'images' if len(flat) > 1 else 'image'} but no class folders",
                 f"move the images of each class to a sub-folder, as in {place.name}/CLASS/{flat[0].name}, or list them "
                 "with their classes in train.txt and val.txt",
             )
-    formats = sorted({file.suffix.lower() for file in folder.files_of(at)} & {*UNREAD})
+    formats = sorted({file.suffix.lower() for file in Walk().files(at)} & {*UNREAD})
     if formats:
         return UserError(
             f"the images in {at} are {' and '.join(formats)} files, which are not supported",

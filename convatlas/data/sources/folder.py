@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.text import forms, twins
 from ..check.bad import Bad, Policy, Progress, find_bad, quarantine, refuse
-from ..decode.reference import MAX_PIXELS, SUFFIXES, Content, content_of
+from ..decode.reference import MAX_PIXELS, SUFFIXES, UNREAD, Content, content_of
 from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
-from .labels import PARTS, VAL_SHARE, digest_of, hold_out, split_how, streamed_data, val_from_train
-
-LITTER = ("thumbs.db", "desktop.ini")  # hidden by Windows
+from .labels import (
+    PARTS,
+    VAL_SHARE,
+    digest_of,
+    hold_out,
+    refuse_twins,
+    size_of,
+    split_how,
+    streamed_data,
+    val_from_train,
+)
+from .walk import Walk
 
 
 @dataclass(eq=False)
@@ -49,8 +59,9 @@ class FolderSplit(EncodedSplit):
 
 def find(folder: Path) -> Path | None:
     """`folder`, if its sub-folders look like classes of images."""
+    walk = Walk()
     parts = [folder / name for name in PARTS if (folder / name).is_dir()] or [folder]
-    some = (next(files_of(sub), None) for part in parts for sub in subfolders(part))
+    some = (next(walk.files(sub), None) for part in parts for sub in walk.listed(part)[0])
     return folder if any(file and file.suffix.lower() in SUFFIXES for file in some) else None
 
 
@@ -64,10 +75,11 @@ def load(
     progress: Progress = lambda chunks: chunks,
 ) -> Data:
     """The data set in a folder: see `splits`. Without a val split, VAL_SHARE of the training images becomes one."""
-    found, skipped = splits(folder, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
+    whole = laid_out(folder)
+    found, skipped = divided(folder, whole.parts, seed, bad, max_pixels, progress)
     share = val if val is not None else 0.0 if "val" in found else VAL_SHARE
-    notes = tuple((it.file, it.reason) for it in skipped)
-    return streamed_data(folder, val_from_train(found, share, seed), notes)
+    left_out = tuple((it.file, it.reason) for it in skipped)
+    return streamed_data(folder, val_from_train(found, share, seed), left_out, whole.notes)
 
 
 def splits(
@@ -82,39 +94,96 @@ def splits(
 
     Classes are sorted by name. A folder without splits has one in five images of each class held out for testing:
     the first when paths are hashed with `seed`; skipped files do not count. Raises UserError for files that are not
-    images (naming the first), for empty or missing classes, and for classes that differ between the splits.
+    images (naming the first), for empty or missing classes, for classes that differ between the splits, and for folders
+    and links that cannot be followed (see walk.py).
     """
-    policy, train = Policy.parse(bad), folder / "train"
-    if train.is_dir():
-        places = {part: folder / name for name, part in reversed(PARTS.items()) if (folder / name).is_dir()}
-        if len(places) == 1:
-            raise UserError(
-                f"{folder} has a train/ but no val/ or test/", f"add one, or give folder:{train} to have it split"
-            )
-        laid_out: Parts = {part: classes_of(places[part]) for part in dict.fromkeys(PARTS.values()) if part in places}
-        for part, place in places.items():
-            differ = sorted(laid_out["train"].keys() ^ laid_out[part].keys())
-            if differ:
-                where = train if differ[0] in laid_out["train"] else place
-                more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
-                raise UserError(
-                    f"class {differ[0]!r}{more} is only in {where}", f"train/ and {place.name}/ need the same classes"
-                )
-        found, skipped = without_bad(folder, laid_out, policy, max_pixels, progress)
-        how = "as laid out"
-    else:
-        whole, skipped = without_bad(folder, {"": classes_of(folder)}, policy, max_pixels, progress)
-        found = split(folder, whole[""], seed)
-        how = split_how(seed)
+    return divided(folder, laid_out(folder).parts, seed, bad, max_pixels, progress)
+
+
+def divided(
+    folder: Path, laid_out: Parts, seed: int, bad: str, max_pixels: int, progress: Progress
+) -> tuple[dict[str, FolderSplit], list[Bad]]:
+    found, skipped = without_bad(folder, laid_out, Policy.parse(bad), max_pixels, progress)
+    how = "as laid out"
+    if "" in found:
+        found, how = split(folder, found[""], seed), split_how(seed)
     parts = {name: folder_split(folder, name, files, how, max_pixels) for name, files in found.items()}
     if skipped:
         parts["train"].provenance["skipped"] = len(skipped)
     return parts, skipped
 
 
-def classes_of(folder: Path) -> dict[str, list[Path]]:
+Parts = dict[str, dict[str, list[Path]]]  # split: class: files
+
+
+class LaidOut(NamedTuple):
+    """The files of each class of each split ("" in a folder without splits), and what is not used, a sentence each."""
+
+    parts: Parts
+    notes: tuple[str, ...]
+
+
+def laid_out(folder: Path) -> LaidOut:
+    """Everything in a folder. Raises UserError as `splits` does, but for files that are not images."""
+    walk, unused, train = Walk(), Unused(), folder / "train"
+    if not os.path.isdir(train):
+        parts = {"": classes_of(folder, walk, unused)}
+    else:
+        folders, others = walk.subfolders(folder)
+        places: dict[str, Path] = {}
+        for name, part in PARTS.items():
+            if (place := folder / name) in folders and places.setdefault(part, place) != place:
+                raise UserError(f"{folder} has both {places[part].name}/ and {name}/", "merge them, or remove one")
+        if len(places) == 1:
+            raise UserError(
+                f"{folder} has a train/ but no val/ or test/", f"add one, or give folder:{train} to have it split"
+            )
+        unused.add(folder, others)
+        unused.folders += [sub for sub in folders if sub not in places.values()]
+        parts = {part: classes_of(place, walk, unused) for part, place in places.items()}
+        for part, place in places.items():
+            refuse_twins(sorted({*parts["train"], *parts[part]}), str(folder))
+            differ = sorted(parts["train"].keys() ^ parts[part].keys())
+            if differ:
+                where = train if differ[0] in parts["train"] else place
+                more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+                raise UserError(
+                    f"class {differ[0]!r}{more} is only in {where}", f"train/ and {place.name}/ need the same classes"
+                )
+    return LaidOut(parts, (*unused.said(), *twin_files(parts)))
+
+
+class Unused:
+    """Images and folders beside those that are used."""
+
+    def __init__(self) -> None:
+        self.images: list[Path] = []
+        self.folders: list[Path] = []
+
+    def add(self, folder: Path, files: Iterable[Path]) -> None:
+        self.images += [file for file in files if file.suffix.lower() in (*SUFFIXES, *UNREAD)]
+
+    def said(self) -> Iterator[str]:
+        for found, where in ((self.images, "in no class folder"), (self.folders, "neither train/, val/ nor test/")):
+            if found:
+                more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+                yield f"{found[0]}{more} is not used: it is {where}"
+
+
+def twin_files(parts: Parts) -> Iterator[str]:
+    """Says which files have names that differ only in their Unicode form, such as copies made on another system."""
+    for part in parts.values():
+        for files in part.values():
+            if pair := twins(str(file) for file in files if not str(file).isascii()):
+                yield f"two files have names that differ only in their Unicode form, {forms(*pair)}; both are used"
+
+
+def classes_of(folder: Path, walk: Walk, unused: Unused) -> dict[str, list[Path]]:
     """The files of each class, sorted by class name."""
-    found = {sub.name: sorted(files_of(sub)) for sub in subfolders(folder)}
+    folders, others = walk.subfolders(folder)
+    unused.add(folder, others)
+    found = {sub.name: sorted(walk.files(sub)) for sub in folders}
+    refuse_twins(found, str(folder))
     if len(found) < 2:
         has = f"only the sub-folder {next(iter(found))!r}" if found else "no sub-folders"
         raise UserError(
@@ -124,9 +193,6 @@ def classes_of(folder: Path) -> dict[str, list[Path]]:
         if not files:
             raise UserError(f"the class folder {folder / name} is empty", "fill it or remove it")
     return found
-
-
-Parts = dict[str, dict[str, list[Path]]]  # split: class: files
 
 
 def without_bad(
@@ -154,17 +220,6 @@ def without_bad(
     return left, bad
 
 
-def subfolders(folder: Path) -> list[Path]:
-    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
-
-
-def files_of(folder: Path) -> Iterator[Path]:
-    """The files below a folder, except hidden ones."""
-    for at, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield from (Path(at, f) for f in sorted(files) if not f.startswith(".") and f.lower() not in LITTER)
-
-
 def split(folder: Path, found: dict[str, list[Path]], seed: int) -> Parts:
     """Each class's files, divided into train and test."""
     items = [(name, file) for name, files in found.items() for file in files]
@@ -184,7 +239,7 @@ def folder_split(folder: Path, name: str, part: dict[str, list[Path]], how: str,
         "split": how,
         "images": len(files),
         "sha256_of_names_and_sizes": digest_of(
-            f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files
+            f"{file.relative_to(folder).as_posix()} {size_of(file)}" for file in files
         ),
         "mean_and_std": HOW,
     }

@@ -17,6 +17,7 @@ from ...files.plain import utf8
 from ...files.text import forms, read_lines, twins
 from ..statistics import sample_statistics
 from ..types import Data, Split
+from .walk import Walk
 
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # spelling: split
 TEST_SHARE = 0.2  # of a data set without splits
@@ -33,13 +34,15 @@ def parts_of(folder: Path, suffix: str) -> dict[str, list[Path]]:
     """The files below a folder by split: "train" and "val" or "test" or both; all under "" if no name says which.
 
     Names such as train-00000.tar, val/0.tar, data/test-00000-of-00001.parquet. Raises UserError if there are no such
-    files, or none for training, or none for validation and testing.
+    files, or none for training, or none for validation and testing, and as walk.py does.
     """
+    walk = Walk()
+    files = [file for file in walk.files(folder) if file.name.endswith(suffix)]
+    named_so = (at for at in walk.found.values() if at.name.endswith(suffix))  # folders, which reading refuses
+    files += [at for at in named_so if at != folder and not any(file.is_relative_to(at) for file in files)]
     found: dict[str, list[Path]] = {}
-    for file in sorted(folder.rglob(f"*{suffix}")):
-        holds_some = file.is_dir() and any(file.rglob(f"*{suffix}"))  # a folder named as files are
-        if not holds_some and not any(part.startswith(".") for part in file.relative_to(folder).parts):
-            found.setdefault(part_of(file.relative_to(folder)), []).append(file)
+    for file in sorted(files):
+        found.setdefault(part_of(file.relative_to(folder)), []).append(file)
     if not found:
         raise UserError(f"{folder} holds no {suffix} files", "give the folder that holds them")
     if set(found) == {""}:
@@ -203,6 +206,11 @@ def val_from_train(splits: Mapping[str, Split], share: float, seed: int) -> dict
         about = {"images": len(indices), "part": rule if name == "val" else f"all but {rule}"}
         parts[name] = train.part(indices, name, {**train.provenance, **about})
     return {**parts, **{name: split for name, split in splits.items() if name != "train"}}
+
+
+def size_of(file: Path) -> int:
+    """In bytes; -1 for a file that is not there."""
+    return os.path.getsize(file) if os.path.exists(file) else -1
 
 
 def split_how(seed: int) -> str:

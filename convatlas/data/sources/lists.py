@@ -20,7 +20,7 @@ from ..decode.reference import MAX_PIXELS, SUFFIXES
 from ..statistics import HOW
 from ..types import Data
 from .folder import FolderSplit
-from .labels import NUMBER, PARTS, Label, digest_of, numbered, safe, streamed_data, val_from_train
+from .labels import NUMBER, PARTS, Label, digest_of, numbered, safe, size_of, streamed_data, val_from_train
 
 MOST = 1 << 30  # bytes of a list
 
@@ -94,10 +94,6 @@ def splits_of(folder: Path, listings: Mapping[str, Listing], max_pixels: int) ->
         }
         listed[part] = FolderSplit(part, files, labels[part], classes, provenance, max_pixels)
     return listed
-
-
-def size_of(file: Path) -> int:
-    return os.path.getsize(file) if os.path.exists(file) else -1
 
 
 def refuse_other_forms(folder: Path, lines: list[Line]) -> None:

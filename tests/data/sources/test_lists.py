@@ -157,7 +157,7 @@ def test_a_list_that_is_not_utf_8(tmp_path: Path, content: bytes, prefix: str) -
 def test_a_list_is_recognised_by_any_of_its_files(tmp_path: Path) -> None:
     write(tmp_path, "gone.jpg 0\na.jpg 0\nb.jpg 1\n")
     put(tmp_path, "train/x/1.jpg", "train/y/1.jpg", "val/x/1.jpg", "val/y/1.jpg")  # a folder of classes, too
-    with pytest.raises(UserError, match=r"gone\.jpg cannot be opened"):
+    with pytest.raises(UserError, match=r"gone\.jpg cannot be read"):
         load_data(str(tmp_path))
 
 

@@ -19,7 +19,7 @@ READING: dict[int, str] = {}  # what each thread is reading, for the message whe
 
 
 class StreamedSplit:
-    """A split read from storage; a subclass implements `put`, `where` and `key`."""
+    """A split read from storage; a subclass implements `put`, `where`, `key`, `sizes` and `stored`."""
 
     name: str
     labels: Tensor
@@ -35,6 +35,14 @@ class StreamedSplit:
 
     def key(self, i: int) -> str:
         """The image's name within the data set, independent of where the data set is stored."""
+        raise NotImplementedError
+
+    def sizes(self) -> np.ndarray:
+        """int64 (N, k): of each image what is known without reading it; the product of a row is its bytes."""
+        raise NotImplementedError
+
+    def stored(self, i: int) -> Any:
+        """The bytes that are stored of the image: its file, or its pixels (as a buffer)."""
         raise NotImplementedError
 
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> StreamedSplit:
@@ -68,7 +76,7 @@ def room(n: int, preprocess: Preprocess) -> np.ndarray:
 
 
 class EncodedSplit(StreamedSplit):
-    """A split of encoded image files; a subclass implements `content`, `where` and `key`."""
+    """A split of encoded image files; a subclass implements `content`, `where`, `key` and `sizes`."""
 
     max_pixels: int = MAX_PIXELS  # larger images are rejected
 
@@ -76,8 +84,15 @@ class EncodedSplit(StreamedSplit):
         """The content of the image's file. Raises UserError if it cannot be read."""
         raise NotImplementedError
 
+    def check(self, i: int) -> None:
+        """Raises UserError if the image's file is known to be no longer the one that was found."""
+
+    def stored(self, i: int) -> Content:
+        return self.content(i)
+
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
         read_into(out, self.content(i), preprocess, crop, self.max_pixels)
+        self.check(i)  # afterwards: what it is now may be broken as well, which says more
 
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> EncodedSplit:
         return EncodedPart(self, indices, name, provenance)
@@ -96,6 +111,12 @@ class StreamedPart(StreamedSplit):
     def key(self, i: int) -> str:
         return self.of.key(self.at[i])
 
+    def sizes(self) -> np.ndarray:
+        return self.of.sizes()[self.at]
+
+    def stored(self, i: int) -> Any:
+        return self.of.stored(self.at[i])
+
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
         self.of.put(out, self.at[i], preprocess, crop)
 
@@ -111,3 +132,6 @@ class EncodedPart(StreamedPart, EncodedSplit):
 
     def content(self, i: int) -> Content:
         return self.of.content(self.at[i])
+
+    def check(self, i: int) -> None:
+        self.of.check(self.at[i])

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UserError
 from ..preprocess import Preprocess, ResizeMode
+from .digests import digests
 from .pixels import Box, Shape, crop_and_resize, to_input_size
 
 CACHE_BYTES = 1 << 30  # a resized memory split is cached whole up to this size
@@ -28,7 +30,7 @@ class Split(Protocol):
     name: str
     classes: tuple[str, ...]
     labels: Tensor  # int64 (N,)
-    provenance: dict[str, Any]  # source, path, counts, checksums: what identifies the training data
+    provenance: dict[str, Any]  # source, path, counts: where the images come from
 
     def __len__(self) -> int: ...
 
@@ -39,6 +41,14 @@ class Split(Protocol):
 
     def key(self, i: int) -> str:
         """The image's name within the data set, independent of where it is stored: random splits hash it."""
+        ...
+
+    def sizes(self) -> np.ndarray:
+        """int64 (N, k): of each image what is known without reading it; the product of a row is its bytes."""
+        ...
+
+    def stored(self, i: int) -> Any:
+        """The bytes that are stored of the image: its file, or its pixels (as a buffer)."""
         ...
 
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> Split:
@@ -88,7 +98,9 @@ class Data:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        return {"name": self.name, "classes": len(self.classes)} | {s.name: s.provenance for s in self.splits}
+        """What identifies the data set: where each split comes from, and its digests, for which it is read."""
+        about = {split.name: {**split.provenance, **digests(split)} for split in self.splits}
+        return {"name": self.name, "classes": len(self.classes), **about}
 
 
 @dataclass(eq=False)
@@ -124,6 +136,12 @@ class MemorySplit:
 
     def key(self, i: int) -> str:
         return str(i)
+
+    def sizes(self) -> np.ndarray:
+        return np.tile(self.images.shape[1:], (len(self), 1))
+
+    def stored(self, i: int) -> Any:
+        return self.images[i].cpu().contiguous().numpy()
 
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> MemorySplit:
         return MemorySplit(name, self.images[indices], self.labels[indices], self.classes, provenance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from os import PathLike, fspath
 
 from ..errors import UserError
@@ -38,6 +39,24 @@ def read_bytes(path: Place, most: int, remedy: str = "give a file") -> bytes:
     size = regular(path, most, remedy).st_size
     with open(path, "rb") as file:
         return file.read(size)
+
+
+def stamp(path: Place) -> tuple[int, int]:
+    """The size of a file and its time of change, by which another file in its place is noticed; -1 if there is none."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return -1, -1
+    return about.st_size, about.st_mtime_ns % (1 << 62)
+
+
+def unchanged(path: Place, before: Iterable[int]) -> None:
+    """Raises UserError if the file is no longer the one that had that `stamp`; one that is gone, its reader reports."""
+    now = stamp(path)
+    if now not in ((-1, -1), tuple(before)):
+        raise UserError(
+            f"{fspath(path)} has changed since it was found", "start again: training with --resume says if that matters"
+        )
 
 
 def unpacked_most(size: int) -> int:

@@ -173,8 +173,11 @@ def test_a_folder_of_something_else_is_not_resumed(tmp_path: Path, data: Data) -
         ({"recipe": replace(CHAIN, net=(("widths", (8,)),))}, r"options\.widths was \[4\], is now \[8\]"),
         ({"seed": 7}, "seed was 0, is now 7"),
         ({"input": (1, 16, 16)}, r"options\.input was \[1, 8, 8\], is now \[1, 16, 16\]"),
-        ({"data": some(72, 31)}, r"data\.val\.images was 32, is now 31; data\.val\.sha256 was "),
-        ({"data": some(flip=True)}, r"has different settings: data\.train\.sha256 was \"[0-9a-f]+\.\.\., is now"),
+        ({"data": some(72, 31)}, r"data\.val\.images was 32, is now 31; data\.val\.sha256_of_labels was "),
+        (
+            {"data": some(flip=True)},
+            r"has different settings: data\.train\.sha256_of_labels was \"[0-9a-f]+\.\.\., is now",
+        ),
     ],
 )
 def test_another_run_is_not_resumed(tmp_path: Path, data: Data, change: dict[str, Any], message: str) -> None:

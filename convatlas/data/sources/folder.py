@@ -8,27 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...files.regular import stamp, unchanged
 from ...files.text import forms, twins
 from ..check.bad import Bad, Policy, Progress, find_bad, quarantine, refuse
 from ..decode.reference import MAX_PIXELS, SUFFIXES, UNREAD, Content, content_of
 from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
-from .labels import (
-    PARTS,
-    VAL_SHARE,
-    digest_of,
-    hold_out,
-    refuse_twins,
-    size_of,
-    split_how,
-    streamed_data,
-    val_from_train,
-)
+from .labels import PARTS, VAL_SHARE, hold_out, refuse_twins, split_how, streamed_data, val_from_train
 from .walk import Walk
 
 
@@ -42,9 +34,17 @@ class FolderSplit(EncodedSplit):
     classes: tuple[str, ...]
     provenance: dict[str, Any]
     max_pixels: int = MAX_PIXELS
+    stamps: np.ndarray | None = None  # int64 (N, 2), of the files as they were found
+
+    def __post_init__(self) -> None:
+        if self.stamps is None:
+            self.stamps = np.array([stamp(file) for file in self.files], np.int64).reshape(-1, 2)
 
     def content(self, i: int) -> Content:
         return content_of(self.files[i], self.max_pixels)
+
+    def check(self, i: int) -> None:
+        unchanged(self.files[i], self.stamps[i])  # type: ignore[index]
 
     def where(self, i: int) -> str:
         return str(self.files[i])
@@ -52,9 +52,13 @@ class FolderSplit(EncodedSplit):
     def key(self, i: int) -> str:
         return self.files[i].relative_to(self.provenance["path"]).as_posix()
 
+    def sizes(self) -> np.ndarray:
+        return self.stamps[:, :1]  # type: ignore[index]
+
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> FolderSplit:
         files = tuple(self.files[i] for i in indices.tolist())
-        return FolderSplit(name, files, self.labels[indices], self.classes, provenance, self.max_pixels)
+        stamps = self.stamps[indices.numpy()]  # type: ignore[index]
+        return FolderSplit(name, files, self.labels[indices], self.classes, provenance, self.max_pixels, stamps)
 
 
 def find(folder: Path) -> Path | None:
@@ -238,9 +242,6 @@ def folder_split(folder: Path, name: str, part: dict[str, list[Path]], how: str,
         "path": str(folder),
         "split": how,
         "images": len(files),
-        "sha256_of_names_and_sizes": digest_of(
-            f"{file.relative_to(folder).as_posix()} {size_of(file)}" for file in files
-        ),
         "mean_and_std": HOW,
     }
     return FolderSplit(name, files, labels, tuple(part), provenance, max_pixels)

@@ -208,11 +208,6 @@ def val_from_train(splits: Mapping[str, Split], share: float, seed: int) -> dict
     return {**parts, **{name: split for name, split in splits.items() if name != "train"}}
 
 
-def size_of(file: Path) -> int:
-    """In bytes; -1 for a file that is not there."""
-    return os.path.getsize(file) if os.path.exists(file) else -1
-
-
 def split_how(seed: int) -> str:
     return f"one in five of each class held out by seed {seed}"
 
@@ -223,14 +218,6 @@ def safe(name: str, where: str) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
         raise UserError(f"{where} names {name!r}, which is outside it", "give a data set without such paths")
     return path
-
-
-def digest_of(lines: Iterable[str]) -> str:
-    """sha256 of the lines: enough to detect that a data set has changed."""
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(utf8(f"{line}\n"))
-    return digest.hexdigest()
 
 
 def streamed_data(

@@ -20,7 +20,7 @@ from ..decode.reference import MAX_PIXELS, SUFFIXES
 from ..statistics import HOW
 from ..types import Data
 from .folder import FolderSplit
-from .labels import NUMBER, PARTS, Label, digest_of, numbered, safe, size_of, streamed_data, val_from_train
+from .labels import NUMBER, PARTS, Label, numbered, safe, streamed_data, val_from_train
 
 MOST = 1 << 30  # bytes of a list
 
@@ -87,9 +87,6 @@ def splits_of(folder: Path, listings: Mapping[str, Listing], max_pixels: int) ->
             "path": str(folder),
             "split": "as listed",
             "images": len(files),
-            "sha256_of_names_and_sizes": digest_of(
-                f"{line.path} {line.label} {size_of(file)}" for line, file in zip(its, files)
-            ),
             "mean_and_std": HOW,
         }
         listed[part] = FolderSplit(part, files, labels[part], classes, provenance, max_pixels)

@@ -29,12 +29,13 @@ from ...files.atomic import clean, is_temporary, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
 from ...files.plain import from_json, utf8
-from ...files.regular import read_bytes, regular
+from ...files.regular import read_bytes, regular, stamp, unchanged
 from ...preprocess import Preprocess
 from ...version import VERSION
 from ..decode.fast import Crop, chw, crop_into, plain_pixels
 from ..decode.orientation import turn
 from ..decode.reference import Content, open_image, read_image
+from ..digests import digest_of
 from ..loading import in_order, usual_workers
 from ..pixels import resize, to_input_size
 from ..statistics import sample_statistics
@@ -164,7 +165,12 @@ def content_of(plan: Plan) -> bytes:
 
 def converted(split: EncodedSplit, i: int, plan: Plan) -> tuple[bytes, int, int]:
     """The packed image (JPEG or raw pixels), its height and its width."""
-    content = split.content(i)
+    made = packed_image(split, split.content(i), plan)
+    split.check(i)
+    return made
+
+
+def packed_image(split: EncodedSplit, content: Content, plan: Plan) -> tuple[bytes, int, int]:
     if plan.format == "jpeg" and (size := small_enough(content, plan.size)):
         return content, *size
     whole = plain_pixels(content, split.max_pixels)
@@ -249,11 +255,16 @@ class RawSplit(StreamedSplit):
     """A split of raw pixels in memory-mapped files."""
 
     name: str
-    maps: tuple[np.ndarray, ...]  # uint8, one per shard
+    shards: tuple[Path, ...]
     places: np.ndarray  # int64 (N, 4): shard, offset, height, width
     labels: Tensor
     classes: tuple[str, ...]
     provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self._stamps = [stamp(shard) for shard in self.shards]
+        maps = (np.memmap(shard, np.uint8, "r") for shard in self.shards)
+        self.maps = tuple(np.asarray(it) for it in maps)  # slices twice as fast
 
     def where(self, i: int) -> str:
         return f"{self.provenance['path']}: image {i} of {self.name}"
@@ -261,9 +272,16 @@ class RawSplit(StreamedSplit):
     def key(self, i: int) -> str:
         return str(i)
 
+    def sizes(self) -> np.ndarray:
+        return np.concatenate([np.full((len(self), 1), 3), self.places[:, 2:]], 1)
+
+    def stored(self, i: int) -> np.ndarray:
+        return self.pixels(i)
+
     def pixels(self, i: int) -> np.ndarray:
         """uint8 (h, w, 3), a view of the file."""
         shard, offset, height, width = self.places[i].tolist()
+        unchanged(self.shards[shard], self._stamps[shard])
         return self.maps[shard][offset : offset + 3 * height * width].reshape(height, width, 3)
 
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
@@ -325,14 +343,13 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
             "size": record["size"],
             "quality": record["quality"],
             "images": part["images"],
-            "sha256": hashlib.sha256("".join(s["sha256"] for s in part["shards"]).encode()).hexdigest(),
+            "sha256_of_shards": digest_of(shard["sha256"] for shard in part["shards"]),
             "of": record["source"].get(name),
         }
         classes, tensor = tuple(record["classes"]), torch.from_numpy(labels)
         if record["format"] == "raw":
-            maps = tuple(np.asarray(np.memmap(path, np.uint8, "r")) for path in paths)  # slices twice as fast
             at = np.stack([shard_of, places[:, 0], places[:, 2], places[:, 3]], 1)
-            splits[name] = RawSplit(name, maps, at, tensor, classes, provenance)
+            splits[name] = RawSplit(name, paths, at, tensor, classes, provenance)
         else:
             at = np.stack([shard_of, places[:, 0], places[:, 1]], 1)
             names = tuple(f"{i:09}.jpg" for i in range(len(labels)))

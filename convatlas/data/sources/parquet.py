@@ -20,12 +20,12 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...files.plain import from_json
-from ...files.regular import regular, unpacked_most
+from ...files.regular import regular, stamp, unchanged, unpacked_most
 from ..decode.reference import Content
 from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
-from .labels import Label, digest_of, hold_out, numbered, parts_of, split_how, streamed_data, val_from_train
+from .labels import Label, hold_out, numbered, parts_of, split_how, streamed_data, val_from_train
 
 CACHE_BYTES = 2 << 30  # of cached row groups
 ROW_BYTES = 16  # that a row takes of its file, at least
@@ -57,6 +57,7 @@ class ParquetSplit(EncodedSplit):
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
+        self._stamps = [stamp(file) for file in self.files]
 
     def content(self, i: int) -> Content:
         file, group, row = self.places[i].tolist()
@@ -67,6 +68,10 @@ class ParquetSplit(EncodedSplit):
         content.name = self.where(i)
         return content
 
+    def check(self, i: int) -> None:
+        file = int(self.places[i, 0])
+        unchanged(self.files[file], self._stamps[file])
+
     def where(self, i: int) -> str:
         file, group, row = self.places[i].tolist()
         return f"{self.files[file]}: row {row} of group {group}"
@@ -74,6 +79,13 @@ class ParquetSplit(EncodedSplit):
     def key(self, i: int) -> str:
         file, group, row = self.places[i].tolist()
         return f"{self.files[file].name}/{group}/{row}"
+
+    def sizes(self) -> np.ndarray:
+        """The mean of each image's row group: single sizes are not known without reading it."""
+        groups, of, counts = np.unique(self.places[:, :2], axis=0, return_inverse=True, return_counts=True)
+        files = {file: opened(self.files[file]).metadata for file in np.unique(groups[:, 0]).tolist()}
+        sizes = [chunk_of(files[file], group, self.column).total_compressed_size for file, group in groups.tolist()]
+        return (np.array(sizes, np.int64) // counts)[of.reshape(-1)][:, None]
 
     def group(self, file: int, group: int) -> Any:
         """The images of a row group (a chunked array); the latest CACHE_BYTES of them are cached."""
@@ -119,18 +131,21 @@ def reading(file: Path) -> Iterator[None]:
 def read_column(parquet: Any, file: Path, group: int, column: str) -> Any:
     """A column of a row group (a pyarrow.ChunkedArray); of a struct, the field. Raises UserError for a bomb."""
     with reading(file):
-        about = parquet.metadata.row_group(group)
-        chunks = [about.column(i) for i in range(about.num_columns)]
-        for chunk in chunks:
-            if chunk.path_in_schema == column and chunk.total_uncompressed_size > unpacked_most(
-                chunk.total_compressed_size
-            ):
-                raise UserError(
-                    f"{file}: {column} of row group {group} unpacks to {chunk.total_uncompressed_size:,} bytes",
-                    "use a trusted copy",
-                )
+        chunk = chunk_of(parquet.metadata, group, column)
+        if chunk.total_uncompressed_size > unpacked_most(chunk.total_compressed_size):
+            raise UserError(
+                f"{file}: {column} of row group {group} unpacks to {chunk.total_uncompressed_size:,} bytes",
+                "use a trusted copy",
+            )
         read = parquet.read_row_group(group, columns=[column]).column(0)
         return read.flatten()[0] if "." in column else read
+
+
+def chunk_of(metadata: Any, group: int, column: str) -> Any:
+    """What the file says of a column in a row group. Raises LookupError for a column that is not there."""
+    about = metadata.row_group(group)
+    chunks = (about.column(i) for i in range(about.num_columns))
+    return {chunk.path_in_schema: chunk for chunk in chunks}[column]
 
 
 def find(folder: Path) -> Path | None:
@@ -182,9 +197,6 @@ def split_of(
         "path": str(folder),
         "split": how,
         "images": len(items),
-        "sha256_of_names_and_sizes": digest_of(
-            f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files
-        ),
         "mean_and_std": HOW,
     }
     return ParquetSplit(part, files, columns.image, places, labels, classes, provenance)

@@ -22,13 +22,13 @@ from torch import Tensor
 from ...errors import UserError, unread
 from ...files.archive import Limited
 from ...files.plain import from_json
-from ...files.regular import regular
+from ...files.regular import regular, stamp, unchanged
 from ...limits import whole_number
 from ..decode.reference import MAX_PIXELS, SUFFIXES, UNREAD, Content, most_bytes
 from ..statistics import HOW
 from ..streamed import EncodedSplit
 from ..types import Data
-from .labels import Label, digest_of, hold_out, numbered, parts_of, safe, split_how, streamed_data, val_from_train
+from .labels import Label, hold_out, numbered, parts_of, safe, split_how, streamed_data, val_from_train
 
 LABELS = (".cls", ".json", ".txt")  # the first one present
 KEYS = ("label", "cls", "class")  # for the class, in a .json member
@@ -60,6 +60,7 @@ class ShardSplit(EncodedSplit):
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
+        self._stamps = [stamp(shard) for shard in self.shards]
         self._files: dict[int, int] = {}
         self._lock = Lock()
 
@@ -70,16 +71,25 @@ class ShardSplit(EncodedSplit):
         except OSError as error:
             raise unread(self.where(i), error) from error
         if len(raw) < size:
-            raise UserError(f"{self.shards[shard]} is truncated", "download it again")
+            raise truncated(self.shards[shard])
         content = Content(raw)
         content.name = self.where(i)
         return content
+
+    def check(self, i: int) -> None:
+        shard = int(self.places[i, 0])
+        if 0 <= stamp(self.shards[shard])[0] < self._stamps[shard][0]:
+            raise truncated(self.shards[shard])
+        unchanged(self.shards[shard], self._stamps[shard])
 
     def where(self, i: int) -> str:
         return f"{self.shards[int(self.places[i, 0])]}: {self.names[i]}"
 
     def key(self, i: int) -> str:
         return self.names[i]
+
+    def sizes(self) -> np.ndarray:
+        return self.places[:, 2:]
 
     def opened(self, shard: int) -> int:
         with self._lock:
@@ -90,6 +100,10 @@ class ShardSplit(EncodedSplit):
     def __del__(self) -> None:
         for handle in getattr(self, "_files", {}).values():
             os.close(handle)
+
+
+def truncated(shard: Path) -> UserError:
+    return UserError(f"{shard} is truncated", "download it again")
 
 
 def find(folder: Path) -> Path | None:
@@ -129,14 +143,12 @@ def split_of(
     shards = tuple(dict.fromkeys(shard for shard, _ in samples))
     number = {shard: i for i, shard in enumerate(shards)}
     places = np.array([(number[shard], s.offset, s.size) for shard, s in samples], np.int64).reshape(-1, 3)
-    lines = (f"{shard.relative_to(folder).as_posix()} {s.name} {s.size} {s.label}" for shard, s in samples)
     provenance = {
         "source": "WebDataset shards",
         "path": str(folder),
         "split": how,
         "images": len(samples),
         "shards": len(shards),
-        "sha256_of_names_and_sizes": digest_of(lines),
         "mean_and_std": HOW,
     }
     return ShardSplit(part, shards, places, tuple(s.name for _, s in samples), labels, classes, provenance)

@@ -12,83 +12,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from scipy.io import savemat
 
 from convatlas.data.sources import load_data
-from convatlas.data.sources.pack import pack
 from convatlas.preprocess import Preprocess
 from tests.budget import MB, within
-from tests.data.sources.written import jpeg, sample, tar, write_set
+from tests.data.sources.sets import write
+from tests.data.sources.written import jpeg
 
 INPUT = Preprocess((3, 16, 16), (0.0,) * 3, (1.0,) * 3, resize_mode="crop", resize=18)
 
 
-def folder(at: Path) -> Path:
-    for part in ("train", "val"):
-        for i in range(6):
-            file = at / part / "ab"[i % 2] / f"{i}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(jpeg(i))
-    return at
-
-
-def lists(at: Path) -> Path:
-    folder(at / "images")
-    for part in ("train", "val"):
-        (at / f"{part}.txt").write_text("".join(f"images/{part}/{'ab'[i % 2]}/{i}.jpg\t{i % 2}\n" for i in range(6)))
-    (at / "classes.txt").write_text("a\nb\n")
-    return at
-
-
-def shards(at: Path) -> Path:
-    for part in ("train", "val"):
-        tar(at / f"{part}.tar", [m for i in range(6) for m in sample(i, i % 2)])
-    return at
-
-
-def parquets(at: Path) -> Path:
-    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    at.mkdir(parents=True, exist_ok=True)
-    for part in ("train", "test"):
-        table = pa.table({"image": [jpeg(i) for i in range(6)], "label": [i % 2 for i in range(6)]})
-        parquet.write_table(table, at / f"{part}.parquet")
-    return at
-
-
-def packed(at: Path, format: str) -> Path:
-    pack(load_data(str(folder(at.with_name(f"of {at.name}")))), at, size=16, format=format, workers=0)
-    return at
-
-
-def cifar(at: Path) -> Path:
-    rows = np.zeros((6, 3074), np.uint8)
-    rows[:, 1] = range(6)
-    at.mkdir(parents=True, exist_ok=True)
-    for name in ("train.bin", "test.bin"):
-        (at / name).write_bytes(rows.tobytes())
-    (at / "fine_label_names.txt").write_text("\n".join(f"c{i}" for i in range(100)))
-    return at
-
-
-def svhn(at: Path) -> Path:
-    at.mkdir(parents=True, exist_ok=True)
-    for name in ("train_32x32.mat", "test_32x32.mat"):
-        x, y = np.zeros((32, 32, 3, 6), np.uint8), np.arange(1, 7, dtype=np.uint8)[:, None]
-        savemat(at / name, {"X": x, "y": y}, do_compression=True)
-    return at
-
-
-SETS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {  # how it is written, and its files
-    "folder": (folder, ("train/a/0.jpg",)),
-    "list": (lists, ("train.txt", "val.txt", "classes.txt", "images/train/a/0.jpg")),
-    "shards": (shards, ("train.tar", "val.tar")),
-    "parquet": (parquets, ("train.parquet", "test.parquet")),
-    "mnist": (write_set, ("train-images-idx3-ubyte", "t10k-labels-idx1-ubyte")),
-    "cifar100": (cifar, ("train.bin", "test.bin", "fine_label_names.txt")),
-    "svhn": (svhn, ("train_32x32.mat", "test_32x32.mat")),
-    "pack": (lambda at: packed(at, "jpeg"), ("pack.json", "train-00000.tar", "train-00000.npz")),
+FILES: dict[str, tuple[str, ...]] = {  # of each kind of source
+    "folder": ("train/a/0.jpg",),
+    "list": ("train.txt", "test.txt", "classes.txt", "images/train0.jpg"),
+    "shards": ("train.tar", "test.tar"),
+    "parquet": ("train.parquet", "test.parquet"),
+    "mnist": ("train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+    "cifar100": ("train.bin", "test.bin", "fine_label_names.txt"),
+    "svhn": ("train_32x32.mat", "test_32x32.mat"),
+    "pack": ("pack.json", "train-00000.tar", "train-00000.npz"),
 }
 
 
@@ -114,16 +57,15 @@ INSTEAD: dict[str, Callable[[Path], None]] = {
 }
 
 
-CASES = [(kind, what) for kind in SETS for what in INSTEAD if (kind, what) != ("folder", "a folder")]
+CASES = [(kind, what) for kind in FILES for what in INSTEAD if (kind, what) != ("folder", "a folder")]
 
 
 @pytest.mark.parametrize(
     ("kind", "what"), [pytest.param(*it, marks=() if it[1] == "a pipe" else pytest.mark.faults) for it in CASES]
 )
 def test_what_is_no_file_is_named_at_once(tmp_path: Path, kind: str, what: str) -> None:
-    write, names = SETS[kind]
-    for at, name in enumerate(names):
-        place = write(tmp_path / f"{at}")
+    for at, name in enumerate(FILES[kind]):
+        place = write(kind, tmp_path / f"{at}")
         (place / name).unlink()
         INSTEAD[what](place / name)
         said = within(lambda: load_data(f"{kind}:{place}"))  # noqa: B023
@@ -135,7 +77,7 @@ def test_what_is_no_file_is_named_at_once(tmp_path: Path, kind: str, what: str) 
 
 def gz_bomb(at: Path) -> Path:
     """A gigabyte of zeros in a megabyte, promised by its header."""
-    write_set(at)
+    write("mnist", at)
     (at / "train-images-idx3-ubyte").unlink()
     squeezed = zlib.compressobj(1, wbits=31)
     with (at / "train-images-idx3-ubyte.gz").open("wb") as file:
@@ -148,7 +90,7 @@ def gz_bomb(at: Path) -> Path:
 
 def gz_promise(at: Path) -> Path:
     """A header that promises 64 MB which are not there, and one that promises more than there is memory."""
-    write_set(at)
+    write("mnist", at)
     (at / "train-images-idx3-ubyte").unlink()
     with gzip.open(at / "train-images-idx3-ubyte.gz", "wb") as file:
         file.write(bytes([0, 0, 8, 3]) + struct.pack(">3I", 1 << 31, 1 << 31, 1 << 31))
@@ -162,7 +104,7 @@ def zeros_after(file: Path, size: int = 12 << 30) -> None:
 
 def mat_bomb(at: Path) -> Path:
     """A gigabyte of zeros in one compressed element of a file as it should be otherwise."""
-    svhn(at)
+    write("svhn", at)
     squeezed = zlib.compressobj(1)
     parts = [squeezed.compress(struct.pack("<II", 14, 1 << 30))]
     parts += [squeezed.compress(bytes(MB)) for _ in range(1024)]
@@ -173,7 +115,7 @@ def mat_bomb(at: Path) -> Path:
 
 
 def mat_of_many(at: Path) -> Path:
-    svhn(at)
+    write("svhn", at)
     with (at / "train_32x32.mat").open("ab") as file:
         file.write(struct.pack("<II", 1, 0) * 1_000_000)
     return at
@@ -181,7 +123,7 @@ def mat_of_many(at: Path) -> Path:
 
 def parquet_of(at: Path, table: Callable[[Any], Any], **options: Any) -> Path:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    parquets(at)
+    write("parquet", at)
     parquet.write_table(table(pa), at / "train.parquet", **options)
     return at
 
@@ -192,7 +134,7 @@ def repeated(pa: Any, value: Any, n: int) -> Any:
 
 def shard_with_zeros(at: Path) -> Path:
     """An image of 8 GB in a sparse shard."""
-    shards(at)
+    write("shards", at)
     head = bytearray((at / "train.tar").read_bytes()[:512])
     head[124:136] = b"%011o\0" % (7 << 30)
     head[148:156] = b" " * 8
@@ -204,7 +146,7 @@ def shard_with_zeros(at: Path) -> Path:
 
 def long_header(at: Path) -> Path:
     """A tar header that announces a name of 6 GB."""
-    shards(at)
+    write("shards", at)
     head = bytearray((at / "train.tar").read_bytes()[:512])
     head[124:136], head[156:157] = b"%011o\0" % (6 << 30), b"x"
     head[148:156] = b" " * 8
@@ -214,9 +156,9 @@ def long_header(at: Path) -> Path:
     return at
 
 
-def with_zeros(write: Callable[[Path], Path], name: str) -> Callable[[Path], Path]:
+def with_zeros(kind: str, name: str) -> Callable[[Path], Path]:
     def make(at: Path) -> Path:
-        write(at)
+        write(kind, at)
         zeros_after(at / name)
         return at
 
@@ -226,15 +168,15 @@ def with_zeros(write: Callable[[Path], Path], name: str) -> Callable[[Path], Pat
 BOMBS: dict[str, tuple[str, Callable[[Path], Path], str]] = {  # kind, how it is written, what is said
     "gz": ("mnist", gz_bomb, "would unpack from .* to 1,073,741,824 bytes"),
     "gz, promised": ("mnist", gz_promise, "would unpack from .* bytes"),
-    "labels of IDX": ("mnist", with_zeros(write_set, "train-labels-idx1-ubyte"), "more than the 4,294,967,296 that"),
-    "jpeg and 12 GB": ("folder", with_zeros(folder, "train/a/0.jpg"), "0.jpg has 12,884,901,888 bytes, more than"),
-    "jpeg and 12 GB, listed": ("list", with_zeros(lists, "images/train/a/0.jpg"), "0.jpg has 12,884,901,888 bytes"),
-    "a list": ("list", with_zeros(lists, "train.txt"), "train.txt has 12,884,901,888 bytes, more than the"),
-    "classes": ("list", with_zeros(lists, "classes.txt"), "classes.txt has 12,884,901,888 bytes, more than the"),
-    "cifar": ("cifar100", with_zeros(cifar, "train.bin"), "train.bin has 12,884,901,888 bytes, more than the"),
-    "pack.json": ("pack", with_zeros(SETS["pack"][0], "pack.json"), "pack.json has 12,884,901,888 bytes, more than"),
-    "pack's index": ("pack", with_zeros(SETS["pack"][0], "train-00000.npz"), "train-00000.npz "),
-    "a shard": ("shards", shard_with_zeros, "train.tar: 0000.jpg is too large for an image; remove it"),
+    "labels of IDX": ("mnist", with_zeros("mnist", "train-labels-idx1-ubyte"), "more than the 4,294,967,296 that"),
+    "jpeg and 12 GB": ("folder", with_zeros("folder", "train/a/0.jpg"), "0.jpg has 12,884,901,888 bytes, more than"),
+    "jpeg and 12 GB, listed": ("list", with_zeros("list", "images/train0.jpg"), "train0.jpg has 12,884,901,888 bytes"),
+    "a list": ("list", with_zeros("list", "train.txt"), "train.txt has 12,884,901,888 bytes, more than the"),
+    "classes": ("list", with_zeros("list", "classes.txt"), "classes.txt has 12,884,901,888 bytes, more than the"),
+    "cifar": ("cifar100", with_zeros("cifar100", "train.bin"), "train.bin has 12,884,901,888 bytes, more than the"),
+    "pack.json": ("pack", with_zeros("pack", "pack.json"), "pack.json has 12,884,901,888 bytes, more than"),
+    "pack's index": ("pack", with_zeros("pack", "train-00000.npz"), "train-00000.npz "),
+    "a shard": ("shards", shard_with_zeros, "train.tar: 0.jpg is too large for an image; remove it"),
     "a shard's header": ("shards", long_header, "train.tar is not a complete tar archive"),
     "mat": ("svhn", mat_bomb, "train_32x32.mat holds more than X and y"),
     "mat of many": ("svhn", mat_of_many, "train_32x32.mat holds more than X and y"),
@@ -283,8 +225,8 @@ SLOW = ("gz", "mat", "parquet, zeros")  # they take seconds to write
     "name", [pytest.param(name, marks=pytest.mark.faults if name in SLOW else ()) for name in BOMBS]
 )
 def test_a_bomb_is_refused_within_the_budget(tmp_path: Path, name: str) -> None:
-    kind, write, message = BOMBS[name]
-    at = write(tmp_path / "it")
+    kind, make, message = BOMBS[name]
+    at = make(tmp_path / "it")
     said = within(lambda: load_data(f"{kind}:{at}"))
     assert re.search(message, said), said
 

@@ -224,7 +224,7 @@ def test_images_come_in_the_order_asked_for_and_no_other(tmp_path: Path) -> None
 
 
 def test_provenance_tells_when_the_files_have_changed(tmp_path: Path) -> None:
-    key = "sha256_of_names_and_sizes"
+    key = "sha256_of_contents"
     before = load_data(str(write_split(tmp_path))).provenance
     again = load_data(str(tmp_path)).provenance
     paint(tmp_path / "train/ants/000.png", (7, 7, 7), (100, 77))

@@ -1,11 +1,13 @@
 """The one exception that means 'you can fix this': the command line prints it as one line and exits with status 2."""
 
 import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 LONGEST = 2000  # characters of a line
 OF_PATHS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM)
+OF_MACHINES = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES)
 SHORT = ("out of memory", "allocate memory", "bad_alloc")  # how Pillow, CUDA, torch and C++ say it
 
 
@@ -61,6 +63,9 @@ def pass_on(file: object, error: BaseException) -> None:
         raise MemoryError from error
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         raise unread(file, error) from error
+    for number in OF_MACHINES:  # torch and h5py say it in words
+        if os.strerror(number) in str(error):
+            raise unread(file, OSError(number, os.strerror(number))) from error
 
 
 def unknown(kind: str, name: str, legal: Iterable[str]) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -16,7 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ..errors import UserError
+from ..errors import UserError, pass_on
+from .regular import attentive
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 MAX_BYTES = 64 << 30
@@ -59,6 +61,10 @@ def unpack(archive: str | Path, into: str | Path, max_bytes: int = MAX_BYTES) ->
     except Hostile as error:
         raise UserError(f"{archive} {error}", "nothing was unpacked; use a trusted copy") from error
     except Exception as error:  # damaged archives make the readers raise anything
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            what = f"{archive} cannot be unpacked to {into} ({error.strerror})"
+            raise UserError(what, "nothing was unpacked: free disk space or fix the permissions") from error
+        pass_on(archive, error)
         raise UserError(f"{archive} cannot be unpacked ({error})", "download it again") from error
     return into
 
@@ -104,14 +110,12 @@ def checked(name: str) -> PurePosixPath:
 
 
 def members(archive: Path, max_bytes: int) -> Iterator[Member]:
-    if zipfile.is_zipfile(archive):
-        yield from zip_members(archive, max_bytes)
-    else:
-        yield from tar_members(archive, max_bytes)
+    with attentive(archive) as raw:
+        yield from (zip_members if zipfile.is_zipfile(raw) else tar_members)(raw, max_bytes)
 
 
-def zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
-    with zipfile.ZipFile(archive) as file:
+def zip_members(raw: IO[bytes], max_bytes: int) -> Iterator[Member]:
+    with zipfile.ZipFile(raw) as file:
         infos = file.infolist()
         if sum(info.file_size for info in infos) > max_bytes:
             raise Hostile(f"unpacks to more than the {max_bytes:,} bytes allowed")
@@ -126,10 +130,11 @@ def zip_members(archive: Path, max_bytes: int) -> Iterator[Member]:
                     yield info.filename, content
 
 
-def tar_members(archive: Path, max_bytes: int) -> Iterator[Member]:
-    with archive.open("rb") as raw:
-        opener: Any = OPENERS.get(raw.read(2))
-    plain = opener(archive) if opener else archive.open("rb")
+def tar_members(raw: IO[bytes], max_bytes: int) -> Iterator[Member]:
+    raw.seek(0)
+    opener: Any = OPENERS.get(raw.read(2))
+    raw.seek(0)
+    plain = opener(raw) if opener else raw
     with plain, tarfile.open(fileobj=Limited(plain, max_bytes), mode="r:") as file:
         for info in file:
             if not (info.isreg() or info.isdir()) or info.issparse():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
+from io import BufferedReader, FileIO
 from os import PathLike, fspath
+from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, unread
 
 KINDS = {  # what a path may be other than a file
     stat.S_IFDIR: "a folder",
@@ -57,6 +60,30 @@ def unchanged(path: Place, before: Iterable[int]) -> None:
         raise UserError(
             f"{fspath(path)} has changed since it was found", "start again: training with --resume says if that matters"
         )
+
+
+class Attentive(FileIO):
+    """A file that raises the UserError of `unread` where the system fails: zipfile and others swallow OSErrors, or
+    take them for damage. (EINVAL comes from offsets in damaged files.)"""
+
+    def readinto(self, buffer: Any) -> int | None:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise unread(self.name, error) from error
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise
+            raise unread(self.name, error) from error
+
+
+def attentive(path: Place) -> BufferedReader:
+    """The file, opened for reading: see Attentive. Raises OSError if it cannot be opened."""
+    return BufferedReader(Attentive(fspath(path)))
 
 
 def unpacked_most(size: int) -> int:

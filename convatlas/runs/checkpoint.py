@@ -24,7 +24,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, pass_on
 from ..files.atomic import free, other_version, replacing, unwritable
 from ..files.header import check_header
 from ..files.plain import from_json
@@ -78,7 +78,8 @@ def is_checkpoint(path: Path) -> bool:
     try:
         with opened(path) as file:
             return KEY in (file.metadata() or {})
-    except Exception:
+    except Exception as error:
+        pass_on(path, error)
         return False
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import IO
 
 from torch import Tensor
 
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, pass_on, unread
 from ..files.header import MOST_TENSORS
 from ..files.pickled import Refused
+from ..files.regular import attentive
 from ..runs import checkpoint
 from ..runs.checkpoint import averaged, measured
 from . import formats, torch_file
@@ -37,7 +39,7 @@ def read_weights(path: str | Path, max_bytes: int = MAX_BYTES) -> Weights:
         if not path.is_file():
             raise UserError(f"{path} is not a file", "give a weights file")
     except OSError as error:
-        raise UserError(f"{path} cannot be opened ({error.strerror})", "give a weights file") from error
+        raise unread(path, error) from error
     if size > max_bytes:
         raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} allowed")
     with reading(path, "weights file"):
@@ -68,6 +70,7 @@ def read_safetensors(path: Path) -> Weights:
     except UserError:
         raise
     except Exception as error:  # damaged files make the reader raise anything
+        pass_on(path, error)
         raise UserError(f"{path} is not a complete safetensors file ({error})", "download it again") from error
     if not tensors:
         raise UserError(f"{path} contains no tensors", "give a file of weights")
@@ -75,8 +78,15 @@ def read_safetensors(path: Path) -> Weights:
 
 
 def read_torch(path: Path, max_bytes: int) -> dict[str, Tensor]:
+    with attentive(path) as file:
+        return tensors_of(path, file, max_bytes)
+
+
+def tensors_of(path: Path, raw: IO[bytes], max_bytes: int) -> dict[str, Tensor]:
     try:
-        file = torch_file.read(path)
+        file = torch_file.read(raw)
+    except UserError:
+        raise
     except Exception as error:  # hostile and damaged files make it raise anything
         raise unreadable(path, error) from error
     held = file.held
@@ -100,12 +110,15 @@ def read_torch(path: Path, max_bytes: int) -> dict[str, Tensor]:
             tensors[name] = file.tensor(view)
         except Refused as error:
             raise UserError(f"{path} contains {name[:80]!r}, which {error}", "use another file") from error
+        except UserError:
+            raise
         except Exception as error:  # see above
             raise unreadable(path, error) from error
     return tensors
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
+    pass_on(path, error)
     why = f"it {error}" if isinstance(error, Refused) else first_line(error)
     return UserError(
         f"{path} is damaged or contains more than plain tensors ({why[:200]})",

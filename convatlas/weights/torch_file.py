@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -207,18 +207,18 @@ class Storages(dict[str, Storage]):
         raise Refused("has something other than a storage outside its pickle")
 
 
-def read(path: Path) -> File:
+def read(file: IO[bytes]) -> File:
     """Raises Refused, and whatever damaged files make zipfile, mmap and the interpreter raise."""
-    return read_zip(path) if zipfile.is_zipfile(path) else read_older(path)
+    return read_zip(file) if zipfile.is_zipfile(file) else read_older(file)
 
 
-def read_zip(path: Path) -> File:
-    archive = zipfile.ZipFile(path)
+def read_zip(file: IO[bytes]) -> File:
+    archive, size = zipfile.ZipFile(file), file.seek(0, os.SEEK_END)
     parts = archive.infolist()
     names = [part.filename for part in parts]
     if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or len(set(names)) < len(names):
         raise Refused("has compressed or duplicate parts, which torch.save does not write")
-    if sum(part.file_size for part in parts) > path.stat().st_size:
+    if sum(part.file_size for part in parts) > size:
         raise Refused("unpacks to more than it has")
     top = names[0].partition("/")[0] if names else ""
     if f"{top}/constants.pkl" in names:
@@ -234,9 +234,8 @@ def read_zip(path: Path) -> File:
     return File(held, sizes, lambda key: bytearray(archive.read(prefix + key)))
 
 
-def read_older(path: Path) -> File:
-    with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def read_older(file: IO[bytes]) -> File:
+    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     size, named = len(content), Storages()
     if run(content, size, {}) != MAGIC:
         raise Refused("is no file of torch.save")

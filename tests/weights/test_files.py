@@ -120,7 +120,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message):
             read_weights(tmp_path / name)
-    with pytest.raises(UserError, match=r"none\.pth cannot be opened \(No such file"):
+    with pytest.raises(UserError, match=r"none\.pth cannot be read \(No such file"):
         read_weights(tmp_path / "none.pth")
     with pytest.raises(UserError, match="is not a file"):
         read_weights(tmp_path)

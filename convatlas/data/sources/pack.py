@@ -29,7 +29,7 @@ from ...files.atomic import clean, is_temporary, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
 from ...files.plain import from_json, utf8
-from ...files.regular import read_bytes, regular, stamp, unchanged
+from ...files.regular import attentive, read_bytes, regular, stamp, unchanged
 from ...preprocess import Preprocess
 from ...version import VERSION
 from ..decode.fast import Crop, chw, crop_into, plain_pixels
@@ -383,7 +383,7 @@ def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     """Each image's offset, bytes, height and width, int64 (n, 4); the labels, int64 (n,); the shard's checksum."""
     try:
         regular(path, remedy=AGAIN)
-        with path.open("rb") as file, np.load(file) as index:
+        with attentive(path) as file, np.load(file) as index:
             return index["places"], index["labels"], str(index["sha256"])
     except UserError:
         raise

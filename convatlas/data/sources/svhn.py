@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import UserError, pass_on
 from ...files.regular import regular, unpacked_most
 from ..types import Data
 from .memory import memory_data
@@ -71,6 +71,7 @@ def read_mat(path: Path) -> tuple[Tensor, Tensor]:
     except (UserError, OSError):
         raise
     except Exception as error:  # whatever SciPy meets in a broken file
+        pass_on(path, error)
         raise UserError(f"{path} cannot be read as a MATLAB file of format 5", "download it again") from error
 
 

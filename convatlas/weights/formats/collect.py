@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import UserError, first_line
+from ...errors import UserError, first_line, pass_on
 
 
 @contextmanager
@@ -23,6 +23,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        pass_on(path, error)
         reason = one_line(first_line(error))
         raise UserError(f"{path} is not an intact {kind} ({reason})", "download it again") from error
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
+from ...files.regular import attentive
 from ..types import Weights
 from .collect import Tensors, from_hwim, from_hwio, one_line, reading
 from .hdf5 import Group, groups, names, variables
@@ -70,8 +71,9 @@ def read(path: Path, max_bytes: int) -> Weights:
         tensors, eps = Tensors(path, max_bytes), {}
         file: Any = path
         model: dict[str, Any] = {}
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+        with attentive(path) as raw:
+            if zipfile.is_zipfile(raw):
+                archive = zipfile.ZipFile(raw)
                 model, file = json.loads(part(archive, "config.json")), io.BytesIO(part(archive, "model.weights.h5"))
         with h5py.File(file) as h:
             if "model_config" in h.attrs:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from ...errors import UserError
+from ...files.regular import attentive
 from .protobuf import BYTES, walk
 from .sstable import MAGIC
 
@@ -31,17 +32,17 @@ HEAD = 512
 
 def recognised(path: Path) -> str:
     """The name of the reader. Raises UserError for a file that none of them can read."""
-    with open(path, "rb") as file:
+    with attentive(path) as file:
         head = file.read(HEAD)
+        if head.startswith(b"PK") and zipfile.is_zipfile(file):
+            return archived(file)
     for start, format in STARTS.items():
         if head.startswith(start):
             return format
-    with open(path, "rb") as file:
+    with attentive(path) as file:
         file.seek(-min(len(MAGIC), path.stat().st_size), 2)
         if file.read() == MAGIC or SHARD.search(path.name):
             return "tensorflow"
-    if head.startswith(b"PK") and zipfile.is_zipfile(path):
-        return archived(path)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
         return "safetensors"
     if head.startswith(PICKLE):
@@ -55,9 +56,9 @@ def recognised(path: Path) -> str:
     raise UserError(f"{path} is not a weights file that convatlas can read", f"give one of {known}")
 
 
-def archived(path: Path) -> str:
+def archived(file: IO[bytes]) -> str:
     """What a zip file holds, by the names in it."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         names = set(archive.namelist())
     if "model.weights.h5" in names:
         return "keras"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .atomic import replacing
 
 if TYPE_CHECKING:
@@ -13,7 +14,14 @@ if TYPE_CHECKING:
 
 DPI = 120
 FORMATS = (".png", ".svg", ".pdf")
+LONGEST = 120  # characters of a name
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # without dates the same picture gives the same file
+
+
+def drawable(name: str, longest: int = LONGEST) -> str:
+    """A name as a figure is to draw it: a dollar sign starts no formula; the middle of a long name is left out."""
+    short = name if len(name) <= longest else f"{name[: longest // 2]} ... {name[-longest // 2 :]}"
+    return one_line(short).replace("$", r"\$")
 
 
 def write(figure: Figure, path: Path) -> Path:
@@ -27,6 +35,7 @@ def write(figure: Figure, path: Path) -> Path:
             f"{path} is not in a picture format that can be written", f"end its name in {' or '.join(FORMATS)}"
         )
     kind = path.suffix.lower().removeprefix(".")
-    with replacing(path) as new:
+    with replacing(path) as new, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box
         figure.savefig(new, format=kind, metadata=UNDATED.get(kind))
     return path

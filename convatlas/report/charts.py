@@ -11,7 +11,7 @@ import numpy as np
 from ..accounting.layer_graph import LayerGraph
 from ..accounting.rows import stage_of
 from ..errors import UserError
-from ..files.figure import DPI, write
+from ..files.figure import DPI, drawable, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def predictions(images: Sequence[Any], titles: Sequence[str], path: Path, column
         axes.set_axis_off()
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
         axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(title, fontsize=8)
+        axes.set_title("\n".join(map(drawable, title.split("\n"))), fontsize=8)
     return write(figure, path)
 
 
@@ -72,7 +72,8 @@ def confusion(counts: Any, classes: Sequence[str], path: Path) -> Path:
     n = len(classes)
     share = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1))
     right = np.eye(n, dtype=bool)[:, :, None]
-    side = 2.2 + 0.42 * n if n <= LEGIBLE else 10.0
+    names = [drawable(name, 40) for name in classes]
+    side = 2.2 + 0.42 * n + 0.08 * max(0, max(map(len, names)) - 12) if n <= LEGIBLE else 10.0
     figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.imshow(
@@ -80,8 +81,8 @@ def confusion(counts: Any, classes: Sequence[str], path: Path) -> Path:
     )
     axes.set(xlabel="predicted class", ylabel="right class", title=f"{np.trace(counts):,} of {counts.sum():,} right")
     if n <= LEGIBLE:
-        axes.set_xticks(range(n), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-        axes.set_yticks(range(n), classes)
+        axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(n), names)
         for row, column in zip(*counts.nonzero()):
             dark = share[row, column] > (0.7 if row == column else 0.6)
             colour = "white" if dark else "black"
@@ -185,8 +186,8 @@ def _receptive_figure(of: LayerGraph, layers: Sequence[int]) -> Figure:
     below.set_title("what the middle position reads of the image", loc="left", fontsize=9)
     handles = [*top.get_legend_handles_labels()[0], *below.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    title = f"{of.name} on {'x'.join(map(str, of.input))}: what each {of.level} sees of the image"
-    _name_layers(top, below, [r.path for r in rows], title)
+    title = f"{drawable(of.name)} on {'x'.join(map(str, of.input))}: what each {of.level} sees of the image"
+    _name_layers(top, below, [drawable(r.path) for r in rows], title)
     for axes in (top, below):
         axes.grid(axis="y", alpha=0.6, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

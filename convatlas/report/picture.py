@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..accounting.rows import Account
 from ..files.atomic import write_text
-from ..files.figure import write
+from ..files.figure import drawable, write
 from .drawing import LIGHT, LINE, Drawing, Line, drawing, svg
 
 PX = 72  # pixels per inch: a pixel of the drawing is a point
@@ -35,11 +35,11 @@ def picture(made: Drawing, path: Path) -> Path:
     axes.set(xlim=(0, made.width), ylim=(made.height, 0))
     axes.set_axis_off()
     style = "round,pad=0,rounding_size=6"
-    axes.text(24, 28, made.caption, fontsize=13, fontweight="bold", color=LIGHT["ink"])
+    axes.text(24, 28, drawable(made.caption), fontsize=13, fontweight="bold", color=LIGHT["ink"])
     for frame in made.frames:
         where = (frame.x, frame.y), frame.width, frame.height
         axes.add_patch(Rectangle(*where, facecolor=LIGHT["frame"], edgecolor=LIGHT["rim"]))
-        axes.text(frame.x + 8, frame.y + 14, frame.name, fontsize=9.5, color=LIGHT["soft"])
+        axes.text(frame.x + 8, frame.y + 14, drawable(frame.name), fontsize=9.5, color=LIGHT["soft"])
     for line in (*made.lines, *made.arcs):
         _stroke(axes, line)
     for box in made.boxes:
@@ -51,9 +51,9 @@ def picture(made: Drawing, path: Path) -> Path:
         for i, text in enumerate(box.lines):
             weight, colour = ("bold", ink) if i == 0 else ("normal", soft)
             at = box.top + 17 + LINE * i
-            axes.text(box.x, at, text, ha="center", fontsize=11, fontweight=weight, color=colour, zorder=4)
+            axes.text(box.x, at, drawable(text), ha="center", fontsize=11, fontweight=weight, color=colour, zorder=4)
     for label in made.labels:
-        axes.text(label.x, label.y, label.text, fontsize=9.5, color=LIGHT["soft"], zorder=4)
+        axes.text(label.x, label.y, drawable(label.text), fontsize=9.5, color=LIGHT["soft"], zorder=4)
     return write(figure, path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..files.figure import DPI, write
+from ..files.figure import DPI, drawable, write
 from ..recipe import MIXES, operation
 from .folder import Run
 from .log import held_out
@@ -40,7 +40,7 @@ def draw_curves(run: Run, path: Path) -> Path | None:
         axes.legend()
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.margins(y=0.12)  # room for the label above the best epoch
-    figure.suptitle(f"{run.network} on {run.record.data['name']}, recipe {run.recipe.name}")
+    figure.suptitle(drawable(f"{run.network} on {run.record.data.get('name')}, recipe {run.recipe.name}"))
     best = max(epochs, key=lambda line: line[judged]["top1"])
     axes.annotate(
         f"{best[judged]['top1']:.2%}",

@@ -126,4 +126,7 @@ def board(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UserError("TensorBoard is not installed", "pip install 'convatlas[log]'") from error
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    try:
+        return SummaryWriter(str(folder), purge_step=step + 1)
+    except UnicodeEncodeError as error:
+        raise UserError(f"TensorBoard cannot write to {folder}, which is not UTF-8", "give another --out") from error

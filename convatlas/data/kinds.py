@@ -31,13 +31,21 @@ def located(source: str) -> tuple[str, Path]:
     if source == "digits":
         return kind, Path()
     if place and kind in KINDS[1:]:
-        at = Path(place).expanduser()
+        at = at_home(place)
         if not at.exists():
             raise UserError(f"there is no data folder {at}")
         return kind, at
-    at = Path(source).expanduser()
+    at = at_home(source)
     if not at.exists():
         near = get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {SOURCES[KINDS.index(near[0])]}?" if near else f"give {', '.join(SOURCES)}, or a folder"
         raise UserError(f"no data source {source!r}, and no folder of that name", hint)
     return "", at
+
+
+def at_home(path: str) -> Path:
+    """The path with "~" as the user's own folder. Raises UserError for the folder of a user who does not exist."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"there is no home folder for {path}", "write the folder's whole path") from error

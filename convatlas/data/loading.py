@@ -31,6 +31,7 @@ T = TypeVar("T")
 AHEAD = 2  # batches prefetched
 PART = 16  # images fetched per job
 LEAVE_S = 2.0  # grace period for the workers to exit
+MOST_WORKERS = 1024  # threads
 TIMEOUT_S = 25.0  # per job; PART files that take this long are on a disk that hangs
 
 
@@ -85,8 +86,8 @@ def in_order(
 ) -> Iterator[list[T]]:
     """For each list of `jobs` (arguments of `call`), the list of results, in order, while `workers` threads run the
     next AHEAD lists; with 0 the caller runs them itself."""
-    if workers < 0:
-        raise UserError(f"workers={workers} is below 0", "give 0 or more")
+    if not 0 <= workers <= MOST_WORKERS:
+        raise UserError(f"workers={workers} is out of range", f"give at least 0 and at most {MOST_WORKERS}")
     if workers == 0:
         for some in jobs:
             yield [call(*arguments) for arguments in some]

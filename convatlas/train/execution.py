@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from psutil import virtual_memory
 
 from ..accounting import account
 from ..accounting.memory.predict import memory
-from ..checked import Checked, Natural, NonNegative
+from ..checked import Checked, Natural, NonNegative, Range
+from ..data.loading import MOST_WORKERS
 from ..errors import UserError
 from ..layers import ConvNet
 from ..machine.processes import World
@@ -59,7 +60,7 @@ class Execution(Checked):
     sync_bn: bool = False
     save_every_s: NonNegative = 600.0
     tensorboard: bool = False
-    workers: Natural | None = None
+    workers: Annotated[int, Range(0, MOST_WORKERS)] | None = None
     read_every: Natural = 0
     deterministic: bool = False
     graph: bool | None = None

@@ -181,7 +181,7 @@ def test_the_usual_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert usual_workers(split) == 12
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
     assert usual_workers(split) == 2
-    with pytest.raises(UserError, match="workers=-1 is below 0; give 0 or more"):
+    with pytest.raises(UserError, match="workers=-1 is out of range; give at least 0 and at most 1024"):
         list(fetched(split, batches(), INPUT, workers=-1))
 
 

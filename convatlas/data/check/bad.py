@@ -20,6 +20,7 @@ from pathlib import Path
 from ...errors import Unreadable, UserError
 from ...files.atomic import free
 from ..decode.reference import MAX_PIXELS, open_image, read_image
+from ..kinds import at_home
 
 THREADS = min(32, os.cpu_count() or 1)
 CHUNK = 64  # files per job
@@ -47,7 +48,7 @@ class Policy:
         """Raises UserError for anything but fail, trust, skip and quarantine:DIR."""
         kind, colon, place = text.partition(":")
         if (kind in ("fail", "trust", "skip") and not colon) or (kind == "quarantine" and place):
-            return cls(kind, Path(place).expanduser() if place else None)
+            return cls(kind, at_home(place) if place else None)
         raise UserError(f"no policy {text!r} for bad images", "give fail, trust, skip or quarantine:DIR")
 
 

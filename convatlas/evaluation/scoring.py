@@ -14,6 +14,7 @@ from ..data.loading import fetched
 from ..data.normalise import Normalizer, normalise
 from ..data.types import Data, Split
 from ..errors import UserError
+from ..files.text import forms, twins
 from ..layers import eval_mode
 from ..machine.processes import World
 from ..protocols import CENTER, Protocol, View, find_protocol
@@ -145,6 +146,11 @@ def match_classes(split: Split, classes: Sequence[str]) -> None:
     ours, theirs = tuple(classes), tuple(split.classes)
     if ours == theirs:
         return
+    if pair := twins([*ours, *theirs]):
+        raise UserError(
+            f"a class of the model and one of the data differ only in their Unicode form: {forms(*pair)}",
+            "rename the data's class",
+        )
     new, missing = [c for c in theirs if c not in set(ours)], [c for c in ours if c not in set(theirs)]
     if new or missing:
         parts = [f"{_some(new)} unknown to the model"] if new else []

@@ -204,6 +204,12 @@ def test_classes_must_be_the_runs() -> None:
         match_classes(split, ("c0", "c1", "c2", *(f"n{i}" for i in range(10))))
 
 
+def test_classes_in_two_unicode_forms_are_told_apart() -> None:
+    split = MemorySplit("x", torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), ("caf\u00e9", "b"))
+    with pytest.raises(UserError, match=r"differ only in their Unicode form: 'cafe\\u0301' and 'caf\\xe9'; rename"):
+        match_classes(split, ("cafe\u0301", "b"))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tmp_path_factory.mktemp("runs") / "brief")

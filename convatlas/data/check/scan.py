@@ -34,7 +34,7 @@ Image = tuple[EncodedSplit | pack.RawSplit, int]  # a split and an index in it
 @dataclass(frozen=True)
 class Finding:
     """A problem of some files: "bad", "tiny", "duplicate" (identical bytes), "near" (visually identical), "mislabelled"
-    (the same picture in two classes), "damaged" (a shard of a pack)."""
+    (the same picture in two classes), "damaged" (a shard of a pack), "odd" (an image outside the class folders ...)."""
 
     kind: str
     files: tuple[str, ...]
@@ -79,7 +79,7 @@ def scan(
     `progress` wraps the range of parts. Raises UserError for a data set in memory.
     """
     kind, at = recognised(source)
-    splits = splits_of(source, kind, at, seed, max_pixels)
+    splits, notes = splits_of(source, kind, at, seed, max_pixels)
     images: list[Image] = [(split, i) for split in splits for i in range(len(split))]
     count = usual_workers(splits[0]) if workers is None else workers
     parts = (images[start : start + PART] for start in progress(range(0, len(images), PART)))
@@ -88,22 +88,28 @@ def scan(
         Finding("damaged", (file,), (), (), f"{file} does not match its checksum; pack the data set again")
         for file in (pack.verify(at) if kind == "pack" else ())
     ]
-    return Report(len(images), (*damaged, *singles(images, looks, min_side), *alike(images, looks)))
+    odd = (Finding("odd", (), (), (), text) for text in notes)
+    return Report(len(images), (*damaged, *odd, *singles(images, looks, min_side), *alike(images, looks)))
 
 
-def splits_of(source: str, kind: str, at: Path, seed: int, max_pixels: int) -> Sequence[EncodedSplit | pack.RawSplit]:
-    """The splits of a data set of image files, with no file checked yet."""
+def splits_of(
+    source: str, kind: str, at: Path, seed: int, max_pixels: int
+) -> tuple[Sequence[EncodedSplit | pack.RawSplit], tuple[str, ...]]:
+    """The splits of a data set of image files, with no file checked yet, and what is odd about it, a sentence each."""
     match kind:
         case "folder":
-            return [*folder.splits(at, seed=seed, bad="trust", max_pixels=max_pixels)[0].values()]
+            whole = folder.laid_out(at)
+            made, _ = folder.splits(at, whole.parts, seed=seed, bad="trust", max_pixels=max_pixels)
+            return [*made.values()], whole.notes
         case "list":
-            return [*lists.splits(at, max_pixels=max_pixels).values()]
+            listings = lists.read_lists(at)
+            return [*lists.splits(at, listings, max_pixels).values()], tuple(lists.notes(listings))
         case "shards":
-            return [*shards.splits(at, seed=seed).values()]
+            return [*shards.splits(at, seed=seed).values()], ()
         case "parquet":
-            return [*parquet.splits(at, seed=seed).values()]
+            return [*parquet.splits(at, seed=seed).values()], ()
         case "pack":
-            return [*pack.load(at).splits]  # type: ignore[list-item]
+            return [*pack.load(at).splits], ()  # type: ignore[list-item]
     raise UserError(f"{source} is not a set of image files", "give a folder, lists, shards, Parquet files or a pack")
 
 

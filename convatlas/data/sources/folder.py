@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from ..streamed import EncodedSplit
 from ..types import Data
 from .labels import PARTS, VAL_SHARE, hold_out, refuse_twins, split_how, streamed_data, val_from_train
 from .walk import Walk
+
+FIRST = 100  # files of a class among which an image is looked for, to recognise a folder
 
 
 @dataclass(eq=False)
@@ -65,8 +68,8 @@ def find(folder: Path) -> Path | None:
     """`folder`, if its sub-folders look like classes of images."""
     walk = Walk()
     parts = [folder / name for name in PARTS if (folder / name).is_dir()] or [folder]
-    some = (next(walk.files(sub), None) for part in parts for sub in walk.listed(part)[0])
-    return folder if any(file and file.suffix.lower() in SUFFIXES for file in some) else None
+    some = (file for part in parts for sub in walk.listed(part)[0] for file in islice(walk.files(sub), FIRST))
+    return folder if any(file.suffix.lower() in SUFFIXES for file in some) else None
 
 
 def load(
@@ -78,9 +81,12 @@ def load(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> Data:
-    """The data set in a folder: see `splits`. Without a val split, VAL_SHARE of the training images becomes one."""
+    """The data set in a folder: see `laid_out` and `splits`.
+
+    Without a val split, VAL_SHARE of the training images becomes one.
+    """
     whole = laid_out(folder)
-    found, skipped = divided(folder, whole.parts, seed, bad, max_pixels, progress)
+    found, skipped = splits(folder, whole.parts, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
     share = val if val is not None else 0.0 if "val" in found else VAL_SHARE
     left_out = tuple((it.file, it.reason) for it in skipped)
     return streamed_data(folder, val_from_train(found, share, seed), left_out, whole.notes)
@@ -88,33 +94,27 @@ def load(
 
 def splits(
     folder: Path,
+    parts: Parts,
     *,
     seed: int = 0,
     bad: str = "fail",
     max_pixels: int = MAX_PIXELS,
     progress: Progress = lambda chunks: chunks,
 ) -> tuple[dict[str, FolderSplit], list[Bad]]:
-    """The folder's images by split, checked as `bad` says (see bad.py), and the skipped files.
+    """The folder's images (as `laid_out` has them) by split, checked as `bad` says (see bad.py), and the skipped files.
 
-    Classes are sorted by name. A folder without splits has one in five images of each class held out for testing:
-    the first when paths are hashed with `seed`; skipped files do not count. Raises UserError for files that are not
-    images (naming the first), for empty or missing classes, for classes that differ between the splits, and for folders
-    and links that cannot be followed (see walk.py).
+    A folder without splits has one in five images of each class held out for testing: the first when paths are hashed
+    with `seed`; skipped files do not count. Raises UserError for files that are not images, naming the first, and for a
+    class without others.
     """
-    return divided(folder, laid_out(folder).parts, seed, bad, max_pixels, progress)
-
-
-def divided(
-    folder: Path, laid_out: Parts, seed: int, bad: str, max_pixels: int, progress: Progress
-) -> tuple[dict[str, FolderSplit], list[Bad]]:
-    found, skipped = without_bad(folder, laid_out, Policy.parse(bad), max_pixels, progress)
+    found, skipped = without_bad(folder, parts, Policy.parse(bad), max_pixels, progress)
     how = "as laid out"
     if "" in found:
         found, how = split(folder, found[""], seed), split_how(seed)
-    parts = {name: folder_split(folder, name, files, how, max_pixels) for name, files in found.items()}
+    made = {name: folder_split(folder, name, files, how, max_pixels) for name, files in found.items()}
     if skipped:
-        parts["train"].provenance["skipped"] = len(skipped)
-    return parts, skipped
+        made["train"].provenance["skipped"] = len(skipped)
+    return made, skipped
 
 
 Parts = dict[str, dict[str, list[Path]]]  # split: class: files
@@ -128,7 +128,11 @@ class LaidOut(NamedTuple):
 
 
 def laid_out(folder: Path) -> LaidOut:
-    """Everything in a folder. Raises UserError as `splits` does, but for files that are not images."""
+    """Everything in a folder, classes sorted by name.
+
+    Raises UserError for empty or missing classes, for classes that differ between the splits, and for folders and links
+    that cannot be followed (see walk.py).
+    """
     walk, unused, train = Walk(), Unused(), folder / "train"
     if not os.path.isdir(train):
         parts = {"": classes_of(folder, walk, unused)}

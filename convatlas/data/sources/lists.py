@@ -50,32 +50,31 @@ def find(folder: Path) -> Path | None:
 
 
 def load(folder: Path, *, seed: int = 0, val: float = 0.0, max_pixels: int = MAX_PIXELS) -> Data:
-    """The data set listed in a folder, with every header checked: see `splits`."""
+    """The data set listed in a folder, with every header checked: see `read_lists` and `splits`."""
     listings = read_lists(folder)
-    found = splits_of(folder, listings, max_pixels)
+    found = splits(folder, listings, max_pixels)
     files = [file for split in found.values() for file in split.files]
     refuse(find_bad(files, decode=False, max_pixels=max_pixels))
     return streamed_data(folder, val_from_train(found, val, seed), notes=tuple(notes(listings)))
 
 
-def splits(folder: Path, *, max_pixels: int = MAX_PIXELS) -> dict[str, FolderSplit]:
-    """The listed images by split. `classes.txt` names numbered classes.
-
-    Raises UserError for a missing or empty list, for a line that is not a path and a class, for a path that is absolute
-    or leads out of the folder, and for a file whose name has another Unicode form.
-    """
-    return splits_of(folder, read_lists(folder), max_pixels)
-
-
 def read_lists(folder: Path) -> dict[str, Listing]:
-    """The folder's lists by split."""
+    """The folder's lists by split.
+
+    Raises UserError for a missing or empty list, for a line that is not a path and a class, and for a path that is
+    absolute or leads out of the folder.
+    """
     lists = {split: folder / f"{name}.txt" for name, split in PARTS.items() if os.path.lexists(folder / f"{name}.txt")}
     if "train" not in lists or len(lists) == 1:
         raise UserError(f"{folder} has no train.txt with a val.txt or test.txt", "give the folder that has them")
     return {split: read_list(file) for split, file in lists.items()}
 
 
-def splits_of(folder: Path, listings: Mapping[str, Listing], max_pixels: int) -> dict[str, FolderSplit]:
+def splits(folder: Path, listings: Mapping[str, Listing], max_pixels: int = MAX_PIXELS) -> dict[str, FolderSplit]:
+    """The listed images by split. `classes.txt` names numbered classes.
+
+    Raises UserError for labels as `numbered` does, and for a file whose name has another Unicode form.
+    """
     lines = {part: listing.lines for part, listing in listings.items()}
     refuse_other_forms(folder, [line for its in lines.values() for line in its])
     classes, labels = numbered(folder, {part: [line.label for line in its] for part, its in lines.items()})
@@ -125,7 +124,7 @@ def notes(listings: Mapping[str, Listing]) -> Iterator[str]:
 
 
 def read_list(file: Path) -> Listing:
-    """The lines of a list. Raises UserError as `splits` does."""
+    """The lines of a list. Raises UserError as `read_lists` does."""
     lines, doubtful = [], []
     for number, text in enumerate(read_lines(file, MOST), start=1):
         if not text.strip():

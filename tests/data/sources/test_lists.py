@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from convatlas.data.check.scan import scan
 from convatlas.data.sources import load_data, recognised
 from convatlas.errors import UserError
 from tests.data.sources.written import jpeg, sample, tar
@@ -63,6 +64,7 @@ def test_remarks_that_look_like_images_are_said(tmp_path: Path) -> None:
     where = f"{tmp_path}/train.txt, line 3"
     said = f"{where} begins with # and names no file: '#gone.jpg' is taken for a remark (and 1 more such lines)"
     assert data.notes == (said,)
+    assert [it.text for it in scan(str(tmp_path)).findings if it.kind == "odd"] == [said]
     assert len(data.train) == 2
 
 

@@ -204,12 +204,15 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
 
 def test_deep_folders_are_found(tmp_path: Path) -> None:
     """Deeper than Python recurses by default."""
-    at = f"{tmp_path}/x"
-    os.mkdir(at)
+    at, here = f"{tmp_path}/x{'/d' * 1050}", tmp_path / "x"
+    here.mkdir()
+    inside = os.open(here, os.O_RDONLY)
     for _ in range(1050):
-        at += "/d"
-        os.mkdir(at)
-    Path(at, "x.jpg").write_bytes(jpeg(77))
+        os.mkdir("d", dir_fd=inside)
+        outside, inside = inside, os.open("d", os.O_RDONLY, dir_fd=inside)
+        os.close(outside)
+    os.close(os.open("x.jpg", os.O_CREAT, dir_fd=inside))
+    os.close(inside)
     found = [str(file) for file in Walk().files(tmp_path)]
     subprocess.run(["rm", "-rf", tmp_path / "x"], check=True)  # too deep for pytest
     assert found == [f"{at}/x.jpg"]
@@ -258,9 +261,18 @@ def test_images_and_folders_that_are_not_used_are_said(tmp_path: Path) -> None:
     )
     assert load_data(str(tmp_path)).notes == said
     assert [it.what for it in examine(tmp_path).findings][-2:] == list(said)
+    assert [it.text for it in scan(str(tmp_path), min_side=1).findings if it.kind == "odd"] == list(said)
     put(tmp_path / "train/c.jpg")
     alone = f"{tmp_path}/train/c.jpg (and 1 more) is not used: it is in no class folder"
     assert load_data(f"folder:{tmp_path}/train").notes == (alone,)
+
+
+def test_a_folder_is_recognised_behind_other_files(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    for place in ("train/a", "train/b", "val/a", "val/b"):
+        (tmp_path / place / "!notes.txt").write_text("no image")
+    with pytest.raises(UserError, match=r"!notes\.txt is not a JPEG"):
+        load_data(str(tmp_path))
 
 
 def test_a_split_under_two_names_is_refused(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def file_of(row: Published) -> Path:
         )
     mirror = os.environ.get("CONVATLAS_MIRROR", "")
     url = f"{mirror.rstrip('/')}/{row.file}" if is_address(mirror) else row.url
-    return verified(fetch(url, row.digest, row.size or MAX_BYTES, cache()), row)
+    return verified(fetch(url, row.digest, row.size or MAX_BYTES, cache(), name=row.file), row)
 
 
 def at_hand(row: Published) -> bool:

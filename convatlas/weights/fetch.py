@@ -22,8 +22,10 @@ POLL_S = 0.1
 CHUNK = 1 << 16
 
 
-def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s: float | None = None) -> Path:
-    """Downloads `url` to `folder` under its own name, unless it is already there with the right checksum.
+def fetch(
+    url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s: float | None = None, name: str = ""
+) -> Path:
+    """Downloads `url` to `folder` under `name`, or its own, unless it is already there with the right checksum.
 
     It is written to a temporary file, verified and renamed. Raises UserError for a wrong checksum, for more than
     `max_bytes`, for a server that sends too slowly (see above), drops the connection, redirects in a loop or takes
@@ -33,7 +35,7 @@ def fetch(url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s:
     import requests
     from urllib3.exceptions import HTTPError
 
-    name = Path(urlsplit(url).path).name
+    name = name or Path(urlsplit(url).path).name
     if not is_web(url):
         raise UserError(f"{url} is not an http or https address")
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):

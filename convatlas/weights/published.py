@@ -47,8 +47,9 @@ class Published:
 
     @property
     def file(self) -> str:
-        """Its file's name."""
-        return self.url.rpartition("/")[2].partition("?")[0]
+        """Its file's name, which no other row's file has: on the hub, all are called model.safetensors."""
+        name = self.url.rpartition("/")[2]
+        return f"{self.called}.{self.tag}.safetensors" if name == "model.safetensors" else name
 
 
 @cache
@@ -121,7 +122,8 @@ def recognised(file: Path) -> Published | None:
 def find_published(name: str) -> Published:
     """The row of that name: NETWORK@SOURCE, with /TAG where there are several; the network as here or as there.
 
-    Raises UserError with the near names, or with the tags to choose from.
+    NETWORK alone is what a package has, or the only row. Raises UserError with the near names, or with the tags to
+    choose from.
     """
     network, at, source = name.partition("@")
     where, _, tag = source.partition("/")
@@ -134,6 +136,8 @@ def find_published(name: str) -> Published:
         there += [row for row in rows if row.network == known and row not in there]
     if not there:
         raise UserError(f"no published weights {name!r} are known", "see `convatlas weights list`")
+    if not at:
+        there = [row for row in there if row.package] or there
     found = [row for row in there if row.tag == tag] if tag else there
     if not found:
         raise unknown(f"weights of {network}@{where}", tag, [row.tag for row in there])

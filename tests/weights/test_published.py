@@ -23,14 +23,19 @@ def of(source: str) -> list[Published]:
 def test_each_row_is_whole(row: Published) -> None:
     variant = find(row.network)
     assert row.preprocess.input[0] == variant.input[0]  # type: ignore[index]
-    assert re.fullmatch(r"(sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32})?", row.digest)
-    assert row.url.startswith("https://")
+    assert re.fullmatch(r"(sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}|sha1:[0-9a-f]{40})?", row.digest)
+    assert row.url.startswith("https://" if len(row.digest) < 40 else "http")  # a digest in full says what was meant
     assert row.licence
     assert variant.options["classes"] in (len(class_names(row.classes)), len(class_names(row.classes)) - 1)
     for figure in (row.top1, row.top5):
         assert not figure or 40 < float(figure) < 100
     assert bool(row.top1) <= bool(row.protocol)
     assert find_published(row.name) is row
+
+
+def test_no_two_rows_share_a_file_name() -> None:
+    """In the cache, one would be taken for the other."""
+    assert len({row.file for row in ROWS.values()}) == len(ROWS)
 
 
 @pytest.mark.oracles
@@ -79,6 +84,10 @@ def test_timm(row: Published) -> None:
         ("resnet50@torchvision/v1", "resnet50_v1_5@torchvision/v1"),  # what torchvision calls so
         ("resnet50_v1_5@torchvision/v2", "resnet50_v1_5@torchvision/v2"),
         ("efficientnet_lite0@pypi", "efficientnet_lite0@pypi"),
+        ("efficientnet_lite0", "efficientnet_lite0@pypi"),  # a package has it, though timm has it too
+        ("tf_efficientnet_lite0@timm", "efficientnet_lite0@timm/in1k"),
+        ("efficientnet_lite0@timm/ra_in1k", "efficientnet_lite0_symmetric@timm/ra_in1k"),  # what timm calls so
+        ("ResNet50@keras", "resnet50@keras"),
         ("tf_efficientnet_b0@timm/ns_jft_in1k", "efficientnet_b0@timm/ns_jft_in1k"),
     ],
 )

@@ -1,10 +1,10 @@
 """Packs: a data set with its images resized once, so that training reads less: JPEG WebDataset shards or raw pixels.
 
-pack.json           what the pack was made from, and every shard with its size and sha256; written last, so a folder
-                    without it is an unfinished pack, which `pack` resumes
+pack.json           what the pack was made from, and every shard with its size and sha256, and that of its index and
+                    its own; written last, so a folder without it is an unfinished pack, which `pack` resumes
 NAME-00000.tar      JPEG files with their classes (.cls); or
 NAME-00000.raw      uint8 pixels, height x width x 3, one image after another
-NAME-00000.npz      each image's offset, size and class; written when its shard is complete
+NAME-00000.npz      each image's offset, size and class; written when its shard is complete (see pack_index.py)
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...errors import UserError, pass_on, unknown, unread
+from ...errors import UserError, unknown, unread
 from ...files.atomic import clean, is_temporary, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
 from ...files.plain import from_json, utf8
-from ...files.regular import attentive, read_bytes, regular, stamp, unchanged
+from ...files.regular import read_bytes, regular, stamp, unchanged
 from ...preprocess import Preprocess
 from ...version import VERSION
 from ..decode.fast import Crop, chw, crop_into, plain_pixels
@@ -42,6 +42,7 @@ from ..statistics import sample_statistics
 from ..streamed import EncodedSplit, StreamedSplit
 from ..types import Data, Split
 from .labels import val_from_train
+from .pack_index import AGAIN, check_index, index_bytes, read_index
 from .shards import ShardSplit
 
 SCHEMA = 1
@@ -50,7 +51,6 @@ PER_SHARD = 2000  # images
 PART = 32  # images per job
 RECORD, PLAN = "pack.json", "plan.json"
 MOST_RECORD = 1 << 28  # bytes of either
-AGAIN = "pack the data set again"
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
@@ -135,14 +135,21 @@ def packed(data: Data, out: Path, plan: Plan, workers: int | None, progress: Pro
         "splits": {
             split.name: {
                 "images": len(split),
-                "shards": [described(out, name, plan) for its, name, _ in todo if its is split],
+                "shards": [described(out, name, plan, len(its)) for of, name, its in todo if of is split],
             }
             for split in splits
         },
     }
+    record["sha256"] = digest_of_record(record)
     write(out / RECORD, utf8(json.dumps(record, indent=1, ensure_ascii=False)))
     (out / PLAN).unlink()
     return record
+
+
+def digest_of_record(record: dict[str, Any]) -> str:
+    """sha256 of what pack.json says, but for this."""
+    said = {name: value for name, value in record.items() if name != "sha256"}
+    return digest_of([json.dumps(said, sort_keys=True)])
 
 
 def check_place(out: Path, plan: Plan) -> None:
@@ -220,10 +227,7 @@ def write_shard(
                     places.append((archive.offset + tarfile.BLOCKSIZE, len(encoded), height, width))
                     add(archive, names[-1], encoded)
                     add(archive, f"{i:09}.cls", str(labels[i - indices.start]).encode())
-    digest = checksum(path)
-    arrays = io.BytesIO()
-    np.savez(arrays, places=np.array(places, np.int64), labels=np.array(labels, np.int64), sha256=np.array(digest))
-    write(out / f"{name}.npz", arrays.getvalue())
+    write(out / f"{name}.npz", index_bytes(places, labels, str(checksum(path))))
 
 
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -236,10 +240,16 @@ def finished(out: Path, name: str, plan: Plan) -> bool:
     return (out / f"{name}.npz").is_file() and (out / f"{name}.{FORMATS[plan.format]}").is_file()
 
 
-def described(out: Path, name: str, plan: Plan) -> dict[str, Any]:
+def described(out: Path, name: str, plan: Plan, images: int) -> dict[str, Any]:
     path = out / f"{name}.{FORMATS[plan.format]}"
-    _, labels, sha256 = read_index(out / f"{name}.npz")
-    return {"file": path.name, "images": len(labels), "bytes": path.stat().st_size, "sha256": sha256}
+    index = read_index(out / f"{name}.npz", images)
+    return {
+        "file": path.name,
+        "images": images,
+        "bytes": path.stat().st_size,
+        "sha256": index.shard_sha256,
+        "index_sha256": index.sha256,
+    }
 
 
 def write(path: Path, content: bytes) -> None:
@@ -300,7 +310,8 @@ def load(folder: Path, *, seed: int = 0, val: float = 0.0) -> Data:
     """The pack in a folder, with the statistics of its original data set, or of the training images that `val` leaves.
 
     Raises UserError for an unfinished pack, for one of another version, and for a shard that is missing or has the
-    wrong size. Checksums are left to `verify`: reading every byte would take as long as an epoch.
+    wrong size or an index with a wrong checksum. Those of the shards are left to `verify`: reading every byte would
+    take as long as an epoch.
     """
     record = read_record(folder)
     with as_written(folder):
@@ -332,11 +343,11 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
         for path, shard in zip(paths, part["shards"]):
             if not path.exists() or regular(path, remedy=AGAIN).st_size != shard["bytes"]:
                 raise UserError(f"{path} is missing or incomplete", "pack the data set again")
-        indices = [read_index(path.with_suffix(".npz")) for path in paths]
-        for path, shard, (its, of, _) in zip(paths, part["shards"], indices):
-            check_index(path.with_suffix(".npz"), its, of, shard, record)
-        shard_of = np.repeat(np.arange(len(paths)), [len(places) for places, *_ in indices])
-        places, labels = (np.concatenate(arrays) for arrays in list(zip(*indices))[:2])
+        indices = [read_index(path.with_suffix(".npz"), shard["images"]) for path, shard in zip(paths, part["shards"])]
+        for path, shard, index in zip(paths, part["shards"], indices):
+            check_index(path.with_suffix(".npz"), index, shard, record)
+        shard_of = np.repeat(np.arange(len(paths)), [len(index.labels) for index in indices])
+        places, labels = np.concatenate([it.places for it in indices]), np.concatenate([it.labels for it in indices])
         provenance = {
             "source": f"pack, {record['format']}",
             "path": str(folder),
@@ -376,46 +387,35 @@ def read_record(folder: Path) -> dict[str, Any]:
         ) from error
     if schema != SCHEMA:
         raise other_version(path, schema, (SCHEMA,))
+    if record.get("sha256") != digest_of_record(record):
+        raise UserError(f"{path} is not as it was written by `convatlas data pack`: its checksum does not match", AGAIN)
     return record
 
 
-def read_index(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Each image's offset, bytes, height and width, int64 (n, 4); the labels, int64 (n,); the shard's checksum."""
-    try:
-        regular(path, remedy=AGAIN)
-        with attentive(path) as file, np.load(file) as index:
-            return index["places"], index["labels"], str(index["sha256"])
-    except UserError:
-        raise
-    except Exception as error:  # damaged files make the reader raise anything
-        pass_on(path, error)
-        raise UserError(f"{path} is missing or damaged ({error})", "pack the data set again") from error
-
-
-def check_index(
-    path: Path, places: np.ndarray, labels: np.ndarray, shard: dict[str, Any], record: dict[str, Any]
-) -> None:
-    """Raises UserError for an index that cannot belong to this shard."""
-    fits = len(places) == len(labels) == shard["images"]
-    fits = fits and places.min() >= 0 and (places[:, 0] + places[:, 1]).max() <= shard["bytes"]
-    fits = fits and labels.min() >= 0 and labels.max() < len(record["classes"])
-    if record["format"] == "raw":
-        fits = fits and (places[:, 1] == 3 * places[:, 2] * places[:, 3]).all()
-    if not fits:
-        raise UserError(f"{path} does not match its shard", "pack the data set again")
-
-
 def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> list[str]:
-    """The shards whose checksum does not match; empty if all do."""
+    """The shards and indices whose checksum does not match; empty if all do."""
     record = read_record(folder)
+    wrong = []
     with as_written(folder):
-        shards = {shard["file"]: shard["sha256"] for part in record["splits"].values() for shard in part["shards"]}
-        return [name for name in progress([*shards]) if checksum(folder / name) != shards[name]]
+        shards = [shard for part in record["splits"].values() for shard in part["shards"]]
+        for shard in progress(shards):
+            path = folder / shard["file"]
+            if checksum(path) != shard["sha256"]:
+                wrong.append(path.name)
+            index = path.with_suffix(".npz")
+            try:
+                check_index(index, read_index(index, shard["images"]), shard, record)
+            except UserError as error:
+                if isinstance(error.__cause__, OSError) and index.exists():
+                    raise  # it cannot be read, which is not its fault
+                wrong.append(index.name)
+    return wrong
 
 
 def checksum(path: Path) -> str | None:
     """The sha256 of a file; None if there is none. Raises UserError if it cannot be read."""
     try:
+        regular(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:

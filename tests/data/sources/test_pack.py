@@ -23,6 +23,7 @@ from convatlas.data.decode import fast as decode
 from convatlas.data.sources import load_data
 from convatlas.data.sources import pack as module
 from convatlas.data.sources.pack import load, pack, verify
+from convatlas.doctor import examine
 from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate
 from convatlas.files.lock import locked
@@ -277,8 +278,14 @@ def test_damage_is_found(photos: Path, tmp_path: Path) -> None:
         ):
             load(out)
     shutil.copy(out / "train-00002.npz", out / "train-00001.npz")
+    with pytest.raises(
+        UserError, match=r"train-00001\.npz is missing or damaged \(it is of another number of images\)"
+    ):
+        load(out)
+    shutil.copy(out / "train-00000.npz", out / "train-00001.npz")
     with pytest.raises(UserError, match=r"^[^(]*train-00001\.npz does not match its shard; pack the data set again"):
         load(out)
+    assert verify(out) == ["train-00001.tar", "train-00001.npz"]
     (out / "train-00001.npz").write_bytes(index)
     record = json.loads((out / "pack.json").read_text())
     (out / "pack.json").write_text(json.dumps({**record, "schema": 99}))
@@ -286,11 +293,41 @@ def test_damage_is_found(photos: Path, tmp_path: Path) -> None:
         load(out)
     for wrong in ({"splits": 3}, {"splits": {}}, {"classes": None}, {"mean": 1}, {"source": []}):
         (out / "pack.json").write_text(json.dumps({**record, **wrong}))
-        with pytest.raises(UserError, match="was not written by `convatlas data pack`"):
+        with pytest.raises(UserError, match="written by `convatlas data pack`"):
             load(out)
     (out / "pack.json").write_text("[]")
-    with pytest.raises(UserError, match="was not written by `convatlas data pack`"):
+    with pytest.raises(UserError, match="written by `convatlas data pack`"):
         load(out)
+
+
+@pytest.mark.parametrize("format", ["jpeg", "raw"])
+def test_exchanged_labels_and_pixels_are_found_by_doctor(photos: Path, tmp_path: Path, format: str) -> None:
+    """Whoever exchanges two labels in an index writes it anew, so that the .npz file itself is whole."""
+    out = tmp_path / "pack"
+    pack(load_data(str(photos)), out, size=32, format=format)
+    assert examine(out).intact
+    path = out / "train-00001.npz"
+    kept, arrays = path.read_bytes(), dict(np.load(path))
+    first, last = arrays["labels"].argmin(), arrays["labels"].argmax()
+    arrays["labels"][[first, last]] = arrays["labels"][[last, first]]
+    np.savez(path, **arrays)
+    assert path.stat().st_size == len(kept)
+    with pytest.raises(UserError, match=r"train-00001\.npz does not match its shard; pack the data set again"):
+        load(out)
+    assert [it.what for it in examine(out).findings] == ["train-00001.npz is missing or damaged"]
+    path.write_bytes(kept)
+    name = f"train-00000.{'tar' if format == 'jpeg' else 'raw'}"
+    content = (out / name).read_bytes()
+    (out / name).write_bytes(content[:700] + bytes([content[700] ^ 255]) + content[701:])
+    assert [it.what for it in examine(out).findings] == [f"{name} is missing or damaged"]
+    (out / name).write_bytes(content)
+    record = (out / "pack.json").read_text()
+    (out / "pack.json").write_text(record.replace('"a"', '"c"').replace('"b"', '"a"').replace('"c"', '"b"'))
+    with pytest.raises(
+        UserError, match=r"pack\.json is not as it was written by .*: its checksum does not match; pack"
+    ):
+        load(out)
+    assert "its checksum does not match" in examine(out).findings[0].what
 
 
 def test_a_broken_image_stops_the_packing_and_is_named(photos: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def evaluate_split(
     n = len(split)
     if n == 0:
         raise UserError(f"the {split.name} split has no images", "give another split")
-    rank, size = (world.rank, world.size) if world else (0, 1)
+    world = world or World()
     labels = torch.as_tensor(split.labels, device="cpu")
     predicted, before, losses = (
         torch.zeros((n,), dtype=torch.int64),
@@ -89,8 +89,9 @@ def evaluate_split(
     )
     times_counted = torch.zeros(n, dtype=torch.int64)
     net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with eval_mode(net):
-        starts = range(rank * batch, n, size * batch)
+    starts = range(world.rank * batch, n, world.size * batch)
+
+    def count() -> None:
         batches = (torch.arange(n)[s : s + batch] for s in starts)
         loaded = fetched(split, batches, normalizer.preprocess, workers=workers)
         for start, images in zip(progress(starts), loaded):
@@ -112,8 +113,10 @@ def evaluate_split(
             before[here] = rank_of(logits, labels[here])
             losses[here] = F.cross_entropy(logits, labels[here], reduction="none")
             times_counted[here] += 1
-    if world:
-        predicted, before, losses, times_counted = map(world.sum, (predicted, before, losses, times_counted))
+
+    with eval_mode(net):
+        world.together(count)
+    predicted, before, losses, times_counted = map(world.sum, (predicted, before, losses, times_counted))
     assert (times_counted == 1).all(), "every image is counted exactly once"
     return Scores(tuple(split.classes), labels, predicted, before, losses)
 

@@ -82,22 +82,29 @@ class World:
         dist.all_gather_object(everyone, thing)
         return everyone
 
-    def lead(self, action: Callable[[], None]) -> None:
-        """Rank 0 runs `action` while the others wait; if it fails, the others raise a UserError without a message."""
+    def together(self, action: Callable[..., T], *arguments: Any) -> T:
+        """Runs `action` on every rank; where it fails on one, the others raise a UserError without a message."""
+        if self.size == 1:
+            return action(*arguments)
+        results: list[T] = []
         failed: Exception | None = None
-        if self.leads:
-            try:
-                action()
-            except Exception as error:
-                failed = error
+        try:
+            results.append(action(*arguments))
+        except Exception as error:
+            failed = error
         if self.most(failed is not None):
             raise failed or UserError("")
+        return results[0]
+
+    def lead(self, action: Callable[[], None]) -> None:
+        """Rank 0 runs `action` while the others wait; if it fails, the others raise a UserError without a message."""
+        self.together(lambda: action() if self.leads else None)
 
     def in_turn(self, action: Callable[[], T]) -> T:
-        """Runs `action` on rank 0 first, then on the others; returns what it returns on this rank."""
+        """Runs `action` on rank 0 first, then on the others; returns what it returns on this rank, or fails on all."""
         results: list[T] = []
         self.lead(lambda: results.append(action()))
-        return results[0] if self.leads else action()
+        return self.together(lambda: results[0] if self.leads else action())
 
     def own(self, device: torch.device) -> torch.device:
         """This process's device, of the chosen type."""

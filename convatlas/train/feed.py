@@ -78,9 +78,8 @@ class Feed:
         now = torch.full((), epoch, device=job.device)
         loaded = self.images(mine, epoch)
         for batch, indices, at in zip(batches, mine, there):
-            with during():
-                pixels = next(loaded)
-                drawn = self.drawn(indices, epoch)
+            with during():  # a file that one process cannot read stops all of them, before the step
+                pixels, drawn = job.world.together(lambda: (next(loaded), self.drawn(indices, epoch)))  # noqa: B023
             yield Batch(len(batch), at, now, pixels, *drawn)
 
     def batch(self, epoch: int, step: int) -> Batch:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,45 +139,47 @@ def train(job: Job, run: Run, resume: bool) -> Run:
                 state.net.train()
                 meter.start()
                 for batch in feed.epoch(epoch, at.step, at_once):
-                    done = epoch * steps + at.step
-                    at.lr = rate(recipe, done / steps, at.plateau.drops, steps, at.warm)
-                    state.begin_step(at.lr, done / job.total_steps)
-                    outcome = step(*batch)
-                    meter.add(outcome.sums)
-                    state.end_step(done + 1)
-                    at.step += 1
-                    line_due = at.step % min(LOG_EVERY, steps) == 0
-                    if at.step % job.execution.read_every and not line_due and at.step < steps:
-                        continue  # without waiting for the device
+                    with state.changing():
+                        done = epoch * steps + at.step
+                        at.lr = rate(recipe, done / steps, at.plateau.drops, steps, at.warm)
+                        state.begin_step(at.lr, done / job.total_steps)
+                        outcome = step(*batch)
+                        meter.add(outcome.sums)
+                        state.end_step(done + 1)
+                        at.step += 1
+                        line_due = at.step % min(LOG_EVERY, steps) == 0
+                        if at.step % job.execution.read_every and not line_due and at.step < steps:
+                            continue  # without waiting for the device
 
-                    watch.read(at, outcome)
-                    if line_due:
-                        line = {"lr": at.lr, **at.take_since_log(recipe), "gradient": gradient_norms(state.net)}
-                        log.write("step", step=done + 1, epoch=epoch + 1, **line)
-                    save_due = world.leads and time.monotonic() - saved > job.execution.save_every_s
-                    if call := world.most(SAVE + signals.caught if signals.caught else SAVE * save_due):
-                        watch.check_weights(at)
-                        if call > SAVE:
-                            raise stopped(state, at, call - SAVE, f"after step {at.step}")
-                        state.save_last(at)
-                        saved = time.monotonic()
+                        watch.read(at, outcome)
+                        if line_due:
+                            line = {"lr": at.lr, **at.take_since_log(recipe), "gradient": gradient_norms(state.net)}
+                            log.write("step", step=done + 1, epoch=epoch + 1, **line)
+                        save_due = world.leads and time.monotonic() - saved > job.execution.save_every_s
+                        if call := world.most(SAVE + signals.caught if signals.caught else SAVE * save_due):
+                            watch.check_weights(at)
+                            if call > SAVE:
+                                raise stopped(state, at, call - SAVE, f"after step {at.step}")
+                            state.save_last(at)
+                            saved = time.monotonic()
 
                 meter.add_time()
                 watch.check_weights(at)
                 with at_once():
                     scores = evaluate_held_out(state)
-                line = epoch_line(job, at, scores)
-                log.write("epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **line)
-                on_event({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **line})
-                if job.data.val and scores.top1 > at.best_top1:
-                    at.best_top1, at.best_epoch = scores.top1, epoch + 1
-                    state.save_best(at)
-                at.end_epoch(scores.top1, recipe)
-                state.save_last(at)
-                saved = time.monotonic()
-                if world.leads and saved - drawn > DRAW_EVERY_S:
-                    draw(run, on_event)
-                    drawn = saved
+                with state.changing():
+                    line = epoch_line(job, at, scores)
+                    log.write("epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **line)
+                    on_event({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **line})
+                    if job.data.val and scores.top1 > at.best_top1:
+                        at.best_top1, at.best_epoch = scores.top1, epoch + 1
+                        state.save_best(at)
+                    at.end_epoch(scores.top1, recipe)
+                    state.save_last(at)
+                    saved = time.monotonic()
+                    if world.leads and saved - drawn > DRAW_EVERY_S:
+                        draw(run, on_event)
+                        drawn = saved
         except Stopped:
             raise
         except KeyboardInterrupt:
@@ -185,6 +187,9 @@ def train(job: Job, run: Run, resume: bool) -> Run:
             watch.read(at)
             where = f"in step {at.step + 1}" if at.step < steps else "in the evaluation"
             raise stopped(state, at, signals.caught or signal.SIGINT, where) from None
+        except Exception:
+            rescue(state, watch, at)
+            raise
 
         if world.leads:
             draw(run, on_event)
@@ -198,6 +203,21 @@ def stopped(state: TrainState, at: Position, signum: int, where: str) -> Stopped
     if state.job.world.leads:
         draw(state.run, state.job.on_event)
     return Stopped(state.run, signal.Signals(signum), f"{where} of epoch {at.epoch + 1}")
+
+
+def rescue(state: TrainState, watch: Watch, at: Position) -> None:
+    """Saves the steps before an error, if they can be continued from as if it had not been: of one process, those
+    before the step that failed; of several, those before a batch or an evaluation that failed, of which all know."""
+    job = state.job
+    undone = state.in_step and job.world.size == 1 and not job.execution.graph
+    if not (state.whole or undone) or (at.epoch, at.step) == state.saved:
+        return
+    with suppress(Exception):  # the error itself is the one to report
+        state.abandon_step()
+        watch.read(at)
+        watch.check_weights(at)
+        state.save_last(at)
+        job.on_event(note(f"saved after step {at.step} of epoch {at.epoch + 1}; --resume continues from there"))
 
 
 def evaluate_held_out(state: TrainState) -> Scores:

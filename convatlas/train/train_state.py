@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from ..data.normalise import normalise
 from ..errors import UserError
+from ..files.lock import check_held
 from ..layers import ConvNet
 from ..runs import checkpoint
 from ..runs.checkpoint import NORMALIZER
 from ..runs.folder import Run
+from ..runs.record import FILE
 from . import optimizers
 from .average import MovingAverage, SlowWeights
 from .events import note
@@ -43,12 +46,21 @@ class TrainState:
         self.average = MovingAverage(net, recipe.ema.decay) if recipe.ema else None
         self.lookahead = SlowWeights(net, recipe.lookahead.decay) if recipe.lookahead else None
         self.random: list[tuple[Tensor, ...]] = []  # the random state before each step since the last reading
-        self.in_step = False
+        self.in_step = False  # whether what the passes of a step have changed can be undone
+        self.whole = True  # whether this is a state to continue from
+        self.saved = (0, 0)  # epochs, and steps in the current one, of the last checkpoint
 
     @property
     def judged(self) -> ConvNet:
         """The network that is evaluated: the average where there is one."""
         return self.average.net if self.average else self.net  # type: ignore[return-value]
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """An error within the block leaves a state that is not whole."""
+        self.whole = False
+        yield
+        self.whole = True
 
     def begin_step(self, lr: float, progress: float) -> None:
         """Sets the learning rate and the training progress (0 to 1), and keeps what the passes may change."""
@@ -69,6 +81,7 @@ class TrainState:
         if self.in_step:
             self.rewind(-1)
             self.random.pop()
+            self.in_step = False
 
     def rewind(self, step: int) -> None:
         """Restores the buffers and the random state from before a step that changed no weights.
@@ -87,6 +100,7 @@ class TrainState:
 
     def update(self) -> None:
         """Updates the weights; changes nothing after a bad step."""
+        self.in_step = False
         optimizers.fill_gradients(self.net)
         if clip := self.job.recipe.optimizer.clip:
             optimizers.clip_(self.optimizer, clip)
@@ -98,7 +112,7 @@ class TrainState:
             self.lookahead.update(steps, self.job.total_steps, self.bad)
         if self.average:
             self.average.update(steps)
-        self.in_step = False
+        self.in_step = False  # where the step was a CUDA graph
 
     def gradients(self) -> list[Tensor]:
         return [p.grad for p in self.parameters if p.grad is not None]
@@ -125,10 +139,15 @@ class TrainState:
     def save_last(self, state: Position) -> None:
         """Called on all ranks, each of which contributes its random state; rank 0 writes."""
         self.save(checkpoint.LAST, self.all_tensors(), state)
+        self.saved = state.epoch, state.step
 
     def save(self, name: str, tensors: dict[str, Tensor], state: Position) -> None:
         """Writes one checkpoint: the tensors, the training progress, and the identity of the run."""
         if self.job.world.leads:
+            check_held(self.run.folder)
+            if not (self.run.folder / FILE).exists():
+                self.run.record.write(self.run.folder)
+                self.job.on_event(note(f"{self.run.folder / FILE} was deleted during training; it is written again"))
             tensors = tensors | {f"{NORMALIZER}{key}": t for key, t in self.run.normalizer.tensors.items()}
             keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
             checkpoint.save(self.run.folder / name, tensors, {**self.run.record.identity, "state": asdict(state)}, keep)
@@ -137,8 +156,7 @@ class TrainState:
         """Restores the newest checkpoint; without one, training starts from the first step."""
         found = self.job.world.in_turn(lambda: checkpoint.newest(self.run.folder))  # may move broken ones aside
         if found is None:
-            if self.run.log():
-                self.job.on_event(note(f"{self.run.folder} has no checkpoint; training starts from the first step"))
+            self.job.on_event(note(f"{self.run.folder} has no checkpoint; training starts from the first step"))
             return Position()
         for text in found.notes:
             self.job.on_event(note(text))
@@ -167,6 +185,7 @@ class TrainState:
             except (checkpoint.Missing, checkpoint.Damaged) as error:
                 self.job.on_event(note(f"{error.what}; the best of the remaining epochs will replace it"))
                 state.best_top1, state.best_epoch = -1.0, 0
+        self.saved = state.epoch, state.step
         return state
 
     def restore_random(self, tensors: dict[str, Tensor]) -> None:

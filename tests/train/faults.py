@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convatlas.errors import UserError
+from convatlas.evaluation import scoring
 from convatlas.recipe import EMA, SGD, Cosine, Recipe, RMSProp
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
@@ -82,9 +84,9 @@ class Blow:
     """A signal that a training sends itself: at the n-th time that it comes to a place, and once more if `twice`."""
 
     where: str  # "load", "forward", "backward" (within a step), "step" (after it), "test", "save" (between the writing
-    # and the renaming) or "log"; "pixels": see `poison`
+    # and the renaming) or "log"; "pixels": see `poison`; "unreadable", "unjudged": see `spoil`
     n: int
-    signum: signal.Signals
+    signum: signal.Signals = signal.SIGKILL
     twice: bool = False
 
 
@@ -107,6 +109,8 @@ def train(
     on_event = struck(blow, describe_culprits) if blow and rank == 0 else lambda event: None
     if blow and blow.where == "pixels" and rank == cell.world - 1:
         poison(blow.n)
+    if blow and (blow.where, rank) in (("unreadable", cell.world - 1), ("unjudged", 0)):
+        spoil(blow)
     status = 0
     try:
         fit(
@@ -124,6 +128,8 @@ def train(
         status = 128 + stop.signum
     except Diverged:
         status = 1
+    except UserError:
+        status = 2
     except KeyboardInterrupt:
         status = 130
     except BaseException as error:  # of a rank whose partner was killed
@@ -184,6 +190,21 @@ def poison(n: int) -> None:
         return x
 
     feed.normalise = spoilt
+
+
+def spoil(blow: Blow) -> None:
+    """This process's n-th batch cannot be read: of training images, or of those that judge."""
+    at = feed if blow.where == "unreadable" else scoring
+    left, fetched = [blow.n], at.fetched
+
+    def failing(*args: Any, **more: Any) -> Iterator[Tensor]:
+        for images in fetched(*args, **more):
+            left[0] -= 1
+            if left[0] == 0:
+                raise UserError("x.jpg is a broken image")
+            yield images
+
+    at.fetched = failing
 
 
 def start(

@@ -41,7 +41,12 @@ def one_line(text: str) -> str:
     ("\\n"); of a very long text, both ends."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """The text with what a terminal would not print, or would obey, as Python writes it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def first_line(error: Exception) -> str:

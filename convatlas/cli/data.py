@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
 from . import checks, source
-from .output import add_formats, print_json, print_report
+from .output import add_formats, command, print_json, print_report, say
 
 HELP = "scan a set of images for problems; pack it for training"
 STATUS = "exit status of scan: 0 no problems; 1 problems found; 2 it could not be scanned"
@@ -80,8 +79,8 @@ def run_pack(args: argparse.Namespace) -> int:
     shards = [shard for part in record["splits"].values() for shard in part["shards"]]
     images = ", ".join(f"{part['images']:,} {name}" for name, part in record["splits"].items())
     size = sum(shard["bytes"] for shard in shards) / 1e6
-    command = shlex.join(["convatlas", "train", NETWORK, "--data", args.out])
-    print(f"{args.out}: {images} images, {len(shards)} shards, {size:,.1f} MB; next: {command}")
+    then = command(["convatlas", "train", NETWORK, "--data", args.out])
+    say(f"{args.out}: {images} images, {len(shards)} shards, {size:,.1f} MB; next: {then}")
     return 0
 
 

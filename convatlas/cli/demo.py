@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 
 from . import checks
-from .output import add_formats, print_report
+from .output import add_formats, print_report, say
 
 HELP = "train LeNet-5 on real digits, evaluate, predict, draw"
 
@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
                 tell=lambda text: on_event({"kind": "note", "text": text}),
             )
     except Stopped as stop:
-        print(f"convatlas: {stop}; for the complete demo, run `convatlas demo` again", file=sys.stderr)
+        say(f"convatlas: {stop}; for the complete demo, run `convatlas demo` again", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
     except Diverged as error:
-        print(f"convatlas: {error}", file=sys.stderr)
+        say(f"convatlas: {error}", file=sys.stderr)
         return 1
     shown = list(zip(done.indices, done.predictions, strict=True))
     print_report(report(done.run.folder, done.scores, shown, monotonic() - began), args)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..accounting.rows import LEVELS
 from . import network
-from .output import add_formats, print_report, write_file
+from .output import add_formats, print_report, say, write_file
 
 HELP = "how two networks differ, layer by layer, and what it costs"
 
@@ -36,6 +36,6 @@ def run(args: argparse.Namespace) -> None:
 
         match = weight_match(*names, **network.options(args))
     if args.html:
-        print(write_file(args.html, comparison.html(found, match, args.all)))
+        say(write_file(args.html, comparison.html(found, match, args.all)))
     else:
         print_report(comparison.report(found, match, args.all), args)

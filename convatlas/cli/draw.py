@@ -8,6 +8,7 @@ from pathlib import Path
 from ..accounting.rows import LEVELS
 from ..report.layout import DIRECTIONS
 from . import checks, network
+from .output import say
 
 HELP = "draw a network: its blocks and branches, costs and shapes"
 
@@ -29,4 +30,4 @@ def run(args: argparse.Namespace) -> None:
     from ..report.picture import draw
 
     counts = account(name, **network.options(args))
-    print(draw(counts, out, args.level, args.direction, full=args.full))
+    say(draw(counts, out, args.level, args.direction, full=args.full))

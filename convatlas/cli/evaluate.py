@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..limits import whole_number
 from ..protocols import find_protocol
 from . import checks, source
-from .output import add_formats, print_report
+from .output import add_formats, print_report, say
 
 HELP = "score a trained network: top-k accuracy, loss, confusion"
 
@@ -81,12 +81,13 @@ def run(args: argparse.Namespace) -> None:
     if drawing:
         charts.confusion(scores.confusion, scores.classes, drawing)
     split = data.split(args.split).name
+    what = f"{model.network} of {one_line(model.source)} on {one_line(args.data)}"
     made = report(
         scores,
         top,
-        heading=f"{model.network} of {model.source} on {args.data}, {split}, {protocol.name}: {scores.n:,} images",
+        heading=f"{what}, {split}, {protocol.name}: {scores.n:,} images",
         record={"model": model.source, "network": model.network, "split": split, "protocol": protocol.name},
     )
     print_report(made, args)
     if drawing and not (args.json or args.csv or args.md):
-        print(f"The confusion matrix is in {drawing}.")
+        say(f"The confusion matrix is in {drawing}.")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
 from . import checks, source
-from .output import print_json
+from .output import command, print_json, say
 from .train import add_machine, add_network_and_images, add_recipe, execution_of, task_of
 
 HELP = "find a learning rate: where the loss falls fastest"
@@ -56,11 +55,11 @@ def run(args: argparse.Namespace) -> None:
         about = {"network": task.network, "recipe": task.recipe.name, "recipe_lr": task.recipe.optimizer.lr}
         print_json(about | found.to_json())
         return
-    print(
+    say(
         f"{task.network}, recipe {task.recipe.name} (lr {task.recipe.optimizer.lr:g}): the loss falls fastest at lr "
         f"{found.best:.3g}; tried {found.rates[0]:.3g} to {found.rates[-1]:.3g} in {len(found.rates)} steps"
         + (f"; plotted in {args.plot}" if args.plot else "")
     )
     recipe = ["--recipe", args.recipe] if args.recipe else []
-    command = ["convatlas", "train", task.network, "--data", args.data, *recipe, "--set", f"lr={found.best:.3g}"]
-    print(f"to train at this rate or a lower one: {shlex.join(command)}")
+    words = ["convatlas", "train", task.network, "--data", args.data, *recipe, "--set", f"lr={found.best:.3g}"]
+    say(f"to train at this rate or a lower one: {command(words)}")

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ..accounting.memory.figures import OPTIMIZERS
+from ..errors import one_line
 from ..limits import parse_bytes
 from . import network
 from .output import add_formats, print_report
@@ -51,5 +52,6 @@ def busy(text: str) -> AbstractContextManager[Any]:
     if not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console
+    from rich.text import Text
 
-    return Console(stderr=True).status(text)
+    return Console(stderr=True).status(Text(one_line(text)))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..files.plain import utf8
 from ..limits import whole_number
 from ..report.tables import Report, json_text, size
 
 MOST = 1_000_000  # channels, rows or columns of an image
 
-__all__ = ["add_formats", "parse_input", "print_json", "print_report", "size", "write_file"]
+__all__ = ["add_formats", "command", "parse_input", "print_json", "print_report", "say", "size", "write_file"]
 
 
 def add_formats(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -64,6 +66,23 @@ def parse_input(text: str) -> tuple[int, int, int]:
     if w in (1, 3) and min(c, h) > 16:
         raise UserError(f"input {text!r} has {c} channels", f"did you mean {w}x{c}x{h}?")
     return c, h, w
+
+
+def say(*lines: object, file: TextIO | None = None) -> None:
+    """Prints each as one line, whatever the names in it hold."""
+    for line in lines:
+        print(one_line(str(line)), file=file, flush=True)
+
+
+def command(words: Iterable[str]) -> str:
+    """A command line for the shell; what is not printable in it is as bash and zsh read it, $'\\x1b'."""
+    return " ".join(shlex.quote(word) if word.isprintable() else f"$'{''.join(map(spelt, word))}'" for word in words)
+
+
+def spelt(c: str) -> str:
+    if c in "\\'":
+        return f"\\{c}"
+    return c if c.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c))
 
 
 def print_json(record: dict[str, Any]) -> None:

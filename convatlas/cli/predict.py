@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from . import checks, source
-from .output import add_formats, print_report
+from .output import add_formats, print_report, say
 
 if TYPE_CHECKING:
     from ..evaluation.predictions import Prediction
@@ -77,5 +77,5 @@ class Reported:
                 self.good += 1
             else:
                 self.bad += 1
-                print(f"convatlas: {prediction.error}", file=sys.stderr)
+                say(f"convatlas: {prediction.error}", file=sys.stderr)
             yield prediction

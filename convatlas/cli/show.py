@@ -11,7 +11,7 @@ from ..accounting.rows import LEVELS, Account
 from ..errors import UserError
 from ..limits import parse_macs
 from . import network
-from .output import add_formats, print_json, print_report, write_file
+from .output import add_formats, print_json, print_report, say, write_file
 
 if TYPE_CHECKING:
     from ..accounting.resolve import Given
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     if args.html is not None:
         from ..report import html
 
-        print(write_file(args.html, html(counts)))
+        say(write_file(args.html, html(counts)))
     else:
         from ..report.account import report
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         made = report(counts, args.level, receptive=receptive, epoch=args.epoch, convention=convention)
         print_report(made, args)
         if args.plot is not None and not (args.json or args.csv or args.md):
-            print(picture)
+            say(picture)
 
 
 def plot(counts: Account, args: argparse.Namespace) -> Path:
@@ -98,4 +98,4 @@ def show_under(name: Given, args: argparse.Namespace) -> None:
     if args.json:
         print_json({"name": shown, "under": budget, **vars(found)})
     else:
-        print("\n".join(under_lines(shown, args.under, args.batch, found)))
+        say(*under_lines(shown, args.under, args.batch, found))

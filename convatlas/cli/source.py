@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import UserError
 from . import process
+from .output import say
 
 if TYPE_CHECKING:
     from ..data.types import Data
@@ -70,7 +71,7 @@ def load(args: argparse.Namespace, **more: int) -> Data:
     )
     if not process():
         for text in data.notes:
-            print(f"convatlas: note: {text}", file=sys.stderr)
+            say(f"convatlas: note: {text}", file=sys.stderr)
     return data
 
 

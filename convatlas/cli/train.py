@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from ..recipes import WITHOUT, find_recipe
 from ..runs.log import held_out
 from ..tables import entry
 from . import checks, process, source
-from .output import parse_input, print_json, terminal_width
+from .output import command, parse_input, print_json, say, terminal_width
 
 if TYPE_CHECKING:
     from ..train.execution import Execution
@@ -186,15 +185,15 @@ def run(args: argparse.Namespace) -> int:
     except Stopped as stop:
         if first:
             with suppress(OSError):  # the terminal may be closed
-                print(f"convatlas: {stop}; to continue:\n  {resume_command(args, out)}", file=sys.stderr)
+                say(f"convatlas: {stop}; to continue:", f"  {resume_command(args, out)}", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
     except Unwritable as error:
-        then = f"; then:\n  {resume_command(args, out)}" if (out / "run.json").exists() else ""
-        print(f"convatlas: {error}{then}", file=sys.stderr)
+        then = [f"  {resume_command(args, out)}"] if (out / "run.json").exists() else []
+        say(f"convatlas: {error}{'; then:' * bool(then)}", *then, file=sys.stderr)
         return 2
     except Diverged as error:
         if first:
-            print(f"convatlas: {error}", file=sys.stderr)
+            say(f"convatlas: {error}", file=sys.stderr)
         return 1
     if not first:
         return 0
@@ -210,7 +209,7 @@ def run(args: argparse.Namespace) -> int:
         record: dict[str, Any] = {"run": str(out), "network": task.network, "last": epochs[-1], "best": best}
         print_json(record | {"departures": done.recipe.departures})
     else:
-        print(summary(out, epochs[-1], best, args.data))
+        say(*summary(out, epochs[-1], best, args.data))
     return 0
 
 
@@ -266,15 +265,15 @@ def resume_command(args: argparse.Namespace, out: Path) -> str:
             words += [f"--{flag.replace('_', '-')}", str(value)]
     for setting in args.set:
         words += ["--set", setting]
-    return shlex.join([*words, *(["--json"] if args.json else []), "--out", str(out), "--resume"])
+    return command([*words, *(["--json"] if args.json else []), "--out", str(out), "--resume"])
 
 
-def summary(out: Path, last: dict[str, Any], best: dict[str, Any] | None, source: str) -> str:
-    command = shlex.join(["convatlas", "evaluate", str(out), "--data", source])
+def summary(out: Path, last: dict[str, Any], best: dict[str, Any] | None, source: str) -> tuple[str, str]:
+    then = command(["convatlas", "evaluate", str(out), "--data", source])
     name = held_out(last)
     chosen = f"; best {best[name]['top1']:.2%} after epoch {best['epoch']}" if best else ""
     files = f"run.json, log.jsonl, curves.png, last.safetensors{', best.safetensors' if best else ''}"
     return (
-        f"after {last['epoch']} epochs: {name} top-1 {last[name]['top1']:.2%}, loss {last[name]['loss']:.4f}{chosen}\n"
-        f"{out}: {files}; next: {command}"
+        f"after {last['epoch']} epochs: {name} top-1 {last[name]['top1']:.2%}, loss {last[name]['loss']:.4f}{chosen}",
+        f"{out}: {files}; next: {then}",
     )

@@ -36,6 +36,6 @@ def write(figure: Figure, path: Path) -> Path:
         )
     kind = path.suffix.lower().removeprefix(".")
     with replacing(path) as new, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # drawn as a box
+        warnings.simplefilter("ignore", UserWarning)  # of glyphs drawn as a box, and names that leave no room
         figure.savefig(new, format=kind, metadata=UNDATED.get(kind))
     return path

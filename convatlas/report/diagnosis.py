@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..doctor import ERROR, Diagnosis
+from ..errors import one_line
 from .tables import Report, Table, label, prose
 
 
@@ -12,6 +13,5 @@ def report(found: Diagnosis) -> Report:
     rows = [(it.level, it.what, it.remedy or None) for it in found.findings]
     errors = sum(it.level == ERROR for it in found.findings)
     verdict = "is intact" if found.intact else f"has {errors} error{'s' * (errors > 1)}"
-    return Report(
-        Table("findings", columns, rows), after=(f"{found.path} ({found.kind}) {verdict}.",), record=found.to_json()
-    )
+    verdict = f"{one_line(found.path)} ({found.kind}) {verdict}."
+    return Report(Table("findings", columns, rows), after=(verdict,), record=found.to_json())

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..accounting.memory.figures import OPTIMIZERS, Affine, Checkpointed, Memory, Peak
+from ..errors import one_line
 from .columns import input_size
 from .tables import Report, Table, label, number
 
@@ -34,7 +35,7 @@ def report(m: Memory, cut: Checkpointed | None = None, fit: int | None = None, l
 def heading(m: Memory) -> str:
     precision = "autocast to bfloat16" if m.amp else "float32"
     trained = f"trained with {OPTIMIZERS[m.optimizer]}, {precision}"
-    return f"{m.name} on {m.batch:,} images of {input_size(m.input)}, {trained}"
+    return f"{one_line(m.name)} on {m.batch:,} images of {input_size(m.input)}, {trained}"
 
 
 def amounts(m: Memory, level: str) -> Iterator[tuple[str, Affine]]:

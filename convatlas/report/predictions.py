@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 
+from ..errors import one_line
 from ..evaluation.predictions import Prediction
-from .tables import SCHEMA, Report, Table, label, number
+from .tables import SCHEMA, Report, Table, as_json, label, number
 
 
 def lines(predictions: Iterable[Prediction]) -> Iterator[str]:
     """Each file, with its classes below it, the most likely first."""
     for prediction in predictions:
         if prediction.error is None:
-            yield prediction.file
-            yield from (f"  {probability:7.2%}  {name}" for name, probability in prediction.ranked)
+            yield one_line(prediction.file)
+            yield from (f"  {probability:7.2%}  {one_line(name)}" for name, probability in prediction.ranked)
 
 
 def json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -24,7 +24,7 @@ def json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
     for prediction in predictions:
         if before:
             yield before + ","
-        before = json.dumps(prediction.to_json(), ensure_ascii=False)
+        before = as_json(prediction.to_json())
     yield before + "]}"
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TextIO
 
+from ..errors import one_line
 from ..runs.log import held_out
 from ..train.events import Event, OnEvent
 
@@ -28,7 +29,7 @@ def progress(file: TextIO | None = None) -> Iterator[OnEvent]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeRemainingColumn())
-    bars = Progress(*columns, TextColumn("left"), console=Console(file=file, highlight=False))
+    bars = Progress(*columns, TextColumn("left"), console=Console(file=file, highlight=False, emoji=False))
     bars.start()
     try:
         yield Bar(bars)
@@ -67,7 +68,7 @@ class Bar(Printer):
                 total = event["epochs"] * event["steps"]
                 self.task = self.bars.add_task("", total=total, completed=done - 1, now="")
             self.bars.update(self.task, completed=done, description=where(event), now=figures(event))
-        elif text := line(event):
+        elif text := one_line(line(event)):
             self.bars.console.print(text, markup=False)
 
 
@@ -79,7 +80,7 @@ class Lines(Printer):
 
     def show(self, event: Event) -> None:
         if event["kind"] != "step":
-            if text := line(event):
+            if text := one_line(line(event)):
                 print(text, file=self.file, flush=True)
             return
         now, done = monotonic(), (event["epoch"] - 1) * event["steps"] + event["step"]

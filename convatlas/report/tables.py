@@ -1,4 +1,8 @@
-"""Tables, and reports made of them: as text that fits a width, as Markdown, CSV and JSON."""
+"""Tables, and reports made of them: as text that fits a width, as Markdown, CSV and JSON.
+
+Names can hold anything, line feeds and a terminal's commands included: JSON has them as they are, and whatever else is
+printed has them as Python writes them ("\\n").
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
+
+from ..errors import one_line, visible
 
 SCHEMA = 1  # of every JSON record that is printed: incremented when a key is removed or changes its meaning
 GAP = "  "  # between columns
@@ -127,14 +133,16 @@ class Table:
 
     def markdown(self) -> str:
         rule = ["---:" if column.right else "---" for column in self.columns]
-        rows = ([column.header for column in self.columns], rule, *self.cells())
+        rows = (self.heads(), rule, *self.cells())
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
     def csv(self) -> str:
         """Numbers without separators, sizes as 3x224x224, empty if there is no value."""
         out = io.StringIO()
-        plain = ([written(value) if isinstance(value, tuple | bool) else value for value in row] for row in self.rows)
-        csv.writer(out, lineterminator="\n").writerows(([column.name for column in self.columns], *plain))
+        rows = [[column.name for column in self.columns], *self.rows]
+        plain = ([written(value) if isinstance(value, tuple | bool) else value for value in row] for row in rows)
+        shown = ([visible(value) if isinstance(value, str) else value for value in row] for row in plain)
+        csv.writer(out, lineterminator="\n").writerows(shown)
         return out.getvalue().rstrip("\n")
 
     def records(self) -> list[dict[str, Any]]:
@@ -144,9 +152,12 @@ class Table:
     def cells(self) -> list[list[str]]:
         """Each row, formatted for people."""
         return [
-            ["" if value is None else column.show(value) for column, value in zip(self.columns, row, strict=True)]
+            ["" if it is None else one_line(column.show(it)) for column, it in zip(self.columns, row, strict=True)]
             for row in self.rows
         ]
+
+    def heads(self) -> list[str]:
+        return [one_line(column.header) for column in self.columns]
 
     def without(self, column: Column) -> Table:
         """The table without a column."""
@@ -157,7 +168,7 @@ class Table:
 
     def _widths(self, wrapped: bool) -> list[int]:
         """Characters that each column takes; for wrapped prose, the least."""
-        rows = [[column.header for column in self.columns], *self.cells()]
+        rows = [self.heads(), *self.cells()]
         columns = zip(self.columns, zip(*rows, strict=True), strict=True)
         return [max(_least(c, column.wraps if wrapped else 0) for c in cells) for column, cells in columns]
 
@@ -172,7 +183,7 @@ class Table:
             taken = max(0, min(excess, widths[i] - least[i]))
             widths[i], excess = widths[i] - taken, excess - taken
         lines = []
-        for cells in ([column.header for column in self.columns], *self.cells()):
+        for cells in (self.heads(), *self.cells()):
             parts = [_wrap(cell, w) if column.wraps else [cell] for cell, w, column in zip(cells, widths, self.columns)]
             for line in zip_longest(*parts, fillvalue=""):
                 padded = (_pad(cell, w, column.right) for cell, w, column in zip(line, widths, self.columns))
@@ -200,11 +211,11 @@ class Report:
     def text(self, width: int | None = None) -> str:
         """For the terminal; tables without rows are left out."""
         parts = (part for part in self.parts if isinstance(part, str) or part.rows)
-        return "\n".join(part.text(width) if isinstance(part, Table) else _fold(part, width) for part in parts)
+        return "\n".join(part.text(width) if isinstance(part, Table) else _fold(printed(part), width) for part in parts)
 
     def markdown(self) -> str:
         """The first line becomes the title."""
-        parts = [part.markdown() if isinstance(part, Table) else part.strip("\n") for part in self.parts]
+        parts = [part.markdown() if isinstance(part, Table) else printed(part.strip("\n")) for part in self.parts]
         title = "# " if isinstance(self.parts[0], str) else ""
         return title + "\n\n".join(part for part in parts if part)
 
@@ -217,7 +228,18 @@ class Report:
 
 def json_text(record: dict[str, Any]) -> str:
     """A record as it is printed, with its schema first."""
-    return json.dumps({"schema": SCHEMA, **record}, indent=2, ensure_ascii=False)
+    return as_json({"schema": SCHEMA, **record}, indent=2)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON in which everything that is printable is as it is, and nothing else."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "\n".join("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line) for line in text.split("\n"))
+
+
+def printed(lines: str) -> str:
+    """Lines of text without what a terminal would obey."""
+    return "\n".join(map(visible, lines.split("\n")))
 
 
 def _length(cell: str) -> int:

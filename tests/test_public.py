@@ -37,6 +37,7 @@ EXTRA = {
     "igraph": "draw",
     "onnx": "deploy",
     "h5py": "formats",
+    "tflite": "formats",
 }
 UNIMPORTED = {"tensorboard"}  # torch.utils.tensorboard imports it
 FLAGS = Path(__file__).parent / "goldens" / "flags.txt"

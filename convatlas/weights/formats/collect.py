@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ...errors import UserError, first_line, pass_on
 
+LONGEST = 1000  # letters of a layer's name
+
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
@@ -28,9 +30,9 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise UserError(f"{path} is not an intact {kind} ({reason})", "download it again") from error
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = 200) -> str:
     """Printable, and of a length that a line takes."""
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
+    return "".join(c if c.isprintable() else "?" for c in text[:longest])
 
 
 class Tensors:
@@ -42,7 +44,7 @@ class Tensors:
 
     def add(self, layer: str, role: str, values: np.ndarray) -> None:
         """A copy of the values, numbers of any type, in this machine's byte order."""
-        name = one_line(f"{layer}.{role}")
+        name = f"{one_line(layer, LONGEST)}.{one_line(role)}"
         if values.dtype.kind not in "fiub":
             raise ValueError(f"{name} has {values.dtype} values")
         if name in self.found:

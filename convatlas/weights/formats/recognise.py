@@ -21,8 +21,9 @@ SUFFIXES = {  # by format, which is also the reader's name: what its files are c
     "caffe": (".caffemodel",),
     "tensorflow": (".index", ".ckpt"),
     "npz": (".npz",),
+    "tflite": (".tflite",),
 }
-STARTS = {  # the first bytes of a file, or those after the first four
+STARTS = {  # the first bytes of a file
     b"\x89HDF\r\n\x1a\n": "keras",
 }
 SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
@@ -45,6 +46,8 @@ def recognised(path: Path) -> str:
             return "tensorflow"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
         return "safetensors"
+    if head[4:8] == b"TFL3":
+        return "tflite"
     if head.startswith(PICKLE):
         return "torch"
     by_suffix = next((f for f, suffixes in SUFFIXES.items() if path.name.lower().endswith(suffixes)), None)

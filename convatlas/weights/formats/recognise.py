@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import UserError
 from ...files.regular import attentive
-from .protobuf import BYTES, walk
+from .protobuf import BYTES, VARINT, walk
 from .sstable import MAGIC
 
 SUFFIXES = {  # by format, which is also the reader's name: what its files are called
@@ -22,6 +22,7 @@ SUFFIXES = {  # by format, which is also the reader's name: what its files are c
     "tensorflow": (".index", ".ckpt"),
     "npz": (".npz",),
     "tflite": (".tflite",),
+    "onnx": (".onnx",),
 }
 STARTS = {  # the first bytes of a file
     b"\x89HDF\r\n\x1a\n": "keras",
@@ -50,11 +51,11 @@ def recognised(path: Path) -> str:
         return "tflite"
     if head.startswith(PICKLE):
         return "torch"
+    if buffer := buffered(path):
+        return buffer
     by_suffix = next((f for f, suffixes in SUFFIXES.items() if path.name.lower().endswith(suffixes)), None)
     if by_suffix:
         return by_suffix
-    if buffer := buffered(path):
-        return buffer
     known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
     raise UserError(f"{path} is not a weights file that convatlas can read", f"give one of {known}")
 
@@ -69,7 +70,10 @@ def archived(file: IO[bytes]) -> str:
 
 
 def buffered(path: Path) -> str | None:
-    """Protocol buffers say nothing about themselves: what fields a message has tells whose it is."""
+    """Protocol buffers say nothing about themselves: what fields a message has tells whose it is.
+
+    Caffe's have a name and layers of either generation; ONNX's the version of its format and a graph.
+    """
     seen: dict[int, list[int]] = {}
     try:
         content: Any = np.memmap(path, np.uint8, "r")
@@ -79,4 +83,6 @@ def buffered(path: Path) -> str | None:
         return None
     if seen.get(1) == [BYTES] and {BYTES} in (set(seen.get(2, ())), set(seen.get(100, ()))):
         return "caffe"
+    if seen.get(1) == [VARINT] and seen.get(7) == [BYTES]:
+        return "onnx"
     return None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from convatlas.data.sources.pack import read_index
+from convatlas.data.sources.pack_index import read_index
 from convatlas.errors import Unreadable, UserError, pass_on
 from convatlas.files import regular
 from convatlas.files.archive import unpack
@@ -41,7 +41,11 @@ def test_a_failed_read_is_not_taken_for_damage(kind: str, tmp_path: Path, monkey
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a", "b")
     monkeypatch.setattr(regular, "Attentive", AttentiveToFailing)
-    read = {"index": read_index, "weights": read_weights, "zip": lambda it: unpack(it, tmp_path / "out")}[kind]
+    read = {
+        "index": lambda it: read_index(it, 1),
+        "weights": read_weights,
+        "zip": lambda it: unpack(it, tmp_path / "out"),
+    }[kind]
     with pytest.raises(Unreadable, match=rf"{path.name} cannot be read \(Input/output error\); it may be intact"):
         read(path)
     assert sorted(tmp_path.iterdir()) == [path]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...files import archive
+from ...files.unpacked import unpacked_once
 from ..check.bad import Progress
 from ..decode.reference import MAX_PIXELS, SUFFIXES, UNREAD
 from ..kinds import located
@@ -114,10 +115,9 @@ def unrecognised(at: Path) -> UserError:
 
 
 def unpacked(at: Path) -> Path:
-    """The absolute folder; an archive is unpacked to a folder beside it."""
+    """The absolute folder; an archive is unpacked to a folder beside it, once."""
     if at.is_file() and (suffix := next((s for s in archive.SUFFIXES if at.name.lower().endswith(s)), "")):
-        beside = at.with_name(at.name[: -len(suffix)])  # unpacked only once
-        return (beside if beside.is_dir() else archive.unpack(at, beside)).absolute()
+        return unpacked_once(at, at.with_name(at.name[: -len(suffix)])).absolute()
     if not at.is_dir():
         raise UserError(f"{at} is a file", "give its folder, or the folder it unpacks to")
     return at.absolute()

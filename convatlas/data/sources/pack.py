@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...errors import UserError, unknown, unread
+from ...errors import Unreadable, UserError, unknown, unread
 from ...files.atomic import clean, is_temporary, other_version, replacing
 from ...files.lock import NAME as LOCK
 from ...files.lock import locked
@@ -405,9 +405,9 @@ def verify(folder: Path, progress: Callable[[Sequence[Any]], Iterable[Any]] = it
             index = path.with_suffix(".npz")
             try:
                 check_index(index, read_index(index, shard["images"]), shard, record)
-            except UserError as error:
-                if isinstance(error.__cause__, OSError) and index.exists():
-                    raise  # it cannot be read, which is not its fault
+            except Unreadable:  # which is not its fault
+                raise
+            except UserError:
                 wrong.append(index.name)
     return wrong
 

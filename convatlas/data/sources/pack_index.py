@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import UserError, pass_on
-from ...files.regular import read_bytes
+from ...files.regular import attentive, regular
 from ..decode.reference import MAX_PIXELS, most_bytes
 
 MEMBERS = {"places.npy": 4 * 8, "labels.npy": 8}  # bytes an image; the third, sha256.npy, is of the shard
@@ -44,7 +44,9 @@ def read_index(path: Path, images: int) -> Index:
     """The index of a shard of so many images. Raises UserError if it is damaged, or of another number of images."""
     most = images * sum(MEMBERS.values()) + 4 * HEADER + DIGITS
     try:
-        content = read_bytes(path, most, AGAIN)
+        regular(path, most, AGAIN)
+        with attentive(path) as opened:
+            content = opened.read(most)
         members = {}
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             for info in file.infolist():

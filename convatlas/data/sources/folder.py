@@ -136,6 +136,9 @@ def laid_out(folder: Path) -> LaidOut:
     walk, unused, train = Walk(), Unused(), folder / "train"
     if not os.path.isdir(train):
         parts = {"": classes_of(folder, walk, unused)}
+        if {name.lower() for name in parts[""]} <= PARTS.keys():
+            has = " and ".join(f"{name}/" for name in parts[""])
+            raise UserError(f"{folder} has {has} but no train/", "name the folder of training images train")
     else:
         folders, others = walk.subfolders(folder)
         places: dict[str, Path] = {}

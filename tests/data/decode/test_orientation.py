@@ -164,6 +164,25 @@ def test_a_png_may_say_it_behind_its_pixels() -> None:
         shown_upright(content[:33] + content[33 + size : -12] + content[33 : 33 + size] + content[-12:])
 
 
+@pytest.mark.usefixtures("_decoders")
+@pytest.mark.parametrize("orientation", EIGHT)
+def test_other_ways_to_store_the_blocks(orientation: int) -> None:
+    """ImageMagick's text in a PNG, compressed XMP, and Exif with its JPEG prefix in a WebP."""
+
+    def with_chunk(kind: bytes, data: bytes) -> bytes:
+        plain = image_of("PNG", STORED[orientation])
+        chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return plain[:33] + chunk + plain[33:]
+
+    exif = b"Exif\0\0" + tiff(orientation)
+    text = f"\nexif\n{len(exif):8}\n{exif.hex()}\n".encode()
+    shown_upright(with_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text)))
+    shown_upright(with_chunk(b"tEXt", b"Raw profile type exif\0" + text))
+    compressed = zlib.compress(xmp(orientation))
+    shown_upright(with_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + compressed))
+    shown_upright(image_of("WEBP", STORED[orientation], exif))
+
+
 @pytest.mark.skipif(not fast.FAST, reason="simplejpeg and opencv are not installed (extra `fast`)")
 def test_only_turned_jpegs_are_left_to_pillow() -> None:
     for in_exif, in_xmp in product((None, 1, 6), (None, 1, 6)):

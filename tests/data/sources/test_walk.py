@@ -221,18 +221,17 @@ def test_deep_folders_are_found(tmp_path: Path) -> None:
 # litter, and what is beside the folders
 
 
-@pytest.mark.parametrize("name", [*sorted(LITTER), "@eaDir", "__MACOSX", "Thumbs.db", ".DS_Store", "._0.jpg", ".cache"])
+@pytest.mark.parametrize("as_folders", [False, True])
 @pytest.mark.parametrize("at", ["", "train", "train/a", "train/b/inner"])
-def test_litter_is_left_out_as_a_file_and_as_a_folder(tmp_path: Path, at: str, name: str) -> None:
+def test_litter_is_left_out_at_every_level(tmp_path: Path, at: str, as_folders: bool) -> None:
     plain = names(write_set(tmp_path))
-    put(tmp_path / at / name)
-    assert names(tmp_path) == plain
-    (tmp_path / at / name).unlink()
-    put(tmp_path / at / name / "0.jpg/SYNOPHOTO_THUMB_M.jpg")
+    for name in (*LITTER, "@eaDir", "__MACOSX", "Thumbs.db", "Desktop.ini", ".DS_Store", "._0.jpg", ".cache"):
+        put(tmp_path / at / name / "0.jpg/SYNOPHOTO_THUMB_M.jpg" if as_folders else tmp_path / at / name)
     assert names(tmp_path) == plain
     assert load_data(str(tmp_path)).notes == ()
     assert len(image_files(tmp_path)) == 15
     assert scan(str(tmp_path), min_side=1).images == 15
+    assert examine(tmp_path).findings[0].what == "15 of 15 files are intact images"
 
 
 def test_names_like_litter_are_not() -> None:
@@ -273,6 +272,12 @@ def test_a_folder_is_recognised_behind_other_files(tmp_path: Path) -> None:
         (tmp_path / place / "!notes.txt").write_text("no image")
     with pytest.raises(UserError, match=r"!notes\.txt is not a JPEG"):
         load_data(str(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["Train", "TRAIN", "test"])
+def test_splits_without_one_to_train_on_are_no_classes(tmp_path: Path, place: str) -> None:
+    (write_set(tmp_path) / "train").rename(tmp_path / place)
+    refused(tmp_path, rf"has {min('val', place)}/ and {max('val', place)}/ but no train/; name the folder of training")
 
 
 def test_a_split_under_two_names_is_refused(tmp_path: Path) -> None:

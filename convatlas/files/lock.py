@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from ..errors import UserError
+from ..errors import UserError, unread
 from .atomic import unwritable
 
 NAME = ".lock"
@@ -77,8 +77,9 @@ def locked(folder: Path, work: str = "training in") -> Iterator[str]:
     finally:
         with suppress(OSError):
             path.unlink()  # before the lock is released: a process that opened it meanwhile checks that it still exists
-        os.close(handle)
-        os.close(held.pop(path))
+        for opened in (handle, held.pop(path)):
+            with suppress(OSError):  # closed all the same
+                os.close(opened)
 
 
 def acquire(path: Path, folder: Path, work: str) -> tuple[int, str]:
@@ -142,6 +143,8 @@ def same(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise unread(path, error) from error
 
 
 def taken(folder: Path, process: int, work: str) -> UserError:

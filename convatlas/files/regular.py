@@ -10,7 +10,7 @@ from io import BufferedReader, FileIO
 from os import PathLike, fspath
 from typing import Any
 
-from ..errors import UserError, unread
+from ..errors import OF_PATHS, UserError, unread
 
 KINDS = {  # what a path may be other than a file
     stat.S_IFDIR: "a folder",
@@ -48,7 +48,9 @@ def stamp(path: Place) -> tuple[int, int]:
     """The size of a file and its time of change, by which another file in its place is noticed; -1 if there is none."""
     try:
         about = os.stat(path)
-    except OSError:
+    except OSError as error:
+        if error.errno not in OF_PATHS:
+            raise unread(fspath(path), error) from error
         return -1, -1
     return about.st_size, about.st_mtime_ns % (1 << 62)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from ..data.kinds import located
 from ..errors import UserError
 from ..files.figure import FORMATS
-from ..runs.record import read_record
 from ..tables import entry
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
@@ -52,16 +51,6 @@ def device(name: str) -> str:
     if not re.fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", name):
         raise UserError(f"no device named {name!r}", "give auto (a GPU if there is one), cpu, cuda or cuda:1")
     return name
-
-
-def model(path: str | Path) -> Path:
-    """Returns the MODEL's path. Raises UserError for a path that does not exist, and for a folder that is not a run."""
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"there is no model {path}", "give a run folder, or a checkpoint from one")
-    if path.is_dir():
-        read_record(path)
-    return path
 
 
 def path_or_source(text: str) -> str:

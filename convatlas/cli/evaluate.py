@@ -7,7 +7,7 @@ import argparse
 from ..errors import UserError, one_line
 from ..limits import whole_number
 from ..protocols import find_protocol
-from . import checks, source
+from . import checks, model, source
 from .output import add_formats, print_report, say
 
 HELP = "score a trained network: top-k accuracy, loss, confusion"
@@ -15,7 +15,7 @@ HELP = "score a trained network: top-k accuracy, loss, confusion"
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas evaluate runs/first --data cifar-10-batches-py"
-    parser.add_argument("model", metavar="MODEL", help="a run folder, or a checkpoint from one")
+    model.add(parser)
     parser.add_argument(
         "--data", metavar="SOURCE", required=True, help="as for train: digits, cifar10:DIR, a folder ..."
     )
@@ -23,7 +23,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     source.add_bad(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), help="which split (default test, else val)")
     parser.add_argument("--top", metavar="K,K", help="which top-k to print (default 1,5)")
-    parser.add_argument("--which", choices=("best", "last"), help="which checkpoint (default best, else last)")
     parser.add_argument(
         "--protocol",
         metavar="P",
@@ -48,7 +47,7 @@ def parse_top(text: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> None:
-    checks.model(args.model)
+    model.checked(args.model)
     checks.data_source(args.data)
     checks.device(args.device)
     checks.at_least_one("--batch", args.batch)
@@ -60,16 +59,15 @@ def run(args: argparse.Namespace) -> None:
     from ..machine.device import choose_device
     from ..report import charts
     from ..report.scores import report
-    from ..weights.model import load
 
     device = choose_device(args.device)
-    model = load(args.model, args.which, device)
-    top = given or usual_topk(len(model.classes))
-    if top[-1] > len(model.classes):
-        raise UserError(f"top-{top[-1]} is undefined for {len(model.classes)} classes", "give at most that many")
+    found = model.load(args, device)
+    top = given or usual_topk(len(found.classes))
+    if top[-1] > len(found.classes):
+        raise UserError(f"top-{top[-1]} is undefined for {len(found.classes)} classes", "give at most that many")
     data = source.load(args)
     scores = evaluate(
-        model,
+        found,
         data,
         split=args.split,
         protocol=protocol.name,
@@ -81,12 +79,12 @@ def run(args: argparse.Namespace) -> None:
     if drawing:
         charts.confusion(scores.confusion, scores.classes, drawing)
     split = data.split(args.split).name
-    what = f"{model.network} of {one_line(model.source)} on {one_line(args.data)}"
+    what = f"{found.network} of {one_line(found.source)} on {one_line(args.data)}"
     made = report(
         scores,
         top,
         heading=f"{what}, {split}, {protocol.name}: {scores.n:,} images",
-        record={"model": model.source, "network": model.network, "split": split, "protocol": protocol.name},
+        record={"model": found.source, "network": found.network, "split": split, "protocol": protocol.name},
     )
     print_report(made, args)
     if drawing and not (args.json or args.csv or args.md):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from . import checks, source
+from . import checks, model, source
 from .output import add_formats, print_report, say
 
 if TYPE_CHECKING:
@@ -23,18 +23,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         f"{parser.description} Exit status: 0 all files were predicted, 1 some could not be read, 2 none could."
     )
-    parser.add_argument("model", metavar="MODEL", help="a run folder, or a checkpoint from one")
+    model.add(parser)
     parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to search for images")
     source.add_max(parser)
     parser.add_argument("--top", metavar="K", type=int, default=5, help="classes to print for each image (default 5)")
-    parser.add_argument("--which", choices=("best", "last"), help="which checkpoint (default best, else last)")
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="batch size (default 32)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
     add_formats(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    checks.model(args.model)
+    model.checked(args.model)
     checks.device(args.device)
     checks.at_least_one("--top", args.top)
     checks.at_least_one("--batch", args.batch)
@@ -44,12 +43,11 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.predictions import image_files, predict_files
     from ..machine.device import choose_device
     from ..report.predictions import json_lines, lines, report
-    from ..weights.model import load
 
     device = choose_device(args.device)
     predictions = Reported(
         predict_files(
-            load(args.model, args.which, device),
+            model.load(args, device),
             image_files(args.paths),
             top=args.top,
             batch=args.batch,

@@ -17,7 +17,7 @@ from ..recipe import Recipe, with_batch, with_epochs, with_settings
 from ..recipes import WITHOUT, find_recipe
 from ..runs.log import held_out
 from ..tables import entry
-from . import checks, process, source
+from . import checks, model, process, source
 from .output import command, parse_input, print_json, say, terminal_width
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
     task = task_of(args, args.epochs, args.batch)
     save_every_s = parse_seconds(args.save_every)
     if args.init:
-        checks.model(args.init)
+        model.checked(args.init)
     if args.plan:
         return plan(args, task)
     from ..files.atomic import Unwritable

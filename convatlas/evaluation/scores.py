@@ -28,6 +28,7 @@ class Scores:
     predicted: Tensor  # int64 (N,): the class ranked first
     ranks: Tensor  # int64 (N,): how many classes were ranked above the correct one
     losses: Tensor  # float32 (N,): cross-entropy, in nats
+    note: str = ""  # how the data's classes and the model's were aligned, unless they are the same
 
     @property
     def n(self) -> int:
@@ -95,6 +96,7 @@ class Scores:
             "per_class": self.per_class,
             "confused": [{"class": right, "predicted": wrong, "images": n} for right, wrong, n in self.confused()],
             **({"confusion": self.confusion.tolist()} if few else {}),
+            **({"note": self.note} if self.note else {}),
         }
 
     def _repr_html_(self) -> str:

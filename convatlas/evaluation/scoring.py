@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,12 +14,12 @@ from ..data.loading import fetched
 from ..data.normalise import Normalizer, normalise
 from ..data.types import Data, Split
 from ..errors import UserError
-from ..files.text import forms, twins
 from ..layers import eval_mode
 from ..machine.processes import World
 from ..protocols import CENTER, Protocol, View, find_protocol
 from ..runs.folder import Run
 from ..weights.model import Model, load
+from .classes import aligned
 from .scores import Scores, rank_of, ranking
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
@@ -38,13 +38,13 @@ def evaluate(
 ) -> Scores:
     """The scores of a model (see `load`) on one split of a data set (see `load_data`): by default test, else val.
 
-    Raises UserError if the data and the model have different classes, for an unknown protocol (see protocols.py), and
-    as `evaluate_split` does.
+    Classes are aligned by name (see `aligned`). Raises UserError for data with a class that the model does not have,
+    for an unknown protocol (see protocols.py), and as `evaluate_split` does.
     """
     images, views = data.split(split), find_protocol(protocol)
     model = load(model, device=device)
-    match_classes(images, model.classes)
-    return evaluate_split(
+    images, note = aligned(images, model.classes)
+    scores = evaluate_split(
         model.net,
         images,
         model.normalizer,
@@ -54,6 +54,7 @@ def evaluate(
         workers=workers,
         progress=progress,
     )
+    return replace(scores, note=note)
 
 
 def evaluate_split(
@@ -142,29 +143,3 @@ def seen(x: Tensor, view: View) -> Tensor:
         x = F.pad(x, (abs(by),) * 4, mode="reflect")
         x = x[:, :, abs(by) - by : abs(by) - by + h, abs(by) - by : abs(by) - by + w]
     return (x.flip(3) if view.mirrored else x).contiguous(memory_format=torch.channels_last)
-
-
-def match_classes(split: Split, classes: Sequence[str]) -> None:
-    """Raises UserError unless the split has these classes, in this order."""
-    ours, theirs = tuple(classes), tuple(split.classes)
-    if ours == theirs:
-        return
-    if pair := twins([*ours, *theirs]):
-        raise UserError(
-            f"a class of the model and one of the data differ only in their Unicode form: {forms(*pair)}",
-            "rename the data's class",
-        )
-    new, missing = [c for c in theirs if c not in set(ours)], [c for c in ours if c not in set(theirs)]
-    if new or missing:
-        parts = [f"{_some(new)} unknown to the model"] if new else []
-        parts += [f"{_some(missing)} missing from the data"] if missing else []
-        differ = f"the data's classes differ from the model's: {', '.join(parts)}"
-    else:
-        i, (a, b) = next((i, pair) for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1])
-        differ = f"the data's classes are in another order: class {i} is {b!r} in the data, {a!r} in the model"
-    raise UserError(f"{differ}", f"evaluate on data with the model's {len(ours)} classes")
-
-
-def _some(names: Sequence[str], limit: int = 3) -> str:
-    shown = ", ".join(repr(c) for c in names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

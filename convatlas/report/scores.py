@@ -22,7 +22,7 @@ def report(scores: Scores, top: Sequence[int], *, heading: str = "", record: dic
         after += ["\nThe most frequent mistakes:", Table("confused", columns, mistakes)]
     return Report(
         accuracies(scores, top),
-        before=(heading,) if heading else (),
+        before=tuple(line for line in (heading, scores.note and f"{scores.note[0].upper()}{scores.note[1:]}.") if line),
         after=tuple(after),
         record={**(record or {}), **scores.to_json(top)},
         data=accuracies(scores, top, exact=True),

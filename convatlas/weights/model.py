@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..catalogue import find
+from ..data.names import class_names, unnamed
 from ..data.normalise import Normalizer
 from ..errors import UserError
 from ..layers import ConvNet, shape_after
@@ -26,7 +27,7 @@ from .adapt import read_channels, with_channels
 from .cache import file_of
 from .files import read_weights
 from .identify import rows_of
-from .published import Published, class_names, find_published, preset, recognised
+from .published import Published, find_published, preset, recognised
 from .types import Weights
 
 
@@ -142,7 +143,7 @@ def of_others(
     assert net.input is not None
     (outputs,) = shape_after(net, net.input)
     known = class_names(row.classes) if row else weights.classes
-    classes = known if len(known) == outputs else tuple(map(str, range(outputs)))
+    classes = known if len(known) == outputs else unnamed(outputs)
     notes = (f"{file.name}: {fitted.variant.name}, matched {fitted.fit.how}", *fitted.fit.notes)
     return Model(net, Normalizer(preprocess), classes, fitted.variant.name, str(file), notes)
 
@@ -162,7 +163,7 @@ def adapted(model: Model, classes: int | None, channels: int | None) -> Model:
     if classes is not None:
         net.reset_head(classes)
         note = f"new classifier for {classes} classes, freshly initialised: train it before use"
-        model = replace(model, classes=tuple(map(str, range(classes))), notes=(*model.notes, note))
+        model = replace(model, classes=unnamed(classes), notes=(*model.notes, note))
     return model
 
 

@@ -18,8 +18,6 @@ from ..preprocess import Preprocess
 from ..tables import entry, index
 
 FILE = Path(__file__).with_name("weights.toml")
-CLASSES = Path(__file__).with_name("classes")  # CLASSES.txt: a line per class, "name", or "id name" where they have ids
-BACKGROUND = "background"  # TensorFlow's class 0, before those of imagenet
 
 
 @dataclass(frozen=True)
@@ -144,13 +142,3 @@ def find_published(name: str) -> Published:
     if len(found) > 1:
         raise UserError(f"there are several weights {name!r}", f"give {' or '.join(row.name for row in found)}")
     return found[0]
-
-
-@cache
-def class_names(classes: str) -> tuple[str, ...]:
-    """The names of a list of classes, in the order of the outputs; ImageNet's begin with the synset."""
-    if classes == "imagenet_background":
-        return (BACKGROUND, *class_names("imagenet"))
-    lines = (CLASSES / f"{classes}.txt").read_text(encoding="utf-8").splitlines()
-    assert len(set(lines)) == len(lines), f"{classes} has a class twice"
-    return tuple(lines)

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from convatlas.catalogue import find
+from convatlas.data.names import class_names
 from convatlas.errors import UserError
-from convatlas.weights.published import Published, class_names, find_published, published
+from convatlas.weights.published import Published, find_published, published
 from tests import oracles
 
 ROWS = published()

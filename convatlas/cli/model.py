@@ -1,0 +1,54 @@
+"""The shared options of verbs that run a network: which MODEL, and what its file does not say."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from ..runs.record import read_record
+from .checks import is_network
+from .output import say
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..weights.model import Model
+
+MODEL = "a run folder, a weights file of any library, or NETWORK@SOURCE (see `convatlas weights list`)"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("--which", choices=("best", "last"), help="which checkpoint of a run (default best, else last)")
+    add_unsaid(parser)
+
+
+def add_unsaid(parser: argparse.ArgumentParser) -> None:
+    """What a weights file of another library may not say."""
+    parser.add_argument("--network", metavar="N", help="the network of a weights file, where its layers fit several")
+    parser.add_argument(
+        "--preprocess", metavar="P", help="how its images were prepared: imagenet, half, caffe ... (see weights list)"
+    )
+
+
+def checked(model: str) -> str:
+    """The MODEL as given. Raises UserError for one that cannot exist, before torch is imported."""
+    path = Path(model)
+    if path.is_dir():
+        read_record(path)
+    elif not path.exists() and not is_network(model.partition("@")[0]) and "@" not in model:
+        raise UserError(f"there is no model {model}", "give a run folder, a weights file, or NETWORK@SOURCE")
+    return model
+
+
+def load(args: argparse.Namespace, device: str | torch.device) -> Model:
+    """The Model, once what was done to its weights is said."""
+    from ..weights.model import load
+
+    found = load(args.model, args.which, device, network=args.network, preprocess=args.preprocess)
+    for note in found.notes:
+        say(f"convatlas: {note}", file=sys.stderr)
+    return found

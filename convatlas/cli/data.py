@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from . import checks, source
 from .output import add_formats, command, print_json, print_report, say
@@ -72,6 +73,7 @@ def run_pack(args: argparse.Namespace) -> int:
         quality=args.quality,
         workers=args.workers,
         progress=source.bar("packing"),
+        on_note=lambda text: say(text, file=sys.stderr),
     )
     if args.json:
         print_json({"out": args.out, **record})

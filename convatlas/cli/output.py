@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import UserError, one_line
+from ..files.atomic import write_text
 from ..files.plain import utf8
 from ..limits import whole_number
 from ..report.tables import Report, json_text, size
@@ -90,8 +91,11 @@ def print_json(record: dict[str, Any]) -> None:
 
 
 def write_file(path: Path, text: str) -> Path:
-    """Writes a file and returns its path. Raises UserError if it cannot be written."""
-    try:
+    """Writes a file, whole or not at all, and returns its path. Raises UserError if it cannot be written."""
+    if path.is_file() or not path.exists():
+        write_text(path.resolve(), text)
+        return path
+    try:  # a pipe, or a terminal
         path.write_bytes(utf8(text))
     except OSError as error:
         raise UserError(

@@ -187,6 +187,9 @@ def run(args: argparse.Namespace) -> int:
             with suppress(OSError):  # the terminal may be closed
                 say(f"convatlas: {stop}; to continue:", f"  {resume_command(args, out)}", file=sys.stderr)
         return 128 + signal.Signals(stop.signum)
+    except OSError as error:  # of a file or the machine: `progress` keeps what the output raises
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        raise UserError(what, "continue with --resume once that is mended") from error
     except Unwritable as error:
         then = [f"  {resume_command(args, out)}"] if (out / "run.json").exists() else []
         say(f"convatlas: {error}{'; then:' * bool(then)}", *then, file=sys.stderr)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from convatlas.cli import doctor, main
+from convatlas.cli.output import write_file
+from convatlas.errors import UserError
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -170,3 +172,33 @@ def test_a_message_is_one_line_whatever_is_named_in_it(name: str, capsys: pytest
         assert err.count("\n") == 1
         assert err[:-1].isprintable()
         assert len(err) < 2500
+
+
+def test_a_disk_that_fails_in_training_is_no_success_where_nobody_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its error has the number of a lost terminal, and the terminal is lost."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("convatlas.train.fit.fit", fail)
+    monkeypatch.setattr("convatlas.cli.output_lost", lambda: True)
+    assert main(["train", "lenet5", "--data", "digits", "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == "convatlas: Input/output error; continue with --resume once that is mended\n"
+
+
+def test_what_is_written_to_a_file_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, link = tmp_path / "x.html", tmp_path / "link.html"
+    link.symlink_to(path)
+    write_file(link, "first")
+    assert path.read_text() == "first"
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match=r"x\.html cannot be written \(No space left on device\); any previous"):
+        write_file(path, "second")
+    assert path.read_text() == "first"
+    assert sorted(tmp_path.iterdir()) == [link, path]

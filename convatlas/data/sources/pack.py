@@ -83,13 +83,15 @@ def pack(
     quality: int = 90,
     workers: int | None = None,
     progress: Progress = iter,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Packs a data set into the folder `out` and returns its pack.json; resumes an interrupted pack.
 
     The short side of larger images is scaled to `size`, as in evaluation, so a raw pack of the `size` that a network is
     evaluated at (256 for 224) gives identical pixels. JPEG files that are small enough are copied byte for byte.
-    `progress` wraps the range of the parts left to do. Raises UserError for a data set in memory, for a folder that
-    holds another pack or anything else, and for an image that cannot be read.
+    `progress` wraps the range of the parts left to do; `on_note` is told where the file system has no locks. Raises
+    UserError for a data set in memory, for a folder that holds another pack or anything else, and for an image that
+    cannot be read.
     """
     out = Path(out)
     plan = Plan(format, size, quality, json.loads(json.dumps(data.provenance)), data.classes)
@@ -101,9 +103,12 @@ def pack(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror})", "give another --out") from error
-    with locked(out, "packing into"):
+    with locked(out, "packing into") as doubt:
         check_place(out, plan)
-        clean(out)
+        if doubt:
+            on_note(doubt)
+        else:
+            clean(out)
         write(out / PLAN, content_of(plan))
         return packed(data, out, plan, workers, progress)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import json
 import resource
@@ -219,6 +221,20 @@ def test_one_process_at_a_time_packs(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with locked(tmp_path / "out"), pytest.raises(UserError, match=r"is packing into .*out; wait for it, stop it, or"):
         pack(data, tmp_path / "out", size=32)
+
+
+def test_a_file_system_without_locks_is_said(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    assert main(["data", "pack", str(photos), "--out", str(tmp_path / "out"), "--size", "8"]) == 0
+    assert capsys.readouterr().err == (
+        f"the file system of {tmp_path / 'out'} has no locks (No locks available): make sure that no other process is "
+        "packing into it\n"
+    )
 
 
 def test_a_killed_pack_goes_on(photos: Path, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ class Files(EncodedSplit):
     def content(self, i: int) -> Content:
         if self.files[i].is_dir():
             raise UserError(f"folder {self.files[i]} contains no images", f"images are {', '.join(SUFFIXES)}")
-        return content_of(self.files[i])
+        return content_of(self.files[i], self.max_pixels)
 
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
         try:

@@ -231,6 +231,7 @@ def test_a_bomb_is_refused_within_the_budget(tmp_path: Path, name: str) -> None:
     assert re.search(message, said), said
 
 
+@pytest.mark.faults
 def test_images_that_rows_repeat_are_in_memory_once(tmp_path: Path) -> None:
     big = jpeg(1) + bytes(2 * MB)
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from convatlas.data.sources import load_data
+from convatlas.data.sources.pack import pack
 from convatlas.data.types import Data, MemorySplit
 from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate
@@ -89,6 +90,26 @@ def test_a_set_in_memory_on_request() -> None:
     assert data.train.provenance["part"].startswith("all but 0.1 of each class")
     with pytest.raises(UserError, match=r"val=1\.0 is not a share"):
         load_data("digits", val=1.0)
+
+
+@pytest.mark.parametrize(
+    ("val", "message"),
+    [
+        (0.01, r"val=0\.01 draws no image: no class has enough of them; give a larger share"),
+        (0.95, r"val=0\.95 leaves no training images of class 'ants'; give less"),
+    ],
+)
+@pytest.mark.parametrize("packed", [True, False])
+def test_no_split_is_left_without_images(tmp_path: Path, val: float, message: str, packed: bool) -> None:
+    write_images(tmp_path / "photos", {"ants": 4, "bees": 20})
+    source = str(tmp_path / "photos")
+    data = load_data(source, val=0)
+    assert data.val is None
+    if packed:
+        source = str(tmp_path / "pack")
+        pack(data, source, size=4, format="raw", workers=0)
+    with pytest.raises(UserError, match=message):
+        load_data(source, val=val)
 
 
 def test_the_best_epoch_is_chosen_on_val_and_kept_only_then(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def load(
     """
     whole = laid_out(folder)
     found, skipped = splits(folder, whole.parts, seed=seed, bad=bad, max_pixels=max_pixels, progress=progress)
-    share = val if val is not None else 0.0 if "val" in found else VAL_SHARE
+    enough = round(VAL_SHARE * int(found["train"].labels.bincount().max())) > 0
+    share = val if val is not None else VAL_SHARE if "val" not in found and enough else 0.0
     left_out = tuple((it.file, it.reason) for it in skipped)
     return streamed_data(folder, val_from_train(found, share, seed), left_out, whole.notes)
 

@@ -188,7 +188,8 @@ def drawn(names: Sequence[str], labels: Sequence[Label], share: float, salt: str
 def val_from_train(splits: Mapping[str, Split], share: float, seed: int) -> dict[str, Split]:
     """The splits, with that share of each class of the training images moved to val; unchanged for a share of 0.
 
-    Raises UserError for a share outside [0, 1), and if there is already a val split.
+    Raises UserError for a share outside [0, 1), for one that leaves val without images or a class without training
+    images, and if there is already a val split.
     """
     if not 0 <= share < 1:
         raise UserError(f"val={share} is not a share of the training images", "give 0 to below 1, such as 0.1")
@@ -199,7 +200,9 @@ def val_from_train(splits: Mapping[str, Split], share: float, seed: int) -> dict
     train = splits["train"]
     chosen = torch.tensor(drawn([train.key(i) for i in range(len(train))], train.labels.tolist(), share, f"val {seed}"))
     if not chosen.any():
-        return dict(splits)
+        raise UserError(f"val={share:g} draws no image: no class has enough of them", "give a larger share")
+    if gone := sorted(set(train.labels.tolist()) - set(train.labels[~chosen].tolist())):
+        raise UserError(f"val={share:g} leaves no training images of class {train.classes[gone[0]]!r}", "give less")
     parts = {}
     rule = f"{share:g} of each class of the training images, drawn by seed {seed}"
     for name, indices in (("train", (~chosen).nonzero()[:, 0]), ("val", chosen.nonzero()[:, 0])):

@@ -74,6 +74,12 @@ class Attentive(FileIO):
         except OSError as error:
             raise unread(self.name, error) from error
 
+    def readall(self) -> bytes:
+        try:
+            return super().readall()
+        except OSError as error:
+            raise unread(self.name, error) from error
+
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
             return super().seek(offset, whence)

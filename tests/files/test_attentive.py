@@ -8,11 +8,9 @@ import zipfile
 from io import FileIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from convatlas.data.sources.pack_index import read_index
 from convatlas.errors import Unreadable, UserError, pass_on
 from convatlas.files import regular
 from convatlas.files.archive import unpack
@@ -25,29 +23,33 @@ class Failing(FileIO):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
+class FailingAtTheEnd(FileIO):
+    def readall(self) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class AttentiveToTheEnd(Attentive, FailingAtTheEnd):
+    """Its reads to the end come to FailingAtTheEnd."""
+
+
 class AttentiveToFailing(Attentive, Failing):
     """Its reads come to Failing."""
 
 
-@pytest.mark.parametrize("kind", ["index", "weights", "zip"])
-def test_a_failed_read_is_not_taken_for_damage(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / f"it.{'pth' if kind == 'weights' else kind}"
-    if kind == "index":
-        np.savez(tmp_path / "it.npz", places=np.zeros((1, 4)), labels=np.zeros(1), sha256=np.array("0"))
-        (tmp_path / "it.npz").rename(path)
-    elif kind == "weights":
+@pytest.mark.parametrize("kind", ["weights", "zip"])
+@pytest.mark.parametrize("failing", [AttentiveToFailing, AttentiveToTheEnd])
+def test_a_failed_read_is_not_taken_for_damage(
+    kind: str, failing: type[Attentive], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("it.pth" if kind == "weights" else "it.zip")
+    if kind == "weights":
         torch.save({"w": torch.ones(2)}, path)
     else:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a", "b")
-    monkeypatch.setattr(regular, "Attentive", AttentiveToFailing)
-    read = {
-        "index": lambda it: read_index(it, 1),
-        "weights": read_weights,
-        "zip": lambda it: unpack(it, tmp_path / "out"),
-    }[kind]
+    monkeypatch.setattr(regular, "Attentive", failing)
     with pytest.raises(Unreadable, match=rf"{path.name} cannot be read \(Input/output error\); it may be intact"):
-        read(path)
+        read_weights(path) if kind == "weights" else unpack(path, tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == [path]
 
 

@@ -111,6 +111,17 @@ def accepts(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+def fields_of(cls: type, record: Any) -> dict[str, Any]:
+    """The record, if it has exactly a dataclass's fields, with values of their types. Raises TypeError."""
+    kinds = get_type_hints(cls, include_extras=True)
+    if not isinstance(record, dict) or record.keys() != kinds.keys():
+        raise TypeError(f"it has not the fields of {cls.__name__}")
+    for name, hint in kinds.items():
+        if not accepts(record[name], hint):
+            raise TypeError(f"{name}={str(record[name])[:40]!r} is not {words(hint)}")
+    return record
+
+
 def parse(text: str, hint: Any) -> Any:
     """The value of `text`, as given to --set. Raises ValueError."""
     inner = plain(hint)

@@ -80,7 +80,7 @@ class Run:
         By default the best if there is one (runs with val images keep it), else the last. Raises UserError when there
         is no such checkpoint yet, or when it does not fit the network exactly.
         """
-        net = rebuild(self.network, self.record.options, self.folder / FILE)
+        net = rebuild(self.network, self.record.options, self.preprocess, self.folder / FILE)
         load_tensors(net, self.weights(which), str(self.checkpoint(which)))
         return net.to(device).eval()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import find
+from ..checked import fields_of, frozen
 from ..errors import UserError, unread
 from ..files.atomic import other_version, write_text
 from ..files.plain import read_json
@@ -24,6 +25,17 @@ RESTORE = "restore it, or train again"
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where the initial weights come from: see train/warm_start.py."""
+
+    file: str
+    network: str  # that they are of
+    taken: tuple[str, ...]  # names of the tensors that are copied
+    left: tuple[str, ...]  # and of those that are not
+    sha256: str  # of what is copied
+
+
+@dataclass(frozen=True)
 class RunRecord:
     network: str  # a name of the catalogue
     options: dict[str, Any]  # constructor arguments: input, classes, and what the recipe overrides
@@ -35,7 +47,7 @@ class RunRecord:
     seed: int
     machine: dict[str, Any]
     execution: dict[str, Any]  # how this machine does it: see train/execution.py
-    init: dict[str, Any] | None = None  # where the initial weights come from: see train/warm_start.py
+    init: dict[str, Any] | None = None  # the fields of Start
     trial: dict[str, Any] | None = None  # how fast each way of running a step was: see train/trial.py
 
     def build(self) -> ConvNet:
@@ -71,6 +83,8 @@ class RunRecord:
             values: dict[str, Any] = {f.name: record.get(f.name) for f in fields(cls)}
             values["recipe"] = Recipe.from_json(record["recipe"])
             values["preprocess"] = Preprocess.from_json(record["preprocess"])
+            if values["init"] is not None:
+                fields_of(Start, {name: frozen(value) for name, value in values["init"].items()})
             return cls(**{**values, "classes": tuple(classes)})
         except UserError as error:
             raise UserError(f"{path}: {error.what}", RESTORE) from error
@@ -86,8 +100,11 @@ def build(network: str, options: Mapping[str, Any]) -> ConvNet:
     return find(network).build(**{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()})
 
 
-def rebuild(network: str, options: Mapping[str, Any], file: Path) -> ConvNet:
-    """Builds what a file describes. Raises UserError, naming the file, if its options cannot be built."""
+def rebuild(network: str, options: Mapping[str, Any], preprocess: Preprocess, file: Path) -> ConvNet:
+    """Builds what a file describes. Raises UserError, naming the file, if its options cannot be built, or are not for
+    images of the size that its preprocessing makes."""
+    if options.get("input") not in (preprocess.input, [*preprocess.input]):
+        raise UserError(f"{file} does not give its network the size of its images, {preprocess.input}", "restore it")
     try:
         return build(network, options)
     except UserError:

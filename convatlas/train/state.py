@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..checked import fields_of
 from ..recipe import Recipe
 from .schedule import PlateauState, warmed_up
 
@@ -60,6 +61,7 @@ class Position:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Position:
-        """The inverse of `dataclasses.asdict`."""
-        parts = {name: RunningMeans(**record[name]) for name in ("sums", "since_log")}
-        return cls(**{**record, **parts, "plateau": PlateauState(**record["plateau"])})
+        """The inverse of `dataclasses.asdict`. Raises KeyError or TypeError for another record."""
+        parts = {name: RunningMeans(**fields_of(RunningMeans, record[name])) for name in ("sums", "since_log")}
+        plateau = PlateauState(**fields_of(PlateauState, record["plateau"]))
+        return cls(**fields_of(cls, {**record, **parts, "plateau": plateau}))

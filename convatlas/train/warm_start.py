@@ -50,7 +50,8 @@ def start_from(net: nn.Module, plan: dict[str, Any]) -> str:
     """
     source, mine = read_weights(plan["file"]).tensors, net.state_dict()
     taken = {name: source[name] for name in plan["taken"] if name in source}
-    if plan["sha256"] != digest("", taken):
+    same = all(name in mine and mine[name].shape == tensor.shape for name, tensor in taken.items())
+    if not same or len(taken) < len(plan["taken"]) or plan["sha256"] != digest("", taken):
         raise UserError(
             f"the weights in {plan['file']} have changed since this run was set up to start from them",
             "restore the original file, or start a new run",

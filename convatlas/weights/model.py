@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..catalogue import find
+from ..checked import accepts
 from ..data.names import class_names, unnamed
 from ..data.normalise import Normalizer
 from ..errors import UserError
@@ -183,11 +184,13 @@ def describe(model: str | Path) -> ConvNet:
 def from_header(about: Mapping[str, Any], file: Path) -> tuple[ConvNet, Preprocess, tuple[str, ...]]:
     """What a checkpoint's header says: the network, freshly initialised, its preprocessing and its classes."""
     try:
-        network, options, classes = str(about["network"]), dict(about["options"]), tuple(about["classes"])
+        network, options, classes = str(about["network"]), dict(**about["options"]), tuple(about["classes"])
+        if not accepts(classes, tuple[str, ...]):
+            raise TypeError("classes are names")
         preprocess = Preprocess.from_json(about["preprocess"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} does not say which network, preprocessing and classes its weights belong to",
             "load it into a network with convatlas.weights.load_weights, or give a run folder",
         ) from error
-    return rebuild(network, options, file), preprocess, classes
+    return rebuild(network, options, preprocess, file), preprocess, classes

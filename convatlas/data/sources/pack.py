@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...checked import accepts
 from ...errors import Unreadable, UserError, unknown, unread
 from ...files.atomic import clean, is_temporary, other_version, replacing
 from ...files.lock import NAME as LOCK
@@ -343,6 +344,13 @@ def as_written(folder: Path) -> Iterator[None]:
 
 def opened(folder: Path, record: dict[str, Any]) -> Data:
     splits: dict[str, Split] = {}
+    classes, mean, std = tuple(record["classes"]), tuple(record["mean"]), tuple(record["std"])
+    if not accepts(
+        (record["name"], classes, mean, std), tuple[str, tuple[str, ...], tuple[float, ...], tuple[float, ...]]
+    ):
+        raise TypeError("names that are not text, or statistics that are not numbers")
+    if not record["splits"].keys() & {"val", "test"}:
+        raise ValueError("no val or test images")
     for name, part in record["splits"].items():
         paths = tuple(folder / shard["file"] for shard in part["shards"])
         for path, shard in zip(paths, part["shards"]):
@@ -362,7 +370,7 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
             "sha256_of_shards": digest_of(shard["sha256"] for shard in part["shards"]),
             "of": record["source"].get(name),
         }
-        classes, tensor = tuple(record["classes"]), torch.from_numpy(labels)
+        tensor = torch.from_numpy(labels)
         if record["format"] == "raw":
             at = np.stack([shard_of, places[:, 0], places[:, 2], places[:, 3]], 1)
             splits[name] = RawSplit(name, paths, at, tensor, classes, provenance)
@@ -370,7 +378,6 @@ def opened(folder: Path, record: dict[str, Any]) -> Data:
             at = np.stack([shard_of, places[:, 0], places[:, 1]], 1)
             names = tuple(f"{i:09}.jpg" for i in range(len(labels)))
             splits[name] = ShardSplit(name, paths, at, names, tensor, classes, provenance)
-    mean, std = tuple(record["mean"]), tuple(record["std"])
     return Data(record["name"], splits["train"], splits.get("val"), splits.get("test"), None, mean, std)
 
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
+
+from PIL import Image
+
+from tests.data.sources.written import sample, tar
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 DIGITS = """0 1 2 3 7 8 10 32 100 -0 -1 +1 0.1 0.5 .5 1. -0.0 1e-3 1e3 1E5 1e400 -1e400 1e-400 1e308 1_0 0x10 1,5 1e --1
 nan NaN inf -Infinity ² ٣ ½ ① １ 1000000 999999999999999 2147483648 9223372036854775808 18446744073709551616
@@ -142,3 +150,22 @@ def places(held: Any) -> Any:
         yield held, key
         if isinstance(below, dict | list):
             yield from places(below)
+
+
+def write_files(folder: Path) -> None:
+    """A valid run, pack and network, and images as a folder, as a list and as shards."""
+    shutil.copytree(GOLDENS / "run", folder / "run")
+    shutil.copytree(GOLDENS / "pack_1_raw", folder / "pack")
+    for label in "ab":
+        for i in range(4):
+            file = folder / "photos" / label / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (9, 8), (40 * i, 10, ord(label))).save(file)
+    shutil.copytree(folder / "photos", folder / "list")
+    lines = [f"{label}/{i}.png\t{label}\n" for i in range(4) for label in "ab"]
+    (folder / "list" / "train.txt").write_text("".join(lines[:6]))
+    (folder / "list" / "val.txt").write_text("".join(lines[6:]))
+    for part, numbers in (("train", range(6)), ("val", range(6, 8))):
+        tar(folder / "shards" / f"{part}-0.tar", [m for i in numbers for m in sample(i, i % 2)])
+    (folder / "empty").mkdir()
+    (folder / "net.py").write_text("import torch\n\n\ndef make():\n    return torch.nn.Conv2d(1, 2, 3)\n")

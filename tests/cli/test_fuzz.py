@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from PIL import Image
+from safetensors.torch import save
 
 from convatlas.cli import main, parser
 from convatlas.limits import QUANTITIES
@@ -25,10 +25,10 @@ from convatlas.recipe import AUGMENTATIONS
 from convatlas.recipe.components import KINDS
 from convatlas.recipe.settings import settings_of, shown
 from convatlas.recipes import find_recipe, recipes
+from convatlas.runs import checkpoint
 from convatlas.tables import index
 from convatlas.train import fit
 from tests.cli import fuzz
-from tests.data.sources.written import sample, tar
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 SECONDS = 60  # of the processor, for one case; the slowest, a large network traced, take 5
@@ -145,6 +145,15 @@ def of_log(rng: Random) -> list[str]:
     return of_run(rng, rng.choice(["run", "stopped"]))
 
 
+def of_checkpoint(rng: Random) -> list[str]:
+    """Its state is changed, and its checksum is right: what is not damage must be refused all the same."""
+    file = Path("stopped", checkpoint.LAST)
+    tensors, state = checkpoint.load(file)
+    text = fuzz.record(rng, state).decode("utf-8", "replace")
+    file.write_bytes(save(tensors, {checkpoint.KEY: text, checkpoint.DIGEST: checkpoint.digest(text, tensors)}))
+    return rng.choice([["doctor", str(file)], ["evaluate", str(file), "--data", "digits"], of_run(rng, "stopped")])
+
+
 def of_run(rng: Random, folder: str) -> list[str]:
     data, resumed = ["--data", "digits"], ["--out", folder, "--resume"]
     verbs = ["doctor", folder], ["evaluate", folder, *data], ["evaluate", folder, "--which", "last", *data, "--json"]
@@ -162,7 +171,7 @@ def of_pack_json(rng: Random) -> list[str]:
 Make = Callable[[Random], list[str]]
 KINDS_OF = [
     *(of_settings, of_input, of_data, of_names, of_limits, of_amounts, of_layers, of_numbers),
-    *(of_run_json, of_log, of_pack_json),
+    *(of_run_json, of_log, of_checkpoint, of_pack_json),
 ]
 NAMES = [*list(index())[::9], "ResNet-50", "resnet*", "digits", "resnet_cifar", "imagenet", "cpu", "run", "top1"]
 NAMES += ["fvcore", "net.py:make", "a.onnx", "skip", "quarantine:bad", "center", "params"]
@@ -209,24 +218,10 @@ def stop(*_: object) -> float:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fuzz")
-    shutil.copytree(GOLDENS / "run", folder / "whole" / "run")
-    shutil.copytree(GOLDENS / "pack_1_raw", folder / "whole" / "pack")
-    for label in "ab":
-        for i in range(4):
-            file = folder / "whole" / "photos" / label / f"{i}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (9, 8), (40 * i, 10, ord(label))).save(file)
-    shutil.copytree(folder / "whole" / "photos", folder / "whole" / "list")
-    lines = [f"{label}/{i}.png\t{label}\n" for i in range(4) for label in "ab"]
-    (folder / "whole" / "list" / "train.txt").write_text("".join(lines[:6]))
-    (folder / "whole" / "list" / "val.txt").write_text("".join(lines[6:]))
-    for part, numbers in (("train", range(6)), ("val", range(6, 8))):
-        tar(folder / "whole" / "shards" / f"{part}-0.tar", [m for i in numbers for m in sample(i, i % 2)])
-    (folder / "whole" / "empty").mkdir()
+    fuzz.write_files(folder / "whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "rate", stop)
         assert main([*TRAIN, "--out", str(folder / "whole" / "stopped")]) == STOPPED
-    (folder / "whole" / "net.py").write_text("import torch\n\n\ndef make():\n    return torch.nn.Conv2d(1, 2, 3)\n")
     return folder
 
 

@@ -24,7 +24,18 @@ from .formats.collect import reading
 from .types import MAX_BYTES, Weights
 
 PICKLES = (".pth", ".pt", ".th")
-NESTED = ("state_dict", "model", "model_state", "net")  # keys under which training scripts save the weights
+NESTED = (  # keys under which training scripts save the weights, averages of them first
+    "model_ema",
+    "state_dict_ema",
+    "ema_state_dict",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "model_state",
+    "net",
+)
+AVERAGED = "n_averaged"  # torch's count of what an average is of, beside the tensors
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # types in safetensors files
 TYPES = (*FLOATS, "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64")
 
@@ -93,6 +104,8 @@ def tensors_of(path: Path, raw: IO[bytes], max_bytes: int) -> dict[str, Tensor]:
     for name in NESTED:
         if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
             held = held[name]
+    if isinstance(held, Mapping) and AVERAGED in held:
+        held = {name: view for name, view in held.items() if name != AVERAGED}
     if not isinstance(held, Mapping) or not held:
         raise UserError(f"{path} does not contain a state dict", "save net.state_dict()")
     if len(held) > MOST_TENSORS:

@@ -49,12 +49,21 @@ def test_weights_come_back_as_they_were(tmp_path: Path, suffix: str) -> None:
     assert torch.equal(ours.eval()(x), theirs.eval()(x))
 
 
-@pytest.mark.parametrize("nested", ["state_dict", "model"])
+@pytest.mark.parametrize("nested", ["state_dict", "model", "model_state_dict", "state_dict_ema"])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_what_training_scripts_save(tmp_path: Path, nested: str, legacy: bool) -> None:
     theirs, ours = net(), net()
     tensors = {f"module.{name}": nn.Parameter(t) for name, t in theirs.state_dict().items()}
     torch.save({nested: tensors, "epoch": 3}, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    load_weights(tmp_path / "w.pth", ours)
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
+
+
+def test_averages_are_read_rather_than_what_they_are_of(tmp_path: Path) -> None:
+    theirs, ours = net(), net()
+    average = torch.optim.swa_utils.AveragedModel(theirs)
+    other = {name: t + 1 for name, t in theirs.state_dict().items()}
+    torch.save({"model": other, "model_ema": average.state_dict(), "epoch": 3}, tmp_path / "w.pth")
     load_weights(tmp_path / "w.pth", ours)
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
 

@@ -21,7 +21,8 @@ LONGEST = 1000  # letters of a layer's name
 def reading(path: Path, kind: str) -> Iterator[None]:
     """Whatever goes wrong within is what is wrong with the file: damaged ones make readers raise anything."""
     try:
-        yield
+        with np.errstate(all="ignore"):  # what is not finite is for whoever uses the weights
+            yield
     except UserError:
         raise
     except Exception as error:

@@ -17,6 +17,7 @@ PLAIN, SNAPPY = 0, 1
 POLYNOMIAL = 0x82F63B78
 MOST_TIMES = 4  # what a table's blocks may be of its own size, for Snappy
 LONGEST_KEY = 1 << 12
+SHORT = 1 << 12  # bytes
 LANES = 1 << 14  # of a long text, whose checksums are computed side by side
 
 
@@ -132,6 +133,11 @@ def verify(content: memoryview | np.ndarray, masked: int) -> None:
 def crc32c(content: memoryview | np.ndarray) -> int:
     """CRC-32C; of long texts in lanes side by side, which are then joined two by two."""
     data = np.frombuffer(content, np.uint8)
+    if data.size <= SHORT:
+        crc, table = 0xFFFFFFFF, BYTES
+        for byte in data.tolist():
+            crc = table[(crc ^ byte) & 255] ^ crc >> 8
+        return crc ^ 0xFFFFFFFF
     lanes = 1
     while lanes < LANES and data.size > 64 * lanes:
         lanes *= 2
@@ -177,3 +183,4 @@ def table_of(bits: int) -> np.ndarray:
 
 
 TABLE, TABLE_2 = table_of(8), table_of(16)
+BYTES = TABLE.tolist()

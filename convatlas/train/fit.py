@@ -9,6 +9,7 @@ import signal
 import time
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..data.types import Data
 from ..errors import UserError, first_line
 from ..evaluation.scores import Scores, usual_topk
 from ..evaluation.scoring import evaluate_split
+from ..files.lock import check_held
 from ..machine.device import algorithms, choose_device, keep_freed_memory
 from ..machine.processes import join_world
 from ..machine.signals import Signals
@@ -154,7 +156,7 @@ def train(job: Job, run: Run, resume: bool) -> Run:
                         watch.read(at, outcome)
                         if line_due:
                             line = {"lr": at.lr, **at.take_since_log(recipe), "gradient": gradient_norms(state.net)}
-                            log.write("step", step=done + 1, epoch=epoch + 1, **line)
+                            world.lead(partial(log.write, "step", step=done + 1, epoch=epoch + 1, **line))
                         save_due = world.leads and time.monotonic() - saved > job.execution.save_every_s
                         if call := world.most(SAVE + signals.caught if signals.caught else SAVE * save_due):
                             watch.check_weights(at)
@@ -169,7 +171,7 @@ def train(job: Job, run: Run, resume: bool) -> Run:
                     scores = evaluate_held_out(state)
                 with state.changing():
                     line = epoch_line(job, at, scores)
-                    log.write("epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **line)
+                    world.lead(partial(log.write, "epoch", step=(epoch + 1) * steps, epoch=epoch + 1, **line))
                     on_event({"kind": "epoch", "epoch": epoch + 1, "epochs": recipe.epochs, **line})
                     if job.data.val and scores.top1 > at.best_top1:
                         at.best_top1, at.best_epoch = scores.top1, epoch + 1
@@ -192,6 +194,7 @@ def train(job: Job, run: Run, resume: bool) -> Run:
             raise
 
         if world.leads:
+            check_held(run.folder)
             draw(run, on_event)
     on_event({"kind": "end", "folder": str(run.folder), "best_top1": at.best_top1, "best_epoch": at.best_epoch})
     return run

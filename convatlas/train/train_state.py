@@ -134,23 +134,26 @@ class TrainState:
         return tensors
 
     def save_best(self, state: Position) -> None:
-        self.save(checkpoint.BEST, self.weights(), state)
+        """As `save_last`."""
+        weights = self.weights()
+        self.job.world.lead(lambda: self.save(checkpoint.BEST, weights, state))
 
     def save_last(self, state: Position) -> None:
-        """Called on all ranks, each of which contributes its random state; rank 0 writes."""
-        self.save(checkpoint.LAST, self.all_tensors(), state)
+        """Called on all ranks, each of which contributes its random state; rank 0 writes, and all fail if it fails."""
+        tensors = self.all_tensors()
+        self.job.world.lead(lambda: self.save(checkpoint.LAST, tensors, state))
         self.saved = state.epoch, state.step
 
     def save(self, name: str, tensors: dict[str, Tensor], state: Position) -> None:
         """Writes one checkpoint: the tensors, the training progress, and the identity of the run."""
-        if self.job.world.leads:
-            check_held(self.run.folder)
-            if not (self.run.folder / FILE).exists():
-                self.run.record.write(self.run.folder)
-                self.job.on_event(note(f"{self.run.folder / FILE} was deleted during training; it is written again"))
-            tensors = tensors | {f"{NORMALIZER}{key}": t for key, t in self.run.normalizer.tensors.items()}
-            keep = self.run.folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
-            checkpoint.save(self.run.folder / name, tensors, {**self.run.record.identity, "state": asdict(state)}, keep)
+        folder = self.run.folder
+        check_held(folder)
+        if not (folder / FILE).exists():
+            self.run.record.write(folder)
+            self.job.on_event(note(f"{folder / FILE} was deleted during training; it is written again"))
+        tensors = tensors | {f"{NORMALIZER}{key}": t for key, t in self.run.normalizer.tensors.items()}
+        keep = folder / checkpoint.PREVIOUS if name == checkpoint.LAST else None
+        checkpoint.save(folder / name, tensors, {**self.run.record.identity, "state": asdict(state)}, keep)
 
     def restore(self) -> Position:
         """Restores the newest checkpoint; without one, training starts from the first step."""

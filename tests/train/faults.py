@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -84,7 +85,7 @@ class Blow:
     """A signal that a training sends itself: at the n-th time that it comes to a place, and once more if `twice`."""
 
     where: str  # "load", "forward", "backward" (within a step), "step" (after it), "test", "save" (between the writing
-    # and the renaming) or "log"; "pixels": see `poison`; "unreadable", "unjudged": see `spoil`
+    # and the renaming) or "log"; "pixels": see `poison`; "unreadable", "unjudged", "folder": see `spoil`
     n: int
     signum: signal.Signals = signal.SIGKILL
     twice: bool = False
@@ -109,8 +110,8 @@ def train(
     on_event = struck(blow, describe_culprits) if blow and rank == 0 else lambda event: None
     if blow and blow.where == "pixels" and rank == cell.world - 1:
         poison(blow.n)
-    if blow and (blow.where, rank) in (("unreadable", cell.world - 1), ("unjudged", 0)):
-        spoil(blow)
+    if blow and (blow.where, rank) in (("unreadable", cell.world - 1), ("unjudged", 0), ("folder", 0)):
+        spoil(blow, out)
     status = 0
     try:
         fit(
@@ -192,15 +193,18 @@ def poison(n: int) -> None:
     feed.normalise = spoilt
 
 
-def spoil(blow: Blow) -> None:
-    """This process's n-th batch cannot be read: of training images, or of those that judge."""
-    at = feed if blow.where == "unreadable" else scoring
+def spoil(blow: Blow, out: Path) -> None:
+    """This process's n-th batch cannot be read: of training images, or of those that judge; or there the run folder is
+    deleted."""
+    at = scoring if blow.where == "unjudged" else feed
     left, fetched = [blow.n], at.fetched
 
     def failing(*args: Any, **more: Any) -> Iterator[Tensor]:
         for images in fetched(*args, **more):
             left[0] -= 1
-            if left[0] == 0:
+            if left[0] == 0 and blow.where == "folder":
+                shutil.rmtree(out)
+            elif left[0] == 0:
                 raise UserError("x.jpg is a broken image")
             yield images
 

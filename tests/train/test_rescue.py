@@ -208,3 +208,8 @@ def test_a_file_that_one_of_two_processes_cannot_read(
     assert (state["epoch"], state["step"]) == saved
     finish(cell, tmp_path / "run")
     assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+def test_a_folder_that_is_deleted_ends_both_processes(tmp_path: Path) -> None:
+    assert wait(start(TWO[1], tmp_path / "run", Blow("folder", 3))) == [2, 2]
+    assert not (tmp_path / "run").exists()

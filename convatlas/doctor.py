@@ -28,7 +28,7 @@ from .runs.log import lines_of
 from .runs.record import FILE
 from .train.divergence import first_not_finite
 from .weights import read_weights
-from .weights.files import PICKLES
+from .weights.formats import SUFFIXES
 
 OK, NOTE, ERROR = "ok", "note", "error"
 RESUMABLE = (checkpoint.LAST, checkpoint.PREVIOUS)  # in the order in which --resume tries them
@@ -79,11 +79,12 @@ def examine(path: str | Path, progress: Progress = iter) -> Diagnosis:
         return Diagnosis("data", str(path), tuple(check_data(str(path), "", at, progress)))
     if at.suffix == ".safetensors" and is_checkpoint(at):
         return Diagnosis("checkpoint", str(path), (check_checkpoint(at)[0],))
-    if at.suffix in (".safetensors", *PICKLES):
+    known = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+    if at.name.lower().endswith(known):
         return Diagnosis("weights", str(path), (check_weights(at),))
     raise UserError(
         f"{path} cannot be checked",
-        f"give a run folder, a checkpoint, weights (.safetensors, {', '.join(PICKLES)}) or a data folder",
+        f"give a run folder, a checkpoint, weights ({', '.join(known)}) or a data folder",
     )
 
 

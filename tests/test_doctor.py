@@ -213,6 +213,8 @@ def test_weights(tmp_path: Path) -> None:
         assert (found.kind, found.intact) == ("weights", True)
         assert f"{name}: 2 tensors, 14 values" in found.findings[0].what
     assert findings(examine(tmp_path / "inf.pth"), ERROR) == ["a is not finite; download it again, or use another file"]
+    np.savez(tmp_path / "w.npz", **{"a/kernel": np.ones((2, 3), np.float32)})
+    assert examine(tmp_path / "w.npz").findings[0].what == "w.npz: 1 tensors, 6 values, nothing else"
     assert "is damaged or contains more than plain tensors" in findings(examine(tmp_path / "code.pt"), ERROR)[0]
 
 

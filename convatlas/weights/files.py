@@ -23,7 +23,6 @@ from . import formats, torch_file
 from .formats.collect import reading
 from .types import MAX_BYTES, Weights
 
-PICKLES = (".pth", ".pt", ".th")
 NESTED = (  # keys under which training scripts save the weights, averages of them first
     "model_ema",
     "state_dict_ema",

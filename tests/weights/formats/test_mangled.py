@@ -63,7 +63,6 @@ def _in_time() -> Iterator[None]:
         raise AssertionError("it hangs")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(300)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -82,6 +81,7 @@ def read_changed(folder: Path, name: str, times: int) -> int:
     path = folder / name
     for _ in range(times):
         path.write_bytes(change(whole, rng))
+        signal.alarm(60)
         found = read_or_refused(lambda: read_weights(path))
         if found is not None:
             assert isinstance(found, Weights)
@@ -109,5 +109,6 @@ def test_files_that_end_early(tmp_path: Path, name: str) -> None:
         shutil.copy(file, tmp_path)
     for i in range(12):
         path.write_bytes(whole[: len(whole) * i // 12])
+        signal.alarm(60)
         found = read_or_refused(lambda: read_weights(path))
         assert found is None or path.suffix in (".caffemodel", ".tflite", ".onnx")  # whose ends may be left out

@@ -18,7 +18,7 @@ from .data.kinds import located
 from .data.sources import load_data, pack
 from .data.sources.folder import find as is_image_folder
 from .data.sources.folder import laid_out
-from .errors import UserError
+from .errors import UserError, first_line
 from .files.lock import holder
 from .layers import on_meta
 from .runs import checkpoint
@@ -27,6 +27,7 @@ from .runs.folder import Run, open_run
 from .runs.log import lines_of
 from .runs.record import FILE
 from .train.divergence import first_not_finite
+from .train.state import Position
 from .weights import read_weights
 from .weights.formats import SUFFIXES
 
@@ -133,6 +134,12 @@ def check_checkpoint(
     except UserError as error:
         return failure(error), None
     state = about.get("state", {})
+    try:
+        if "state" in about:
+            Position.from_json(state)
+    except (KeyError, TypeError) as error:
+        what = f"{path.name} does not say how far its training has come ({first_line(error)})"
+        return Finding(ERROR, what, "use another checkpoint"), None
     if name := first_not_finite(tensors):
         return Finding(ERROR, f"{path.name}: {name} is not finite", "use another checkpoint; training diverged"), None
     if run is not None and expected is not None:

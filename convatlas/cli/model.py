@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +50,31 @@ def load(args: argparse.Namespace, device: str | torch.device) -> Model:
     """The Model, once what was done to its weights is said."""
     from ..weights.model import load
 
-    found = load(args.model, args.which, device, network=args.network, preprocess=args.preprocess)
+    with downloading() as progress:
+        found = load(
+            args.model, args.which, device, network=args.network, preprocess=args.preprocess, progress=progress
+        )
     for note in found.notes:
         say(f"convatlas: {note}", file=sys.stderr)
     return found
+
+
+@contextmanager
+def downloading() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, drawn once a download tells how many bytes have come."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def progress(size: int, promised: int) -> None:
+        if not bar.tasks:
+            bar.start()
+            bar.add_task("")
+        bar.update(bar.tasks[0].id, completed=size, total=promised or None)
+
+    try:
+        yield progress
+    finally:
+        bar.stop()

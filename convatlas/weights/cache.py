@@ -6,7 +6,6 @@ before the source; CONVATLAS_OFFLINE=1 opens no connection.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from importlib.util import find_spec
@@ -14,14 +13,14 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files.atomic import write_text
-from .fetch import fetch
+from .fetch import Progress, digest_of, fetch, has_digest
 from .published import Published
 
 MAX_BYTES = 2 << 30  # of a file whose size is not published
 DIGESTS = "digests.json"  # in the cache: the digests of files whose source publishes none
 
 
-def file_of(row: Published) -> Path:
+def file_of(row: Published, progress: Progress | None = None) -> Path:
     """The file of published weights, downloaded and verified unless it is there.
 
     Raises UserError for a file that is not there and cannot be fetched, and for one with another digest.
@@ -38,7 +37,9 @@ def file_of(row: Published) -> Path:
         )
     mirror = os.environ.get("CONVATLAS_MIRROR", "")
     url = f"{mirror.rstrip('/')}/{row.file}" if is_address(mirror) else row.url
-    return verified(fetch(url, row.digest, row.size or MAX_BYTES, cache(), name=row.file), row)
+    return verified(
+        fetch(url, row.digest or None, row.size or MAX_BYTES, cache(), name=row.file, progress=progress), row
+    )
 
 
 def at_hand(row: Published) -> bool:
@@ -81,20 +82,12 @@ def verified(file: Path, row: Published) -> Path:
     return file
 
 
-def has_digest(file: Path, digest: str) -> bool:
-    """Whether a file has a digest such as "sha256:0676ba61", of which the first digits suffice, or "md5:..."."""
-    kind, _, digits = digest.partition(":")
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, kind).hexdigest().startswith(digits)
-
-
 def noted(file: Path) -> str:
     """The digest that is on record for a file whose source publishes none; recorded now if there is none."""
     record = cache() / DIGESTS
     known: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     if file.name not in known:
-        with file.open("rb") as content:
-            known[file.name] = f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
+        known[file.name] = f"sha256:{digest_of(file)}"
         record.parent.mkdir(parents=True, exist_ok=True)
         write_text(record, json.dumps(known, indent=1))
     return known[file.name]

@@ -6,14 +6,17 @@ the look-up of the server's name on. It runs in a thread: a look-up cannot be gi
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
 from ..errors import UserError
+from ..files.atomic import replacing, unwritable
 
 REDIRECTS = 10
 QUIET_S = 30.0
@@ -21,40 +24,66 @@ SLOWEST = 1000  # bytes a second: 500 MB take six days
 POLL_S = 0.1
 CHUNK = 1 << 16
 
+Progress = Callable[[int, int], object]  # called with the bytes that have come, and all of them (0: not known)
+
 
 def fetch(
-    url: str, sha256: str, max_bytes: int, folder: str | Path, deadline_s: float | None = None, name: str = ""
+    url: str,
+    digest: str | None,
+    max_bytes: int,
+    folder: str | Path,
+    deadline_s: float | None = None,
+    name: str = "",
+    progress: Progress | None = None,
 ) -> Path:
-    """Downloads `url` to `folder` under `name`, or its own, unless it is already there with the right checksum.
+    """Downloads `url` to `folder` under `name`, or its own, unless it is already there with the right digest.
 
-    It is written to a temporary file, verified and renamed. Raises UserError for a wrong checksum, for more than
-    `max_bytes`, for a server that sends too slowly (see above), drops the connection, redirects in a loop or takes
-    longer than `deadline_s`, look-ups and redirects included, and for URLs that are not http or https.
+    `digest` is "sha256:" and 8 to 64 digits, as many as are published, or "md5:" and all 32; None if none is published,
+    and then a file that is there is taken as it is. It is written to a temporary file, verified and renamed. Raises
+    UserError for a wrong digest, for more than `max_bytes`, for a server that sends too slowly (see above), drops the
+    connection, redirects in a loop or takes longer than `deadline_s`, look-ups and redirects included, and for URLs
+    that are not http or https.
     """
-    import pooch
     import requests
     from urllib3.exceptions import HTTPError
 
     name = name or Path(urlsplit(url).path).name
     if not is_web(url):
         raise UserError(f"{url} is not an http or https address")
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise UserError(f"{url} needs a checksum, and sha256 is {sha256!r}", "give 64 hexadecimal digits")
+    if digest is not None and not re.fullmatch(r"sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}", digest):
+        raise UserError(
+            f"{url} needs a digest, and {digest!r} is none", "give sha256: or md5:, and its hexadecimal digits"
+        )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"{url} does not end in a plain file name")
-
-    def download(url: str, output: str | IO[bytes], _: Any) -> None:
-        Download(url, Path(str(output)), max_bytes).finish(deadline_s)
-
-    folder = Path(folder)
+    file = Path(folder) / name
+    if file.is_file() and (digest is None or has_digest(file, digest)):
+        return file
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        pooch.get_logger().setLevel("WARNING")
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=download))
-    except UserError:
-        raise
-    except (requests.RequestException, HTTPError, ValueError, OSError) as error:
-        raise UserError(f"{url} cannot be downloaded ({' '.join(str(error).split())[:300]})") from error
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(file, error) from error
+    with replacing(file) as new:
+        try:
+            Download(url, new, max_bytes).finish(deadline_s, progress)
+        except (requests.RequestException, HTTPError, ValueError, OSError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{url} cannot be downloaded ({' '.join(str(error).split())[:300]})") from error
+        if digest is not None and not has_digest(new, digest):
+            raise UserError(f"{url} does not have the digest {digest}", "it has changed there, or on its way")
+    return file
+
+
+def has_digest(file: Path, digest: str) -> bool:
+    """Whether a file has a digest such as "sha256:0676ba61", of which the first digits suffice, or "md5:..."."""
+    kind, _, digits = digest.partition(":")
+    return digest_of(file, kind).startswith(digits)
+
+
+def digest_of(file: Path, kind: str = "sha256") -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, kind).hexdigest()
 
 
 class Download(Thread):
@@ -63,10 +92,10 @@ class Download(Thread):
     def __init__(self, url: str, output: Path, max_bytes: int):
         super().__init__(daemon=True)
         self.url, self.output, self.max_bytes = url, output, max_bytes
-        self.size, self.abandoned = 0, False
+        self.size, self.promised, self.abandoned = 0, 0, False
         self.error: Exception | None = None
 
-    def finish(self, deadline_s: float | None) -> None:
+    def finish(self, deadline_s: float | None, progress: Progress | None = None) -> None:
         """Waits until all is written. Raises what went wrong, and UserError once it is too late or too slow."""
         self.start()
         began = since = time.monotonic()
@@ -74,6 +103,8 @@ class Download(Thread):
         try:
             while self.is_alive():
                 self.join(POLL_S if deadline_s is None else min(POLL_S, deadline_s))
+                if progress is not None:
+                    progress(self.size, self.promised)
                 now = time.monotonic()
                 if deadline_s is not None and now - began > deadline_s and self.is_alive():
                     raise UserError(f"{self.url} takes longer than {deadline_s:g} s", "try again later")
@@ -100,9 +131,9 @@ class Download(Thread):
 
         with requests.Session() as session, followed(session, self.url) as answer:
             answer.raise_for_status()
-            promised = int(answer.headers.get("Content-Length") or 0)
-            if promised > self.max_bytes:
-                raise UserError(f"{self.url} has {promised:,} bytes, more than the {self.max_bytes:,} allowed")
+            self.promised = int(answer.headers.get("Content-Length") or 0)
+            if self.promised > self.max_bytes:
+                raise UserError(f"{self.url} has {self.promised:,} bytes, more than the {self.max_bytes:,} allowed")
             while chunk := answer.raw.read1(CHUNK, decode_content=True):  # returns whatever has arrived
                 self.size += len(chunk)
                 if self.abandoned:

@@ -40,10 +40,15 @@ class Fit:
     def load(self, net: nn.Module) -> None:
         """Puts the tensors, and the epsilons that belong to them, into the network."""
         net.load_state_dict(self.tensors)
-        for layer, eps in self.eps.items():
-            norm = net.get_submodule(layer)
-            assert isinstance(norm, nn.modules.batchnorm._BatchNorm), layer
-            norm.eps = eps
+        set_eps(net, self.eps)
+
+
+def set_eps(net: nn.Module, eps: Mapping[str, float]) -> None:
+    """Gives batch norms, by layer, the epsilons that belong to their weights."""
+    for layer, value in eps.items():
+        norm = net.get_submodule(layer)
+        assert isinstance(norm, nn.modules.batchnorm._BatchNorm), layer
+        norm.eps = value
 
 
 def load_weights(path: str | Path, net: nn.Module, max_bytes: int = MAX_BYTES) -> Fit:

@@ -7,7 +7,7 @@ says which), or published weights by name: NETWORK@SOURCE, or NETWORK alone wher
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ from ..runs.folder import Run, open_run
 from ..runs.record import rebuild
 from .adapt import read_channels, with_channels
 from .cache import file_of
+from .fetch import Progress
 from .files import read_weights
 from .identify import rows_of
+from .match import set_eps
 from .published import Published, find_published, preset, recognised
 from .types import Weights
 
@@ -40,6 +42,9 @@ class Model:
     network: str  # its name in the catalogue
     source: str  # the file that the weights come from
     notes: tuple[str, ...] = ()  # what was done to weights of another library or shape
+    options: Mapping[str, Any] = field(default_factory=dict)  # with which the network is built
+    eps: Mapping[str, float] = field(default_factory=dict)  # of batch norms, by layer, that belong to the weights
+    published: Published | None = None  # what is published of the weights
 
     @property
     def preprocess(self) -> Preprocess:
@@ -47,7 +52,7 @@ class Model:
         return self.normalizer.preprocess
 
 
-def locate(model: str | Path | Run, which: str | None = None) -> Path:
+def locate(model: str | Path | Run, which: str | None = None, progress: Progress | None = None) -> Path:
     """The weights file of a MODEL: a run's best checkpoint, or the last if it has no best; a file is returned as is.
 
     Published weights are fetched, unless they are there. Raises UserError for a name or path that is none of these, and
@@ -61,7 +66,7 @@ def locate(model: str | Path | Run, which: str | None = None) -> Path:
     if which is not None:
         raise UserError(f"{path} is not a run, and has one set of weights", "leave out --which")
     row = named(model)
-    return file_of(row) if row else path
+    return file_of(row, progress) if row else path
 
 
 def named(model: str | Path) -> Published | None:
@@ -86,36 +91,45 @@ def load(
     preprocess: Preprocess | str | None = None,
     classes: int | None = None,
     channels: int | None = None,
+    progress: Progress | None = None,
 ) -> Model:
     """The Model of a run folder, a weights file or published weights, on the device; a Model is returned as is.
 
     A file that says neither its network nor its preprocessing is recognised by its digest or by its layers, where only
     one row of the atlas fits; otherwise `network` and `preprocess` (a Preprocess, or a name that weights.toml has) must
     say it. `classes` gives the network a new classifier, freshly initialised, for that many classes; `channels` sums or
-    repeats the first convolution's for images of 1 or 3 channels. Raises UserError for what cannot be found, read,
-    recognised or matched.
+    repeats the first convolution's for images of 1 or 3 channels. `progress` hears of a download. Raises UserError for
+    what cannot be found, read, recognised or matched.
     """
     if not isinstance(model, Model):
-        model = _loaded(model, which, network, preprocess)
+        model = _loaded(model, which, network, preprocess, progress)
     model = adapted(model, classes, channels)
     model.net.to(device).eval()
     return model
 
 
 def _loaded(
-    model: Run | str | Path, which: str | None, network: str | None, preprocess: Preprocess | str | None
+    model: Run | str | Path,
+    which: str | None,
+    network: str | None,
+    preprocess: Preprocess | str | None,
+    progress: Progress | None,
 ) -> Model:
     if isinstance(model, Run) or Path(model).is_dir():
         run = model if isinstance(model, Run) else open_run(model)
         file = run.checkpoint(which)
-        return Model(run.load(which), run.normalizer, run.classes, run.network, str(file))
-    file, row = locate(model, which), named(model)
+        options = dict(run.record.options)
+        return Model(run.load(which), run.normalizer, run.classes, run.network, str(file), options=options)
+    file, row = locate(model, which, progress), named(model)
     weights = read_weights(file)
     if not weights.about:
         return of_others(weights, file, row or recognised(file), network, preprocess)
     net, own_preprocess, classes = from_header(weights.about, file)
     load_tensors(net, weights.tensors, str(file))
-    return Model(net, Normalizer(own_preprocess, weights.measured), classes, net.variant, str(file))
+    eps = dict(weights.about.get("eps", {}))
+    set_eps(net, eps)
+    normalizer, options = Normalizer(own_preprocess, weights.measured), dict(weights.about["options"])
+    return Model(net, normalizer, classes, net.variant, str(file), options=options, eps=eps)
 
 
 def of_others(
@@ -146,7 +160,17 @@ def of_others(
     known = class_names(row.classes) if row else weights.classes
     classes = known if len(known) == outputs else unnamed(outputs)
     notes = (f"{file.name}: {fitted.variant.name}, matched {fitted.fit.how}", *fitted.fit.notes)
-    return Model(net, Normalizer(preprocess), classes, fitted.variant.name, str(file), notes)
+    return Model(
+        net,
+        Normalizer(preprocess),
+        classes,
+        fitted.variant.name,
+        str(file),
+        notes,
+        options=fitted.options,
+        eps=fitted.fit.eps,
+        published=row,
+    )
 
 
 def adapted(model: Model, classes: int | None, channels: int | None) -> Model:
@@ -160,11 +184,14 @@ def adapted(model: Model, classes: int | None, channels: int | None) -> Model:
         raise UserError(f"{model.network} is not a ConvNet, and cannot be adapted", "give a network of the catalogue")
     if channels is not None:
         normalizer = Normalizer(with_channels(model.preprocess, channels))
-        model = replace(model, normalizer=normalizer, notes=(*notes, read_channels(net, channels)))
+        options = {**model.options, "channels": channels}
+        notes = (*notes, read_channels(net, channels))
+        model = replace(model, normalizer=normalizer, notes=notes, options=options)
     if classes is not None:
         net.reset_head(classes)
         note = f"new classifier for {classes} classes, freshly initialised: train it before use"
-        model = replace(model, classes=unnamed(classes), notes=(*model.notes, note))
+        options = {**model.options, "classes": classes}
+        model = replace(model, classes=unnamed(classes), notes=(*model.notes, note), options=options)
     return model
 
 

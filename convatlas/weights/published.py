@@ -5,7 +5,6 @@ The facts are in weights.toml. A row is named NETWORK@SOURCE, or NETWORK@SOURCE/
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from ..errors import UserError, unknown
 from ..preprocess import Preprocess
 from ..tables import entry, index
+from .fetch import digest_of
 
 FILE = Path(__file__).with_name("weights.toml")
 
@@ -110,8 +110,7 @@ def recognised(file: Path) -> Published | None:
         if not kind or (row.size is not None and row.size != size):
             continue
         if kind not in digests:
-            with file.open("rb") as content:
-                digests[kind] = hashlib.file_digest(content, kind).hexdigest()
+            digests[kind] = digest_of(file, kind)
         if digests[kind].startswith(digits):
             return row
     return None

@@ -143,7 +143,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
 module = sys.modules["convatlas.weights.fetch"]  # which the function has taken the place of
 CONTENT = bytes(range(256)) * 1000
 SLOW = ("slow", "trickle", "slow-header", "slow-loop")
-RIGHT = hashlib.sha256(CONTENT).hexdigest()
+RIGHT = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -216,7 +216,13 @@ def test_a_file_is_fetched_once(server: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("way", "more", "message"),
     [
-        ("good", {"sha256": "0" * 64}, r"cannot be downloaded \(SHA256 hash of downloaded file .* does not match"),
+        (
+            "good",
+            {"digest": f"sha256:{'0' * 64}"},
+            "does not have the digest sha256:0{64}; it has changed",
+        ),
+        ("good", {"digest": "sha256:00000000"}, r"does not have the digest sha256:00000000"),
+        ("good", {"digest": f"md5:{'0' * 32}"}, r"does not have the digest md5:0{32}"),
         ("good", {"max_bytes": len(CONTENT) - 1}, "has 256,000 bytes, more than the 255,999 allowed"),
         ("endless", {}, "sends more than the 1,000,000 bytes allowed"),
         ("short", {}, r"cannot be downloaded \(.*(IncompleteRead|broken)"),
@@ -230,7 +236,7 @@ def test_a_file_is_fetched_once(server: str, tmp_path: Path) -> None:
 def test_what_goes_wrong_leaves_what_was_there(
     server: str, tmp_path: Path, way: str, more: dict[str, Any], message: str
 ) -> None:
-    settings = {"sha256": RIGHT, "max_bytes": 10**6, **more}
+    settings = {"digest": RIGHT, "max_bytes": 10**6, **more}
     url = f"{server}/{way}/w.bin"
     before = time.monotonic()
     with pytest.raises(UserError, match=message):
@@ -270,7 +276,7 @@ def test_a_name_that_nobody_can_look_up(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("url", "sha256", "message"),
+    ("url", "digest", "message"),
     [
         ("file:///etc/passwd", RIGHT, "is not an http or https address"),
         ("ftp://127.0.0.1/x", RIGHT, "is not an http or https address"),
@@ -278,11 +284,11 @@ def test_a_name_that_nobody_can_look_up(tmp_path: Path, monkeypatch: pytest.Monk
         ("http://127.0.0.1:1/x", RIGHT, r"cannot be downloaded \(.*refused"),
         ("http://127.0.0.1:1/", RIGHT, "does not end in a plain file name"),
         ("http://127.0.0.1:1/..", RIGHT, "does not end in a plain file name"),
-        ("http://127.0.0.1:1/x", "", "needs a checksum"),
-        ("http://127.0.0.1:1/x", "md5:1234", "needs a checksum"),
+        ("http://127.0.0.1:1/x", "", "needs a digest"),
+        ("http://127.0.0.1:1/x", "md5:1234", "needs a digest"),
     ],
 )
-def test_what_is_not_asked_for(tmp_path: Path, url: str, sha256: str, message: str) -> None:
+def test_what_is_not_asked_for(tmp_path: Path, url: str, digest: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        fetch(url, sha256, 1000, tmp_path)
+        fetch(url, digest, 1000, tmp_path)
     assert list(tmp_path.iterdir()) == []

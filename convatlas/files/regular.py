@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BufferedReader, FileIO
 from os import PathLike, fspath
 from typing import Any
@@ -87,6 +88,13 @@ class Attentive(FileIO):
             if error.errno == errno.EINVAL:
                 raise
             raise unread(self.name, error) from error
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    def close(self) -> None:
+        with suppress(OSError):  # what was read was read
+            super().close()
 
 
 def attentive(path: Place) -> BufferedReader:

@@ -194,7 +194,29 @@ def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
     own = net.state_dict()
     if tensors.keys() != own.keys() or any(tensors[name].shape != own[name].shape for name in own):
         raise misfit(net, tensors, source)
-    net.load_state_dict(dict(tensors))
+    net.load_state_dict({name: as_type(name, tensors[name], own[name].dtype, source) for name in own})
+
+
+def as_type(name: str, tensor: Tensor, dtype: torch.dtype, source: str) -> Tensor:
+    """A tensor of a file in the type that the network has.
+
+    Raises UserError for values that are not finite, with which every prediction would be NaN, and for complex values
+    that are not real.
+    """
+    if tensor.is_complex() and not dtype.is_complex:
+        if tensor.imag.any():
+            raise UserError(f"{source} has complex values in {name}", "give real weights")
+        tensor = tensor.real
+    cast = tensor.to(dtype)
+    if cast.is_floating_point() and not cast.isfinite().all():
+        raise UserError(
+            f"{source} has values in {name} that are not finite as {type_name(dtype)}", "give other weights"
+        )
+    return cast
+
+
+def type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def misfit(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> UserError:

@@ -27,9 +27,17 @@ def not_finite(net: nn.Module) -> str | None:
 
 def first_not_finite(tensors: dict[str, Tensor]) -> str | None:
     """The name of the first tensor with a value that is not finite; waits for the device once if there is none."""
+    tensors = {name: summable(t) for name, t in tensors.items()}
     if torch.stack([t.sum(dtype=torch.float32) for t in tensors.values()]).sum().isfinite():
         return None
     return next((name for name, t in tensors.items() if not t.isfinite().all()), None)
+
+
+def summable(tensor: Tensor) -> Tensor:
+    """Complex values as pairs, and those of 8 bits, which torch does not test, as float32."""
+    if tensor.is_complex():
+        return torch.view_as_real(tensor)
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
 
 
 def not_finite_in(tensors: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..recipe import Recipe
-from ..runs.checkpoint import digest
+from ..runs.checkpoint import as_type, digest, type_name
 from ..weights.files import read_weights
 
 SHOWN = 4  # names in a message
@@ -38,6 +38,8 @@ def plan_start(file: Path, net: nn.Module, recipe: Recipe) -> dict[str, Any]:
             "give --init weights of a similar network, or --set init=*",
         )
     left = [name for name in new if name not in set(taken)]
+    for name in taken:
+        as_type(name, theirs[name], new[name].dtype, str(file))
     known = digest("", {name: theirs[name] for name in taken})
     return {"file": str(file), "network": network, "taken": taken, "left": left, "sha256": known}
 
@@ -57,10 +59,12 @@ def start_from(net: nn.Module, plan: dict[str, Any]) -> str:
             "restore the original file, or start a new run",
         )
     for name in plan["taken"]:
-        mine[name].copy_(source[name])
+        mine[name].copy_(as_type(name, source[name], mine[name].dtype, plan["file"]))
+    types = {(source[name].dtype, mine[name].dtype) for name in plan["taken"]}
+    casts = sorted(f"; {type_name(theirs)} made {type_name(ours)}" for theirs, ours in types if theirs != ours)
     return (
         f"initialised {len(plan['taken'])} of {len(mine)} tensors from {plan['file']} ({plan['network']}): "
-        f"{some(plan['taken'])}; newly initialised: {some(plan['left'])}"
+        f"{some(plan['taken'])}; newly initialised: {some(plan['left'])}{''.join(casts)}"
     )
 
 

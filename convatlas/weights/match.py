@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..runs.checkpoint import by, misfit
+from ..runs.checkpoint import as_type, by, misfit, type_name
 from .files import read_weights
 from .names import renamed
 from .order import REMEDY, Misfit, Pair, by_order, some
@@ -143,8 +143,8 @@ def fitted(
                 REMEDY,
             )
         if value.dtype != tensor.dtype:
-            notes[f"{str(value.dtype).removeprefix('torch.')} made {str(tensor.dtype).removeprefix('torch.')}"] += 1
-        made[name] = shaped.to(tensor.dtype)
+            notes[f"{type_name(value.dtype)} made {type_name(tensor.dtype)}"] += 1
+        made[name] = as_type(name, shaped, tensor.dtype, source)
     for layer, rest in values.items():
         for role in rest:
             raise Misfit(

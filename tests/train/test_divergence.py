@@ -92,6 +92,8 @@ def test_the_first_that_is_not_finite() -> None:
     assert first_not_finite(fine) is None
     for bad in (math.nan, math.inf, -math.inf):
         assert first_not_finite({**fine, "e": torch.tensor([1.0, bad]), "f": torch.tensor(bad)}) == "e"
+        assert first_not_finite({**fine, "e": torch.tensor([1.0, complex(0, bad)])}) == "e"
+    assert first_not_finite({**fine, "e": torch.tensor([1.0, math.nan]).to(torch.float8_e4m3fn)}) == "e"
     both = {"a": torch.ones(2), "e": torch.tensor([math.inf, -math.inf]), "f": -huge}
     assert first_not_finite(both) == "e"
 

@@ -130,6 +130,7 @@ def test_vgg_begins_with_layers_of_a(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("convatlas.train.warm_start.read_weights", lambda _: Weights(a.state_dict()))
         patch.setattr("convatlas.train.warm_start.digest", lambda *_: "of weights that are nowhere")
+        patch.setattr("convatlas.train.warm_start.as_type", lambda *_: None)
         taken = plan_start(tmp_path, e, recipe)["taken"]
     layers = [name.removesuffix(".weight") for name in taken if name.endswith(".weight")]
     assert layers == [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
+import struct
 import sys
 import threading
 import time
@@ -19,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from convatlas.catalogue import find
+from convatlas.doctor import examine
 from convatlas.errors import UserError
 from convatlas.weights import fetch, load_weights, read_weights
 from tests.trained import train
@@ -136,6 +139,62 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     path = saved(tmp_path / "big.pth", {"a": torch.zeros(1000)})
     with pytest.raises(UserError, match=r"big\.pth has [\d,]+ bytes, more than the 999 allowed"):
         read_weights(path, max_bytes=999)
+
+
+BAD = {
+    "nan": (lambda t: t * float("nan"), "has values in .* that are not finite as float32; give other weights"),
+    "infinite": (lambda t: t + float("inf"), "has values in .* that are not finite as float32"),
+    "too large for float32": (lambda t: t.double() * 0 + 1e300, "has values in .* that are not finite as float32"),
+    "complex": (lambda t: t * 1j + 1j, "has complex values in .*; give real weights"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("what", BAD)
+def test_weights_that_would_predict_nothing_are_refused(tmp_path: Path, what: str, suffix: str) -> None:
+    change, message = BAD[what]
+    ours = net()
+    first, *_ = before = {name: t.clone() for name, t in ours.state_dict().items()}
+    path = saved(tmp_path / f"w{suffix}", {**before, first: change(before[first])})
+    with pytest.raises(UserError, match=message):
+        load_weights(path, ours)
+    assert all(torch.equal(t, before[name]) for name, t in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (torch.int8, "int8"), (torch.int64, "int64"), (torch.uint16, "uint16"), (torch.bool, "bool"),
+        (torch.complex64, "complex64"), (torch.float8_e5m2, "float8_e5m2"), (torch.float16, "float16"),
+    ],
+)  # fmt: skip
+def test_weights_of_another_type_are_said(tmp_path: Path, dtype: torch.dtype, name: str, suffix: str) -> None:
+    theirs = {key: (t > 0).to(dtype) for key, t in net().state_dict().items()}
+    ours = net()
+    found = load_weights(saved(tmp_path / f"w{suffix}", theirs), ours)
+    assert any(note.startswith(f"{name} made float32") for note in found.notes)
+    assert all(torch.equal(t != 0, theirs[key] != 0) for key, t in ours.state_dict().items() if t.dim())
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "message"),
+    [
+        ("F4", 1, r"has 'a' of type F4; give weights of type F64"),
+        ("F6_E2M3", 3, r"of type F6_E2M3|is not a complete safetensors file"),
+        ("F8_E8M0", 4, r"has 'a' of type F8_E8M0"),
+        ("F128", 64, "is not a complete safetensors file"),
+        (None, 0, "contains no tensors; give a file of weights"),
+    ],
+)
+def test_types_that_no_network_has(tmp_path: Path, kind: str | None, size: int, message: str) -> None:
+    shape = [size * 8 // int(kind[1:].split("_")[0])] if kind else []
+    header = json.dumps({"a": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}} if kind else {}).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
+    with pytest.raises(UserError, match=message):
+        read_weights(path)
+    assert not examine(path).intact
 
 
 # downloads

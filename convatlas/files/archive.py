@@ -75,7 +75,7 @@ Member = tuple[str, IO[bytes] | None]  # a name, and its content; None for a fol
 def write(parts: Iterable[Member], new: Path, max_bytes: int, max_entries: int) -> None:
     """Writes the files and folders, each counted with the folders that it is in."""
     seen: set[str] = set()
-    folders: set[PurePosixPath] = {PurePosixPath(".")}
+    folders: set[PurePosixPath] = set()
     size = 0
     for entries, (name, content) in enumerate(parts):
         path = checked(name)
@@ -83,20 +83,20 @@ def write(parts: Iterable[Member], new: Path, max_bytes: int, max_entries: int) 
             if not path.parts or path.as_posix().casefold() in seen:
                 raise Hostile(f"contains {name[:60]!r} twice")
             seen.add(path.as_posix().casefold())
-        for folder in reversed((path, *path.parents) if content is None else path.parents):
-            if folder not in folders:
-                folders.add(folder)
-                (new / folder).mkdir(exist_ok=True)
-            if entries + len(folders) > max_entries:
-                raise Hostile(f"contains more files and folders than the {max_entries:,} allowed for its size")
+        folders.update(path.parents if content is not None else (path, *path.parents))
+        if entries + len(folders) > max_entries:
+            raise Hostile(f"contains more files and folders than the {max_entries:,} allowed for its size")
         if content is None:
             continue
+        (new / path.parent).mkdir(parents=True, exist_ok=True)
         with (new / path).open("xb") as file:
             while part := content.read(MAX_READ):
                 size += len(part)
                 if size > max_bytes:
                     raise Hostile(f"unpacks to more than the {max_bytes:,} bytes allowed")
                 file.write(part)
+    for folder in folders:  # the empty ones, once all have been counted
+        (new / folder).mkdir(parents=True, exist_ok=True)
 
 
 def checked(name: str) -> PurePosixPath:

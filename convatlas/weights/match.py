@@ -22,6 +22,7 @@ from .slots import COUNTER, Layer, Network, layers_of, network_of
 from .types import MAX_BYTES, Weights
 
 AUXILIARY = re.compile(r"aux|^loss[12]\b|side_?head", re.IGNORECASE)  # heads for training alone
+IMAGES = {"mean", "variance"}  # of Keras' Normalization: what prepares images is told by the source
 
 Values = dict[str, Tensor]  # of one layer, by role
 
@@ -35,7 +36,7 @@ class Fit:
     layers: tuple[tuple[str, str], ...]  # of the file, of the network
     eps: dict[str, float]  # of batch norms whose epsilon the file gives, by layer of the network
     notes: tuple[str, ...]  # what differs, and what was done about it
-    left_out: tuple[str, ...] = ()  # layers of the file that only training needs
+    left_out: tuple[str, ...] = ()  # layers of the file that only training needs, or that prepare images
 
     def load(self, net: nn.Module) -> None:
         """Puts the tensors, and the epsilons that belong to them, into the network."""
@@ -78,7 +79,7 @@ def fit(weights: Weights, net: nn.Module, source: str) -> Fit:
     shape = getattr(net, "input", None)
     if len(named) == len(theirs) == len(own):
         return fitted(named, weights, net, None, "by name", source)
-    kept = [layer for layer in theirs if not AUXILIARY.search(layer.name)]
+    kept = [layer for layer in theirs if not AUXILIARY.search(layer.name) and set(layer.tensors) != IMAGES]
     for used in (theirs, kept):
         found = renamed([layer.name for layer in used], known)
         if found and len(used) == len(own):

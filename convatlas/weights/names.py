@@ -1,8 +1,8 @@
 """What other libraries call the layers of our networks.
 
-`name_tables.py` has the tables: lists of rows (theirs, ours), each a whole name; the first row that matches counts. {n}
-stands for a number, with or without a letter ("3a"); on our side {n+1} is one more, and {blocks[n]} the block of that
-index, from 0, in our network, for libraries that count all blocks through.
+`name_tables.py` and `keras_names.py` have the tables: lists of rows (theirs, ours), each a whole name; the first row
+that matches counts. {n} stands for a number, with or without a letter ("3a"); on our side {n+1} is one more, and
+{blocks[n]} the block of that index, from 0, in our network, for libraries that count all blocks through.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from .name_tables import TABLES
+from . import keras_names, name_tables
+
+TABLES = name_tables.TABLES | keras_names.TABLES
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,37 @@ def renamed(theirs: Iterable[str], ours: Iterable[str]) -> Renamed | None:
     theirs, ours = list(theirs), list(ours)
     known, blocks = set(ours), blocks_of(ours)
     for table in TABLES:
-        found = {layer: name for layer in theirs if (name := rename(layer, table, blocks)) in known}
+        found: dict[str, str] = {}
+        for layer in theirs:
+            name = rename(layer, table, blocks)
+            if name is None or name not in known:
+                break
+            found[layer] = name
         if len(theirs) == len(found) == len(set(found.values())) > 0:
             return Renamed(table, found)
-    return None
+    return numbered(theirs, ours)
+
+
+AUTOMATIC = re.compile(r"(conv2d|batch_normalization)(?:_(\d+))?")  # Keras' names of layers that have none
+
+
+def numbered(theirs: Sequence[str], ours: Sequence[str]) -> Renamed | None:
+    """Keras' Inceptions: most layers have automatic names, numbered as they were made: in the order of our definition.
+
+    Their last layer is called `predictions`. Files that number layers by their place in the graph have no such name.
+    """
+    named = {layer: name for layer in theirs if (name := rename(layer, keras_names.INCEPTION)) in set(ours)}
+    if "predictions" not in named:
+        return None
+    found: dict[str, str] = {layer: name for layer, name in named.items() if name}
+    for kind, end in (("conv2d", ".conv"), ("batch_normalization", ".bn")):
+        layers = [m for layer in theirs if layer not in named and (m := AUTOMATIC.fullmatch(layer)) and m[1] == kind]
+        free = [name for name in ours if name.endswith(end) and name not in found.values()]
+        if len(layers) != len(free):
+            return None
+        layers.sort(key=lambda m: int(m[2] or 0))
+        found |= {m[0]: name for m, name in zip(layers, free, strict=True)}
+    return Renamed(keras_names.INCEPTION, found) if len(found) == len(theirs) else None
 
 
 def rename(layer: str, table: str, blocks: Sequence[str] = ()) -> str | None:

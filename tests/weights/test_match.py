@@ -93,6 +93,15 @@ def test_auxiliary_heads_by_name() -> None:
         assert torch.equal(without.eval()(x), theirs(x))
 
 
+def test_what_prepares_images_is_left_out() -> None:
+    one, other = random("resnet20"), find("resnet20").build()
+    images = {"normalization.mean": torch.rand(3), "normalization.variance": torch.rand(3)}
+    found = fit_to(other, {**images, **anonymous(one)})
+    assert found.left_out == ("normalization",)
+    found.load(other)
+    assert same_weights(one, other)
+
+
 def test_own_names_need_no_order() -> None:
     one, other = random("resnet20"), find("resnet20").build()
     shuffled = dict(reversed(one.state_dict().items()))

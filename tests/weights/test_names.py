@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convatlas.catalogue import find
 from convatlas.layers import ConvNet, on_meta
-from convatlas.weights import name_tables
+from convatlas.weights import name_tables, names
 from convatlas.weights.names import blocks_of, compiled, rename, renamed
 from tests import oracles
 
@@ -146,11 +146,71 @@ def test_exchanged_branches_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     """Shapes do not tell an auxiliary classifier's last layer from the network's: the rows must."""
     other_way = {"fc": "aux.4d.fc2", "aux2.fc2": "head.linear"}
     rows = [(theirs, other_way.get(theirs, ours)) for theirs, ours in name_tables.GOOGLENET]
-    monkeypatch.setitem(name_tables.TABLES, "torchvision GoogLeNet", rows)
+    monkeypatch.setitem(names.TABLES, "torchvision GoogLeNet", rows)
     compiled.cache_clear()
     with pytest.raises(AssertionError):
         test_the_same_logits("torchvision", "googlenet", TORCHVISION["googlenet"])
     compiled.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "convs"),
+    [  # the weights that keras 3.15 gives layers of these numbers
+        ("inception_v3_slim", {
+            0: (32, 3, 3, 3), 5: (64, 192, 1, 1), 6: (48, 192, 1, 1), 9: (96, 64, 3, 3), 11: (32, 192, 1, 1),
+            26: (384, 288, 3, 3), 30: (192, 768, 1, 1), 37: (128, 128, 7, 1), 40: (192, 768, 1, 1),
+            48: (192, 160, 1, 7), 76: (320, 1280, 1, 1), 77: (384, 1280, 1, 1), 83: (384, 384, 3, 1),
+            84: (192, 1280, 1, 1), 93: (192, 2048, 1, 1),
+        }),
+        ("inception_resnet_v2_slim", {
+            5: (96, 192, 1, 1), 7: (64, 48, 5, 5), 10: (96, 96, 3, 3), 11: (64, 192, 1, 1), 12: (32, 320, 1, 1),
+            14: (32, 32, 3, 3), 75: (384, 256, 3, 3), 76: (192, 1088, 1, 1), 115: (192, 160, 7, 1),
+            202: (256, 224, 3, 1),
+        }),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_keras_numbers(name: str, convs: dict[int, tuple[int, ...]], first: int) -> None:
+    """Keras counts from "conv2d", or goes on from an earlier network; a file has the layers in another order."""
+    with on_meta():
+        ours = find(name).build(**({"aux": False} if "v3" in name else {})).state_dict()
+    own = layers(ours)
+    many = sum(layer.endswith(".conv") for layer in own) - 1 * (
+        name == "inception_resnet_v2_slim"
+    )  # conv_7b has a name
+
+    def auto(kind: str, n: int) -> str:
+        return f"{kind}_{n + first}" if n + first else kind
+
+    theirs = [auto(kind, n) for n in range(many) for kind in ("batch_normalization", "conv2d")] + ["predictions"]
+    if name == "inception_resnet_v2_slim":
+        blocks = ((35, 10), (17, 20), (8, 10))
+        theirs += ["conv_7b", "conv_7b_bn", *(f"block{k}_{n}_conv" for k, many in blocks for n in range(1, many + 1))]
+    found = renamed(sorted(theirs), own)
+    assert found is not None
+    assert set(found.layers.values()) == set(own)
+    assert {n: tuple(ours[found.layers[auto("conv2d", n)] + ".weight"].shape) for n in convs} == convs
+    for n in range(many):
+        conv, norm = (found.layers[auto(kind, n)] for kind in ("conv2d", "batch_normalization"))
+        assert norm == conv.removesuffix(".conv") + ".bn"
+    by_position = [layer if layer != "predictions" else "dense" for layer in theirs]
+    assert renamed(by_position, own) is None
+
+
+@pytest.mark.parametrize(("name", "cells"), [("nasnet_a_mobile", 4), ("nasnet_a_large", 6)])
+def test_keras_nasnets(name: str, cells: int) -> None:
+    with on_meta():
+        own = layers(find(name).build(aux=False).state_dict())
+    theirs = [theirs for theirs, ours in names.TABLES[f"Keras NASNet-A {name[9:]}"] if ours in own]
+    found = renamed(theirs, own)
+    assert found is not None
+    assert set(found.layers.values()) == set(own)
+    last = f"separable_conv_2_normal_left5_{3 * cells}.depthwise"  # the number of the first reduction is left out
+    assert found.layers[last] == f"stages.normal3.cell{cells}.blocks.4.left.depthwise2"
+    assert (
+        found.layers[f"separable_conv_1_bn_reduction_right3_reduce_{2 * cells}"]
+        == "stages.reduction2.blocks.2.right.bn1"
+    )
 
 
 def test_a_name_by_hand() -> None:

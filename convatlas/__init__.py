@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .accounting.memory.predict import memory
     from .data.sources import load_data
     from .data.types import Data, Split
-    from .evaluation.features import features
+    from .evaluation.features import feature_extractor, features
     from .evaluation.predictions import Prediction, predict
     from .evaluation.scores import Scores
     from .evaluation.scoring import evaluate
@@ -41,7 +41,7 @@ _LAZY = {
     "accounting.memory.predict": ("memory",),
     "data.sources": ("load_data",),
     "data.types": ("Data", "Split"),
-    "evaluation.features": ("features",),
+    "evaluation.features": ("feature_extractor", "features"),
     "evaluation.predictions": ("Prediction", "predict"),
     "evaluation.scores": ("Scores",),
     "evaluation.scoring": ("evaluate",),
@@ -82,6 +82,7 @@ __all__ = [
     "build",
     "diff",
     "evaluate",
+    "feature_extractor",
     "features",
     "find",
     "find_recipe",

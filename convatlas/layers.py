@@ -63,7 +63,7 @@ class ConvNet(nn.Module):
         if self.input is None:
             raise UserError(f"the input size of {type(self).__name__} is unknown", "set its input, (channels, H, W)")
         c, h, w = self.input
-        small, large = (_on_meta(_Features(self), (c, h + more, w + more)) for more in (0, GROWTH_PX))
+        small, large = (meta_output(FeaturesOf(self), (c, h + more, w + more)) for more in (0, GROWTH_PX))
         names = [name for name, _ in self.stages.named_children()]
         return tuple(
             Feature(name, one.shape[1], GROWTH_PX // (two.shape[2] - one.shape[2]))
@@ -141,7 +141,7 @@ class ConvNet(nn.Module):
 GROWTH_PX = 2**6 * 3**3 * 5 * 7  # a multiple of any stride: this many more pixels make this / stride more positions
 
 
-class _Features(nn.Module):
+class FeaturesOf(nn.Module):
     def __init__(self, net: ConvNet):
         super().__init__()
         self.net = net
@@ -186,10 +186,10 @@ def shape_after(module: nn.Module, shape: Shape) -> tuple[int, ...]:
 
 
 def _shape_after(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(_on_meta(module, shape).shape[1:])
+    return tuple(meta_output(module, shape).shape[1:])
 
 
-def _on_meta(module: nn.Module, shape: tuple[int, ...]) -> Any:
+def meta_output(module: nn.Module, shape: tuple[int, ...]) -> Any:
     """The output of `module` for one image of `shape`, on the meta device."""
     meta = {k: torch.empty_like(t, device="meta") for k, t in (*module.named_parameters(), *module.named_buffers())}
     dtype = next((t.dtype for t in meta.values() if t.is_floating_point()), None)

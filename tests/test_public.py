@@ -47,6 +47,7 @@ FUNCTIONS: dict[str, Callable[[Path], Any]] = {  # each called in a folder of it
     "build": lambda _: convatlas.build("chain_n1_m1_k0", classes=3),
     "diff": lambda _: convatlas.diff(convatlas.account("lenet5"), convatlas.account("lenet5_tanh")),
     "evaluate": lambda here: convatlas.evaluate(trained(here), convatlas.load_data("digits")),
+    "feature_extractor": lambda _: convatlas.feature_extractor("lenet5", [-1], stride=2),
     "features": lambda _: convatlas.features(convatlas.build("lenet5"), torch.zeros(1, 1, 32, 32)),
     "find": lambda _: convatlas.find("LeNet-5"),
     "find_recipe": lambda _: convatlas.find_recipe("digits"),

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import convatlas
+from convatlas.catalogue import build
 from convatlas.cli import VERBS, main
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +24,7 @@ SHOWN = ("list", "show", "diff", "draw", "claims", "recipes")  # the verbs whose
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the README's commands name: a small CIFAR-10, a folder of photos, a digit."""
+    """A folder with what the README's commands name: a small CIFAR-10, a folder of photos, a digit, weights."""
     here = tmp_path_factory.mktemp("readme")
     rng = np.random.default_rng(0)
     cifar = here / "cifar-10-batches-py"
@@ -37,6 +39,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(here / "photos" / label / f"{i}.jpg")
     Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(here / "digit.png")
+    tensors = {f"module.net.{name}": tensor for name, tensor in build("resnet20").state_dict().items()}
+    torch.save({"state_dict": tensors}, here / "resnet20.th")
     return here
 
 

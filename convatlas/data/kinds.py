@@ -13,6 +13,7 @@ SOURCES = (
     "cifar10:DIR",
     "cifar100:DIR",
     "svhn:DIR",
+    "imagenet:DIR",
     "folder:DIR",
     "list:DIR",
     "shards:DIR",

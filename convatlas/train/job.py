@@ -47,6 +47,8 @@ def steps_in_epoch(images: int, batch: int, processes: int = 1) -> int:
 
     Raises UserError if the batch, or the whole training set, has fewer than two images for each process.
     """
+    if not images:
+        raise UserError("the data has no training images, only some to evaluate on", "give data with a train split")
     steps = images // batch + (images % batch >= 2 * processes)
     if batch < 2 * processes and processes > 1:
         raise UserError(

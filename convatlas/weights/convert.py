@@ -13,9 +13,10 @@ from .model import Model
 def convert(model: Model, out: str | Path) -> Path:
     """Writes OUT.safetensors, which `load` and every MODEL take, and its model card, OUT.md; returns the first."""
     file = Path(out).with_suffix(".safetensors")
+    built = {name: value for name, value in model.options.items() if name != "channels"}
     state = {
         "network": model.network,
-        "options": dict(model.options),
+        "options": {**built, "input": list(model.preprocess.input), "classes": len(model.classes)},
         "preprocess": model.preprocess.to_json(),
         "classes": list(model.classes),
         "eps": dict(model.eps),

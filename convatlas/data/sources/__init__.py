@@ -13,7 +13,7 @@ from ..check.bad import Progress
 from ..decode.reference import MAX_PIXELS, SUFFIXES, UNREAD
 from ..kinds import located
 from ..types import Data
-from . import cifar, digits, folder, lists, mnist, pack, parquet, shards, svhn
+from . import cifar, digits, folder, imagenet, lists, mnist, pack, parquet, shards, svhn
 from .labels import without_images
 from .walk import Walk
 
@@ -45,6 +45,8 @@ def load_data(
                 data = mnist.load(at, seed=seed, val=share)
             case "folder":
                 data = folder.load(at, seed=seed, val=val, bad=bad, max_pixels=max_pixels, progress=progress)
+            case "imagenet":
+                data = imagenet.load(at, max_pixels=max_pixels)
             case "list":
                 data = lists.load(at, seed=seed, val=share, max_pixels=max_pixels)
             case "shards":
@@ -59,7 +61,7 @@ def load_data(
                 data = cifar.load(at, 10 if kind == "cifar10" else 100, seed=seed, val=share)
     except OSError as error:
         raise UserError(f"{error.filename or at or source} cannot be read ({error.strerror or error})") from error
-    return replace(data, notes=(*data.notes, *without_images(data.train)))
+    return replace(data, notes=(*data.notes, *(without_images(data.train) if len(data.train) else ())))
 
 
 def recognised(source: str) -> tuple[str, Path]:
@@ -80,6 +82,7 @@ def recognised(source: str) -> tuple[str, Path]:
         ("parquet", parquet.find(at)),
         ("list", lists.find(at)),
         ("folder", folder.find(at)),
+        ("imagenet", imagenet.find(at)),
     ):
         if found is not None:
             return kind, found

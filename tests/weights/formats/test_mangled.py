@@ -97,7 +97,7 @@ def test_files_with_a_few_changes(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if NEEDS.get(Path(name).suffix) != "h5py"])  # which can hang
 def test_files_with_many_changes(tmp_path: Path, name: str) -> None:
     assert read_changed(tmp_path, name, 2000) < 2000
 

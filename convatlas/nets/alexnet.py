@@ -186,6 +186,7 @@ VARIANTS = (
             Claim("params", "60,965,224", ARITHMETIC),
             *accuracies("57.1", "80.2", "bvlc_alexnet readme, centre crop")]),
         Variant("caffenet", dict(lrn=LRN_CAFFE, pool_first=True, fc_std=0.005), recipe="alexnet_caffe",
+            aliases=("bvlc_reference_caffenet",),
             note="Caffe's reference network: two towers, pooling before normalisation", claims=[
             Claim("params", "60,965,224", ARITHMETIC),
             *accuracies("57.4", "80.4", "bvlc_reference_caffenet readme, centre crop")]),

@@ -214,7 +214,7 @@ def claims(b: str) -> list[Claim]:
 
 
 COUNT = "counted: Table 1 and the authors' coefficients; torchvision, timm"
-BASE: dict[str, Any] = dict(aliases=("EfficientNet",), scaled=compound)  # B0's
+BASE: dict[str, Any] = dict(scaled=compound)  # B0's
 VARIANTS = family(
     EfficientNet,
     PAPER,
@@ -224,6 +224,7 @@ VARIANTS = family(
             dict(width=width, depth=depth, dropout=dropout),
             (3, side, side),
             claims(b),
+            aliases=(f"tf_efficientnet_{b}", *(["EfficientNet"] if b == "b0" else [])),
             **(BASE if b == "b0" else {}),
         )
         for b, (width, depth, side, dropout) in COEFFICIENTS.items()

@@ -114,6 +114,7 @@ VARIANTS = family(
             dict(width=width, depth=depth, dropout=dropout),
             (3, side, side),
             claims(*printed),
+            aliases=(f"tf_efficientnet_{lite}",),
         )
         for lite, width, depth, side, dropout, *printed in RELEASED
     ]

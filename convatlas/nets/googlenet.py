@@ -246,7 +246,7 @@ caffe_lrn = partial(LRN, k=1.0, divided=True)
 # fmt: off
 VARIANTS = family(GoogLeNet, PAPER, [
     Variant("googlenet", claims=CLAIMS, aliases=("Inception-v1",)),
-    Variant("googlenet_caffe", dict(lrn=caffe_lrn), claims=CAFFE, recipe="googlenet_caffe",
+    Variant("googlenet_caffe", dict(lrn=caffe_lrn), claims=CAFFE, recipe="googlenet_caffe", aliases=("bvlc_googlenet",),
         note="BVLC's: Caffe's normalisation, k = 1"),
     Variant("googlenet_naive", dict(inception=naive), note="every module is Figure 2(a): what 1x1 reductions save"),
 ], recipe="googlenet")

@@ -122,7 +122,7 @@ def counts(alpha: float, side: int) -> list[Claim]:
 def paper(alpha: float, side: int, *claims: Claim) -> Variant:
     aliases = [f"{alpha} MobileNet-{side}", f"{alpha:.2f} MobileNet-{side}"]
     if side == 224:
-        aliases.append(f"{alpha} MobileNet")
+        aliases += [f"{alpha} MobileNet", *(["MobileNet"] if alpha == 1 else [])]
     claims, size = (*counts(alpha, side), *claims), (3, side, side)
     return Variant(name(alpha, side), dict(width=alpha), size, claims, recipe="mobilenet_v1", aliases=tuple(aliases))
 
@@ -141,6 +141,7 @@ def slim(alpha: float, side: int, top1: str, top5: str, mmacs: str, params: str,
         [*counts(alpha, side), *released, *size],
         recipe="mobilenet_v1",
         note="as released in tf-slim: ReLU6; its checkpoints have 1001 classes, the first is background",
+        aliases=(f"mobilenet_v1_{alpha}_{side}", f"mobilenet_{alpha:.2f}_{side}"),  # there, and in Keras
     )
 
 

@@ -170,7 +170,11 @@ VARIANTS = family(
             dict(width=width),
             (3, side, side),
             claims(width, side),
-            aliases=(f"mobilenet_v2_{width}_{side}", *([f"MobileNetV2 {width}", short(width)] if side == 224 else [])),
+            aliases=(
+                f"mobilenet_v2_{width}_{side}",
+                f"mobilenetv2_{width:.2f}_{side}",
+                *([f"MobileNetV2 {width}", short(width)] if side == 224 else []),
+            ),
         )
         for width in COUNTED
         for side in SIZES
@@ -182,6 +186,9 @@ VARIANTS = family(
             (3, 224, 224),
             claims(width, 224)[:2],
             note="torchvision's and timm's: padding on both sides, epsilon 1e-5",
+            aliases=()
+            if width in (0.35, 0.75)
+            else (f"mobilenetv2_{round(100 * width):03}",),  # those spell the paper's
         )
         for width in COUNTED
     ],

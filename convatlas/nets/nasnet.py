@@ -195,12 +195,12 @@ def accuracy(top1: str, top5: str, where: str) -> list[Claim]:
 # fmt: off
 VARIANTS = family(NASNet, PAPER, [
     Variant("nasnet_a_mobile", dict(repeats=4, features=1056), recipe="nasnet_mobile",
-        aliases=("NASNet-A (4 @ 1056)",), claims=[
+        aliases=("NASNet-A (4 @ 1056)", "nasnet_mobile"), claims=[
         *counts("5,289,978", "563,638,816"),
         Claim("params", "5.3M", "Table 3"), Claim("mmacs", "564", "Table 3"),
         *accuracy("74.0", "91.6", "Table 3, single crop 224")]),
     Variant("nasnet_a_large", LARGE, (3, 331, 331), recipe="nasnet_large",
-        aliases=("NASNet-A (6 @ 4032)",), claims=[
+        aliases=("NASNet-A (6 @ 4032)", "nasnet_large"), claims=[
         *counts("88,753,150", "23,783,414,658"),
         Claim("params", "88.9M", "Table 2", gap=MOVING), Claim("gmacs", "23.8", "Table 2"),
         *accuracy("82.7", "96.2", "Table 2, single crop 331")]),

@@ -165,23 +165,25 @@ def placed(place: str, note: str, top1: str, top5: str) -> Variant:
 PROTOTXT = "hujie-frank/SENet, layer by layer"
 # fmt: off
 VARIANTS = family(SEResNet, PAPER, [
-    Variant("se_resnet50", dict(depths=DEPTHS[50]), recipe="senet", claims=[
+    Variant("se_resnet50", dict(depths=DEPTHS[50]), recipe="senet", aliases=("legacy_seresnet50",), claims=[
         *counts("28,088,024", "3,860,488,192", PROTOTXT), Claim("gmacs", "3.87", "Table 2"),
         Claim("params", "28.1M", "Table 10, r = 16"),
         *errors((TABLE_2, "23.29", "6.62"), ("Table 10, r = 16", "22.28", "6.03"), (README, "22.37", "6.36"))]),
-    Variant("se_resnet101", dict(depths=DEPTHS[101]), recipe="senet", claims=[
+    Variant("se_resnet101", dict(depths=DEPTHS[101]), recipe="senet", aliases=("legacy_seresnet101",), claims=[
         *counts("49,326,872", "7,574,937,600", PROTOTXT), Claim("gmacs", "7.60", "Table 2", gap=SCALING),
         *errors((TABLE_2, "22.38", "6.07"), (README, "21.75", "5.72"))]),
-    Variant("se_resnet152", dict(depths=DEPTHS[152]), recipe="senet", claims=[
+    Variant("se_resnet152", dict(depths=DEPTHS[152]), recipe="senet", aliases=("legacy_seresnet152",), claims=[
         *counts("66,821,848", "11,288,993,792", PROTOTXT), Claim("gmacs", "11.32", "Table 2", gap=SCALING),
         *errors((TABLE_2, "21.57", "5.73"), (README, "21.34", "5.54"))]),
-    Variant("se_resnext50_32x4d", X | dict(depths=DEPTHS[50]), recipe="senet", aliases=("SE-ResNeXt-50",), claims=[
+    Variant("se_resnext50_32x4d", X | dict(depths=DEPTHS[50]), recipe="senet",
+        aliases=("SE-ResNeXt-50", "legacy_seresnext50_32x4d"), claims=[
         *counts("27,559,896", "4,232,994,816", PROTOTXT), Claim("gmacs", "4.25", "Table 2", gap=SCALING),
         *errors((TABLE_2, "21.10", "5.49"), (README, "20.97", "5.54"))]),
-    Variant("se_resnext101_32x4d", X | dict(depths=DEPTHS[101]), recipe="senet", aliases=("SE-ResNeXt-101",), claims=[
+    Variant("se_resnext101_32x4d", X | dict(depths=DEPTHS[101]), recipe="senet",
+        aliases=("SE-ResNeXt-101", "legacy_seresnext101_32x4d"), claims=[
         *counts("48,955,416", "7,974,739,968", PROTOTXT), Claim("gmacs", "8.00", "Table 2", gap=SCALING),
         *errors((TABLE_2, "20.70", "5.01"), (README, "19.81", "4.96"))]),
-    Variant("senet154", SENET_154, recipe="senet", claims=[
+    Variant("senet154", SENET_154, recipe="senet", aliases=("legacy_senet154",), claims=[
         *counts("115,088,984", "20,688,363,520", PROTOTXT),
         *errors(("Table 8, single crop 224, ILSVRC-2012 val", "18.68", "4.47"))]),
     Variant("senet154_320", SENET_154, (3, 320, 320), recipe="senet", note="SENet-154 at 320 pixels", claims=[
@@ -197,8 +199,10 @@ VARIANTS = family(SEResNet, PAPER, [
     placed("post", "SE-POST: the unit after the addition and ReLU", "22.78", "6.35"),
     placed("identity", "SE-Identity: the unit on the shortcut", "22.20", "6.15"),
     Variant("se_resnet18", BASIC | dict(depths=DEPTHS[18]), recipe="senet", note=NO_BASIC,
+        aliases=("legacy_seresnet18",),
         claims=counts("11,778,592", "1,814,160,384", "counted; timm 1.0.31, legacy_seresnet18")),
     Variant("se_resnet34", BASIC | dict(depths=DEPTHS[34]), recipe="senet", note=NO_BASIC,
+        aliases=("legacy_seresnet34",),
         claims=counts("21,958,868", "3,663,918,592", "counted; timm 1.0.31, legacy_seresnet34")),
     Variant("se_resnet50_v1_5", V1_5 | dict(depths=DEPTHS[50]), recipe="senet", note=TIMM,
         claims=counts("28,088,024", "4,091,699,200")),

@@ -117,3 +117,10 @@ def test_classes() -> None:
     assert [name.split()[0] for name in names] == sorted(name.split()[0] for name in names)
     assert class_names("imagenet_background")[:2] == ("background", names[0])
     assert class_names("cifar10")[3] == "cat"
+
+
+def test_a_librarys_name_is_found_as_the_row_that_it_is_or_as_the_papers_of_that_name() -> None:
+    """A bare name stays the paper's: torchvision's resnet50 is resnet50_v1_5, and is found by resnet50@torchvision."""
+    for row in published().values():
+        found = find(row.called).name
+        assert found == row.network or row.network.startswith(found) or row.called == "inception_v2", row

@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
         ([*TINY, "--set", "lr=fast"], "lr='fast' is not a number; lr is now 0.002"),
         ([*TINY, "--set", "net.widhts=[4]"], "chain_n1_m1_k0 has no option 'widhts'; its options are "),
         ([*TINY, "--epochs", "0"], "epochs=0 is out of range; give at least 1"),
-        ([*TINY, "--epochs", "two"], "argument --epochs: invalid int value: 'two'"),
+        ([*TINY, "--epochs", "two"], "argument --epochs: 'two' is not a whole number of at most 15 digits"),
         ([*TINY, "--input", "8"], "input '8' is not an image size; write channels x height x width"),
         ([*TINY, "--device", "gpu"], "no device named 'gpu'; give auto (a GPU if there is one), cpu"),
         (

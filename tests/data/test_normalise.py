@@ -179,7 +179,7 @@ def test_the_tensors_come_from_a_checkpoint_where_their_own_file_is_lost(tmp_pat
 
 
 def test_weights_beside_other_tensors_are_refused(tmp_path: Path, data: Data) -> None:
-    run = train(tmp_path / "run", data, "pixel")
+    train(tmp_path / "run", data, "pixel")
     path = tmp_path / "run/preprocess.safetensors"
     other = train(tmp_path / "other", noise(300), "pixel")
     path.write_bytes((other.folder / path.name).read_bytes())
@@ -187,7 +187,7 @@ def test_weights_beside_other_tensors_are_refused(tmp_path: Path, data: Data) ->
         UserError,
         match=r"best\.safetensors was trained with other normalisation statistics",
     ):
-        run.load()
+        open_run(tmp_path / "run").load()
 
 
 def test_a_resumed_run_does_not_measure_again(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

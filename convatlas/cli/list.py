@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import UserError
 from ..limits import QUANTITIES
 from ..report import listing
 from ..tables.published import DATASETS
@@ -34,6 +35,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="imagenet",
         help=f"list published accuracies on: {', '.join(DATASETS)} (default imagenet)",
     )
+    parser.add_argument("--with-weights", action="store_true", help="only networks of which weights are published")
+    parser.add_argument("--licence", metavar="L", help="only with weights under this licence, such as Apache-2.0")
     add_formats(parser)
 
 
@@ -46,4 +49,15 @@ def run(args: argparse.Namespace) -> None:
         sort=args.sort,
         reverse=args.reverse,
     )
+    if args.with_weights or args.licence:
+        from ..weights.published import published
+
+        rows = published().values()
+        known = {row.network for row in rows if args.licence in (None, row.licence)}
+        if not known:
+            raise UserError(
+                f"no weights are published under {args.licence!r}",
+                f"give {', '.join(sorted({r.licence for r in rows}))}",
+            )
+        found = [it for it in found if it.entry["name"] in known]
     print_report(listing.report(found, args.dataset), args)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..accounting.resolve import Given
 
 NAME = (
-    "a network, as `list` or its paper spells it; your own as FILE.py:CALLABLE; a MODEL: a run or checkpoint; "
+    "a network, as `list` or its paper spells it; your own as FILE.py:CALLABLE; a MODEL: a run, weights; "
     "for `show`, an ONNX file"
 )
 
@@ -45,7 +45,7 @@ def checked(name: str) -> Given:
 
 def is_model(name: str) -> bool:
     path = Path(name)
-    return path.is_file() or (path / "run.json").is_file()
+    return path.is_file() or (path / "run.json").is_file() or "@" in name
 
 
 def options(args: argparse.Namespace) -> dict[str, Any]:

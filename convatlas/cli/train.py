@@ -38,7 +38,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument_group("run folder")
     folder.add_argument("--out", metavar="DIR", help="the run folder (default runs/NETWORK-DATA-seedN)")
     folder.add_argument(
-        "--init", metavar="MODEL", help="a run or checkpoint to start from: loads tensors that match in name and shape"
+        "--init",
+        metavar="MODEL",
+        help="a run, weights file or NETWORK@SOURCE to start from: loads what matches in name and shape",
     )
     folder.add_argument(
         "--resume", action="store_true", help="continue the run in the folder, if there is one, with the same options"

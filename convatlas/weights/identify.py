@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -67,8 +67,9 @@ def options_of(weights: Weights, variant: Variant) -> dict[str, Any]:
     """Classes, channels and auxiliary heads as the file has them."""
     layers = weighted(weights)
     options: dict[str, Any] = {}
-    classes = classes_of(layers, variant)
-    if classes != variant.options["classes"]:
+    usual = int(variant.options["classes"])
+    classes = classes_of(weights, usual, sizes(variant.name)[-1] // usual)
+    if classes != usual:
         options["classes"] = classes
     assert variant.input is not None
     read = {layer.tensors["weight"].shape[1] for layer in layers[:1] if layer.tensors["weight"].dim() == 4}
@@ -79,11 +80,10 @@ def options_of(weights: Weights, variant: Variant) -> dict[str, Any]:
     return options
 
 
-def classes_of(layers: Sequence[Layer], variant: Variant) -> int:
-    """The row's own if a layer that reads as many values as its classifier has them, else those of the last such."""
-    usual = int(variant.options["classes"])
-    reads = sizes(variant.name)[-1] // usual
-    outputs = [len(layer.tensors["weight"]) for layer in layers if layer.tensors["weight"][0].numel() == reads]
+def classes_of(weights: Weights, usual: int, reads: int) -> int:
+    """The outputs of the file's classifier, a layer that reads so many values: `usual` if one has as many."""
+    read = [layer.tensors["weight"] for layer in weighted(weights)]
+    outputs = [len(weight) for weight in read if weight[0].numel() == reads]
     return usual if usual in outputs or not outputs else outputs[-1]
 
 

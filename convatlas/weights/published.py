@@ -46,7 +46,7 @@ class Published:
     @property
     def file(self) -> str:
         """Its file's name, which no other row's file has: on the hub, all are called model.safetensors."""
-        name = self.url.rpartition("/")[2]
+        name = self.url.rpartition("/")[2].removeprefix("#")
         return f"{self.called}.{self.tag}.safetensors" if name == "model.safetensors" else name
 
 

@@ -39,6 +39,27 @@ def test_list(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert "no published weights match 'no such'" in capsys.readouterr().err
 
 
+def test_networks_with_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(output(capsys, "list", "resnet*", "--with-weights", "--json"))["networks"]
+    known = {row.network for row in published().values()}
+    assert [row["name"] for row in found if row["name"] not in known] == []
+    assert {"resnet20", "resnet50_v1_5"} <= {row["name"] for row in found}
+    two = json.loads(output(capsys, "list", "--licence", "BSD-2-Clause", "--json"))["networks"]
+    assert {row["name"] for row in two} == {
+        row.network for row in published().values() if row.licence == "BSD-2-Clause"
+    }
+    assert main(["list", "--licence", "GPL"]) == 2
+    assert "no weights are published under 'GPL'; give Apache-2.0" in capsys.readouterr().err
+
+
+def test_show_takes_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Counting needs no weights: published ones are not fetched."""
+    named = json.loads(output(capsys, "show", "resnet20@akamaster", "--json"))
+    filed = json.loads(output(capsys, "show", str(saved(tmp_path / "w.pth", "squeezenet1_1")), "--json"))
+    assert named["totals"]["params"] == 269722
+    assert filed["totals"]["params"] == 1235496
+
+
 def test_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = saved(tmp_path / "w.pth", "resnet20")
     text = output(capsys, "weights", "check", str(path))

@@ -138,3 +138,20 @@ def test_vgg_begins_with_layers_of_a(tmp_path: Path) -> None:
         "head.fc6", "head.fc7", "head.fc8",
     ]  # fmt: skip
     assert len(taken) == 14
+
+
+def test_a_run_begins_with_another_librarys_weights(tmp_path: Path, data: Data, source: Run) -> None:
+    """The classifier, for other classes, starts afresh; all else is the file's."""
+    theirs = source.load()
+    theirs.reset_head(7)
+    torch.save({f"module.x.{name}": tensor for name, tensor in theirs.state_dict().items()}, tmp_path / "w.pth")
+    run, notes = started(tmp_path / "run", data, CHAIN, init=tmp_path / "w.pth")
+    last = run.weights("last")
+    taken = [name for name, tensor in theirs.state_dict().items() if not name.startswith("head")]
+    assert all(torch.equal(last[name], theirs.state_dict()[name]) for name in taken)
+    assert f"({TINY}, matched by order and shape): " in notes[0]
+    assert "newly initialised: head" in notes[0]
+    net = find("resnet20").build()
+    torch.save({f"x.{name}": tensor for name, tensor in net.state_dict().items()}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=rf"other\.pth does not fit {TINY}"):
+        started(tmp_path / "second", data, CHAIN, init=tmp_path / "other.pth")

@@ -31,9 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def add_unsaid(parser: argparse.ArgumentParser) -> None:
     """What a weights file of another library may not say."""
     parser.add_argument("--network", metavar="N", help="the network of a weights file, where its layers fit several")
-    parser.add_argument(
-        "--preprocess", metavar="P", help="how its images were prepared: imagenet, half, caffe ... (see weights list)"
-    )
+    parser.add_argument("--preprocess", metavar="P", help="how its images were prepared: imagenet, half, caffe ...")
 
 
 def checked(model: str) -> str:

@@ -1,19 +1,66 @@
 """HDF5 files, of which only plain arrays of numbers are read: each as long in the file as it is in memory.
 
 What could be larger than what it is made of, or lie elsewhere, is refused: compressed, virtual and external arrays,
-those that were never written, links, and anything that is there twice.
+those that were never written, links, and anything that is there twice. HDF5's own library believes the lengths in a
+damaged file, and may loop on it or take gigabytes: `check` first has it read in a process with limits (this file, run
+as a program).
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Group = Any  # of h5py
 DEEPEST = 30
+DAMAGE = (ValueError, OSError, RuntimeError, KeyError, TypeError)  # how h5py says it
+MEMORY, SECONDS, SPEED = 1 << 30, 5, 20_000_000  # for every file, and bytes read in each more second
+
+
+def check(path: Path) -> None:
+    """Raises ValueError for a file that the library does not get to the end of within limits of time and memory."""
+    ended = subprocess.run([sys.executable, "-I", __file__, str(path)], stdin=subprocess.DEVNULL, capture_output=True)
+    if ended.returncode:
+        raise ValueError("its lengths are wrong: HDF5's library takes too much time or memory to read it")
+
+
+def walk(path: str) -> None:
+    """Reads the whole file within limits; whatever else is wrong with it is found again by who reads it next."""
+    import resource
+
+    import h5py
+
+    size = os.path.getsize(path)
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + size // SPEED,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 4 * size,) * 2)
+    with suppress(*DAMAGE), h5py.File(path) as file:
+        see(file, set(), 0)
+
+
+def see(group: Group, seen: set[int], depth: int) -> None:
+    """Reads a group's attributes, and what is in it."""
+    import h5py
+
+    for name in group.attrs:
+        with suppress(*DAMAGE):
+            group.attrs[name]
+    for name in group:
+        with suppress(*DAMAGE):
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            it = group[name]
+            place = h5py.h5o.get_info(it.id).addr
+            if place in seen or depth > DEEPEST:
+                continue
+            seen.add(place)
+            see(it, seen, depth + 1) if isinstance(it, h5py.Group) else values(it)
 
 
 def names(group: Group, attribute: str) -> list[str]:
@@ -80,3 +127,7 @@ def groups(root: Group) -> Iterator[tuple[str, int, str, list[np.ndarray]]]:
         places = [h5py.h5o.get_info(it.id).addr for it in (here, here.parent, *held)]
         places += [array.id.get_offset() or 0 for array in held]
         yield layer, max(places), next(iter(names(here, "name")), ""), [values(array) for array in held]
+
+
+if __name__ == "__main__":
+    walk(sys.argv[1])

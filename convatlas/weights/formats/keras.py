@@ -7,13 +7,13 @@ layers, their classes and batch norm's epsilon; the optimizer's variables are sk
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ...errors import UserError
 from ...files.regular import attentive
 from ..types import Weights
 from .collect import Tensors, from_hwim, from_hwio, one_line, reading
-from .hdf5 import Group, groups, names, variables
+from .hdf5 import Group, check, groups, names, variables
 
 ROLES = {
     "depthwise_kernel": "weight",
@@ -69,20 +69,22 @@ def read(path: Path, max_bytes: int) -> Weights:
         raise UserError("reading Keras files needs h5py", "pip install 'convatlas[formats]'") from error
     with reading(path, "Keras file"):
         tensors, eps = Tensors(path, max_bytes), {}
-        file: Any = path
         model: dict[str, Any] = {}
-        with attentive(path) as raw:
+        with attentive(path) as raw, NamedTemporaryFile(suffix=".h5") as held:
+            file = path
             if zipfile.is_zipfile(raw):
                 archive = zipfile.ZipFile(raw)
-                model, file = json.loads(part(archive, "config.json")), io.BytesIO(part(archive, "model.weights.h5"))
-        with h5py.File(file) as h:
-            if "model_config" in h.attrs:
-                model = json.loads(h.attrs["model_config"])
-            if str(names(h, "backend")[:1]).find("theano") >= 0:
-                raise UserError(f"{path} was written by Keras on Theano, which flips kernels", "give another file")
-            root = h.get("model_weights", h)
-            by_name = "layer_names" in root.attrs or "layer_names0" in root.attrs
-            layers = list(named(root, model) if by_name else positioned(root, model))
+                model, file = json.loads(part(archive, "config.json")), Path(held.name)
+                file.write_bytes(part(archive, "model.weights.h5"))
+            check(file)
+            with h5py.File(file) as h:
+                if "model_config" in h.attrs:
+                    model = json.loads(h.attrs["model_config"])
+                if str(names(h, "backend")[:1]).find("theano") >= 0:
+                    raise UserError(f"{path} was written by Keras on Theano, which flips kernels", "give another file")
+                root = h.get("model_weights", h)
+                by_name = "layer_names" in root.attrs or "layer_names0" in root.attrs
+                layers = list(named(root, model) if by_name else positioned(root, model))
         for layer in layers:
             if "epsilon" in layer.config and "moving_mean" in layer.variables:
                 eps[layer.name] = float(layer.config["epsilon"])

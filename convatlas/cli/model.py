@@ -75,4 +75,5 @@ def downloading() -> Iterator[Callable[[int, int], None]]:
     try:
         yield progress
     finally:
-        bar.stop()
+        if bar.tasks:
+            bar.stop()

@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 from convatlas.catalogue import find
 from convatlas.data.decode.reference import read_image
+from convatlas.data.names import class_names
 from convatlas.data.normalise import Normalizer, normalise
 from convatlas.data.pixels import to_input_size
 from convatlas.errors import UserError
 from convatlas.layers import on_meta
 from convatlas.weights import read_weights
 from convatlas.weights.names import renamed
-from convatlas.weights.published import class_names, find_published
+from convatlas.weights.published import find_published
 from tests.packages import packaged
 
 STEP = 25  # of the 1,000 images, one a class

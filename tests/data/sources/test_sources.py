@@ -67,7 +67,7 @@ def test_provenance_says_what_was_loaded() -> None:
         ("", "is empty; give a folder with a sub-folder of images for each class"),
         (
             "no/such/place",
-            "give digits, mnist:DIR, cifar10:DIR, cifar100:DIR, svhn:DIR, folder:DIR, list:DIR, .*, or a folder",
+            "give digits, mnist:DIR, cifar10:DIR, cifar100:DIR, svhn:DIR, imagenet:DIR, folder:DIR, list:DIR, .*, or a",
         ),
         ("folder:no/such/place", "there is no data folder no/such/place"),
         ("mnist:~/no/such/place", r"there is no data folder /.*/no/such/place"),
@@ -216,7 +216,8 @@ def test_provenance_tells_the_whole_path(tmp_path: Path, monkeypatch) -> None:
 
 def test_sources_are_what_the_help_shows() -> None:
     assert " ".join(SOURCES) == (
-        "digits mnist:DIR cifar10:DIR cifar100:DIR svhn:DIR folder:DIR list:DIR shards:DIR parquet:DIR pack:DIR"
+        "digits mnist:DIR cifar10:DIR cifar100:DIR svhn:DIR imagenet:DIR folder:DIR list:DIR shards:DIR "
+        "parquet:DIR pack:DIR"
     )
     assert preprocess_for(colour_data(), (3, 32, 32)) == Preprocess(
         (3, 32, 32), (0.25,) * 3, (0.5,) * 3, resize_mode="crop"

@@ -1,4 +1,4 @@
-"""Where files of published weights are: in an installed package, a folder or mirror of one's own, or the cache.
+"""Where files of published weights are: in an installed package, a folder or mirror of yours, or the cache.
 
 CONVATLAS_CACHE is the cache's folder; CONVATLAS_MIRROR a folder or an address that holds files by their names, asked
 before the source; CONVATLAS_OFFLINE=1 opens no connection.
@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..files.archive import SUFFIXES
 from ..files.atomic import write_text
+from ..files.plain import read_json
 from ..files.unpacked import unpacked_once
 from .fetch import Progress, digest_of, fetch, has_digest
 from .published import Published
@@ -102,9 +103,14 @@ def verified(file: Path, row: Published) -> Path:
 def noted(file: Path) -> str:
     """The digest that is on record for a file whose source publishes none; recorded now if there is none."""
     record = cache() / DIGESTS
-    known: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    try:
+        known = read_json(record) if record.exists() else {}
+        if not isinstance(known, dict):
+            raise ValueError("it is not a record of digests")
+    except ValueError as error:
+        raise UserError(f"{record} is damaged ({error})", "delete it; digests are then recorded again") from error
     if file.name not in known:
         known[file.name] = f"sha256:{digest_of(file)}"
         record.parent.mkdir(parents=True, exist_ok=True)
         write_text(record, json.dumps(known, indent=1))
-    return known[file.name]
+    return str(known[file.name])

@@ -23,6 +23,7 @@ QUIET_S = 30.0
 SLOWEST = 1000  # bytes a second: 500 MB take six days
 POLL_S = 0.1
 CHUNK = 1 << 16
+DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}|sha1:[0-9a-f]{40}|md5:[0-9a-f]{32}")
 
 Progress = Callable[[int, int], object]  # called with the bytes that have come, and all of them (0: not known)
 
@@ -38,11 +39,11 @@ def fetch(
 ) -> Path:
     """Downloads `url` to `folder` under `name`, or its own, unless it is already there with the right digest.
 
-    `digest` is "sha256:" and 8 to 64 digits, as many as are published, or "md5:" and all 32; None if none is published,
-    and then a file that is there is taken as it is. It is written to a temporary file, verified and renamed. Raises
-    UserError for a wrong digest, for more than `max_bytes`, for a server that sends too slowly (see above), drops the
-    connection, redirects in a loop or takes longer than `deadline_s`, look-ups and redirects included, and for URLs
-    that are not http or https.
+    `digest` is "sha256:" and 8 to 64 digits, as many as are published, or "sha1:" or "md5:" and all of them; None if
+    none is published, and then a file that is there is taken as it is. It is written to a temporary file, verified and
+    renamed. Raises UserError for a wrong digest, for more than `max_bytes`, for a server that sends too slowly (see
+    above), drops the connection, redirects in a loop or takes longer than `deadline_s`, look-ups and redirects
+    included, and for URLs that are not http or https.
     """
     import requests
     from urllib3.exceptions import HTTPError
@@ -50,9 +51,9 @@ def fetch(
     name = name or Path(urlsplit(url).path).name
     if not is_web(url):
         raise UserError(f"{url} is not an http or https address")
-    if digest is not None and not re.fullmatch(r"sha256:[0-9a-f]{8,64}|md5:[0-9a-f]{32}", digest):
+    if digest is not None and not DIGEST.fullmatch(digest):
         raise UserError(
-            f"{url} needs a digest, and {digest!r} is none", "give sha256: or md5:, and its hexadecimal digits"
+            f"{url} needs a digest, and {digest!r} is none", "give sha256:, sha1: or md5:, and its hexadecimal digits"
         )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"{url} does not end in a plain file name")

@@ -29,7 +29,7 @@ class Published:
     called: str  # the network's name there
     tag: str  # tells those of one network and source apart; may be empty
     url: str
-    digest: str  # "sha256:" and as many digits as are published, or "md5:" and all; may be empty
+    digest: str  # as fetch.DIGEST has it; empty if none is published
     size: int | None  # bytes
     licence: str
     classes: str  # imagenet, imagenet_background, cifar10 ...

@@ -86,6 +86,9 @@ def test_a_digest_that_nobody_publishes_is_recorded_at_first_use(
     place.write_bytes(content + b" ")
     with pytest.raises(UserError, match="does not have the digest"):
         file_of(made)
+    (cache.cache() / cache.DIGESTS).write_text("{")
+    with pytest.raises(UserError, match=r"digests\.json is damaged .*; delete it"):
+        file_of(made)
 
 
 def test_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

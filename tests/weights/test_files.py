@@ -319,6 +319,14 @@ def test_a_server_that_all_but_stops_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["sha1", "md5"])
+def test_other_digests(server: str, tmp_path: Path, kind: str) -> None:
+    digest = f"{kind}:{hashlib.new(kind, CONTENT).hexdigest()}"
+    assert fetch(f"{server}/good/w.bin", digest, 10**6, tmp_path / "a").read_bytes() == CONTENT
+    with pytest.raises(UserError, match=f"does not have the digest {kind}:0"):
+        fetch(f"{server}/good/w.bin", f"{kind}:{'0' * len(digest.partition(':')[2])}", 10**6, tmp_path / "b")
+
+
 def test_a_slow_server_has_all_the_time_that_it_needs(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

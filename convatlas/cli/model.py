@@ -25,11 +25,6 @@ MODEL = "a run folder, a weights file of any library, or NETWORK@SOURCE (see `co
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("--which", choices=("best", "last"), help="which checkpoint of a run (default best, else last)")
-    add_unsaid(parser)
-
-
-def add_unsaid(parser: argparse.ArgumentParser) -> None:
-    """What a weights file of another library may not say."""
     parser.add_argument("--network", metavar="N", help="the network of a weights file, where its layers fit several")
     parser.add_argument("--preprocess", metavar="P", help="how its images were prepared: imagenet, half, caffe ...")
 

@@ -51,7 +51,7 @@ def is_temporary(name: str) -> bool:
 def unwritable(path: Path, error: OSError) -> Unwritable:
     remedy = "any previous version is kept: free disk space or fix the permissions, then continue"
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
-        remedy = f"there is no folder {path.parent}: make it, or name another"
+        remedy = f"there is no folder {path.parent}: create it, or give another path"
     return Unwritable(f"{path} cannot be written ({error.strerror or error})", remedy)
 
 

@@ -238,7 +238,7 @@ def read_older(file: IO[bytes]) -> File:
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     size, named = len(content), Storages()
     if run(content, size, {}) != MAGIC:
-        raise Refused("is no file of torch.save")
+        raise Refused("was not written by torch.save")
     run(content, size, {})  # the protocol
     machine = run(content, size, {})
     if not isinstance(machine, dict) or machine.get("little_endian") is False:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import UserError, pass_on
 from ...files.text import read_lines
 from ...limits import whole_number
 from ..check.bad import find_bad, refuse
@@ -168,4 +168,5 @@ def devkit_synsets(truth: Path, images: Path) -> list[str]:
         known = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
         return [known[i] for i in range(1, 1001)]
     except Exception as error:  # damaged files make the reader raise anything
+        pass_on(places[0], error)
         raise UserError(f"{places[0]} is not the devkit's {META} ({error})", "copy it again") from error

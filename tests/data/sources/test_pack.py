@@ -318,7 +318,7 @@ def test_damage_is_found(photos: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["jpeg", "raw"])
 def test_exchanged_labels_and_pixels_are_found_by_doctor(photos: Path, tmp_path: Path, format: str) -> None:
-    """Whoever exchanges two labels in an index writes it anew, so that the .npz file itself is whole."""
+    """Two labels are exchanged in an index that is written again: the .npz file itself is whole."""
     out = tmp_path / "pack"
     pack(load_data(str(photos)), out, size=32, format=format)
     assert examine(out).intact

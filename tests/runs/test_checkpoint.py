@@ -438,7 +438,7 @@ def test_a_file_system_without_hard_links(saved: Path, monkeypatch: pytest.Monke
 
 def test_a_folder_that_does_not_exist(path: Path) -> None:
     with pytest.raises(
-        Unwritable, match=r"none/x cannot be written \(No such file .*\); there is no folder .*/none: m"
+        Unwritable, match=r"none/x cannot be written \(No such file .*\); there is no folder .*/none: create"
     ):
         checkpoint.save(path.parent / "none" / "x", TENSORS, STATE)
 

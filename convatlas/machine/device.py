@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -16,6 +15,7 @@ import torch
 
 from ..errors import UserError, first_line
 from ..version import VERSION
+from .facts import processor
 
 
 def choose_device(name: str) -> torch.device:
@@ -48,15 +48,6 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
             "pillow": PIL.__version__,
         },
     }
-
-
-def processor() -> str:
-    """The processor's model name on Linux, elsewhere its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 @contextmanager

@@ -215,7 +215,7 @@ def dense(net: ConvNet) -> ConvNet:
             head[name], h, w = conv, 1, 1
         elif isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1)):
             head[name], h, w = nn.AvgPool2d((h, w), stride=1), 1, 1
-        elif isinstance(m, (nn.ReLU, nn.Tanh, nn.Dropout)):
+        elif isinstance(m, (nn.ReLU, nn.Tanh, nn.Dropout, nn.BatchNorm2d)) or is_pointwise(m):
             head[name] = m
         elif not isinstance(m, nn.Flatten):
             raise UserError(
@@ -223,6 +223,10 @@ def dense(net: ConvNet) -> ConvNet:
             )
     net.head = stack(**head)
     return net
+
+
+def is_pointwise(m: nn.Module) -> bool:
+    return isinstance(m, nn.Conv2d) and (m.kernel_size, m.stride, m.padding) == ((1, 1), (1, 1), (0, 0))
 
 
 @contextmanager

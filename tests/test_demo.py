@@ -74,7 +74,7 @@ def test_the_worst_mistakes_are_among_the_images(mistakes: int, shown_wrong: int
     ranks = torch.zeros(n, dtype=torch.int64)
     ranks[torch.randperm(n, generator=torch.Generator().manual_seed(0))[:mistakes]] = 1
     losses = torch.arange(n) + 10_000.0 * ranks  # of the mistakes, the later the worse
-    at = chosen(Scores(("a", "b"), ranks, ranks, ranks, losses))
+    at = chosen(Scores(("a", "b"), ranks, ranks, ranks, losses, torch.ones(len(losses))))
     assert list(at) == sorted(set(at))
     wrong = [i for i in at if ranks[i]]
     assert wrong == ranks.nonzero()[:, 0].tolist()[-shown_wrong:] if shown_wrong else not wrong

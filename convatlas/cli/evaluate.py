@@ -6,7 +6,7 @@ import argparse
 
 from ..errors import UserError, one_line
 from ..limits import whole_number
-from ..protocols import find_protocol
+from ..protocols import PROTOCOLS, find_protocol
 from . import checks, model, source
 from .output import add_formats, print_report, say
 
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         metavar="P",
         default="center",
-        help="center (default), flip (average with the mirror image) or airbench6 (flip, plus one-pixel shifts)",
+        help=f"how images are shown (default center): {', '.join(PROTOCOLS)}",
     )
     parser.add_argument("--confusion", metavar="FILE", help="draw the confusion matrix (.png, .svg or .pdf)")
     parser.add_argument("--batch", metavar="N", type=int, default=256, help="batch size (default 256)")

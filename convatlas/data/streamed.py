@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..preprocess import Preprocess
-from .decode.fast import Crop, read_into
+from .decode.fast import Crop, read_into, read_whole
 from .decode.reference import MAX_PIXELS, Content
 from .types import Crops
 
@@ -19,7 +19,7 @@ READING: dict[int, str] = {}  # what each thread is reading, for the message whe
 
 
 class StreamedSplit:
-    """A split read from storage; a subclass implements `put`, `where`, `key`, `sizes` and `stored`."""
+    """A split read from storage; a subclass implements `put`, `whole`, `where`, `key`, `sizes` and `stored`."""
 
     name: str
     labels: Tensor
@@ -52,6 +52,10 @@ class StreamedSplit:
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
         """Writes the image, or its crop, scaled, into `out`, uint8 (H, W, C). Raises UserError, naming the file, if
         it is broken."""
+        raise NotImplementedError
+
+    def whole(self, i: int, channels: int) -> Tensor:
+        """All of the image, upright, at its own size: uint8 (channels, h, w). Raises UserError as `put` does."""
         raise NotImplementedError
 
     def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, crops: Crops | None = None) -> Tensor:
@@ -94,6 +98,12 @@ class EncodedSplit(StreamedSplit):
         read_into(out, self.content(i), preprocess, crop, self.max_pixels)
         self.check(i)  # afterwards: what it is now may be broken as well, which says more
 
+    def whole(self, i: int, channels: int) -> Tensor:
+        READING[get_ident()] = self.where(i)
+        image = read_whole(self.content(i), channels, self.max_pixels)
+        self.check(i)
+        return image
+
     def part(self, indices: Tensor, name: str, provenance: dict[str, Any]) -> EncodedSplit:
         return EncodedPart(self, indices, name, provenance)
 
@@ -119,6 +129,9 @@ class StreamedPart(StreamedSplit):
 
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
         self.of.put(out, self.at[i], preprocess, crop)
+
+    def whole(self, i: int, channels: int) -> Tensor:
+        return self.of.whole(self.at[i], channels)
 
 
 class EncodedPart(StreamedPart, EncodedSplit):

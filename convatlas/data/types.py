@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..preprocess import Preprocess, ResizeMode
 from .digests import digests
-from .pixels import Box, Shape, crop_and_resize, to_input_size
+from .pixels import Box, Shape, crop_and_resize, recolour, to_input_size
 
 CACHE_BYTES = 1 << 30  # a resized memory split is cached whole up to this size
 
@@ -37,6 +37,10 @@ class Split(Protocol):
     def fetch(self, indices: Sequence[int] | Tensor, preprocess: Preprocess, crops: Crops | None = None) -> Tensor:
         """The images at `indices` as uint8 (n, C, H, W): resized as `preprocess` says, or the crops
         scaled to H x W."""
+        ...
+
+    def whole(self, i: int, channels: int) -> Tensor:
+        """All of the image, upright, at its own size: uint8 (channels, h, w)."""
         ...
 
     def key(self, i: int) -> str:
@@ -133,6 +137,9 @@ class MemorySplit:
         if self._shaped is None or self._shaped[0] != preprocess:
             self._shaped = preprocess, to_input_size(self.images, preprocess)
         return self._shaped[1][at]
+
+    def whole(self, i: int, channels: int) -> Tensor:
+        return recolour(self.images[i][None], channels)[0]
 
     def key(self, i: int) -> str:
         return str(i)

@@ -24,7 +24,7 @@ from ..preprocess import Preprocess
 from ..runs.folder import Run
 from ..weights.model import Model, load
 from .scores import ranking
-from .scoring import logits_of
+from .views import logits_of
 
 
 @dataclass(frozen=True)

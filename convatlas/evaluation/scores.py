@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..errors import UserError
+from ..errors import UserError, unknown
 
 MATRIX_CLASSES = 20  # with at most so many classes the confusion matrix is shown
+BINS = 15  # of confidences, as in Guo et al. (2017)
+
+
+class Bin(NamedTuple):
+    """The images whose predicted class got a probability in (low, high]."""
+
+    low: float
+    high: float
+    images: int
+    accuracy: float | None  # None without images
+    confidence: float | None  # the mean
+
+
+class Paired(NamedTuple):
+    """Two models on the same images (McNemar, 1947)."""
+
+    first: int  # images that only the first has right
+    second: int
+    p: float  # two-sided, exact: the chance of so uneven a split between models that are equally good
 
 
 @dataclass(frozen=True)
@@ -28,6 +48,7 @@ class Scores:
     predicted: Tensor  # int64 (N,): the class ranked first
     ranks: Tensor  # int64 (N,): how many classes were ranked above the correct one
     losses: Tensor  # float32 (N,): cross-entropy, in nats
+    confidences: Tensor  # float32 (N,): the probability given to the predicted class
     note: str = ""  # how the data's classes and the model's were aligned, unless they are the same
 
     @property
@@ -55,10 +76,7 @@ class Scores:
 
     def interval(self, k: int = 1) -> tuple[float, float]:
         """The 95% confidence interval of `top(k)` (Wilson, 1927)."""
-        from scipy.stats import binomtest
-
-        low, high = binomtest(self.hits(k), self.n).proportion_ci(method="wilson")
-        return float(low), float(high)
+        return wilson(self.hits(k), self.n)
 
     @property
     def confusion(self) -> Tensor:
@@ -69,10 +87,50 @@ class Scores:
     @property
     def per_class(self) -> tuple[float | None, ...]:
         """Top-1 accuracy for each class; None if the split has no images of it."""
+        return tuple(r / n if n else None for r, n in self._by_class())
+
+    @property
+    def per_class_intervals(self) -> tuple[tuple[float, float] | None, ...]:
+        """The 95% confidence interval (Wilson) of each class's accuracy; None if the split has no images of it."""
+        return tuple(wilson(r, n) if n else None for r, n in self._by_class())
+
+    def _by_class(self) -> list[tuple[int, int]]:
+        """For each class how many of its images are right, of how many."""
         c = len(self.classes)
         images = torch.bincount(self.labels, minlength=c).tolist()
-        right = torch.bincount(self.labels[self.ranks == 0], minlength=c).tolist()
-        return tuple(r / n if n else None for r, n in zip(right, images, strict=True))
+        return list(zip(torch.bincount(self.labels[self.ranks == 0], minlength=c).tolist(), images, strict=True))
+
+    def bins(self, count: int = BINS) -> list[Bin]:
+        """The images by confidence, in `count` bins of equal width; (low, high], as Guo et al. (2017) count them."""
+        which = (self.confidences.double() * count).ceil().long().clamp(1, count) - 1
+        images = torch.bincount(which, minlength=count).tolist()
+        right = torch.bincount(which[self.ranks == 0], minlength=count).tolist()
+        sure = torch.bincount(which, self.confidences.double(), minlength=count).tolist()
+        return [
+            Bin(b / count, (b + 1) / count, n, right[b] / n if n else None, sure[b] / n if n else None)
+            for b, n in enumerate(images)
+        ]
+
+    @property
+    def ece(self) -> float:
+        """The expected calibration error: the mean over images of |accuracy - confidence| of their bin
+        (Guo et al., 2017, equation 3)."""
+        gaps = (
+            b.images * abs(b.accuracy - b.confidence) for b in self.bins() if b.accuracy is not None and b.confidence
+        )
+        return sum(gaps) / self.n
+
+    def subset(self, classes: Sequence[str]) -> Scores:
+        """The scores of the images of some classes; all classes still compete. Raises UserError for an unknown class,
+        and for classes without images."""
+        unknown_ones = [name for name in classes if name not in self.classes]
+        if unknown_ones:
+            raise unknown("class", unknown_ones[0], self.classes)
+        keep = torch.isin(self.labels, torch.tensor([self.classes.index(name) for name in classes], dtype=torch.int64))
+        if not keep.any():
+            raise UserError(f"there are no images of {', '.join(classes[:3])}", "give classes that the split has")
+        columns = ("labels", "predicted", "ranks", "losses", "confidences")
+        return replace(self, **{name: getattr(self, name)[keep] for name in columns})
 
     def confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
         """The most frequent mistakes, in descending order: (correct class, predicted class, images)."""
@@ -94,6 +152,8 @@ class Scores:
             **{f"top{k}": self.top(k) for k in topk or usual_topk(len(self.classes))},
             "classes": list(self.classes),
             "per_class": self.per_class,
+            "per_class_intervals": self.per_class_intervals,
+            "ece": self.ece,
             "confused": [{"class": right, "predicted": wrong, "images": n} for right, wrong, n in self.confused()],
             **({"confusion": self.confusion.tolist()} if few else {}),
             **({"note": self.note} if self.note else {}),
@@ -112,6 +172,33 @@ class Scores:
             matrix = [(name, *(str(n or "") for n in row)) for name, row in counts]
             tables += _html_table("right class (rows) and predicted class (columns)", ("", *self.classes), matrix)
         return tables
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """The 95% confidence interval of a share (Wilson, 1927)."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(hits, n).proportion_ci(method="wilson")
+    return float(low), float(high)
+
+
+def paired(first: Scores, second: Scores) -> Paired:
+    """What two models have right that the other has not, of the same images. Raises UserError for other images."""
+    from scipy.stats import binomtest
+
+    if not torch.equal(first.labels, second.labels):
+        raise UserError("the two models were not scored on the same images", "evaluate both on one split")
+    a, b = first.ranks == 0, second.ranks == 0
+    only = int((a & ~b).sum()), int((b & ~a).sum())
+    return Paired(*only, float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0)
+
+
+def scores_of(logits: Tensor, labels: Tensor, classes: Sequence[str], note: str = "") -> Scores:
+    """The scores of float32 logits (N, classes)."""
+    predicted = ranking(logits, 1)[:, 0]
+    sure = logits.double().softmax(1).gather(1, predicted[:, None])[:, 0].float()
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return Scores(tuple(classes), labels, predicted, rank_of(logits, labels), losses, sure, note)
 
 
 def usual_topk(classes: int) -> tuple[int, ...]:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..data.loading import fetched
-from ..data.normalise import Normalizer, normalise
+from ..data.normalise import Normalizer
 from ..data.types import Data, Split
 from ..errors import UserError
 from ..layers import eval_mode
 from ..machine.processes import World
-from ..protocols import CENTER, Protocol, View, find_protocol
+from ..protocols import CENTER, Protocol, find_protocol
 from ..runs.folder import Run
 from ..weights.model import Model, load
 from .classes import aligned
-from .scores import Scores, rank_of, ranking
+from .scores import Scores, scores_of
+from .views import answers
+
+COUNTED = {  # what Scores has of each image
+    "predicted": torch.int64,
+    "ranks": torch.int64,
+    "losses": torch.float32,
+    "confidences": torch.float32,
+}
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
@@ -83,63 +89,53 @@ def evaluate_split(
         raise UserError(f"the {split.name} split has no images", "give another split")
     world = world or World()
     labels = torch.as_tensor(split.labels, device="cpu")
-    predicted, before, losses = (
-        torch.zeros((n,), dtype=torch.int64),
-        torch.zeros((n,), dtype=torch.int64),
-        torch.zeros((n,)),
-    )
+    counted = {name: torch.zeros(n, dtype=dtype) for name, dtype in COUNTED.items()}
     times_counted = torch.zeros(n, dtype=torch.int64)
-    net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if protocol.cuts:
+        batch = max(1, batch // protocol.passes)
     starts = range(world.rank * batch, n, world.size * batch)
 
     def count() -> None:
-        batches = (torch.arange(n)[s : s + batch] for s in starts)
-        loaded = fetched(split, batches, normalizer.preprocess, workers=workers)
-        for start, images in zip(progress(starts), loaded):
+        found = outputs(net, split, starts, batch, normalizer, protocol, device, workers)
+        for start, logits in zip(progress(starts), found):
             here = slice(start, min(start + batch, n))
-            logits = logits_of(net, images, normalizer, device, protocol)
-            assert len(logits) == len(labels[here]), "as many rows of logits as images"
-            if logits.shape[1] != len(split.classes):
-                raise UserError(
-                    f"the network has {logits.shape[1]} classes and the data has {len(split.classes)}",
-                    "evaluate on data with the classes it was trained on",
-                )
-            bad = (~logits.isfinite()).any(1).nonzero()
-            if len(bad):
-                raise UserError(
-                    f"the network's output for image {start + int(bad[0])} is not finite",
-                    "training diverged: use an earlier checkpoint, or train with a smaller lr",
-                )
-            predicted[here] = ranking(logits, 1)[:, 0]
-            before[here] = rank_of(logits, labels[here])
-            losses[here] = F.cross_entropy(logits, labels[here], reduction="none")
+            scores = scores_of(logits, labels[here], split.classes)
+            for name, values in counted.items():
+                values[here] = getattr(scores, name)
             times_counted[here] += 1
 
     with eval_mode(net):
         world.together(count)
-    predicted, before, losses, times_counted = map(world.sum, (predicted, before, losses, times_counted))
-    assert (times_counted == 1).all(), "every image is counted exactly once"
-    return Scores(tuple(split.classes), labels, predicted, before, losses)
+    assert (world.sum(times_counted) == 1).all(), "every image is counted exactly once"
+    predicted, ranks, losses, confidences = map(world.sum, counted.values())
+    return Scores(tuple(split.classes), labels, predicted, ranks, losses, confidences)
 
 
-@torch.inference_mode()
-def logits_of(
+def outputs(
     net: nn.Module,
-    images: Tensor,
+    split: Split,
+    starts: Sequence[int],
+    batch: int,
     normalizer: Normalizer,
-    device: str | torch.device = "cpu",
-    protocol: Protocol = CENTER,
-) -> Tensor:
-    """float32 logits (n, classes), on the CPU, for uint8 images (n, C, H, W) of the network's size, by the protocol."""
-    x = normalise(images.to(device), normalizer)
-    logits = [view.weight * net(seen(x, view)).float() for view in protocol.views]
-    return torch.stack(logits).sum(0).cpu()
-
-
-def seen(x: Tensor, view: View) -> Tensor:
-    """The given view of the images (n, C, H, W), in channels_last memory."""
-    if by := view.shift_px:
-        h, w = x.shape[2:]
-        x = F.pad(x, (abs(by),) * 4, mode="reflect")
-        x = x[:, :, abs(by) - by : abs(by) - by + h, abs(by) - by : abs(by) - by + w]
-    return (x.flip(3) if view.mirrored else x).contiguous(memory_format=torch.channels_last)
+    protocol: Protocol,
+    device: str | torch.device,
+    workers: int | None,
+) -> Iterator[Tensor]:
+    """float32 logits (n, classes) of each batch of `split`. Raises UserError for another number of classes, and for
+    logits that are not finite."""
+    net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = (torch.arange(start, min(start + batch, len(split))) for start in starts)
+    found = answers(net, split, batches, normalizer, protocol, device, workers)
+    for start, logits in zip(starts, found):
+        if logits.shape[1] != len(split.classes):
+            raise UserError(
+                f"the network has {logits.shape[1]} classes and the data has {len(split.classes)}",
+                "evaluate on data with the classes it was trained on",
+            )
+        bad = (~logits.isfinite()).any(1).nonzero()
+        if len(bad):
+            raise UserError(
+                f"the network's output for image {start + int(bad[0])} is not finite",
+                "training diverged: use an earlier checkpoint, or train with a smaller lr",
+            )
+        yield logits

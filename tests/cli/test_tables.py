@@ -110,7 +110,7 @@ def test_scores_fit(classes: int, width: int) -> None:
     generator = torch.Generator().manual_seed(0)
     labels, predicted = torch.randint(classes, (2, 50_000), generator=generator)
     ranks = (labels != predicted).long() * 7
-    made = Scores(tuple(f"class number {i}" for i in range(classes)), labels, predicted, ranks, torch.rand(50_000))
+    made = Scores(tuple(f"class number {i}" for i in range(classes)), labels, predicted, ranks, *torch.rand(2, 50_000))
     text = report_scores.report(made, (1, 5)).text(width)
     assert max(map(len, text.splitlines())) <= width
     assert ("not shown:" in text) == (classes == 20)

@@ -169,7 +169,7 @@ def test_wilsons_interval() -> None:
         (1, 29, 0.0061, 0.1718),
     ):
         ranks = (torch.arange(n) >= right).long()
-        scores = Scores(("a", "b"), torch.zeros(n).long(), ranks, ranks, torch.zeros(n))
+        scores = Scores(("a", "b"), torch.zeros(n).long(), ranks, ranks, torch.zeros(n), torch.ones(n))
         assert scores.interval() == pytest.approx((low, high), abs=5e-5)
 
 

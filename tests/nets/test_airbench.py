@@ -17,10 +17,10 @@ from convatlas.data.augment.spatial import alternate_flip
 from convatlas.data.normalise import Normalizer
 from convatlas.data.types import Data
 from convatlas.errors import UserError
-from convatlas.evaluation.scoring import logits_of
+from convatlas.evaluation.views import logits_of
 from convatlas.nets.airbench import Airbench
 from convatlas.preprocess import Preprocess
-from convatlas.protocols import AIRBENCH6, FLIP, find_protocol
+from convatlas.protocols import PROTOCOLS, find_protocol
 from convatlas.recipe import LinearWarmup, Poly
 from convatlas.recipes import find_recipe
 from convatlas.train.average import SlowWeights
@@ -282,5 +282,5 @@ def test_protocols_are_the_programs() -> None:
     with torch.no_grad():
         moved = [mirror(padded[:, :, :4, :4]), mirror(padded[:, :, 2:, 2:])]
         expected = 0.5 * mirror(x) + 0.5 * torch.stack(moved).mean(0)
-        torch.testing.assert_close(logits_of(net, images, plain, protocol=FLIP), mirror(x))
-    torch.testing.assert_close(logits_of(net, images, plain, protocol=AIRBENCH6), expected)
+        torch.testing.assert_close(logits_of(net, images, plain, protocol=PROTOCOLS["flip"]), mirror(x))
+    torch.testing.assert_close(logits_of(net, images, plain, protocol=PROTOCOLS["airbench6"]), expected)

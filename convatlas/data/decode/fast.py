@@ -53,15 +53,24 @@ def read_into(out: np.ndarray, content: bytes, preprocess: Preprocess, crop: Cro
     """As `read`, into a slot of a batch: `out`, uint8 (H, W, C)."""
     channels = preprocess.input[0]
     if crop is None:
-        pixels = plain_pixels(content, max_pixels)
-        whole = read_image(content, channels, max_pixels) if pixels is None else chw(pixels)
-        chw(out).copy_(to_input_size(whole[None], preprocess)[0])
+        chw(out).copy_(to_input_size(decoded_whole(content, channels, max_pixels)[None], preprocess)[0])
     elif FAST and (found := fast_crop(content, crop, preprocess, max_pixels)) is not None:
         scale_into(out, found, preprocess)
     elif not FAST and (scaled := pillow_crop(content, crop, preprocess, max_pixels)) is not None:
         chw(out).copy_(ordered(scaled, preprocess))
     else:
         chw(out).copy_(crop_and_resize(read_image(content, channels, max_pixels)[None], [crop], preprocess)[0])
+
+
+def read_whole(content: bytes, channels: int, max_pixels: int) -> Tensor:
+    """All of the image at its own size, uint8 (channels, h, w). Raises UserError as `read_image` does."""
+    return recolour(decoded_whole(content, channels, max_pixels)[None], channels)[0]
+
+
+def decoded_whole(content: bytes, channels: int, max_pixels: int) -> Tensor:
+    """uint8 (3, h, w) of a plain JPEG file, uint8 (channels, h, w) of any other."""
+    pixels = plain_pixels(content, max_pixels)
+    return read_image(content, channels, max_pixels) if pixels is None else chw(pixels)
 
 
 def crop_into(out: np.ndarray, pixels: np.ndarray, crop: Crop, preprocess: Preprocess) -> None:

@@ -38,7 +38,7 @@ from ..decode.orientation import turn
 from ..decode.reference import Content, open_image, read_image
 from ..digests import digest_of
 from ..loading import in_order, usual_workers
-from ..pixels import resize, to_input_size
+from ..pixels import recolour, resize, to_input_size
 from ..statistics import sample_statistics
 from ..streamed import EncodedSplit, StreamedSplit
 from ..types import Data, Split
@@ -299,6 +299,9 @@ class RawSplit(StreamedSplit):
         shard, offset, height, width = self.places[i].tolist()
         unchanged(self.shards[shard], self._stamps[shard])
         return self.maps[shard][offset : offset + 3 * height * width].reshape(height, width, 3)
+
+    def whole(self, i: int, channels: int) -> Tensor:
+        return recolour(chw(self.pixels(i).copy())[None], channels)[0]
 
     def put(self, out: np.ndarray, i: int, preprocess: Preprocess, crop: Crop | None) -> None:
         pixels = self.pixels(i)

@@ -157,6 +157,11 @@ def parse_seconds(text: str) -> float:
     return float(value)
 
 
+def parse_percent(text: str) -> float:
+    """ "5%" -> 0.05."""
+    return float(parse(text, PERCENT)) / 100
+
+
 def _positive(text: str, unit: Unit) -> int:
     value = int(parse(text, unit))
     if value == 0:

@@ -5,7 +5,17 @@ from decimal import Decimal
 import pytest
 
 from convatlas.errors import UserError
-from convatlas.limits import QUANTITIES, Limit, hold, parse_bytes, parse_limit, parse_macs, parse_seconds, whole_number
+from convatlas.limits import (
+    QUANTITIES,
+    Limit,
+    hold,
+    parse_bytes,
+    parse_limit,
+    parse_macs,
+    parse_percent,
+    parse_seconds,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +87,14 @@ def test_the_example_of_each_unit_is_one(quantity: str) -> None:
 
 
 def test_amounts() -> None:
+    assert [parse_percent(t) for t in ("5%", "7.5", "0%")] == pytest.approx([0.05, 0.075, 0])
     assert [parse_seconds(t) for t in ("90s", "30m", "2h", "1.5d", "20ms")] == [90, 1800, 7200, 129_600, 0.02]
     assert [parse_bytes(t) for t in ("8GB", "8GiB", "500MB", "1.5 kb", "7B")] == [8e9, 8 * 2**30, 5e8, 1500, 7]
     assert [parse_macs(t) for t in ("1GMAC", "569M", "300_000_000", "1.5 GMACs", "1e9")] == [
         10**9, 569_000_000, 300_000_000, 1_500_000_000, 10**9,
     ]  # fmt: skip
     for parse, text, message in (
+        (parse_percent, "5p", "'5p' is not a percentage; write it as in 75 or 75%"),
         (parse_seconds, "30", "'30' is not a time; write it as in 90s, 30m or 2h"),
         (parse_seconds, "0s", "'0s' is not a time"),
         (parse_bytes, "8", "'8' is not a number of bytes; write it as in 8GB"),

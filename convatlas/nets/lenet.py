@@ -86,7 +86,7 @@ class Subsample(nn.Module):
         self.bias = nn.Parameter(torch.empty(maps, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 2, divisor_override=1) * self.weight + self.bias
+        return 4 * F.avg_pool2d(x, 2) * self.weight + self.bias
 
 
 class PartialConv(nn.Module):

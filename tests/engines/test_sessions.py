@@ -1,0 +1,129 @@
+"""Every engine gives torch's logits, at the precision that was asked for, on the threads that were asked for."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from convatlas.engines import kept
+from convatlas.engines.net import EngineNet
+from convatlas.engines.on_torch import TorchNet
+from convatlas.engines.sessions import ENGINES, on
+from convatlas.errors import UserError
+from tests.engines import nets
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The exports of this module's tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("CONVATLAS_CACHE", str(folder))
+        yield folder
+
+
+SMALL = {
+    "resnet20": dict(input=(3, 16, 16)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("engine", ENGINES)
+@torch.no_grad()
+def test_fp32_is_torchs(engine: str, name: str) -> None:
+    model = nets.model(name)
+    found = on(model, engine)
+    assert isinstance(found.net, EngineNet)
+    assert (found.classes, found.preprocess) == (model.classes, model.preprocess)
+    for n in (3, 1):
+        x = nets.images(model, n)
+        assert nets.error(found.net(x), model.net(x)) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "threads", "message"),
+    [
+        ("tensorrt", "fp32", 1, "no engine named 'tensorrt'; choose from torch, onnxruntime, openvino"),
+        ("torch", "fp16", 1, "no precision named 'fp16'; did you mean bf16"),
+        ("torch", "fp32", 0, "0 threads are too few; give at least 1"),
+        ("onnxruntime", "bf16", 1, "ONNX Runtime has no bf16 arithmetic on CPUs; give --engine torch or openvino"),
+    ],
+)
+def test_refusals(engine: str, precision: str, threads: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        on(nets.model("lenet5"), engine, precision, threads)
+
+
+@pytest.mark.parametrize(("engine", "name"), [("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")])
+def test_an_engine_that_is_not_installed(engine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, engine, None)
+    with pytest.raises(UserError, match=rf"{name} is not installed; pip install 'convatlas\[deploy\]'"):
+        on(nets.model("lenet5"), engine)
+
+
+def test_bf16_on_openvino_only_where_it_is_asked_for() -> None:
+    """By itself OpenVINO computes in bf16 where the processor can: its errors are hundreds of times as large."""
+    model = nets.model("resnet20", input=(3, 16, 16))
+    x = nets.images(model, 4)
+    with torch.no_grad():
+        exact = model.net(x)
+        assert nets.error(on(model, "openvino").net(x), exact) <= 1e-4
+        assert 1e-3 < nets.error(on(model, "openvino", "bf16").net(x), exact) < 0.1
+
+
+def test_bf16_on_torch_with_local_response_normalisation() -> None:
+    """torch has no LRN in bf16 on CPUs; the atlas's own is made of operators that there are."""
+    model = nets.model("alexnet", input=(3, 67, 67), classes=10)
+    x = nets.images(model, 2)
+    with torch.no_grad():
+        found, exact = on(model, "torch", "bf16").net(x), model.net(x)
+    assert found.dtype == torch.float32
+    assert 1e-4 < nets.error(found, exact) < 0.1
+
+
+def test_torch_uses_the_threads_asked_for_and_gives_them_back() -> None:
+    class Counts(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(x), 1), torch.get_num_threads())
+
+    net = TorchNet(Counts(), "fp32", 2)
+    assert torch.get_num_threads() == 1
+    assert net(torch.zeros(3, 1, 1, 1)).tolist() == [[2.0]] * 3
+    assert torch.get_num_threads() == 1
+
+
+def test_the_model_itself_stays_as_it_was() -> None:
+    model = nets.model("lenet5")
+    before = {name: tensor.clone() for name, tensor in model.net.state_dict().items()}
+    on(model, "torch", "bf16").net(nets.images(model, 1))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.net.state_dict().items())
+
+
+def test_an_export_is_kept_by_weights_and_structure() -> None:
+    net, other = nets.model("lenet5").net, nets.model("lenet5").net
+    assert kept.digest_of(net, (1, 32, 32)) == kept.digest_of(other, (1, 32, 32))
+    assert kept.digest_of(net, (1, 32, 32)) != kept.digest_of(net, (1, 36, 36))
+    assert kept.digest_of(net, (1, 32, 32)) != kept.digest_of(nets.model("lenet5_tanh").net, (1, 32, 32))
+    with torch.no_grad():
+        next(other.parameters()).view(-1)[0] += 1e-6
+    assert kept.digest_of(net, (1, 32, 32)) != kept.digest_of(other, (1, 32, 32))
+
+
+def test_an_export_that_is_cut_short_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path))
+    net, save, tries = nets.model("lenet5").net, torch.onnx.ONNXProgram.save, []
+
+    def interrupted(program: torch.onnx.ONNXProgram, file: str, **options: object) -> None:
+        save(program, file, **options)
+        tries.append(file)
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kept.onnx_of(net, (1, 32, 32))
+    assert not list((tmp_path / "engines").iterdir())
+    assert kept.onnx_of(net, (1, 32, 32)) == kept.onnx_of(net, (1, 32, 32))
+    assert len(tries) == 2

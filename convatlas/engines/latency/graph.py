@@ -1,0 +1,160 @@
+"""ONNX graphs of convolutions written operator by operator, in float32 or with quantized values, without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+SCALE = 0.02  # of quantized values; whatever it is, the time is the same
+OPSET, IR = 20, 10
+
+
+class Graph:
+    """A graph while it is written. `at` is the tensor that comes next, of `channels` x `side` x `side`.
+
+    With `int8` every operator reads dequantized int8 values and its weights are int8, by channel, as a static quantizer
+    leaves a graph.
+    """
+
+    def __init__(self, channels: int, side: int, rng: np.random.Generator, int8: bool = False):
+        self.input = (channels, side, side)
+        self.channels, self.side, self.at = channels, side, "images"
+        self.int8 = int8
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self._pool = rng.standard_normal(1 << 16).astype(np.float32) * 0.05
+        self._dequantized: dict[str, str] = {}
+        self._consts: dict[tuple[str, float], str] = {}
+
+    def bytes(self) -> bytes:
+        from onnx import TensorProto, helper
+
+        sizes = ["batch", *self.input]
+        entry = helper.make_tensor_value_info("images", TensorProto.FLOAT, sizes)
+        exit = helper.make_tensor_value_info(self.at, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.nodes, "chain", [entry], [exit], self.initializers)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+        return bytes(model.SerializeToString())
+
+    # Operators, each of which moves `at`.
+
+    def conv(self, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, pad: int | None = None) -> None:
+        pad = kernel // 2 if pad is None else pad
+        inputs = [self._read(self.at), self._weights((cout, self.channels // groups, kernel, kernel)), self._bias(cout)]
+        sizes = dict(kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4, group=groups)
+        self._node("Conv", inputs, **sizes)
+        self.channels, self.side = cout, (self.side + 2 * pad - kernel) // stride + 1
+
+    def linear(self, cout: int) -> None:
+        """After `flatten`."""
+        inputs = [self._read(self.at), self._weights((cout, self.channels)), self._bias(cout)]
+        self._node("Gemm", inputs, transB=1)
+        self.channels = cout
+
+    def relu(self) -> None:
+        self._node("Relu", [self.at])
+
+    def relu6(self) -> None:
+        self._node("Clip", [self.at, self._scalar("low", 0.0), self._scalar("high", 6.0)])
+
+    def silu(self) -> None:
+        x = self._read(self.at)
+        self._node("Sigmoid", [x])
+        self._node("Mul", [x, self._read(self.at)])
+
+    def batch_norm(self) -> None:
+        ones = self._constant(np.ones(self.channels, np.float32))
+        zeros = self._constant(np.zeros(self.channels, np.float32))
+        self._node("BatchNormalization", [self._read(self.at), ones, zeros, zeros, ones])
+
+    def pool(self, op: str = "MaxPool", kernel: int = 3, stride: int = 2, pad: int | None = None) -> None:
+        pad = kernel // 2 if pad is None else pad
+        sizes = dict(kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4)
+        self._node(op, [self._read(self.at)], **sizes)
+        self.side = (self.side + 2 * pad - kernel) // stride + 1
+
+    def mean(self) -> None:
+        """The mean of each channel."""
+        axes = self._constant(np.array([2, 3], np.int64))
+        self._node("ReduceMean", [self._read(self.at), axes], keepdims=1)
+        self.side = 1
+
+    def flatten(self) -> None:
+        self._node("Flatten", [self.at])
+        self.channels, self.side = self.channels * self.side**2, 1
+
+    def lrn(self) -> None:
+        self._node("LRN", [self.at], size=5)
+
+    def sigmoid(self) -> None:
+        self._node("Sigmoid", [self._read(self.at)])
+
+    def halve(self) -> None:
+        """Divides by two, as a join of two paths does."""
+        self._node("Div", [self._read(self.at), self._scalar("two", 2.0)])
+
+    def add(self, other: str) -> None:
+        self._node("Add", [self._read(self.at), self._read(other)])
+
+    def multiply(self, other: str) -> None:
+        """By another tensor, which may be one value a channel."""
+        self._node("Mul", [self._read(other), self._read(self.at)])
+
+    def concatenate(self, parts: list[str], channels: int) -> None:
+        self._node("Concat", [self._read(p) for p in parts], axis=1)
+        self.channels = channels
+
+    def _node(self, op: str, inputs: list[str], **attributes: Any) -> None:
+        from onnx import helper
+
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name=f"{op.lower()}{len(self.nodes)}", **attributes))
+        self.at = name
+
+    def _constant(self, values: np.ndarray) -> str:
+        from onnx import numpy_helper
+
+        name = f"c{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(values, name))
+        return name
+
+    def _scalar(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        key = (name, float(value))
+        if key not in self._consts:
+            self._consts[key] = self._constant(np.array(value, dtype))
+        return self._consts[key]
+
+    def _read(self, tensor: str) -> str:
+        """The tensor as an operator reads it: with int8, quantized and dequantized once."""
+        if not self.int8:
+            return tensor
+        if tensor not in self._dequantized:
+            at, marks = self.at, [self._scalar("scale", SCALE), self._scalar("zero", 0, np.int8)]
+            self._node("QuantizeLinear", [tensor, *marks])
+            self._node("DequantizeLinear", [self.at, *marks])
+            self._dequantized[tensor], self.at = self.at, at
+        return self._dequantized[tensor]
+
+    def _weights(self, shape: tuple[int, ...]) -> str:
+        values = np.resize(self._pool, shape)
+        if not self.int8:
+            return self._constant(values)
+        scales = self._constant(np.full(shape[0], SCALE / 10, np.float32))
+        zeros = self._constant(np.zeros(shape[0], np.int8))
+        q = self._constant(np.clip(np.rint(values * 500), -127, 127).astype(np.int8))
+        return self._dequantize(q, scales, zeros)
+
+    def _bias(self, cout: int) -> str:
+        if not self.int8:
+            return self._constant(np.zeros(cout, np.float32))
+        scales = self._constant(np.full(cout, SCALE * SCALE / 10, np.float32))
+        return self._dequantize(
+            self._constant(np.zeros(cout, np.int32)), scales, self._constant(np.zeros(cout, np.int32))
+        )
+
+    def _dequantize(self, q: str, scales: str, zeros: str) -> str:
+        at = self.at
+        self._node("DequantizeLinear", [q, scales, zeros], axis=0)
+        made, self.at = self.at, at
+        return made

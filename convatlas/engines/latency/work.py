@@ -1,0 +1,102 @@
+"""What an engine is left with of a network's rows: convolutions and the like with what follows fused into them.
+
+The rows of a module, of a shipped table and of an ONNX file's graph give the same work, so that whatever learns from
+one can foretell another. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+from typing import NamedTuple
+
+from ...accounting.rows import Row
+
+NORMS = {"BatchNorm1d", "BatchNorm2d", "BatchNormalization"}
+CLIPPED = {"ReLU", "ReLU6", "relu", "Relu", "Clip", "hardtanh", "LeakyRelu", "PReLU", "PRelu"}  # fused by every engine
+CURVED = {"SiLU", "GELU", "Tanh", "Squash", "Sigmoid", "Gelu", "Swish", "HardSwish", "Hardswish", "HardSigmoid"}
+MEANS = {"AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
+POOLS = {"MaxPool2d", "AvgPool2d", "MaxPoolSame", "Pool", "PoolTimm", "Subsample", "MaxPool", "AveragePool"}
+ADDITIONS = {"add", "Add", "Sum"}
+PRODUCTS = {"mul", "Mul", "div", "Div"}
+JOINS = {"cat", "Concat"}
+COPIES = JOINS | {"constant_pad_nd", "PaddedShortcut", "PooledShortcut", "Pad"}
+FUSING = {"conv", "fc", "norm", "add"}  # a clip that follows costs nothing
+POOL_SIDE = 3  # of a pool whose row does not say
+
+
+class Work(NamedTuple):
+    """One operation of an engine. Values are for one image."""
+
+    kind: str  # conv, fc, pool, mean, add, mul, copy, norm, clip, curve, lrn
+    reads: int  # values
+    writes: int
+    weights: int = 0
+    macs: int = 0
+    cin: int = 0  # in each group
+    cout: int = 0  # in each group
+    groups: int = 1
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    height: int = 1  # of the output
+    width: int = 1
+
+
+def works(rows: Iterable[Row], input: tuple[int, ...], batch: int = 1) -> list[Work]:
+    """The operations that are left once each batch norm is folded into the convolution before it, and each ReLU, too.
+
+    `input` is the image's C x H x W; `batch` the number of images that the rows were counted on.
+    """
+    found: list[Work] = []
+    last, shape = "", input  # the kind of what made the tensor that comes next, and its size
+    for row in rows:
+        if not row.activations or not (kind := _kind(row, last, shape)):
+            continue
+        if kind != "fused":
+            found.append(_work(kind, row, shape, batch))
+            last = kind
+        shape = row.shape
+    return found
+
+
+def _kind(row: Row, last: str, shape: tuple[int, ...]) -> str:
+    """The kind of work of a row; "fused" where what comes before does it on the way, "" where there is nothing to do."""
+    same = row.shape == shape
+    if row.macs:
+        return "conv" if row.kernel else "fc"
+    if row.op in NORMS:
+        return "fused" if same and last in ("conv", "fc") else "norm"
+    if row.op in CLIPPED:
+        return "fused" if same and last in FUSING else "clip"
+    if row.op in PRODUCTS:  # x * sigmoid(x) in two steps is one activation
+        return "fused" if same and last == "curve" else "mul"
+    if row.op in JOINS and same:  # of one tensor
+        return ""
+    for kind, ops in KINDS.items():
+        if row.op in ops:
+            return kind
+    return ""
+
+
+KINDS = {"curve": CURVED, "mean": MEANS, "pool": POOLS, "add": ADDITIONS, "copy": COPIES, "lrn": {"LRN"}}
+
+
+def _work(kind: str, row: Row, shape: tuple[int, ...], batch: int) -> Work:
+    writes, (cout, height, width) = prod(row.shape), (*row.shape, 1, 1)[:3]
+    if kind == "conv":
+        kernel, stride, groups = (*row.kernel, 1)[:2], row.stride[0], row.groups
+        taps = row.macs // (batch * writes)  # of one output: cin x kernel
+        cin = taps // prod(kernel)
+        sizes = dict(cin=cin, cout=cout // groups, groups=groups, kernel=kernel, stride=stride)
+        reads, macs = cin * groups * height * width * prod(row.stride), row.macs // batch
+        return Work(kind, reads, writes, cout * taps, macs, **sizes, height=height, width=width)
+    if kind == "fc":
+        inputs = row.macs // (batch * writes)
+        return Work(kind, inputs, writes, inputs * writes, row.macs // batch, inputs, writes)
+    if kind == "pool":
+        kernel = (*row.kernel, *row.kernel)[:2] or (POOL_SIDE, POOL_SIDE)
+        stride = row.stride[0] if row.stride else max(1, round((prod(shape) / max(1, writes)) ** 0.5))
+        return Work(kind, writes * stride**2, writes, kernel=kernel, stride=stride, height=height, width=width)
+    if kind == "mean":
+        return Work(kind, prod(shape), writes)
+    return Work(kind, writes * (2 if kind == "add" else 1), writes, cout=cout, height=height, width=width)

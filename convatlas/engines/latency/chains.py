@@ -8,8 +8,8 @@ import numpy as np
 
 from .graph import Graph
 
-MOST_MACS = 4e8  # of a chain, for one image
-MOST_WEIGHTS = 4e7
+MOST_MACS = (3e8, 3e8, 1e9)  # of a chain, for one image: one of these
+MOST_WEIGHTS = 2e7
 
 # Where chains begin: a side, and the channels that networks have there. With 3 channels it is an image.
 PLACES = [
@@ -17,7 +17,8 @@ PLACES = [
     (227, [3]),
     (299, [3]),
     (32, [3]),
-    (112, [16, 24, 32, 64]),
+    (224, [64]),
+    (112, [16, 24, 32, 64, 128]),
     (111, [32]),
     (56, [16, 24, 32, 48, 64, 96, 128, 144, 256]),
     (55, [64, 96]),
@@ -38,7 +39,7 @@ def chain(rng: np.random.Generator, int8: bool = False) -> Graph:
     """One to four random blocks and a classifier. The same state of `rng` gives the same chain."""
     side, widths = PLACES[rng.integers(len(PLACES))]
     g = Graph(int(rng.choice(widths)), side, rng, int8)
-    budget = Budget()
+    budget = Budget(rng.choice(MOST_MACS))
     if g.channels == 3:
         stem(g, rng)
     for _ in range(int(rng.integers(1, 5))):
@@ -51,8 +52,8 @@ def chain(rng: np.random.Generator, int8: bool = False) -> Graph:
 class Budget:
     """Keeps chains small: what is left of the multiply-adds and weights."""
 
-    def __init__(self) -> None:
-        self.macs, self.weights = MOST_MACS, MOST_WEIGHTS
+    def __init__(self, macs: float) -> None:
+        self.macs, self.weights = macs, MOST_WEIGHTS
 
     def affords(self, weights: float, positions: float) -> bool:
         """Whether so many weights, each used at so many positions, are within the budget; they are taken from it."""
@@ -89,7 +90,8 @@ def stride_of(g: Graph, rng: np.random.Generator) -> int:
 def plain(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
     """Convolutions with their ReLU, of 1x1 to 5x5 (VGG, AlexNet, NIN)."""
     for _ in range(int(rng.integers(1, 3))):
-        kernel, cout, stride = int(rng.choice([1, 3, 3, 5])), wider(g, rng), stride_of(g, rng)
+        kernel, cout = int(rng.choice([1, 3, 3, 5])), wider(g, rng)
+        stride = stride_of(g, rng) if kernel > 1 else 1
         if not budget.affords(cout * g.channels * kernel**2, g.side**2 / stride**2):
             kernel, stride = 1, 1
             if not budget.affords(cout * g.channels, g.side**2):
@@ -273,7 +275,7 @@ def pooled(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
 def classifier(g: Graph, rng: np.random.Generator) -> None:
     """The mean of each channel and one linear layer, or two or three wide ones as in AlexNet and VGG."""
     classes = int(rng.choice([10, 100, 1000, 1000]))
-    if g.side <= 8 and g.channels * g.side**2 <= 10_000 and rng.random() < 0.4:
+    if g.side <= 8 and g.channels * g.side**2 <= 10_000 and rng.random() < 0.25:
         g.flatten()
         for _ in range(int(rng.integers(1, 3))):
             g.linear(int(rng.choice([256, 1024, 4096])))

@@ -28,11 +28,12 @@ class Graph:
         self._consts: dict[tuple[str, float], str] = {}
 
     def bytes(self) -> bytes:
+        """The file, which ends in a classifier."""
         from onnx import TensorProto, helper
 
         sizes = ["batch", *self.input]
         entry = helper.make_tensor_value_info("images", TensorProto.FLOAT, sizes)
-        exit = helper.make_tensor_value_info(self.at, TensorProto.FLOAT, None)
+        exit = helper.make_tensor_value_info(self.at, TensorProto.FLOAT, ["batch", self.channels])
         graph = helper.make_graph(self.nodes, "chain", [entry], [exit], self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
         return bytes(model.SerializeToString())

@@ -60,7 +60,7 @@ def works(rows: Iterable[Row], input: tuple[int, ...], batch: int = 1) -> list[W
 
 
 def _kind(row: Row, last: str, shape: tuple[int, ...]) -> str:
-    """The kind of work of a row; "fused" where what comes before does it on the way, "" where there is nothing to do."""
+    """The kind of work of a row; "fused" where what comes before does it on the way, "" for nothing."""
     same = row.shape == shape
     if row.macs:
         return "conv" if row.kernel else "fc"
@@ -84,17 +84,16 @@ KINDS = {"curve": CURVED, "mean": MEANS, "pool": POOLS, "add": ADDITIONS, "copy"
 def _work(kind: str, row: Row, shape: tuple[int, ...], batch: int) -> Work:
     writes, (cout, height, width) = prod(row.shape), (*row.shape, 1, 1)[:3]
     if kind == "conv":
-        kernel, stride, groups = (*row.kernel, 1)[:2], row.stride[0], row.groups
+        kernel, stride, groups = (row.kernel[0], row.kernel[-1]), row.stride[0], row.groups
         taps = row.macs // (batch * writes)  # of one output: cin x kernel
         cin = taps // prod(kernel)
-        sizes = dict(cin=cin, cout=cout // groups, groups=groups, kernel=kernel, stride=stride)
         reads, macs = cin * groups * height * width * prod(row.stride), row.macs // batch
-        return Work(kind, reads, writes, cout * taps, macs, **sizes, height=height, width=width)
+        return Work(kind, reads, writes, cout * taps, macs, cin, cout // groups, groups, kernel, stride, height, width)
     if kind == "fc":
         inputs = row.macs // (batch * writes)
         return Work(kind, inputs, writes, inputs * writes, row.macs // batch, inputs, writes)
     if kind == "pool":
-        kernel = (*row.kernel, *row.kernel)[:2] or (POOL_SIDE, POOL_SIDE)
+        kernel = (row.kernel[0], row.kernel[-1]) if row.kernel else (POOL_SIDE, POOL_SIDE)
         stride = row.stride[0] if row.stride else max(1, round((prod(shape) / max(1, writes)) ** 0.5))
         return Work(kind, writes * stride**2, writes, kernel=kernel, stride=stride, height=height, width=width)
     if kind == "mean":

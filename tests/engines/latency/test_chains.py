@@ -1,0 +1,59 @@
+"""Random chains: graphs that engines take, and that have everything that the networks of the atlas have."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convatlas import account
+from convatlas.engines.latency.chains import MOST_MACS, chain
+from convatlas.engines.latency.features import features
+from convatlas.tables import index, load
+
+onnx = pytest.importorskip("onnx")
+
+
+def counted(file: Path, seed: int, int8: bool = False):
+    made = chain(np.random.default_rng(seed), int8)
+    file.write_bytes(made.bytes())
+    return made, account(file, batch=1)
+
+
+def test_the_same_seed_gives_the_same_chain() -> None:
+    one, same, other = (chain(np.random.default_rng(seed)).bytes() for seed in (5, 5, 6))
+    assert one == same != other
+
+
+def test_chains_are_graphs_that_are_counted_in_full(tmp_path: Path) -> None:
+    for seed in range(10):
+        made, found = counted(tmp_path / "chain.onnx", seed)
+        onnx.checker.check_model(onnx.load_from_string(made.bytes()), full_check=True)
+        assert found.uncounted == ()
+        assert found.input == made.input
+        assert found.totals.macs < 1.5 * max(MOST_MACS)
+
+
+def test_chains_show_every_feature_that_a_network_has(tmp_path: Path) -> None:
+    shown = {
+        name
+        for seed in range(50)
+        for made, found in [counted(tmp_path / "chain.onnx", seed)]
+        for name, amount in features(found.rows, made.input).items()
+        if amount
+    }
+    for name in index():
+        network = load(name)
+        missing = {key for key, amount in features(network.rows, network.input).items() if amount} - shown
+        assert not missing, f"{name}: {missing}"
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_an_engine_runs_them(int8: bool) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for seed in range(4):
+        made = chain(np.random.default_rng(seed), int8)
+        session = onnxruntime.InferenceSession(made.bytes(), providers=["CPUExecutionProvider"])
+        images = np.random.default_rng(0).standard_normal((2, *made.input)).astype(np.float32)
+        (logits,) = session.run(None, {"images": images})
+        assert logits.shape == (2, made.channels)
+        assert np.isfinite(logits).all()

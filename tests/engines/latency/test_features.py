@@ -1,0 +1,45 @@
+"""What times are foretold from."""
+
+import pytest
+
+from convatlas.accounting.rows import Row
+from convatlas.engines.latency.features import features
+from convatlas.tables import load
+
+CONV = Row("c", "Conv2d", (32, 10, 10), (3, 3), (1, 1), (1, 1), macs=100 * 32 * 8 * 9, activations=3200)
+
+
+def test_a_convolution_by_hand() -> None:
+    assert features([CONV], (8, 10, 10)) == pytest.approx(
+        {
+            "call": 1e-5,
+            "launches": 1e-6,
+            "image bytes": 4 * 800 / 10e9,
+            "weights beyond the cache": 0,
+            "3x3 macs": 230_400 / 50e9,
+            "3x3 reads": 4 * 800 / 10e9,
+            "3x3 writes": 4 * 3200 / 10e9,
+            "3x3 macs of empty channels": 230_400 / 50e9,  # 8 of 16 are used
+            "conv weights": 4 * 32 * 8 * 9 / 10e9,
+        }
+    )
+
+
+def test_a_batch_multiplies_what_is_done_for_each_image() -> None:
+    one, eight = features([CONV], (8, 10, 10)), features([CONV], (8, 10, 10), batch=8)
+    fixed = {"call", "launches", "conv weights", "weights beyond the cache"}
+    assert {name: eight[name] / one[name] for name in one if one[name]} == pytest.approx(
+        {name: 1 if name in fixed else 8 for name in one if one[name]}
+    )
+
+
+def test_rows_of_any_batch_give_the_same_features() -> None:
+    three = CONV._replace(macs=3 * CONV.macs, activations=3 * CONV.activations)
+    assert features([three], (8, 10, 10), counted=3, batch=2) == features([CONV], (8, 10, 10), batch=2)
+
+
+def test_weights_beyond_a_cache() -> None:
+    vgg, small = load("vgg16"), load("squeezenet1_1")
+    beyond = features(vgg.rows, vgg.input)["weights beyond the cache"]
+    assert beyond == pytest.approx((4 * vgg.totals.weights - 2**24) / 10e9)
+    assert features(small.rows, small.input)["weights beyond the cache"] == 0

@@ -31,7 +31,7 @@ class Graph:
         """The file, which ends in a classifier."""
         from onnx import TensorProto, helper
 
-        sizes = ["batch", *self.input]
+        sizes: list[str | int | None] = ["batch", *self.input]
         entry = helper.make_tensor_value_info("images", TensorProto.FLOAT, sizes)
         exit = helper.make_tensor_value_info(self.at, TensorProto.FLOAT, ["batch", self.channels])
         graph = helper.make_graph(self.nodes, "chain", [entry], [exit], self.initializers)

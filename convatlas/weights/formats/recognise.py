@@ -23,6 +23,7 @@ SUFFIXES = {  # by format, which is also the reader's name: what its files are c
     "npz": (".npz",),
     "tflite": (".tflite",),
     "onnx": (".onnx",),
+    "deep_compression": (".net",),
 }
 STARTS = {  # the first bytes of a file
     b"\x89HDF\r\n\x1a\n": "keras",

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from convatlas import tables
 from convatlas.weights import Weights, read_weights
 from tests.damages import mangled, read_or_refused
 from tests.weights.formats.messages import classes
@@ -20,11 +21,11 @@ from tests.weights.formats.tiny import WRITTEN
 
 NEEDS = {".h5": "h5py", ".keras": "h5py", ".tflite": "tflite", ".onnx": "onnx"}
 FILES = sorted(file.name for file in WRITTEN.iterdir() if file.suffix not in (".py", ".data-00000-of-00001"))
-FILES += ["w.caffemodel", "w.onnx"]
+FILES += ["w.caffemodel", "w.onnx", "w.net"]
 
 
 def content(name: str) -> bytes:
-    """What a framework wrote; for Caffe and ONNX, a convolution and a batch norm."""
+    """What a framework wrote; for Caffe and ONNX, a convolution and a batch norm; a `.net` with a weight a layer."""
     if find_spec(NEEDS.get(Path(name).suffix, "numpy")) is None:
         pytest.skip(f"{NEEDS[Path(name).suffix]} is not installed")
     rng = np.random.default_rng(0)
@@ -54,6 +55,10 @@ def content(name: str) -> bytes:
             helper.make_node("BatchNormalization", ["h", "b", "b", "v", "v"], ["y"], name="norm"),
         ]
         return bytes(helper.make_model(helper.make_graph(nodes, "g", [], [], held)).SerializeToString())
+    if name == "w.net":
+        rows = [row for row in tables.load("squeezenet1_0").rows if row.weights]
+        layers = [rng.normal(size=256 + row.biases).astype("<f4").tobytes() + bytes([7, 3]) for row in rows]
+        return np.ones(len(rows), "<u4").tobytes() + b"".join(layers)
     return (WRITTEN / name).read_bytes()
 
 

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 MODEL = "a run folder, a weights file of any library, or NETWORK@SOURCE (see `convatlas weights list`)"
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help=MODEL)
+def add(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    if several:
+        parser.add_argument("models", metavar="MODEL", nargs="+", help=f"each {MODEL}")
+    else:
+        parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("--which", choices=("best", "last"), help="which checkpoint of a run (default best, else last)")
     parser.add_argument("--network", metavar="N", help="the network of a weights file, where its layers fit several")
     parser.add_argument("--preprocess", metavar="P", help="how its images were prepared: imagenet, half, caffe ...")
@@ -39,13 +42,13 @@ def checked(model: str) -> str:
     return model
 
 
-def load(args: argparse.Namespace, device: str | torch.device) -> Model:
-    """The Model, once what was done to its weights is said."""
+def load(args: argparse.Namespace, device: str | torch.device, model: str | None = None) -> Model:
+    """The Model (args.model, or the one given), once what was done to its weights is said."""
     from ..weights.model import load
 
     with downloading() as progress:
         found = load(
-            args.model, args.which, device, network=args.network, preprocess=args.preprocess, progress=progress
+            model or args.model, args.which, device, network=args.network, preprocess=args.preprocess, progress=progress
         )
     for note in found.notes:
         say(f"convatlas: {note}", file=sys.stderr)

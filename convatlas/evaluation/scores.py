@@ -120,17 +120,20 @@ class Scores:
         )
         return sum(gaps) / self.n
 
-    def subset(self, classes: Sequence[str]) -> Scores:
-        """The scores of the images of some classes; all classes still compete. Raises UserError for an unknown class,
-        and for classes without images."""
-        unknown_ones = [name for name in classes if name not in self.classes]
-        if unknown_ones:
-            raise unknown("class", unknown_ones[0], self.classes)
-        keep = torch.isin(self.labels, torch.tensor([self.classes.index(name) for name in classes], dtype=torch.int64))
-        if not keep.any():
-            raise UserError(f"there are no images of {', '.join(classes[:3])}", "give classes that the split has")
+    def images_of(self, classes: Sequence[str]) -> Tensor:
+        """int64: the numbers of the images of some classes. Raises UserError for a class that there is not."""
+        for name in classes:
+            if name not in self.classes:
+                raise unknown("class", name, self.classes)
+        numbers = torch.tensor([self.classes.index(name) for name in classes], dtype=torch.int64)
+        return torch.isin(self.labels, numbers).nonzero()[:, 0]
+
+    def subset(self, images: Tensor) -> Scores:
+        """The scores of some images, by number; all classes still compete. Raises UserError for none."""
+        if not len(images):
+            raise UserError("there are no images of these classes", "give classes that the split has")
         columns = ("labels", "predicted", "ranks", "losses", "confidences")
-        return replace(self, **{name: getattr(self, name)[keep] for name in columns})
+        return replace(self, **{name: getattr(self, name)[images] for name in columns})
 
     def confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
         """The most frequent mistakes, in descending order: (correct class, predicted class, images)."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.normalise import Normalizer
 from ..data.types import Data, Split
@@ -19,7 +19,7 @@ from ..runs.folder import Run
 from ..weights.model import Model, load
 from .classes import aligned
 from .scores import Scores, scores_of
-from .views import answers
+from .views import checked_answers, images_at_once
 
 COUNTED = {  # what Scores has of each image
     "predicted": torch.int64,
@@ -91,12 +91,12 @@ def evaluate_split(
     labels = torch.as_tensor(split.labels, device="cpu")
     counted = {name: torch.zeros(n, dtype=dtype) for name, dtype in COUNTED.items()}
     times_counted = torch.zeros(n, dtype=torch.int64)
-    if protocol.cuts:
-        batch = max(1, batch // protocol.passes)
+    batch = images_at_once(batch, protocol)
     starts = range(world.rank * batch, n, world.size * batch)
 
     def count() -> None:
-        found = outputs(net, split, starts, batch, normalizer, protocol, device, workers)
+        batches = [torch.arange(start, min(start + batch, n)) for start in starts]
+        found = checked_answers(net, split, batches, normalizer, protocol, device, workers)
         for start, logits in zip(progress(starts), found):
             here = slice(start, min(start + batch, n))
             scores = scores_of(logits, labels[here], split.classes)
@@ -109,33 +109,3 @@ def evaluate_split(
     assert (world.sum(times_counted) == 1).all(), "every image is counted exactly once"
     predicted, ranks, losses, confidences = map(world.sum, counted.values())
     return Scores(tuple(split.classes), labels, predicted, ranks, losses, confidences)
-
-
-def outputs(
-    net: nn.Module,
-    split: Split,
-    starts: Sequence[int],
-    batch: int,
-    normalizer: Normalizer,
-    protocol: Protocol,
-    device: str | torch.device,
-    workers: int | None,
-) -> Iterator[Tensor]:
-    """float32 logits (n, classes) of each batch of `split`. Raises UserError for another number of classes, and for
-    logits that are not finite."""
-    net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = (torch.arange(start, min(start + batch, len(split))) for start in starts)
-    found = answers(net, split, batches, normalizer, protocol, device, workers)
-    for start, logits in zip(starts, found):
-        if logits.shape[1] != len(split.classes):
-            raise UserError(
-                f"the network has {logits.shape[1]} classes and the data has {len(split.classes)}",
-                "evaluate on data with the classes it was trained on",
-            )
-        bad = (~logits.isfinite()).any(1).nonzero()
-        if len(bad):
-            raise UserError(
-                f"the network's output for image {start + int(bad[0])} is not finite",
-                "training diverged: use an earlier checkpoint, or train with a smaller lr",
-            )
-        yield logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 import torch
@@ -44,6 +44,38 @@ def answers(
     jobs = ([(i, preprocess.input[0]) for i in indices.tolist()] for indices in batches)
     for images in in_order(split.whole, jobs, usual_workers(split) if workers is None else workers):
         yield torch.stack([of_cuts(net, dense_net, image, normalizer, device, protocol) for image in images])
+
+
+def checked_answers(
+    net: nn.Module,
+    split: Split,
+    batches: Sequence[Tensor],
+    normalizer: Normalizer,
+    protocol: Protocol,
+    device: str | torch.device = "cpu",
+    workers: int | None = None,
+) -> Iterator[Tensor]:
+    """As `answers`. Raises UserError for another number of classes than the split has, too, and for logits that are
+    not finite. The network is moved to the device."""
+    net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for indices, logits in zip(batches, answers(net, split, batches, normalizer, protocol, device, workers)):
+        if logits.shape[1] != len(split.classes):
+            raise UserError(
+                f"the network has {logits.shape[1]} classes and the data has {len(split.classes)}",
+                "evaluate on data with the classes it was trained on",
+            )
+        bad = (~logits.isfinite()).any(1).nonzero()
+        if len(bad):
+            raise UserError(
+                f"the network's output for image {int(indices[int(bad[0])])} is not finite",
+                "training diverged: use an earlier checkpoint, or train with a smaller lr",
+            )
+        yield logits
+
+
+def images_at_once(batch: int, protocol: Protocol) -> int:
+    """How many images make a batch of so many passes through the network: at least one."""
+    return max(1, batch // protocol.passes) if protocol.cuts else batch
 
 
 def suited(net: nn.Module, preprocess: Preprocess, protocol: Protocol) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Plots: learning-rate sweeps, predictions, confusion matrices, and receptive fields."""
+"""Plots: learning-rate sweeps, predictions, confusion matrices, reliability diagrams and receptive fields."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ..files.figure import DPI, drawable, write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ..evaluation.scores import Scores
 
 
 LEGIBLE = 40  # at most so many class names fit on the axes of a confusion matrix
@@ -87,6 +89,30 @@ def confusion(counts: Any, classes: Sequence[str], path: Path) -> Path:
             dark = share[row, column] > (0.7 if row == column else 0.6)
             colour = "white" if dark else "black"
             axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=8, color=colour)
+    return write(figure, path)
+
+
+def reliability(scores: Scores, path: Path) -> Path:
+    """A reliability diagram (Guo et al., 2017): accuracy against confidence by bin, and how many images each has."""
+    from matplotlib.figure import Figure
+
+    bins = [b for b in scores.bins() if b.images]
+    at = [(b.low + b.high) / 2 for b in bins]
+    width = 1 / len(scores.bins())
+    figure = Figure(figsize=(5, 6), dpi=DPI, layout="constrained")
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    top.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--", label="as sure as it is right")
+    top.bar(at, [b.accuracy or 0.0 for b in bins], width, color="tab:blue", edgecolor="white", label="right")
+    sure, edges = [b.confidence or 0.0 for b in bins], ([b.low for b in bins], [b.high for b in bins])
+    top.hlines(sure, *edges, color="tab:orange", linewidth=2.5, label="mean probability given to the prediction")
+    top.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of images that are right")
+    top.set_title(f"{scores.n:,} images, expected calibration error {scores.ece:.2%}")
+    top.legend(loc="upper left")
+    below.bar(at, [b.images for b in bins], width, color="0.6", edgecolor="white")
+    below.set(xlabel="probability of the predicted class", ylabel="images")
+    for axes in (top, below):
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
     return write(figure, path)
 
 

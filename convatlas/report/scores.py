@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
-from ..evaluation.scores import MATRIX_CLASSES, Scores
-from .tables import Column, Report, Table, label, number
+from ..evaluation.scores import MATRIX_CLASSES, Scores, paired
+from ..tables.published import Published
+from .tables import Column, Report, Table, label, number, prose
 
 SHORT = 3  # longest class names that fit above the columns of a confusion matrix
 
 
-def report(scores: Scores, top: Sequence[int], *, heading: str = "", record: dict[str, Any] | None = None) -> Report:
+def report(
+    scores: Scores,
+    top: Sequence[int],
+    *,
+    heading: str = "",
+    record: dict[str, Any] | None = None,
+    published: Sequence[Published] = (),
+) -> Report:
     """The accuracies with their 95% intervals, the loss, the confusion matrix if there are few classes, and the most
-    frequent mistakes. `record` has the JSON keys that say what was evaluated."""
-    after: list[str | Table] = [f"Mean loss (cross-entropy) {scores.loss:.4f}."]
+    frequent mistakes. `record` has the JSON keys that say what was evaluated, `published` is what sources print."""
+    calibration = f"expected calibration error {scores.ece:.2%}"
+    after: list[str | Table] = [
+        f"Mean loss (cross-entropy) {scores.loss:.4f}, {calibration}.",
+        *printed_beside(published),
+    ]
     if len(scores.classes) <= MATRIX_CLASSES:
         after += ["\nConfusion matrix: rows are the correct classes, columns the predicted ones.", confusion(scores)]
     if mistakes := scores.confused():
@@ -24,8 +37,56 @@ def report(scores: Scores, top: Sequence[int], *, heading: str = "", record: dic
         accuracies(scores, top),
         before=tuple(line for line in (heading, scores.note and f"{scores.note[0].upper()}{scores.note[1:]}.") if line),
         after=tuple(after),
-        record={**(record or {}), **scores.to_json(top)},
+        record={**(record or {}), **scores.to_json(top), "published": [figures(it) for it in published]},
         data=accuracies(scores, top, exact=True),
+    )
+
+
+def printed_beside(published: Sequence[Published]) -> list[str]:
+    """A line for each published figure."""
+    return [
+        f"Published: top-1 {it.top1}%" + (f", top-5 {it.top5}%" if it.top5 is not None else "") + f" ({it.where})."
+        for it in published
+    ]
+
+
+def figures(it: Published) -> dict[str, Any]:
+    """Shares of 1, as the scores."""
+    top5 = None if it.top5 is None else float(it.top5) / 100
+    return {"top1": float(it.top1) / 100, "top5": top5, "where": it.where}
+
+
+def several(
+    found: Mapping[str, Scores], top: Sequence[int], *, heading: str = "", record: dict[str, Any] | None = None
+) -> Report:
+    """Models on the same images, one row each, and what each of two has right that the other has not."""
+    columns = (
+        prose("model"),
+        *(number(f"top-{k}", short=None) for k in top),
+        number("95% interval", short=None),
+        number("ECE", short=None),
+    )
+    rows = [
+        (
+            name,
+            *(f"{s.top(k):.2%}" for k in top),
+            "{:.2%} to {:.2%}".format(*s.interval()),
+            f"{s.ece:.2%}",
+        )
+        for name, s in found.items()
+    ]
+    pairs = [(a, b, *paired(found[a], found[b])) for a, b in combinations(found, 2)]
+    names = (prose("model", "first"), prose("other", "second"), number("only first"), number("only other"))
+    table = Table("paired", (*names, number("p", short=None)), [(a, b, n, m, f"{p:.3g}") for a, b, n, m, p in pairs])
+    return Report(
+        Table("models", columns, rows),
+        before=(heading,),
+        after=("\nImages that only one of two has right, and McNemar's exact test of it:", table),
+        record={
+            **(record or {}),
+            "models": [{"model": name, **s.to_json(top)} for name, s in found.items()],
+            "paired": [dict(zip(("first", "second", "only_first", "only_second", "p"), pair)) for pair in pairs],
+        },
     )
 
 

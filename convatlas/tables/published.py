@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from ..data.names import class_names, outputs_of
 from ..errors import unknown
+from ..protocols import Protocol
 
 DATASETS: dict[str, tuple[str, ...]] = {  # what claims call the top-1 figure
     "imagenet": ("top1_err", "top1_acc"),
@@ -26,6 +28,7 @@ SEVERAL = re.compile(
     r"\b([2-9]|\d\d+)[- ](crops?|models?|networks?|views)\b|multi-crop|dense|scale|pre-trained|2010|best "
 )
 
+SEVERAL_MODELS = re.compile(r"\b([2-9]|\d\d+) (models?|networks?)\b|with \d|pre-trained|best ")
 NOT_STATED = "not stated"
 
 
@@ -61,6 +64,33 @@ def published(record: Mapping[str, Any], dataset: str = "imagenet") -> Published
     if dataset == "imagenet":
         return min(found, key=lambda p: (not p.usual, p.protocol != NOT_STATED), default=None)
     return min(found, key=lambda p: (not p.usual, -p.top1), default=None)
+
+
+def by_protocol(record: Mapping[str, Any], dataset: str, protocol: Protocol) -> list[Published]:
+    """What the sources print of a single model by a protocol, as an index entry has it; of `center` on other sets than
+    ImageNet, the figure that `published` chooses."""
+    if dataset != "imagenet":
+        found = published(record, dataset) if protocol.name == "center" else None
+        return [found] if found else []
+    return [
+        Published(value, _top5(record["claims"], claim), protocol.name == "center", protocol.name, claim["where"])
+        for claim in record["claims"]
+        if claim["what"] in DATASETS[dataset]
+        and re.search(protocol.printed, claim["where"])
+        and not SEVERAL_MODELS.search(claim["where"])
+        and (value := accuracy(claim)) is not None
+    ]
+
+
+def dataset_of(name: str, classes: Sequence[str]) -> str | None:
+    """The data set of DATASETS that has this name or these classes; None for another."""
+    if name in DATASETS:
+        return name
+    for dataset in ("imagenet", "cifar10"):  # MNIST's are also those of other digits
+        known = class_names(dataset)
+        if len(classes) == len(known) and set(outputs_of(classes, known)) == set(range(len(known))):
+            return dataset
+    return None
 
 
 def accuracy(claim: Mapping[str, str]) -> Decimal | None:

@@ -29,7 +29,11 @@ from .runs.record import FILE
 from .train.divergence import first_not_finite
 from .train.state import Position
 from .weights import read_weights
+from .weights.cache import at_hand, checkpoint_in, folder_of
+from .weights.fetch import has_digest
 from .weights.formats import SUFFIXES
+from .weights.identify import rows_of
+from .weights.published import Published, find_published, published, recognised
 
 OK, NOTE, ERROR = "ok", "note", "error"
 RESUMABLE = (checkpoint.LAST, checkpoint.PREVIOUS)  # in the order in which --resume tries them
@@ -66,11 +70,14 @@ class Diagnosis:
 
 
 def examine(path: str | Path, progress: Progress = iter) -> Diagnosis:
-    """Reads everything in a run folder, weights file or data set (a folder, or KIND:DIR) and reports its findings.
+    """Reads everything in a run folder, weights (a file, or NETWORK@SOURCE) or data set (a folder, or KIND:DIR).
 
-    Raises UserError for a path that does not exist and for a file of another kind.
+    Raises UserError for a path that does not exist, for a file of another kind, and for published weights that are not
+    on this machine.
     """
     at = Path(path)
+    if not at.exists() and "@" in str(path):
+        return Diagnosis("weights", str(path), tuple(check_published(find_published(str(path)))))
     if not at.exists():
         kind, at = located(str(path))
         return Diagnosis("data", str(path), tuple(check_data(str(path), kind, at, progress)))
@@ -82,7 +89,7 @@ def examine(path: str | Path, progress: Progress = iter) -> Diagnosis:
         return Diagnosis("checkpoint", str(path), (check_checkpoint(at)[0],))
     known = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
     if at.name.lower().endswith(known):
-        return Diagnosis("weights", str(path), (check_weights(at),))
+        return Diagnosis("weights", str(path), tuple(check_weights(at)))
     raise UserError(
         f"{path} cannot be checked",
         f"give a run folder, a checkpoint, weights ({', '.join(known)}) or a data folder",
@@ -249,15 +256,52 @@ def check_leftovers(folder: Path) -> Iterator[Finding]:
 # weights and data
 
 
-def check_weights(path: Path) -> Finding:
+def check_weights(path: Path) -> Iterator[Finding]:
+    """Whether all of the file is read and finite, whose it is by its digest, and which networks it fits."""
     try:
         weights = read_weights(path)
     except UserError as error:
-        return failure(error)
+        yield failure(error)
+        return
     if name := first_not_finite(weights.tensors):
-        return Finding(ERROR, f"{name} is not finite", "download it again, or use another file")
+        yield Finding(ERROR, f"{name} is not finite", "download it again, or use another file")
+        return
     values = sum(t.numel() for t in weights.tensors.values())
-    return Finding(OK, f"{path.name}: {len(weights.tensors)} tensors, {values:,} values, nothing else")
+    yield Finding(OK, f"{path.name}: {len(weights.tensors)} tensors, {values:,} values, nothing else")
+    row = recognised(path)
+    if row:
+        yield Finding(OK, f"its digest is that of {row.name}")
+    elif twin := next((it for it in published().values() if it.file == path.name and it.digest), None):
+        yield Finding(ERROR, f"it is called as {twin.name} is, and has another digest", "download it again")
+    else:
+        yield Finding(NOTE, "no published weights have its digest")
+    try:
+        fitting = [it.variant.name for it in rows_of(weights, path.name, [row.network] if row else None)]
+    except UserError as misfit:
+        yield Finding(NOTE, misfit.what, misfit.remedy)
+        return
+    several = len(fitting) > 1
+    yield Finding(
+        NOTE if several else OK,
+        f"every tensor has its place in {' and in '.join(fitting)}",
+        "say which with --network" if several else "",
+    )
+
+
+def check_published(row: Published) -> Iterator[Finding]:
+    """The file of published weights that is on this machine. Raises UserError if there is none."""
+    file = at_hand(row)
+    if file is None:
+        raise UserError(f"{row.name} is not on this machine", f"fetch it with `convatlas weights get {row.name}`")
+    folder = folder_of(file)
+    if row.digest and not has_digest(file, row.digest):
+        yield Finding(ERROR, f"{file} does not have the digest {row.digest}", "delete it; it is then fetched again")
+    elif folder is None:
+        yield from check_weights(file)
+    elif folder.is_dir():
+        yield from check_weights(checkpoint_in(folder))
+    else:
+        yield Finding(NOTE, f"{file} is an archive that was not unpacked yet", "evaluate it, or load it")
 
 
 def check_data(source: str, kind: str, path: Path, progress: Progress) -> Iterator[Finding]:

@@ -17,11 +17,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from convatlas.catalogue import find
 from convatlas.cli import main
 from convatlas.doctor import ERROR, NOTE, Diagnosis, examine
 from convatlas.errors import UserError
 from convatlas.files.lock import locked
 from convatlas.runs import checkpoint
+from convatlas.weights.published import find_published
 from tests.damages import DAMAGES
 from tests.locking import holding
 
@@ -216,6 +218,43 @@ def test_weights(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", **{"a/kernel": np.ones((2, 3), np.float32)})
     assert examine(tmp_path / "w.npz").findings[0].what == "w.npz: 1 tensors, 6 values, nothing else"
     assert "is damaged or contains more than plain tensors" in findings(examine(tmp_path / "code.pt"), ERROR)[0]
+
+
+def test_weights_of_other_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose a file is, by its digest, and what it fits; a published one by its name, as far as it is here."""
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path))
+    torch.manual_seed(0)
+    tensors = {f"module.{name}": tensor for name, tensor in find("resnet20").build().state_dict().items()}
+    mine, published = tmp_path / "mine.th", tmp_path / "weights" / find_published("resnet20@akamaster").file
+    torch.save(tensors, mine)
+    assert findings(examine(mine), NOTE) == [
+        "no published weights have its digest; ",
+        "every tensor has its place in plain20 and in resnet20; say which with --network",
+    ]
+    assert main(["doctor", "resnet20@akamaster"]) == 2
+    assert "resnet20@akamaster is not on this machine; fetch it with `convatlas weights get" in capsys.readouterr().err
+    assert main(["doctor", "resnet20@akamasters"]) == 2
+    assert "no source of weights named 'akamasters'; did you mean akamaster" in capsys.readouterr().err
+    published.parent.mkdir()
+    shutil.copy(mine, published)
+    assert findings(examine("resnet20@akamaster"), ERROR)[0].endswith("; delete it; it is then fetched again")
+    assert findings(examine(published), ERROR) == [
+        "it is called as resnet20@akamaster is, and has another digest; download it again"
+    ]
+    torch.save({**tensors, "module.extra.weight": torch.ones(3, 3)}, mine)
+    assert "fits no network of the atlas: none has its 21 layers with weights" in findings(examine(mine), NOTE)[1]
+
+
+def test_released_weights(real_packs: Path) -> None:
+    found = examine(real_packs / "weights" / "akamaster" / "resnet20-12fca82f.th")
+    assert [it.what for it in found.findings] == [
+        "resnet20-12fca82f.th: 97 tensors, 271,098 values, nothing else",
+        "its digest is that of resnet20@akamaster",
+        "every tensor has its place in resnet20",
+    ]
+    assert found.intact
 
 
 def test_images_and_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

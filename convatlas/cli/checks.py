@@ -54,9 +54,9 @@ def device(name: str) -> str:
 
 
 def path_or_source(text: str) -> str:
-    """Returns a path, or a source such as cifar10:DIR, as given. Raises UserError if it does not exist."""
-    if not Path(text).exists() and not is_source(text):
-        raise UserError(f"there is no {text}", "give a run folder, a checkpoint, a weights file, or data")
+    """Returns a path, a source such as cifar10:DIR, or NETWORK@SOURCE, as given. Raises UserError for anything else."""
+    if not Path(text).exists() and not is_source(text) and "@" not in text:
+        raise UserError(f"there is no {text}", "give a run folder, a weights file, NETWORK@SOURCE, or data")
     return text
 
 

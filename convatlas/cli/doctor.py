@@ -16,7 +16,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         f"{parser.description} Changes nothing. Exit status: 0 intact, 1 something is wrong, 2 it cannot be checked."
     )
     parser.add_argument(
-        "path", metavar="PATH", help="a run folder, a checkpoint, a weights file, a data folder or KIND:DIR"
+        "path",
+        metavar="PATH",
+        help="a run folder, a checkpoint, a weights file, NETWORK@SOURCE, a data folder or KIND:DIR",
     )
     add_formats(parser)
 

@@ -68,7 +68,7 @@ def listed(args: argparse.Namespace) -> None:
         if (fnmatchcase(row.name, args.pattern) or args.pattern in row.name)
         and (args.licence is None or row.licence.lower() == args.licence.lower())
     ]
-    here = [at_hand(row) for row in found]
+    here = [at_hand(row) is not None for row in found]
     if args.here:
         found, here = [row for row, it in zip(found, here, strict=True) if it], [True] * sum(here)
     if not found:

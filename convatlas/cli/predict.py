@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from . import checks, model, source
+from . import checks, engine, model, source
 from .output import add_formats, print_report, say
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", metavar="K", type=int, default=5, help="classes to print for each image (default 5)")
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="batch size (default 32)")
     parser.add_argument("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:1 ... (default auto)")
+    engine.add(parser)
     add_formats(parser)
 
 
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     checks.device(args.device)
     checks.at_least_one("--top", args.top)
     checks.at_least_one("--batch", args.batch)
+    engine.checked(args)
     max_pixels = source.max_pixels(args)
     if not any(Path(path).exists() for path in args.paths):
         raise UserError(f"there is no {args.paths[0]}", "give image files, or folders with images")
@@ -44,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     from ..machine.device import choose_device
     from ..report.predictions import json_lines, lines, report
 
-    device = choose_device(args.device)
+    device = choose_device(engine.device(args))
     predictions = Reported(
         predict_files(
-            model.load(args, device),
+            engine.on(args, model.load(args, device)),
             image_files(args.paths),
             top=args.top,
             batch=args.batch,

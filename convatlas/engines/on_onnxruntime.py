@@ -16,6 +16,7 @@ class OnnxRuntimeNet(EngineNet):
 
     def __init__(self, file: Path, precision: str, threads: int):
         super().__init__("onnxruntime", precision, threads, "CPU provider")
+        self.file = file
         try:
             import onnxruntime as ort
         except ImportError as error:

@@ -20,6 +20,7 @@ class OpenVinoNet(EngineNet):
 
     def __init__(self, file: Path, precision: str, threads: int, batch: int):
         super().__init__("openvino", precision, threads, "CPU plugin")
+        self.file = file
         ov = openvino()
         self.core, self.model, self.batch = ov.Core(), ov.Core().read_model(file), batch
         self.requests = {batch: self.request(batch)}

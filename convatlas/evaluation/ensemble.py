@@ -64,6 +64,7 @@ def place(model: Model, split: Split, protocol: Protocol) -> Path:
         "weights": digest_of(Path(model.source)),
         "network": model.network,
         "engine": [type(model.net).__name__, getattr(model.net, "precision", "fp32")],
+        "file": str(getattr(model.net, "file", "")),  # an engine's own, in int8 of some images
         "options": repr(sorted(model.options.items())),
         "preprocess": model.preprocess.to_json(),
         "protocol": repr(protocol),

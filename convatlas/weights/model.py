@@ -45,6 +45,7 @@ class Model:
     options: Mapping[str, Any] = field(default_factory=dict)  # with which the network is built
     eps: Mapping[str, float] = field(default_factory=dict)  # of batch norms, by layer, that belong to the weights
     published: Published | None = None  # what is published of the weights
+    trained: bool = True  # false for a network whose weights are fresh, or partly so
 
     @property
     def preprocess(self) -> Preprocess:
@@ -191,7 +192,7 @@ def adapted(model: Model, classes: int | None, channels: int | None) -> Model:
         net.reset_head(classes)
         note = f"new classifier for {classes} classes, freshly initialised: train it before use"
         options = {**model.options, "classes": classes}
-        model = replace(model, classes=unnamed(classes), notes=(*model.notes, note), options=options)
+        model = replace(model, classes=unnamed(classes), notes=(*model.notes, note), options=options, trained=False)
     return model
 
 

@@ -19,14 +19,16 @@ def randomised(net: ConvNet) -> ConvNet:
     return net.eval()
 
 
-def model(name: str, **options: object) -> Model:
+def model(name: str, *, trained: bool = True, **options: object) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = randomised(convatlas.build(name, **options))
     assert net.input is not None
     c = net.input[0]
     classes = tuple(f"class {i}" for i in range(net(torch.zeros(1, *net.input)).shape[1]))
-    return Model(net, Normalizer(Preprocess(net.input, (0.5,) * c, (0.25,) * c)), classes, name, "random")
+    return Model(
+        net, Normalizer(Preprocess(net.input, (0.5,) * c, (0.25,) * c)), classes, name, "random", trained=trained
+    )
 
 
 def images(of: Model, n: int, seed: int = 1) -> Tensor:

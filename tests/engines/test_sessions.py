@@ -1,39 +1,31 @@
 """Every engine gives torch's logits, at the precision that was asked for, on the threads that were asked for."""
 
+import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import convatlas
+from convatlas.cli import main
 from convatlas.engines import kept
 from convatlas.engines.net import EngineNet
 from convatlas.engines.on_torch import TorchNet
 from convatlas.engines.sessions import ENGINES, on
 from convatlas.errors import UserError
+from convatlas.recipe import with_epochs, with_settings
 from tests.engines import nets
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The exports of this module's tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("CONVATLAS_CACHE", str(folder))
-        yield folder
+pytestmark = pytest.mark.usefixtures("exports")
 
 
-SMALL = {
-    "resnet20": dict(input=(3, 16, 16)),
-}
-
-
-@pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("engine", ENGINES)
 @torch.no_grad()
-def test_fp32_is_torchs(engine: str, name: str) -> None:
-    model = nets.model(name)
+def test_fp32_is_torchs(engine: str) -> None:
+    model = nets.model("resnet20", input=(3, 16, 16))
     found = on(model, engine)
     assert isinstance(found.net, EngineNet)
     assert (found.classes, found.preprocess) == (model.classes, model.preprocess)
@@ -45,10 +37,17 @@ def test_fp32_is_torchs(engine: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("engine", "precision", "threads", "message"),
     [
-        ("tensorrt", "fp32", 1, "no engine named 'tensorrt'; choose from torch, onnxruntime, openvino"),
+        ("tensorrt", "fp32", 1, "no engine named 'tensorrt'; choose from torch, onnxruntime, openvino, auto"),
         ("torch", "fp16", 1, "no precision named 'fp16'; did you mean bf16"),
         ("torch", "fp32", 0, "0 threads are too few; give at least 1"),
         ("onnxruntime", "bf16", 1, "ONNX Runtime has no bf16 arithmetic on CPUs; give --engine torch or openvino"),
+        (
+            "torch",
+            "int8",
+            1,
+            "int8 networks are made for ONNX Runtime and OpenVINO; give --engine onnxruntime or openv",
+        ),
+        ("openvino", "int8", 1, "int8 needs images to calibrate on; give them with --calibrate DATA"),
     ],
 )
 def test_refusals(engine: str, precision: str, threads: int, message: str) -> None:
@@ -127,3 +126,46 @@ def test_an_export_that_is_cut_short_leaves_nothing(monkeypatch: pytest.MonkeyPa
     assert not list((tmp_path / "engines").iterdir())
     assert kept.onnx_of(net, (1, 32, 32)) == kept.onnx_of(net, (1, 32, 32))
     assert len(tries) == 2
+
+
+def test_evaluate_and_predict_take_an_engine(tmp_path: Path, exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = with_settings(with_epochs(convatlas.find_recipe("digits"), 1), ["net.widths=[4]", "batch=256"])
+    folder = str(tmp_path / "run")
+    convatlas.fit("chain_n1_m1_k0", convatlas.load_data("digits"), recipe, input=(1, 8, 8), out=folder)
+    capsys.readouterr()
+    top1 = []
+    for options in ([], ["--engine", "openvino", "--threads", "1"], ["--precision", "int8", "--engine", "onnxruntime"]):
+        more = [*options, *(["--calibrate", "digits"] if "int8" in options else [])]
+        assert main(["evaluate", folder, "--data", "digits", "--json", *more]) == 0
+        out, err = capsys.readouterr()
+        top1.append(json.loads(out)["top1"])
+        assert err == ("convatlas: int8 calibrated on 300 training images of digits\n" if "int8" in options else "")
+    assert top1[0] == top1[1] == pytest.approx(top1[2], abs=0.02)
+    photo = tmp_path / "digit.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(photo)
+    assert main(["predict", folder, str(photo), "--engine", "onnxruntime", "--threads", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "onnx"], "no engine named 'onnx'; choose from torch, onnxruntime"),
+        (["--precision", "int4"], "no precision named 'int4'; did you mean int8"),
+        (["--threads", "0"], "--threads 0 is too small; give at least 1"),
+        (
+            ["--precision", "int8"],
+            "int8 needs images to calibrate on; give data with training images: --calibrate SOURCE",
+        ),
+        (["--calibrate", "digits"], "--calibrate is for int8; give --precision int8, or leave it out"),
+        (["--engine", "auto", "--device", "cuda"], "engines run on the CPU, not on cuda; leave out --device"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.pt").touch()
+    (tmp_path / "a.png").touch()
+    net = str(tmp_path / "net.pt")
+    for words in (["evaluate", net, "--data", "digits"], ["predict", net, str(tmp_path / "a.png")]):
+        assert main([*words, *options]) == 2
+        assert message in capsys.readouterr().err

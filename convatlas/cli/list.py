@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..errors import UserError
 from ..limits import QUANTITIES
 from ..report import listing
 from ..tables.published import DATASETS
 from ..tables.search import search
-from .output import add_formats, print_report
+from . import checks
+from .output import add_formats, print_report, say
 
-HELP = "the networks: size, cost, published accuracy and file"
+HELP = "the networks: size, cost, published accuracy; or your runs"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas list --limit 'params<=5M' --sort top1"
-    parser.add_argument("pattern", nargs="?", metavar="PATTERN", help="part of a name, or a pattern such as 'resnet*'")
+    parser.add_argument(
+        "pattern",
+        nargs="?",
+        metavar="PATTERN",
+        help="part of a name, or a pattern such as 'resnet*'; or a folder, whose runs are listed",
+    )
     parser.add_argument("--family", metavar="F", help="only this family, such as vgg")
     parser.add_argument(
         "--limit",
@@ -37,10 +44,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--with-weights", action="store_true", help="only networks of which weights are published")
     parser.add_argument("--licence", metavar="L", help="only with weights under this licence, such as Apache-2.0")
+    parser.add_argument(
+        "--curves", metavar="FILE", help="of a folder: draw its runs' errors by epoch (.png, .svg, .pdf)"
+    )
     add_formats(parser)
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.pattern and Path(args.pattern).is_dir():
+        return list_runs(args)
+    if args.curves:
+        raise UserError("--curves draws the runs of a folder", "give the folder: convatlas list runs --curves FILE")
     found = search(
         args.pattern,
         family=args.family,
@@ -60,4 +74,19 @@ def run(args: argparse.Namespace) -> None:
                 f"give {', '.join(sorted({r.licence for r in rows}))}",
             )
         found = [it for it in found if it.entry["name"] in known]
-    print_report(listing.report(found, args.dataset), args)
+    return print_report(listing.report(found, args.dataset), args)
+
+
+def list_runs(args: argparse.Namespace) -> None:
+    drawing = checks.picture("--curves", args.curves) if args.curves else None
+    from ..report import runs
+    from ..runs.curves import draw_together
+    from ..runs.folder import runs_below
+
+    folder = Path(args.pattern)
+    found = {str(it.folder.relative_to(folder)): it for it in runs_below(folder)}
+    if drawing:
+        draw_together(found, drawing)
+    print_report(runs.report(found), args)
+    if drawing and not (args.json or args.csv or args.md):
+        say(f"The curves are in {drawing}.")

@@ -31,6 +31,8 @@ COMMANDS = (
     "claims --gaps",
     "diff lenet5 lenet_caffe",
     "memory lenet5",
+    f"measure --read {json_goldens.RESULTS}",
+    f"measure --read {json_goldens.RESULTS} --against {json_goldens.RESULTS}",
     "reconcile lenet5",
     "recipes",
     "recipes lenet",
@@ -91,7 +93,7 @@ def test_the_schema() -> None:
 @pytest.mark.parametrize(
     "command",
     ["list", "show lenet5", "show lenet5 --receptive", "claims --gaps", "diff lenet5 alexnet", "memory lenet5",
-     "reconcile lenet5", "recipes"],
+     "reconcile lenet5", "recipes", f"measure --read {json_goldens.RESULTS}"],
 )  # fmt: skip
 def test_columns_are_dropped_in_the_order_told(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from pathlib import Path
 from convatlas.cli import main
 
 FOLDER = Path(__file__).parent / "goldens" / "json"
+RESULTS = FOLDER.parent / "results.jsonl"
 COMMANDS = {
     "show": "show lenet5 --level stage --json",
     "show_other_input": "show lenet5 --level stage --input 3x36x36 --classes 7 --convention fvcore --json",
@@ -21,6 +22,8 @@ COMMANDS = {
     "claims_start": "claims lenet5_tanh --start --json",
     "layer": "layer conv --input 3x227x227 --filters 96 --kernel 11 --stride 4 --json",
     "memory": "memory lenet5 --batch 8 --fit 1GB --json",
+    "measure": f"measure --read {RESULTS} --json",
+    "measure_against": f"measure --read {RESULTS} --against {RESULTS} --json",
     "reconcile": "reconcile lenet5 --json",
     "diff": "diff lenet5 lenet5_two_fc --weights --json",
 }

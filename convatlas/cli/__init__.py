@@ -26,7 +26,7 @@ from .parser import Parser, given
 
 GROUPS = {
     "Find": ("list", "show", "draw", "diff", "claims", "recipes"),
-    "Count": ("layer", "memory", "reconcile", "calibrate"),
+    "Count": ("layer", "memory", "reconcile", "measure"),
     "Learn": ("data", "train", "lr", "evaluate", "predict", "weights"),
     "Care": ("doctor", "demo"),
 }

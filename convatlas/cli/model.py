@@ -27,6 +27,10 @@ def add(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
         parser.add_argument("models", metavar="MODEL", nargs="+", help=f"each {MODEL}")
     else:
         parser.add_argument("model", metavar="MODEL", help=MODEL)
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--which", choices=("best", "last"), help="which checkpoint of a run (default best, else last)")
     parser.add_argument("--network", metavar="N", help="the network of a weights file, where its layers fit several")
     parser.add_argument("--preprocess", metavar="P", help="how its images were prepared: imagenet, half, caffe ...")

@@ -18,6 +18,7 @@ from ..errors import UserError, first_line, unread
 from ..files.atomic import unwritable
 from ..files.plain import from_json, utf8
 from ..files.regular import read_bytes
+from .timing import Clock
 
 Span = Annotated[float, Range(1e-9, 1e7)]  # seconds, or a ratio of two
 
@@ -47,7 +48,7 @@ class Seconds(Checked):
 
     EXAMPLE = "times"
     PREFIX = "seconds."
-    clock: Literal["processor", "wall", "cuda"]
+    clock: Clock
     n: Count | None = None
     warm_up: Natural | None = None
     p10: Span | None = None

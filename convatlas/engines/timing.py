@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 Call = Callable[[], object]
+Clock = Literal["processor", "wall", "cuda"]
 Timer = Callable[[Call], float]  # runs a call, and returns the seconds that it took
 
 WARM_UP = 2  # calls of each that are not counted, before the first round; one where the seconds are over by then
@@ -35,6 +37,16 @@ class Times:
     @property
     def median(self) -> float:
         return float(np.median(self.seconds))
+
+    @property
+    def low(self) -> float:
+        """Their 10th percentile."""
+        return float(np.quantile(self.seconds, 0.1))
+
+    @property
+    def high(self) -> float:
+        """Their 90th percentile."""
+        return float(np.quantile(self.seconds, 0.9))
 
     def quantile(self, q: float) -> float | None:
         """The q-th quantile, q in [0.5, 1); None where the rounds are too few to have one: 20 for p95, 100 for p99."""
@@ -76,11 +88,18 @@ def cuda_time(call: Call) -> float:
     return start.elapsed_time(end) / 1e3
 
 
-def timer_for(threads: int, device: str = "cpu") -> Timer:
+TIMERS: dict[Clock, Timer] = {"processor": processor_time, "wall": wall_time, "cuda": cuda_time}
+
+
+def clock_for(threads: int, device: str = "cpu") -> Clock:
     """Processor time for one thread, wall time for several, a GPU's events on a GPU."""
     if device.startswith("cuda"):
-        return cuda_time
-    return processor_time if threads == 1 else wall_time
+        return "cuda"
+    return "processor" if threads == 1 else "wall"
+
+
+def timer_for(threads: int, device: str = "cpu") -> Timer:
+    return TIMERS[clock_for(threads, device)]
 
 
 def rounds(

@@ -17,7 +17,6 @@ from typing import Any
 from ..errors import UserError
 from ..files.text import read_text
 from ..limits import real_number, whole_number
-from ..weights.published import published
 from .results import Accuracy, Damage, Record, Seconds
 
 LARGEST = 1 << 26
@@ -124,4 +123,6 @@ def millions(cell: str | None, power: int) -> int | None:
 @cache
 def ours() -> dict[str, str]:
     """The atlas's networks, by timm's names."""
+    from ..weights.published import published  # imports torch
+
     return {row.called: row.network for row in published().values() if row.source == "timm"}

@@ -74,6 +74,20 @@ class Run:
         judged = "val" if "val" in self.record.data else "test"
         return [line for line in self.log() if line["kind"] == "epoch" and held_out(line) == judged]
 
+    def chosen(self) -> dict[str, Any] | None:
+        """The log's line of the epoch with the highest top-1 on the val images, or, as test images choose nothing, of
+        the last; None before the end of the first."""
+        epochs = self.epochs()
+        if epochs and held_out(epochs[-1]) == "val":
+            return max(epochs, key=lambda line: line["val"]["top1"])
+        return epochs[-1] if epochs else None
+
+    @property
+    def seconds(self) -> float:
+        """What the logged epochs took to train, by the images a second that their lines have."""
+        images = self.record.data["train"]["images"]
+        return sum(images / line["images_per_s"] for line in self.epochs() if line["images_per_s"])
+
     def load(self, which: str | None = None, device: str | torch.device = "cpu") -> ConvNet:
         """The network in eval mode with the "best" or the "last" weights; averaged weights if the run kept them.
 
@@ -101,6 +115,14 @@ class Run:
                 "restore the preprocess.safetensors of this run",
             )
         return averaged(tensors)
+
+
+def runs_below(folder: str | Path) -> list[Run]:
+    """The runs in a folder, at any depth, sorted by name. Raises UserError if there are none, and for a damaged one."""
+    found = [open_run(file.parent) for file in sorted(Path(folder).rglob(FILE))]
+    if not found:
+        raise UserError(f"{folder} has no runs", "give a folder that holds run folders")
+    return found
 
 
 def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:

@@ -153,8 +153,9 @@ def places(held: Any) -> Any:
 
 
 def write_files(folder: Path) -> None:
-    """A valid run, pack and network, and images as a folder, as a list and as shards."""
+    """A valid run, pack, network and results file, and images as a folder, as a list and as shards."""
     shutil.copytree(GOLDENS / "run", folder / "run")
+    shutil.copy(GOLDENS / "results.jsonl", folder)
     shutil.copytree(GOLDENS / "pack_1_raw", folder / "pack")
     for label in "ab":
         for i in range(4):

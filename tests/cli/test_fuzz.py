@@ -188,6 +188,7 @@ def numeric() -> list[tuple[list[str], str, str]]:
         "evaluate": ["evaluate", "run", "--data", "digits"],
         "predict": ["predict", "run", "photos/a/0.png"],
         **{verb: [verb, "lenet5"] for verb in ("memory", "show", "reconcile")},
+        "measure": ["measure", "--read", "results.jsonl"],
         "draw": ["draw", "lenet5", "-o", "a.svg"],
         "diff": ["diff", "lenet5", "alexnet"],
         "data scan": ["data", "scan", "photos"],

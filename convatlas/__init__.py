@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .train.divergence import Diverged
     from .train.execution import Execution
     from .train.fit import Stopped, fit
+    from .tuning.transfer import Transferred, transfer
     from .weights.model import Model, load
 
 # What needs torch or numpy, by the module it comes from, which is imported at first use
@@ -50,6 +51,7 @@ _LAZY = {
     "train.execution": ("Execution",),
     "train.divergence": ("Diverged",),
     "train.fit": ("Stopped", "fit"),
+    "tuning.transfer": ("Transferred", "transfer"),
     "weights.model": ("Model", "load"),
 }
 _HOME = {name: module for module, found in _LAZY.items() for name in found}
@@ -75,6 +77,7 @@ __all__ = [
     "Split",
     "Stopped",
     "Totals",
+    "Transferred",
     "UserError",
     "Variant",
     "__version__",
@@ -94,6 +97,7 @@ __all__ = [
     "open_run",
     "predict",
     "report",
+    "transfer",
 ]
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and report any other name

@@ -267,8 +267,11 @@ class _NoFill(TorchFunctionMode):
     """Leaves tensors unchanged when an initialisation would fill them with random numbers."""
 
     FILLS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_)
+    INITS = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)  # torch announces these as a whole
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self.INITS:
+            return kwargs["tensor"]
         return args[0] if func in self.FILLS else func(*args, **(kwargs or {}))
 
 

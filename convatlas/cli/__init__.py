@@ -27,7 +27,7 @@ from .parser import Parser, given
 GROUPS = {
     "Find": ("list", "show", "draw", "diff", "claims", "recipes"),
     "Count": ("layer", "memory", "reconcile", "measure"),
-    "Learn": ("data", "train", "lr", "evaluate", "predict", "weights"),
+    "Learn": ("data", "train", "transfer", "lr", "evaluate", "predict", "weights"),
     "Care": ("doctor", "demo"),
 }
 DOCS = Path(__file__).parents[1] / "docs"  # inside the package, so that installations include them

@@ -43,11 +43,19 @@ CIFAR = [
 class NiN(ConvNet):
     """Images (N, channels, H, W) in, logits (N, classes) out.
 
-    `unit` makes a convolution with its ReLU, and then initialises it; without one, the table does.
+    `unit` makes a convolution with its ReLU, and then initialises it; without one, the table does. `signed` leaves out
+    what follows the last convolution: the logits of a new classifier, which start around 0, can die behind a ReLU.
     """
 
     def __init__(
-        self, table: Table, *, unit: Unit | None = None, dropout: float = 0.5, classes: int = 1000, channels: int = 3
+        self,
+        table: Table,
+        *,
+        unit: Unit | None = None,
+        dropout: float = 0.5,
+        signed: bool = False,
+        classes: int = 1000,
+        channels: int = 3,
     ):
         super().__init__()
         stages: dict[str, nn.Module] = {}
@@ -55,6 +63,8 @@ class NiN(ConvNet):
         for i, (kernel, stride, padding, maps, stds, after) in enumerate(table, 1):
             widths = maps if i < len(table) else (*maps, classes)
             stages[f"mlpconv{i}"] = mlpconv = MLPConv(cin, kernel, stride, padding, widths, unit or ConvReLU)
+            if signed and i == len(table):
+                mlpconv[-1] = ConvAlone(widths[-2], classes, 1, 1, 0)
             if unit is None:
                 for made, std in zip(mlpconv.children(), stds, strict=True):
                     gaussian_(made.get_submodule("conv"), std)
@@ -102,6 +112,14 @@ class ConvReLU(nn.Sequential):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, padding)
         self.relu = nn.ReLU(inplace=True)
+
+
+class ConvAlone(nn.Sequential):
+    """Convolution with nothing after it."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int, padding: int):
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, kernel, stride, padding)
 
 
 def gaussian_(layer: Any, std: float) -> None:

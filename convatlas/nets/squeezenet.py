@@ -64,7 +64,8 @@ class SqueezeNet(ConvNet):
 
     `stem` is the first convolution's kernel and width, `pools` the modules with pooling after them.
     `bypass` adds a module's input to its output: "simple" where both have equally many maps, "complex" elsewhere too,
-    through 1x1 convolutions (Fig. 2). `pad10` is the last convolution's padding.
+    through 1x1 convolutions (Fig. 2). `pad10` is the last convolution's padding. `signed` leaves out the last ReLU: the
+    logits of a new classifier, which start around 0, can die behind it.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ class SqueezeNet(ConvNet):
         bypass: str | None = None,
         pad10: int = 0,
         dropout: float = 0.5,
+        signed: bool = False,
         classes: int = 1000,
         channels: int = 3,
     ):
         super().__init__()
+        self.signed = signed
         if bypass not in ("simple", "complex", None):
             raise unknown("bypass", str(bypass), ("simple", "complex"))
         kernel, cin = stem
@@ -95,7 +98,7 @@ class SqueezeNet(ConvNet):
         self.head = stack(
             dropout=nn.Dropout(dropout),
             conv10=conv10,
-            relu=nn.ReLU(inplace=True),
+            relu=nn.Identity() if signed else nn.ReLU(inplace=True),
             pool10=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
         )
@@ -112,7 +115,8 @@ class SqueezeNet(ConvNet):
 
     def reset_head(self, classes: int) -> None:
         super().reset_head(classes)
-        self.head.relu = nn.ReLU(inplace=True) if classes else nn.Identity()  # the classifier's: features stay signed
+        relu = classes and not self.signed  # the classifier's: features stay signed
+        self.head.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def init_classifier(self, layer: nn.Module) -> None:
         nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]

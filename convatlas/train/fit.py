@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..catalogue import Shape, Variant, find
+from ..data.normalise import Normalizer
 from ..data.types import Data
 from ..errors import UserError, first_line
 from ..evaluation.scores import Scores, usual_topk
@@ -67,6 +68,7 @@ def fit(
     device: str = "auto",
     execution: Execution = Execution(),  # noqa: B008 (frozen)
     input: Shape | None = None,
+    normalizer: Normalizer | None = None,
     init: Run | str | Path | None = None,
     resume: bool = False,
     on_event: OnEvent = quiet,
@@ -78,6 +80,7 @@ def fit(
 
     `input` is C x H x W: by default the data's channels and the network's own size; images are resized to it. The size
     to which a catalogue recipe resizes images before cropping scales with it (`sized` in setup.py).
+    `normalizer` is how images are prepared: by default as suits the data and the recipe; given, its input is `input`.
     `seed` determines the weights, the order of the images, their augmentation and dropout; torch is seeded with it.
     `init` is a run, a run folder or a weights file to start from, as far as names, shapes and `recipe.init` allow (see
     warm_start.py).
@@ -102,6 +105,7 @@ def fit(
             execution=execution,
             world=world,
             on_event=on_event if world.leads else quiet,
+            normalizer=normalizer,
         )
         restarted = world.most(world.failures) > 0  # torchrun restarted, after a failure of any process
         found = bool(world.first(has_run_to_resume(Path(out), resume, restarted)))

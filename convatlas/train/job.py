@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..catalogue import Shape, Variant
+from ..data.normalise import Normalizer
 from ..data.types import Data
 from ..errors import UserError
 from ..machine.processes import World
@@ -28,6 +29,7 @@ class Job:
     execution: Execution
     world: World
     on_event: OnEvent
+    normalizer: Normalizer | None = None  # how images are prepared; None: as suits the data
 
     def __post_init__(self) -> None:
         steps_in_epoch(len(self.data.train), self.recipe.batch, self.world.size)

@@ -60,9 +60,13 @@ def new_record(job: Job) -> RunRecord:
     assert usual is not None, "the catalogue gives every variant its input"
     stock = find(variant.name).args
     own = {name: value for name, value in variant.args.items() if name not in stock or stock[name] != value}
-    shape = input or (len(data.mean), *usual[1:])
+    own_shape = job.normalizer and job.normalizer.preprocess.input
+    shape = own_shape or input or (len(data.mean), *usual[1:])
     crops_of(recipe.augment, shape[1:], seed=job.seed, epoch=0)  # raises UserError for a crop that does not fit
-    preprocess = preprocess_for(data, shape, recipe.whiten, recipe.augment)
+    if job.normalizer:
+        preprocess = job.normalizer.preprocess
+    else:
+        preprocess = preprocess_for(data, shape, recipe.whiten, recipe.augment)
     measured_shapes(preprocess)  # raises UserError for images too large to whiten
     decoding = {} if isinstance(data.train, MemorySplit) else {"decoder": decoder()}
     record = RunRecord(
@@ -181,11 +185,14 @@ def report_skipped(out: Path, job: Job) -> None:
 
 
 def measure_images(run: Run, job: Job) -> None:
-    """Measures the training images where the preprocessing needs it and it has not been done yet."""
+    """Measures the training images where the preprocessing needs it and it is not done yet; what is given is kept."""
     path, preprocess = run.folder / "preprocess.safetensors", run.preprocess
     if preprocess.whiten in MEASURED and not path.exists():
-        job.on_event(note(f"computing statistics of the training images for whiten={preprocess.whiten}"))
-        tensors = measure_normalizer(preprocess, job.data.train).tensors
+        if job.normalizer:
+            tensors = job.normalizer.tensors
+        else:
+            job.on_event(note(f"computing statistics of the training images for whiten={preprocess.whiten}"))
+            tensors = measure_normalizer(preprocess, job.data.train).tensors
         named = {f"{NORMALIZER}{name}": tensor for name, tensor in tensors.items()}
         checkpoint.save(path, named, {"preprocess": preprocess.to_json()})
 

@@ -72,6 +72,7 @@ PLAIN = Unit("a number", {"": 1}, "18")
 PERCENT = Unit("a percentage", {"": 1, "%": 1}, "75 or 75%")
 SIZE = Unit("a number of bytes", BYTES, "8GB (8 x 1000^3 bytes), 8GiB (8 x 1024^3) or 500MB")
 TIME = Unit("a time", SECONDS, "90s, 30m or 2h")
+LATENCY = Unit("a time", SECONDS, "15ms or 0.1s")
 
 QUANTITIES: dict[str, Unit] = {
     "params": COUNT,
@@ -86,6 +87,7 @@ QUANTITIES: dict[str, Unit] = {
     "year": PLAIN,  # of the paper
     "top1": PERCENT,  # accuracy
     "top5": PERCENT,
+    "latency": LATENCY,  # of one image, estimated on this machine
 }
 
 

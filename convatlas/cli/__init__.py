@@ -26,7 +26,7 @@ from .parser import Parser, given
 
 GROUPS = {
     "Find": ("list", "show", "draw", "diff", "claims", "recipes"),
-    "Count": ("layer", "memory", "reconcile", "measure"),
+    "Count": ("layer", "memory", "reconcile", "measure", "calibrate"),
     "Learn": ("data", "train", "transfer", "lr", "evaluate", "predict", "weights"),
     "Care": ("doctor", "demo"),
 }

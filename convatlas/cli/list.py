@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..limits import QUANTITIES
+from ..limits import QUANTITIES, parse_limit
 from ..report import listing
 from ..tables.published import DATASETS
 from ..tables.search import search
 from . import checks
 from .output import add_formats, print_report, say
+
+if TYPE_CHECKING:
+    from ..engines.latency.profile import Estimate
 
 HELP = "the networks: size, cost, published accuracy; or your runs"
 
@@ -47,6 +51,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curves", metavar="FILE", help="of a folder: draw its runs' errors by epoch (.png, .svg, .pdf)"
     )
+    parser.add_argument("--engine", metavar="E", help="latencies on this engine (default: the fastest)")
+    parser.add_argument("--precision", metavar="P", default="fp32", help="latencies in fp32, bf16, int8 (default fp32)")
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="latencies on so many threads (default 1)")
     add_formats(parser)
 
 
@@ -55,13 +62,16 @@ def run(args: argparse.Namespace) -> None:
         return list_runs(args)
     if args.curves:
         raise UserError("--curves draws the runs of a folder", "give the folder: convatlas list runs --curves FILE")
+    limits = [parse_limit(limit) for limit in args.limit]
+    latency = estimates(args) if "latency" in (args.sort, *(limit.quantity for limit in limits)) else None
     found = search(
         args.pattern,
         family=args.family,
-        limits=args.limit,
+        limits=limits,
         dataset=args.dataset,
         sort=args.sort,
         reverse=args.reverse,
+        latency=None if latency is None else {name: found.median_s for name, found in latency.items()},
     )
     if args.with_weights or args.licence:
         from ..weights.published import published
@@ -74,7 +84,8 @@ def run(args: argparse.Namespace) -> None:
                 f"give {', '.join(sorted({r.licence for r in rows}))}",
             )
         found = [it for it in found if it.entry["name"] in known]
-    return print_report(listing.report(found, args.dataset), args)
+    bounds = [float(limit.value) for limit in limits if limit.quantity == "latency"]
+    return print_report(listing.report(found, args.dataset, latency, bounds), args)
 
 
 def list_runs(args: argparse.Namespace) -> None:
@@ -90,3 +101,11 @@ def list_runs(args: argparse.Namespace) -> None:
     print_report(runs.report(found), args)
     if drawing and not (args.json or args.csv or args.md):
         say(f"The curves are in {drawing}.")
+
+
+def estimates(args: argparse.Namespace) -> dict[str, Estimate]:
+    """Of one image in every network. Raises UserError where this machine is not calibrated for it."""
+    from ..engines.latency.estimate import chosen, of_atlas
+
+    checks.at_least_one("--threads", args.threads)
+    return of_atlas(chosen(args.engine, args.precision, args.threads))

@@ -15,6 +15,7 @@ from .output import add_formats, print_json, print_report, say, write_file
 
 if TYPE_CHECKING:
     from ..accounting.resolve import Given
+    from ..engines.latency.profile import Estimate
 
 HELP = "one network: paper, file, claims, and what each layer costs"
 
@@ -32,6 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--convention", metavar="TOOL", help="add the total of this counter: fvcore, thop ... (see `reconcile`)"
     )
     parser.add_argument("--epoch", metavar="N", type=int, help="add the cost of training on this many images")
+    parser.add_argument(
+        "--latency", action="store_true", help="add its time on this machine, as estimated (see `calibrate`)"
+    )
     parser.add_argument("--receptive", action="store_true", help="show receptive fields instead of costs")
     parser.add_argument(
         "--plot", metavar="FILE", type=Path, help="print and draw the receptive fields (.png, .svg, .pdf)"
@@ -50,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
         show_under(name, args)
         return
     counts = network.count(name, args, args.batch)
+    latency = estimates(counts) if args.latency else ()
     if args.plot is not None:
         picture = plot(counts, args)
     if args.html is not None:
@@ -61,10 +66,18 @@ def run(args: argparse.Namespace) -> None:
 
         convention = by_convention(name, args) if args.convention else None
         receptive = args.receptive or args.plot is not None
-        made = report(counts, args.level, receptive=receptive, epoch=args.epoch, convention=convention)
+        made = report(counts, args.level, receptive=receptive, epoch=args.epoch, convention=convention, latency=latency)
         print_report(made, args)
         if args.plot is not None and not (args.json or args.csv or args.md):
             say(picture)
+
+
+def estimates(counts: Account) -> list[Estimate]:
+    """By each profile that holds on this machine, fastest first."""
+    from ..engines.latency.estimate import estimate
+    from ..engines.latency.profile import here
+
+    return sorted((estimate(counts, profile, counts.batch) for profile in here()), key=lambda found: found.median_s)
 
 
 def plot(counts: Account, args: argparse.Namespace) -> Path:

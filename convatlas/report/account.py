@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..accounting.claims import counted, holds
@@ -9,11 +10,13 @@ from ..accounting.rows import Account, Row
 from ..catalogue import Claim
 from ..tables import claims, index, load
 from .columns import COSTS, FIELDS_NOTE, RECEPTIVE, claim_table, input_size
+from .latency import lines as latency_lines
 from .tables import Report, Table, json_text
 
 if TYPE_CHECKING:
     from ..accounting.counters.reconcile import Reconciled
     from ..accounting.symbolic import LargestInput
+    from ..engines.latency.profile import Estimate
 
 
 def report(
@@ -23,11 +26,13 @@ def report(
     receptive: bool = False,
     epoch: int | None = None,
     convention: Reconciled | None = None,
+    latency: Sequence[Estimate] = (),
 ) -> Report:
     """What `convatlas show` prints, for any account: claims, the table at a level, and the totals; or receptive fields
     instead of costs and totals.
 
-    `epoch` (a number of images) adds the cost of training on that many, `convention` the total of another counter.
+    `epoch` (a number of images) adds the cost of training on that many, `convention` the total of another counter,
+    `latency` estimated times.
     """
     columns = RECEPTIVE if receptive else COSTS
     lines = summary(counts)
@@ -39,6 +44,9 @@ def report(
         tool, unit, total = convention.tool, convention.unit, convention.total
         lines.append(f"  convention     {total:,} {unit}, as {tool} counts (`reconcile` says why)")
         made["convention"] = {"tool": tool, "unit": unit, "total": total}
+    if latency:
+        lines += latency_lines(latency)
+        made["latency"] = [found.to_json() for found in latency]
     return Report(
         columns.table(counts, level),
         before=("\n".join(heading(counts)), *claim_parts(counts)),

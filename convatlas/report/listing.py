@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..tables.published import Published
 from ..tables.search import Found
 from .tables import Column, Report, Table, label, number, prose, written
+
+if TYPE_CHECKING:
+    from ..engines.latency.profile import Estimate
 
 CSV: dict[str, Callable[[Found], Any]] = {  # the first five are timm's, in millions and billions
     "model": lambda f: f.entry["name"],
@@ -30,13 +33,33 @@ CSV: dict[str, Callable[[Found], Any]] = {  # the first five are timm's, in mill
 }
 
 
-def report(found: Sequence[Found], dataset: str) -> Report:
+SECONDS = ("latency_s", "latency_low_s", "latency_high_s")
+
+
+def seconds(time: Estimate | None) -> tuple[float, ...]:
+    return (time.median_s, time.low_s, time.high_s) if time else ()
+
+
+def report(
+    found: Sequence[Found],
+    dataset: str,
+    latency: Mapping[str, Estimate] | None = None,
+    limits_s: Sequence[float] = (),
+) -> Report:
+    """`latency` adds a column of estimated times, with a "?" where one of the limits lies inside the interval."""
+
+    def time(f: Found) -> str:
+        of = times[f.entry["name"]]
+        return f"{of.short}{'?' if undecided(of, limits_s) else ''}"
+
+    times = latency or {}
     columns = (
         label("network", "name"),
         label("paper", drop=5),
         label("input", drop=3),
         number("parameters", "params", brief="params"),
         number("multiply-adds", "macs", brief="MACs"),
+        *([Column("latency", right=True)] if times else []),
         number("top-1", "top1", show=accuracy, short=None),
         prose("protocol", drop=4),
         Column("file", short=lambda file: file.rpartition("/")[2], drop=2),
@@ -48,6 +71,7 @@ def report(found: Sequence[Found], dataset: str) -> Report:
             tuple(f.entry["input"]),
             f.entry["totals"]["params"],
             f.entry["totals"]["macs"],
+            *([time(f)] if times else []),
             f.published,
             f.published and f.published.protocol,
             f.entry["file"],
@@ -60,17 +84,38 @@ def report(found: Sequence[Found], dataset: str) -> Report:
         after=(
             f"{len(rows)} networks. `convatlas show NAME` prints one layer by layer, beside its paper's figures.",
             f"top-1: published accuracy (%) of a single model on {judged}; * by another protocol.",
+            *([estimated(found, times, limits_s)] if times and found else []),
         ),
-        record={"dataset": dataset, "networks": [record(f) for f in found]},
-        data=Table("networks", tuple(map(label, CSV)), [[cell(f) for cell in CSV.values()] for f in found]),
+        record={
+            "dataset": dataset,
+            "networks": [record(f, times.get(f.entry["name"]), limits_s) for f in found],
+        },
+        data=Table(
+            "networks",
+            tuple(map(label, (*CSV, *(SECONDS if times else ())))),
+            [[*(cell(f) for cell in CSV.values()), *seconds(times.get(f.entry["name"]))] for f in found],
+        ),
     )
 
 
-def record(found: Found) -> dict[str, Any]:
-    """A network's JSON: its index entry, and its accuracy as a number in percent."""
+def record(found: Found, time: Estimate | None = None, limits_s: Sequence[float] = ()) -> dict[str, Any]:
+    """A network's JSON: its index entry, its accuracy as a number in percent, its estimated time if there is one."""
     of = found.published
     figure = of and {**of._asdict(), "top1": float(of.top1), "top5": of.top5 and float(of.top5)}
-    return {**found.entry, "published": figure}
+    latency = {"latency": time.to_json() | {"undecided": undecided(time, limits_s)}} if time else {}
+    return {**found.entry, "published": figure, **latency}
+
+
+def estimated(found: Sequence[Found], times: Mapping[str, Estimate], limits_s: Sequence[float]) -> str:
+    """What the column of times means."""
+    keys = {str(times[f.entry["name"]].key): None for f in found}
+    unsure = sum(undecided(times[f.entry["name"]], limits_s) for f in found)
+    last = f" ? {unsure} undecided: the limit lies inside the interval of the estimate." if unsure else ""
+    return f"latency: of one image, estimated on this machine: {'; '.join(keys)}.{last}"
+
+
+def undecided(time: Estimate, limits_s: Sequence[float]) -> bool:
+    return any(time.within(limit) is None for limit in limits_s)
 
 
 def cited(paper: dict[str, Any]) -> str:

@@ -43,14 +43,16 @@ def search(
     dataset: str = "imagenet",
     sort: str | None = None,
     reverse: bool = False,
+    latency: Mapping[str, Number] | None = None,
 ) -> list[Found]:
     """The networks with a name or alias that contains `pattern`, or matches it as in "resnet*", within every limit.
 
     Limits are as in 'params<=5M'; a network without a published accuracy on the data set fails any limit on it. Sorted
     by a quantity of `limits.QUANTITIES` in ascending order, accuracies in descending order, or the opposite with
-    `reverse`; networks without a value come last.
+    `reverse`; networks without a value come last. `latency` has seconds by name, which no table has.
 
-    Raises UserError for an unknown family, data set or quantity, and for a pattern that no name matches.
+    Raises UserError for an unknown family, data set or quantity, for a pattern that no name matches, and for a limit
+    on latency without any.
     """
     families = list(dict.fromkeys(entry["family"] for entry in index().values()))
     if family is not None and family not in families:
@@ -58,13 +60,20 @@ def search(
     if sort is not None and sort not in QUANTITIES:
         raise unknown("quantity", sort, QUANTITIES)
     asked = [parse_limit(limit) if isinstance(limit, str) else limit for limit in limits]
+    if latency is None and "latency" in (sort, *(limit.quantity for limit in asked)):
+        raise UserError("latencies are of a machine, and in no table", "give them: see `convatlas calibrate`")
     chosen = [e for e in index().values() if family in (None, e["family"])]
     if pattern is not None:
         chosen = [entry for entry in chosen if matches(pattern, [entry["name"], *entry["aliases"]])]
         if not chosen:
             within = f" in family {family}" if family else ""
             raise UserError(f"no network matches {pattern!r}{within}", "`convatlas list` shows them all")
-    found = [Found(entry, quantities(entry, of), of) for entry in chosen for of in [published(entry, dataset)]]
+    times = latency or {}
+    found = [
+        Found(entry, quantities(entry, of) | {"latency": times.get(entry["name"])}, of)
+        for entry in chosen
+        for of in [published(entry, dataset)]
+    ]
     found = [it for it in found if hold(asked, it.quantities)]
     if sort is None:
         return found[::-1] if reverse else found
@@ -74,7 +83,7 @@ def search(
 
 
 def quantities(entry: Mapping[str, Any], accuracy: Published | None) -> dict[str, Number | None]:
-    """The values of `limits.QUANTITIES`, for one image at the network's default input."""
+    """The values of `limits.QUANTITIES` except latency, for one image at the network's default input."""
     totals, (channels, *sides) = entry["totals"], entry["input"]
     return {
         **{name: totals[name] for name in ("params", "weights", "macs", "training_macs", "activations")},

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..files.archive import SUFFIXES
 from ..files.atomic import write_text
+from ..files.cache import cache
 from ..files.plain import read_json
 from ..files.unpacked import unpacked_once
 from .fetch import Progress, digest_of, fetch, has_digest
@@ -83,12 +84,6 @@ def places(row: Published) -> list[Path]:
 
 def is_address(mirror: str) -> bool:
     return mirror.startswith(("http://", "https://"))
-
-
-def cache(room: str = "weights") -> Path:
-    import pooch
-
-    return Path(os.environ.get("CONVATLAS_CACHE") or pooch.os_cache("convatlas")) / room
 
 
 def offline() -> bool:

@@ -14,9 +14,10 @@ from convatlas.data.check.scan import Finding
 from convatlas.data.check.scan import Report as Scan
 from convatlas.doctor import Diagnosis
 from convatlas.doctor import Finding as Diagnosed
+from convatlas.engines.latency.profile import Key, Profile, estimated
 from convatlas.evaluation.predictions import Prediction
 from convatlas.evaluation.scores import Scores
-from convatlas.report import predictions, scan, scores
+from convatlas.report import latency, predictions, scan, scores
 from convatlas.report.tables import SCHEMA
 from convatlas.train.finder import Search
 from convatlas.train.plan import Plan
@@ -42,7 +43,9 @@ SCORES = Scores(("a", "b"), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.te
 SCAN = Scan(2, (Finding("near", ("x", "y"), ("a", "a"), ("train", "train"), "x is near y"),))
 PREDICTIONS = [Prediction("x.png", (("a", 0.9),)), Prediction("y.png", error="y.png is not an image")]
 PLAN = Plan("x", "y", "z", "cpu", {}, 1, 2, 3, 4, 5, 6, 7, 8, 0.1, (0.1, 0.2), 9.0)
+PROFILE = Profile(Key("onnxruntime", "fp32", 1, "1", "x", ("avx2",), 2), {"launches": 1.0}, 0.8, 1.25, 200, 0)
 RECORDS = {
+    "calibrate": {**latency.calibrated(PROFILE, Path("x.json")).record, "seconds": {}},  # by feature
     "evaluate": scores.report(SCORES, (1,)).record,
     "predict": json.loads("".join(predictions.json_lines(PREDICTIONS))),
     "data scan": SCAN.to_json(),
@@ -73,6 +76,10 @@ def test_every_key_of_what_is_trained(verb: str) -> None:
     assert record
     assert keys(record) <= TOLD
     assert f"**`{verb}`**" in TEXT
+
+
+def test_every_key_of_an_estimate() -> None:
+    assert keys(estimated({"launches": 1e-3}, PROFILE).to_json()) <= TOLD
 
 
 @pytest.mark.parametrize("command", COMMANDS)

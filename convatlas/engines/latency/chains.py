@@ -49,6 +49,15 @@ def chain(rng: np.random.Generator, int8: bool = False) -> Graph:
     return g
 
 
+def reference(int8: bool = False) -> Graph:
+    """One that takes a few milliseconds, always the same."""
+    g = Graph(128, 28, np.random.default_rng(0), int8)
+    g.conv(128, 3)
+    g.relu()
+    classifier(g, np.random.default_rng(0))
+    return g
+
+
 class Budget:
     """Keeps chains small: what is left of the multiply-adds and weights."""
 

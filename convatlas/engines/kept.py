@@ -9,27 +9,54 @@ from __future__ import annotations
 import importlib.metadata
 from functools import cache
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from .. import layers, nets
+from ..files.atomic import replacing
 from ..layers import Shape
 from ..version import VERSION
 from ..weights.cache import cache as cached
-from . import onnx_export
+from . import onnx_export, parity
+from .on_onnxruntime import OnnxRuntimeNet
 
 WRITERS = ("torch", "onnx", "onnxscript")
+MOST = 0.01  # standard deviations: float32 rounding makes 1e-3 in deep networks, a layer that is wrong more than 0.1
 
 
 def onnx_of(net: nn.Module, input: Shape) -> Path:
-    """The ONNX file of a network for images C x H x W, exported unless it is there. Raises as `export_onnx` does."""
+    """The ONNX file of a network for images C x H x W, exported and tried out unless it is there.
+
+    Raises UserError as `export_onnx` does, and Unlike for a file that computes something else (see `tried`).
+    """
     file = cached("engines") / f"{digest_of(net, input)[:32]}.onnx"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        onnx_export.export_onnx(net, input, file)
+        with replacing(file) as new:
+            onnx_export.export_onnx(net, input, new)
+            tried(net, input, new)
     return file
+
+
+def tried(net: nn.Module, input: Shape, file: Path) -> None:
+    """Raises Unlike if ONNX Runtime, where it is installed, answers otherwise than torch, beyond any rounding.
+
+    An untrained network may give the same logits whatever happens: of those nothing is asked.
+    """
+    if find_spec("onnxruntime") is None:
+        return
+    x = parity.images(input).float() / 128 - 1
+    expected = parity.of_net(net)(x)
+    difference = parity.difference(expected, OnnxRuntimeNet(file, "fp32", 1)(x))
+    if expected.std() > parity.LEAST_STD * expected.abs().max() and not difference <= MOST:
+        raise parity.Unlike(
+            f"as an ONNX graph, {type(net).__name__} differs from torch by {difference:.2g} standard deviations of its "
+            "logits",
+            "give --engine torch, and please report it",
+        )
 
 
 def digest_of(net: nn.Module, input: Shape) -> str:

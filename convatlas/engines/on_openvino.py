@@ -34,7 +34,14 @@ class OpenVinoNet(EngineNet):
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
         }
-        return self.core.compile_model(model, "CPU", settings).create_infer_request()
+        compiled = self.core.compile_model(model, "CPU", settings)
+        computes = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if computes != HINTS[self.precision]:
+            raise UserError(
+                f"on this processor OpenVINO computes in {computes} where {self.precision} is asked for",
+                "give --precision fp32 or int8",
+            )
+        return compiled.create_infer_request()
 
     def logits(self, x: Tensor) -> Tensor:
         plan = self.batch if len(x) == self.batch else -1

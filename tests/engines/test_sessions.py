@@ -11,7 +11,7 @@ from PIL import Image
 
 import convatlas
 from convatlas.cli import main
-from convatlas.engines import kept
+from convatlas.engines import kept, on_openvino
 from convatlas.engines.net import EngineNet
 from convatlas.engines.on_torch import TorchNet
 from convatlas.engines.sessions import ENGINES, on
@@ -120,12 +120,31 @@ def test_an_export_that_is_cut_short_leaves_nothing(monkeypatch: pytest.MonkeyPa
         if len(tries) == 1:
             raise KeyboardInterrupt
 
+    program = kept.onnx_export.onnx_program(net, torch.zeros(2, 1, 32, 32))
+    monkeypatch.setattr(kept.onnx_export, "onnx_program", lambda net, x: program)
     monkeypatch.setattr(torch.onnx.ONNXProgram, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kept.onnx_of(net, (1, 32, 32))
     assert not list((tmp_path / "engines").iterdir())
     assert kept.onnx_of(net, (1, 32, 32)) == kept.onnx_of(net, (1, 32, 32))
     assert len(tries) == 2
+
+
+def test_a_graph_that_computes_something_else_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path))
+    net, other = nets.model("lenet5").net, nets.model("lenet5_tanh").net
+    export = kept.onnx_export.export_onnx
+    monkeypatch.setattr(kept.onnx_export, "export_onnx", lambda _, input, file: export(other, input, file))
+    with pytest.raises(UserError, match=r"as an ONNX graph, LeNet5 differs from torch by \d+ standard deviations"):
+        kept.onnx_of(net, (1, 32, 32))
+    assert not list((tmp_path / "engines").iterdir())
+
+
+def test_openvino_that_computes_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on processors without bf16, where it falls back to f32."""
+    monkeypatch.setitem(on_openvino.HINTS, "bf16", "f16")
+    with pytest.raises(UserError, match=r"on this processor OpenVINO computes in \w+ where bf16 is asked for; give"):
+        on(nets.model("lenet5"), "openvino", "bf16")
 
 
 def test_evaluate_and_predict_take_an_engine(tmp_path: Path, exports: Path, capsys: pytest.CaptureFixture[str]) -> None:

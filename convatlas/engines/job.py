@@ -91,7 +91,7 @@ def untrained(name: str) -> Model:
     preprocess = Preprocess(input=net.input, mean=(0.0,) * channels, std=(1.0,) * channels)
     with torch.inference_mode():
         classes = net(torch.zeros(1, *net.input)).shape[1]
-    return Model(net, Normalizer(preprocess), unnamed(classes), variant.name, name)
+    return Model(net, Normalizer(preprocess), unnamed(classes), variant.name, name, trained=False)
 
 
 class OnGpu(nn.Module):

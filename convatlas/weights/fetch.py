@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
@@ -83,8 +83,17 @@ def has_digest(file: Path, digest: str) -> bool:
 
 
 def digest_of(file: Path, kind: str = "sha256") -> str:
+    return digests_of(file, [kind])[kind]
+
+
+def digests_of(file: Path, kinds: Collection[str]) -> dict[str, str]:
+    """Digests of each kind (sha256, sha1, md5), in hexadecimal digits; the file is read once."""
+    hashes = {kind: hashlib.new(kind) for kind in kinds}
     with file.open("rb") as content:
-        return hashlib.file_digest(content, kind).hexdigest()
+        while chunk := content.read(CHUNK):
+            for digest in hashes.values():
+                digest.update(chunk)
+    return {kind: digest.hexdigest() for kind, digest in hashes.items()}
 
 
 class Download(Thread):

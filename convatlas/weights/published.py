@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import UserError, unknown
 from ..preprocess import Preprocess
 from ..tables import entry, index
-from .fetch import digest_of
+from .fetch import digests_of
 
 FILE = Path(__file__).with_name("weights.toml")
 
@@ -104,13 +104,10 @@ def preset(name: str, network: str, side: int | None = None, resize: int | None 
 def recognised(file: Path) -> Published | None:
     """The published weights that a file holds, by its digest."""
     size = file.stat().st_size
-    digests: dict[str, str] = {}
-    for row in published().values():
+    rows = [row for row in published().values() if row.digest and row.size in (None, size)]
+    digests = digests_of(file, {row.digest.partition(":")[0] for row in rows})
+    for row in rows:
         kind, _, digits = row.digest.partition(":")
-        if not kind or (row.size is not None and row.size != size):
-            continue
-        if kind not in digests:
-            digests[kind] = digest_of(file, kind)
         if digests[kind].startswith(digits):
             return row
     return None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from convatlas.catalogue import find
 from convatlas.data.names import class_names
 from convatlas.errors import UserError
+from convatlas.weights import published as module
 from convatlas.weights.fetch import DIGEST
 from convatlas.weights.published import Published, find_published, published
 from tests import oracles
@@ -38,6 +43,27 @@ def test_each_row_is_whole(row: Published) -> None:
 def test_no_two_rows_share_a_file_name() -> None:
     """In the cache, one would be taken for the other."""
     assert len({row.file for row in ROWS.values()}) == len(ROWS)
+
+
+@pytest.mark.parametrize("kind", ["sha256", "sha1", "md5"])
+def test_a_file_is_recognised_in_one_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    content = bytes(range(256)) * 1000  # several pieces
+    row = of("torchvision")[0]
+    digests = {it: hashlib.new(it, content if it == kind else b"").hexdigest() for it in ("md5", "sha256", "sha1")}
+    rows = {it: replace(row, tag=it, size=None, digest=f"{it}:{digits}") for it, digits in digests.items()}
+    (tmp_path / "weights").write_bytes(content)
+    readings, opened = [], Path.open
+
+    def noted(path: Path, mode: str = "r") -> IO[Any]:
+        readings.append(path.name)
+        return opened(path, mode)
+
+    monkeypatch.setattr(module, "published", lambda: rows)
+    monkeypatch.setattr(Path, "open", noted)
+    assert module.recognised(tmp_path / "weights") == rows[kind]
+    assert readings == ["weights"]
+    (tmp_path / "weights").write_bytes(content + b"x")
+    assert module.recognised(tmp_path / "weights") is None
 
 
 @pytest.mark.oracles

@@ -49,7 +49,7 @@ def weights_paired(theirs: Sequence[Layer], network: Network, name: str, source:
         a, b = theirs_by_key.get(key, []), ours_by_key.get(key, [])
         if len(a) != len(b):
             raise Misfit(
-                f"{source} does not fit {name}: it has {len(a)} {described(key)}, the network has {len(b)} "
+                f"{source} does not fit {name}: it has {counted(len(a), key)}, the network has {len(b)} "
                 f"({some(a or b)})",
                 REMEDY,
             )
@@ -150,12 +150,14 @@ def beside(theirs: Sequence[Layer], network: Network, pairs: Iterable[Pair]) -> 
     return found if len(found) == len(norms) else None
 
 
-def described(key: Key) -> str:
+def counted(many: int, key: Key) -> str:
+    """Such as "1 weight of 7x7x3x3", "2 batch norms of 16 channels"."""
+    end = "" if many == 1 else "s"
     if key[0] == "norm":
-        return f"batch norms of {key[1]} channels"
+        return f"{many} batch norm{end} of {key[1]} channel{'' if key[1] == 1 else 's'}"
     if key[0] == "weight":
-        return f"weights of {'x'.join(map(str, key[1:]))}"
-    return f"layers of {key}"
+        return f"{many} weight{end} of {'x'.join(map(str, key[1:]))}"
+    return f"{many} layer{end} of {key}"
 
 
 def some(layers: Sequence[Layer]) -> str:

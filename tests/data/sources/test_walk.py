@@ -206,15 +206,17 @@ def test_deep_folders_are_found(tmp_path: Path) -> None:
     """Deeper than Python recurses by default."""
     at, here = f"{tmp_path}/x{'/d' * 1050}", tmp_path / "x"
     here.mkdir()
-    inside = os.open(here, os.O_RDONLY)
-    for _ in range(1050):
-        os.mkdir("d", dir_fd=inside)
-        outside, inside = inside, os.open("d", os.O_RDONLY, dir_fd=inside)
-        os.close(outside)
-    os.close(os.open("x.jpg", os.O_CREAT, dir_fd=inside))
-    os.close(inside)
-    found = [str(file) for file in Walk().files(tmp_path)]
-    subprocess.run(["rm", "-rf", tmp_path / "x"], check=True)  # too deep for pytest
+    try:
+        inside = os.open(here, os.O_RDONLY)
+        for _ in range(1050):
+            os.mkdir("d", dir_fd=inside)
+            outside, inside = inside, os.open("d", os.O_RDONLY, dir_fd=inside)
+            os.close(outside)
+        os.close(os.open("x.jpg", os.O_CREAT, dir_fd=inside))
+        os.close(inside)
+        found = [str(file) for file in Walk().files(tmp_path)]
+    finally:
+        subprocess.run(["rm", "-rf", here], check=True)  # too deep for pytest
     assert found == [f"{at}/x.jpg"]
 
 

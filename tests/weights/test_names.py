@@ -25,7 +25,7 @@ SMALL, INCEPTION, FULL = (66, 71), (107, 129), (224, 224)
 TORCHVISION: dict[str, tuple[str, tuple[int, int], bool]] = {
     "alexnet": ("alexnet_owt", FULL, False),
     **{f"vgg{n}{end}": (f"vgg{n}{end}", FULL, False) for n in (11, 13, 16, 19) for end in ("", "_bn")},
-    "googlenet": ("googlenet_bn_3x3", FULL, True),
+    "googlenet": ("googlenet_bn_3x3", INCEPTION, True),
     "inception_v3": ("inception_v3_tv", (299, 299), False),
     **{f"resnet{n}": (f"resnet{n}", SMALL, n == 18) for n in (18, 34)},
     **{f"resnet{n}": (f"resnet{n}_v1_5", SMALL, False) for n in (50, 101, 152)},

@@ -36,7 +36,7 @@ def _cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def profile() -> Profile:
     seconds = {"3x3 macs": 1.0, "1x1 macs": 1.0, "large macs": 1.0, "image macs": 1.0, "fc weights": 1.0}
-    made = Profile(key_here("onnxruntime"), seconds, 0.8, 1.25, 200, 0)
+    made = Profile(key_here("onnxruntime"), seconds, 0.8, 1.25, 200, 0, 2e-3)
     save(made)
     return made
 

@@ -43,7 +43,7 @@ SCORES = Scores(("a", "b"), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.te
 SCAN = Scan(2, (Finding("near", ("x", "y"), ("a", "a"), ("train", "train"), "x is near y"),))
 PREDICTIONS = [Prediction("x.png", (("a", 0.9),)), Prediction("y.png", error="y.png is not an image")]
 PLAN = Plan("x", "y", "z", "cpu", {}, 1, 2, 3, 4, 5, 6, 7, 8, 0.1, (0.1, 0.2), 9.0)
-PROFILE = Profile(Key("onnxruntime", "fp32", 1, "1", "x", ("avx2",), 2), {"launches": 1.0}, 0.8, 1.25, 200, 0)
+PROFILE = Profile(Key("onnxruntime", "fp32", 1, "1", "x", ("avx2",), 2), {"launches": 1.0}, 0.8, 1.25, 200, 0, 2e-3)
 RECORDS = {
     "calibrate": {**latency.calibrated(PROFILE, Path("x.json")).record, "seconds": {}},  # by feature
     "evaluate": scores.report(SCORES, (1,)).record,

@@ -49,6 +49,31 @@ def calibrate(
     """
     check(engine, precision)
     key = key_here(engine, precision, threads)
+    found, reference_s = timed_chains(
+        engine, precision, threads, seconds=seconds, seed=seed, tell=tell, now=now, opened=opened, timer=timer
+    )
+    if len(found) < LEAST_CHAINS:
+        raise UserError(f"{seconds:g} seconds are enough for {len(found)} chains", f"give time for {LEAST_CHAINS}")
+    made = fitted(*zip(*found, strict=True))
+    return Profile(key, made.seconds, made.low, made.high, len(found), seed, reference_s)
+
+
+def timed_chains(
+    engine: str,
+    precision: str,
+    threads: int = 1,
+    *,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    tell: Callable[[float, int], None] = lambda share, chains: None,
+    now: Callable[[], float] = time.monotonic,
+    opened: Callable[[str, str, int], Opened] | None = None,
+    timer: timing.Timer | None = None,
+) -> tuple[list[tuple[Features, float]], float]:
+    """The features and seconds of random chains, and the seconds of the reference.
+
+    Chains that were timed while the reference took longer than usual are taken to have been slowed down as it was.
+    """
     opens = (opened or engine_opener)(engine, precision, threads)
     timer = timer or timing.timer_for(threads)
     rng = np.random.default_rng(seed)
@@ -61,11 +86,7 @@ def calibrate(
             longest = max(longest, now() - start)
             tell(min(1.0, (now() - begin) / seconds), len(found))
     usual = float(np.median([beside for *_, beside in found])) if found else 0.0
-    steady = [(one, took * usual / beside) for one, took, beside in found if took > SHORTEST_S]
-    if len(steady) < LEAST_CHAINS:
-        raise UserError(f"{seconds:g} seconds are enough for {len(steady)} chains", f"give time for {LEAST_CHAINS}")
-    made = fitted(*zip(*steady, strict=True))
-    return Profile(key, made.seconds, made.low, made.high, len(steady), seed)
+    return [(one, took * usual / beside) for one, took, beside in found if took > SHORTEST_S], usual
 
 
 def timed(

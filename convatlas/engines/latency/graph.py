@@ -13,8 +13,8 @@ OPSET, IR = 20, 10
 class Graph:
     """A graph while it is written. `at` is the tensor that comes next, of `channels` x `side` x `side`.
 
-    With `int8` every operator reads dequantized int8 values and its weights are int8, by channel, as a static quantizer
-    leaves a graph.
+    With `int8` every operator reads dequantized 8-bit values, and its weights are int8, by channel, as a static
+    quantizer leaves a graph.
     """
 
     def __init__(self, channels: int, side: int, rng: np.random.Generator, int8: bool = False):
@@ -131,7 +131,7 @@ class Graph:
         if not self.int8:
             return tensor
         if tensor not in self._dequantized:
-            at, marks = self.at, [self._scalar("scale", SCALE), self._scalar("zero", 0, np.int8)]
+            at, marks = self.at, [self._scalar("scale", SCALE), self._scalar("zero", 128, np.uint8)]
             self._node("QuantizeLinear", [tensor, *marks])
             self._node("DequantizeLinear", [self.at, *marks])
             self._dequantized[tensor], self.at = self.at, at

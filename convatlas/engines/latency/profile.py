@@ -53,6 +53,7 @@ class Profile:
     high: float
     chains: int  # that it was learnt from
     seed: int
+    reference_s: float  # the time of `chains.reference`, which is always the same, while it was learnt
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,11 @@ def load(file: Path) -> Profile:
         raise other_version(file, schema, (SCHEMA,))
     try:
         seconds = {str(name): float(amount) for name, amount in record["seconds"].items()}
-        low, high = float(record["low"]), float(record["high"])
-        if not all(0 <= n < math.inf for n in (low, high, *seconds.values())):
+        low, high, reference_s = (float(record[name]) for name in ("low", "high", "reference_s"))
+        if not all(0 <= n < math.inf for n in (low, high, reference_s, *seconds.values())):
             raise ValueError("a number is negative or infinite")
         key = Key.from_values("key", record["key"])
-        return Profile(key, seconds, low, high, int(record["chains"]), int(record["seed"]))
+        return Profile(key, seconds, low, high, int(record["chains"]), int(record["seed"]), reference_s)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(file, error) from error
 

@@ -16,7 +16,7 @@ from convatlas.machine.facts import cores, flags, processor
 from convatlas.tables import load as table
 
 HERE = Key("onnxruntime", "fp32", 1, "1.32.0", processor(), flags(), cores())
-PROFILE = Profile(HERE, {"3x3 macs": 1.0, "1x1 macs": 0.9, "launches": 2.0}, 0.8, 1.25, 200, 0)
+PROFILE = Profile(HERE, {"3x3 macs": 1.0, "1x1 macs": 0.9, "launches": 2.0}, 0.8, 1.25, 200, 0, 2e-3)
 
 
 @pytest.fixture(autouse=True)

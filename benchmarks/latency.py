@@ -1,0 +1,214 @@
+"""How well times are foretold: networks that no calibration has seen, timed, and compared with what profiles say.
+
+    .venv/bin/python benchmarks/latency.py --engine onnxruntime --precision fp32 [--seeds 0,1] [--seconds 60]
+
+A profile is learnt from random chains alone. The features were chosen by cross-validation over chains and on
+DEVELOPMENT; the networks of KEPT_ASIDE are reported, and were used for nothing else. Calibrations come before and after
+the networks, which are timed in interleaved rounds on one thread in processor time, as the budget is, for the machine
+may be shared.
+Writes results/latency_<engine>_<precision>[_batch<N>].json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from report import write
+
+from convatlas.catalogue import find
+from convatlas.engines import timing
+from convatlas.engines.int8 import int8_of
+from convatlas.engines.latency.calibrate import engine_opener, timed_chains
+from convatlas.engines.latency.chains import reference
+from convatlas.engines.latency.features import Features, features
+from convatlas.engines.latency.regression import Regression, fitted, least_relative
+from convatlas.engines.net import EngineNet
+from convatlas.engines.on_onnxruntime import OnnxRuntimeNet
+from convatlas.engines.on_openvino import OpenVinoNet
+from convatlas.engines.onnx_export import export_onnx
+from convatlas.tables import load
+
+DEVELOPMENT = (  # their errors were looked at while features and chains were chosen
+    "resnet34",
+    "zfnet",
+    "squeezenet1_0",
+    "mobilenet_v2_0_5_224",
+    "mobilenet_v1_0_5_224",
+    "se_resnet18",
+    "bn_inception",
+    "nin",
+    "preact_resnet50",
+    "vgg11_bn",
+    "densenet169",
+    "efficientnet_b1",
+    "resnext101_32x4d",
+    "inception_v4",
+    "fractalnet_34",
+    "resnet110",
+    "wrn40_4",
+)
+KEPT_ASIDE = (
+    "alexnet",
+    "vgg16",
+    "googlenet",
+    "inception_v3",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "wrn50_2",
+    "densenet121",
+    "squeezenet1_1",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "se_resnet50",
+    "nasnet_a_mobile",
+    "fractalnet_20",
+    "wrn28_10",
+    "resnet56",
+    "inception_resnet_v2",
+    "lenet5",
+)
+SHORTEST_S = 5e-4  # a shorter time is foretold as "under 1 ms", and has no error
+GROUP = 3  # networks that are timed side by side
+
+
+def opened(file: Path, engine: str, precision: str, batch: int) -> EngineNet:
+    if engine == "onnxruntime":
+        return OnnxRuntimeNet(file, precision, 1)
+    return OpenVinoNet(file, precision, 1, batch)
+
+
+def file_of(name: str, folder: Path) -> Path:
+    """The network as an ONNX file, exported unless it is there."""
+    file = folder / f"{name}.onnx"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(0)
+        export_onnx(find(name).build(), load(name).input, file)
+    return file
+
+
+def timed(names: Sequence[str], folder: Path, engine: str, precision: str, batch: int) -> dict[str, dict[str, float]]:
+    """Seconds of each network, and of the reference beside it."""
+    found = {}
+    for at in range(0, len(names), GROUP):
+        some, calls = names[at : at + GROUP], []
+        for name in some:
+            file, input = file_of(name, folder), load(name).input
+            if precision == "int8":
+                generator = torch.Generator().manual_seed(0)
+                file = int8_of(file, engine, torch.randn(2, *input, generator=generator))
+            net, images = opened(file, engine, precision, batch), torch.zeros(batch, *input)
+            calls.append(lambda net=net, images=images: net(images))
+        calls.append(reference_call(folder, engine, precision))
+        *times, beside = timing.rounds(calls, 4.0, least=7, most=40)
+        for name, one in zip(some, times, strict=True):
+            spread = np.quantile(one.seconds, (0.1, 0.9)) / one.median
+            found[name] = {
+                "seconds": one.median,
+                "p10": round(float(spread[0]), 3),
+                "p90": round(float(spread[1]), 3),
+                "n": one.n,
+                "reference_s": beside.median,
+            }
+            print(f"  {name:22} {1e3 * one.median:9.2f} ms", flush=True)
+    return found
+
+
+def reference_call(folder: Path, engine: str, precision: str) -> timing.Call:
+    made, file = reference(precision == "int8"), folder / f"reference-{precision}.onnx"
+    file.write_bytes(made.bytes())
+    return engine_opener(engine, precision, 1)(made, file)
+
+
+def macs_and_bytes(sums: Features) -> tuple[float, float, float]:
+    """All multiply-adds, all bytes (in seconds of features.py's processor), and launches."""
+    macs = sum(n for name, n in sums.items() if name.endswith(" macs") and name != "strided macs")
+    moved = sum(n for name, n in sums.items() if name.split()[-1] in ("reads", "writes", "bytes", "weights"))
+    return macs, moved, sums["launches"]
+
+
+def baseline(found: Sequence[tuple[Features, float]], columns: int, networks: dict[str, Features]) -> dict[str, float]:
+    """The times that a fit of the same chains to the first of these alone foretells."""
+    table = np.array([macs_and_bytes(sums)[:columns] for sums, _ in found])
+    x = least_relative(table, np.array([seconds for _, seconds in found]))
+    return {name: float(np.dot(macs_and_bytes(sums)[:columns], x)) for name, sums in networks.items()}
+
+
+def judged(foretold: dict[str, float], true: dict[str, float], made: Regression | None = None) -> dict[str, float]:
+    """Errors over the networks that have one, and the share of pairs in the right order."""
+    names = [name for name in true if true[name] >= SHORTEST_S]
+    errors = {name: foretold[name] / true[name] - 1 for name in names}
+    sizes = [abs(error) for error in errors.values()]
+    pairs = [(foretold[a] < foretold[b]) == (true[a] < true[b]) for a, b in combinations(names, 2)]
+    figures = {
+        "median error": median(sizes),
+        "worst error": max(sizes),
+        "bias": median(errors.values()),
+        "pairs in order": float(np.mean(pairs)),
+        "n": len(names),
+    }
+    if made is not None:
+        inside = [made.low <= true[name] / foretold[name] <= made.high for name in names]
+        figures |= {"inside the interval": float(np.mean(inside)), "interval low": made.low, "interval high": made.high}
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", default="onnxruntime")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--networks", default=",".join(KEPT_ASIDE))
+    parser.add_argument("--files", type=Path, default=Path("build/latency"), help="where exported networks are kept")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    names = args.networks.split(",")
+    networks = {n: features(a.rows, a.input, batch=args.batch) for n in names for a in [load(n)]}
+    asked = {"engine": args.engine, "precision": args.precision}
+    first, *others = map(int, args.seeds.split(","))
+    learnt = {first: timed_chains(**asked, seconds=args.seconds, seed=first, now=time.process_time)}
+    true = timed(names, args.files, args.engine, args.precision, args.batch)
+    for seed in others:
+        learnt[seed] = timed_chains(**asked, seconds=args.seconds, seed=seed, now=time.process_time)
+    figures, tables = {}, {}
+    for seed, (found, reference_s) in learnt.items():
+        made = fitted(*zip(*found, strict=True))
+        measured = {name: one["seconds"] for name, one in true.items()}
+        at_pace = {name: one["seconds"] * reference_s / one["reference_s"] for name, one in true.items()}
+        foretold = {name: made.estimate(sums) for name, sums in networks.items()}
+        figures[f"seed {seed}"] = {
+            "chains": len(found),
+            "profile": judged(foretold, measured, made),
+            "profile, at the calibration's pace": judged(foretold, at_pace, made),
+            "multiply-adds alone": judged(baseline(found, 1, networks), measured),
+            "multiply-adds, bytes, launches": judged(baseline(found, 3, networks), measured),
+        }
+        tables[f"seed {seed}"] = {
+            name: {"measured ms": round(1e3 * measured[name], 3), "foretold ms": round(1e3 * foretold[name], 3)}
+            for name in names
+        }
+    suffix = f"_batch{args.batch}" if args.batch > 1 else ""
+    write(
+        f"latency_{args.engine}_{args.precision}{suffix}",
+        "share of the measured time",
+        figures,
+        budget_s=args.seconds,
+        networks=tables,
+        timed=true,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .accounting.memory.predict import memory
     from .data.sources import load_data
     from .data.types import Data, Split
+    from .engines.export import Exported, export
     from .evaluation.features import feature_extractor, features
     from .evaluation.predictions import Prediction, predict
     from .evaluation.scores import Scores
@@ -42,6 +43,7 @@ _LAZY = {
     "accounting.memory.predict": ("memory",),
     "data.sources": ("load_data",),
     "data.types": ("Data", "Split"),
+    "engines.export": ("Exported", "export"),
     "evaluation.features": ("feature_extractor", "features"),
     "evaluation.predictions": ("Prediction", "predict"),
     "evaluation.scores": ("Scores",),
@@ -64,6 +66,7 @@ __all__ = [
     "Diff",
     "Diverged",
     "Execution",
+    "Exported",
     "Limit",
     "Memory",
     "Model",
@@ -85,6 +88,7 @@ __all__ = [
     "build",
     "diff",
     "evaluate",
+    "export",
     "feature_extractor",
     "features",
     "find",

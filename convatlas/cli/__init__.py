@@ -28,6 +28,7 @@ GROUPS = {
     "Find": ("list", "show", "draw", "diff", "claims", "recipes"),
     "Count": ("layer", "memory", "reconcile", "measure", "calibrate"),
     "Learn": ("data", "train", "transfer", "lr", "evaluate", "predict", "weights"),
+    "Ship": ("export",),
     "Care": ("doctor", "demo"),
 }
 DOCS = Path(__file__).parents[1] / "docs"  # inside the package, so that installations include them

@@ -59,8 +59,10 @@ def device(args: argparse.Namespace) -> str:
 
 
 def on(args: argparse.Namespace, model: Model, scored: Split | None = None) -> Model:
-    """The model as it is to run, calibrated on no image of `scored`; what was chosen is said."""
-    if is_plain(args):
+    """The model as it is to run, calibrated on no image of `scored`; what was chosen is said. An ONNX file is left."""
+    from ..engines.net import EngineNet
+
+    if is_plain(args) or isinstance(model.net, EngineNet):
         return model
     from ..data.sources import load_data
     from ..engines.calibration import calibration_images

@@ -21,7 +21,7 @@ HELP = "score trained networks: top-k accuracy, loss, confusion"
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas evaluate runs/first --data cifar-10-batches-py"
-    model.add(parser, several=True)
+    model.add(parser, several=True, help=model.RUN)
     parser.add_argument("--ensemble", action="store_true", help="average the models' probabilities as well")
     parser.add_argument(
         "--data", metavar="SOURCE", required=True, help="as for train: digits, cifar10:DIR, a folder ..."
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(engine.device(args))
     short = [Path(name).name for name in args.models]
     names = short if len(set(short)) == len(short) else args.models
-    models = {name: model.load(args, device, it) for name, it in zip(names, args.models)}
+    models = {name: model.running(args, device, it) for name, it in zip(names, args.models)}
     first = next(iter(models.values()))
     top = given or usual_topk(len(first.classes))
     if top[-1] > len(first.classes):
@@ -126,7 +126,9 @@ def run(args: argparse.Namespace) -> None:
     else:
         record |= {"model": first.source, "network": first.network}
         dataset = dataset_of(data.name, data.classes)
-        known = by_protocol(entry(first.network), dataset, protocol) if dataset and not args.only else []
+        known = []
+        if dataset and not args.only and checks.is_network(first.network):
+            known = by_protocol(entry(first.network), dataset, protocol)
         made = report(scores, top, heading=heading, record=record, published=known)
     print_report(made, args)
     if not (args.json or args.csv or args.md):

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from ..weights.model import Model
 
 MODEL = "a run folder, a weights file of any library, or NETWORK@SOURCE (see `convatlas weights list`)"
+RUN = f"{MODEL}; an .onnx file is run as it is"
 
 
-def add(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+def add(parser: argparse.ArgumentParser, *, several: bool = False, help: str = MODEL) -> None:
     if several:
-        parser.add_argument("models", metavar="MODEL", nargs="+", help=f"each {MODEL}")
+        parser.add_argument("models", metavar="MODEL", nargs="+", help=f"each {help}")
     else:
-        parser.add_argument("model", metavar="MODEL", help=MODEL)
+        parser.add_argument("model", metavar="MODEL", help=help)
     add_options(parser)
 
 
@@ -46,14 +47,34 @@ def checked(model: str) -> str:
     return model
 
 
+def running(args: argparse.Namespace, device: str | torch.device, model: str | None = None) -> Model:
+    """The Model (args.model, or the one given) to run: of an ONNX file the file itself, otherwise as `load`."""
+    file = model or args.model
+    if not file.endswith(".onnx"):
+        return load(args, device, model)
+    if args.which:
+        raise UserError(f"{file} is not a run, and has one set of weights", "leave out --which")
+    if args.engine not in ("torch", "onnxruntime") or args.precision != "fp32":
+        raise UserError(f"{file} is run as it is, by ONNX Runtime", "leave out --engine and --precision")
+    from ..engines.onnx_model import opened
+    from ..machine.facts import cores
+
+    threads = args.threads or cores()
+    return told(opened(file, network=args.network, preprocess=args.preprocess, threads=threads))
+
+
 def load(args: argparse.Namespace, device: str | torch.device, model: str | None = None) -> Model:
-    """The Model (args.model, or the one given), once what was done to its weights is said."""
+    """The Model as a network of the catalogue, once what was done to its weights is said."""
     from ..weights.model import load
 
     with downloading() as progress:
         found = load(
             model or args.model, args.which, device, network=args.network, preprocess=args.preprocess, progress=progress
         )
+    return told(found)
+
+
+def told(found: Model) -> Model:
     for note in found.notes:
         say(f"convatlas: {note}", file=sys.stderr)
     return found

@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         f"{parser.description} Exit status: 0 all files were predicted, 1 some could not be read, 2 none could."
     )
-    model.add(parser)
+    model.add(parser, help=model.RUN)
     parser.add_argument("paths", metavar="IMAGE", nargs="+", help="image files, and folders to search for images")
     source.add_max(parser)
     parser.add_argument("--top", metavar="K", type=int, default=5, help="classes to print for each image (default 5)")
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(engine.device(args))
     predictions = Reported(
         predict_files(
-            engine.on(args, model.load(args, device)),
+            engine.on(args, model.running(args, device)),
             image_files(args.paths),
             top=args.top,
             batch=args.batch,

@@ -26,7 +26,7 @@ class OnnxRuntimeNet(EngineNet):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors: they are raised, too
         self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        (self.images,) = (given.name for given in self.session.get_inputs())
+        self.images = self.session.get_inputs()[0].name
 
     def logits(self, x: Tensor) -> Tensor:
         (found,) = self.session.run(None, {self.images: x.contiguous().numpy()})

@@ -90,14 +90,18 @@ def preset(name: str, network: str, side: int | None = None, resize: int | None 
 
     Raises UserError for a name that is none, or does not suit the network's channels.
     """
+    channels, *size = entry(network)["input"]
+    return preset_for(name, (channels, *((side, side) if side else size)), resize)
+
+
+def preset_for(name: str, input: tuple[int, ...], resize: int | None = None) -> Preprocess:
+    """The preparation of that name for images of `input` C x H x W. Raises UserError as `preset` does."""
     presets = facts()["preprocess"]
     if name not in presets:
         raise unknown("preprocessing", name, presets)
-    channels, *size = entry(network)["input"]
-    size = [side, side] if side else size
-    record = {**presets[name], "input": [channels, *size]}
+    record = {**presets[name], "input": list(input)}
     if resize or "resize" in record:
-        record["resize"] = max(resize or record["resize"], *size)
+        record["resize"] = max(resize or record["resize"], *input[1:])
     return Preprocess.from_json(record)
 
 

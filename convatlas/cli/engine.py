@@ -59,21 +59,29 @@ def device(args: argparse.Namespace) -> str:
 
 
 def on(args: argparse.Namespace, model: Model, scored: Split | None = None) -> Model:
-    """The model as it is to run, calibrated on no image of `scored`; what was chosen is said. An ONNX file is left."""
+    """The model as it is to run, calibrated on no image of `scored`. Says which engine was chosen, and what int8 costs
+    in accuracy. An ONNX file is left as it is."""
     from ..engines.net import EngineNet
 
     if is_plain(args) or isinstance(model.net, EngineNet):
         return model
-    from ..data.sources import load_data
-    from ..engines.calibration import calibration_images
     from ..engines.sessions import on
     from ..machine.facts import cores
 
-    def tell(text: str) -> None:
-        say(f"convatlas: {text}", file=sys.stderr)
+    how = args.engine, args.precision, args.threads or cores(), args.batch
+    if not args.calibrate:
+        return on(model, *how, tell=tell)
+    from ..data.sources import load_data
+    from ..engines.calibration import calibration_images
+    from ..engines.judged import judged
 
-    images = None
-    if args.calibrate:
-        images = calibration_images(model, load_data(args.calibrate), scored)
-        tell(f"int8 calibrated on {len(images)} training images of {args.calibrate}")
-    return on(model, args.engine, args.precision, args.threads or cores(), args.batch, calibrate=images, tell=tell)
+    data = load_data(args.calibrate)
+    images = calibration_images(model, data, scored)
+    found = on(model, *how, calibrate=images, tell=tell)
+    tell(f"calibrated on {len(images)} training images of {args.calibrate}")
+    tell(str(judged(model, str(found.net.engine), data, images)))
+    return found
+
+
+def tell(text: str) -> None:
+    say(f"convatlas: {text}", file=sys.stderr)

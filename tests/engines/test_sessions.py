@@ -1,6 +1,7 @@
 """Every engine gives torch's logits, at the precision that was asked for, on the threads that were asked for."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 import convatlas
 from convatlas.cli import main
-from convatlas.engines import kept, on_openvino
+from convatlas.engines import judged, kept, on_openvino
 from convatlas.engines.net import EngineNet
 from convatlas.engines.on_torch import TorchNet
 from convatlas.engines.sessions import ENGINES, on
@@ -147,7 +148,10 @@ def test_openvino_that_computes_otherwise_is_refused(monkeypatch: pytest.MonkeyP
         on(nets.model("lenet5"), "openvino", "bf16")
 
 
-def test_evaluate_and_predict_take_an_engine(tmp_path: Path, exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_and_predict_take_an_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(judged, "SECONDS", 0.1)
     recipe = with_settings(with_epochs(convatlas.find_recipe("digits"), 1), ["net.widths=[4]", "batch=256"])
     folder = str(tmp_path / "run")
     convatlas.fit("chain_n1_m1_k0", convatlas.load_data("digits"), recipe, input=(1, 8, 8), out=folder)
@@ -158,7 +162,13 @@ def test_evaluate_and_predict_take_an_engine(tmp_path: Path, exports: Path, caps
         assert main(["evaluate", folder, "--data", "digits", "--json", *more]) == 0
         out, err = capsys.readouterr()
         top1.append(json.loads(out)["top1"])
-        assert err == ("convatlas: int8 calibrated on 300 training images of digits\n" if "int8" in options else "")
+        told = err.splitlines()
+        if "int8" in options:
+            assert told[0] == "convatlas: calibrated on 300 training images of digits"
+            assert re.match(
+                r"convatlas: int8 on onnxruntime: top-1 [\d.]+%, .* in fp32 .* of 355 images of test; ", told[1]
+            )
+        assert len(told) == 2 * ("int8" in options)
     assert top1[0] == top1[1] == pytest.approx(top1[2], abs=0.02)
     photo = tmp_path / "digit.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(photo)

@@ -82,6 +82,17 @@ class PoolTimm(Pool):
         return F.avg_pool2d(F.pad(x, (w % 2, 1, h % 2, 1)), 3, 2)
 
 
+class PoolKeras(Pool):
+    """Keras' variant: whatever halves the map sees zeros around it, the maximum too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == 1:
+            return super().forward(x)
+        h, w = x.shape[2:]
+        x = F.pad(x, (w % 2, 1, h % 2, 1))
+        return F.max_pool2d(x, 3, 2) if self.kind == "max" else F.avg_pool2d(x, 3, 2)
+
+
 class ScheduledDropPath(nn.Dropout):
     """Drops a path per image with probability p x progress (the fraction of training done); scales up those kept."""
 

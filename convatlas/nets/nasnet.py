@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..catalogue import Claim, Paper, Variant, family
 from ..errors import UserError, unknown
 from ..layers import ConvBN, ConvNet, Shape, classifier, stack
-from ._nasnet_cells import Cell, CellTable, Made, Pool, PoolTimm, ScheduledDropPath
+from ._nasnet_cells import Cell, CellTable, Made, Pool, PoolKeras, PoolTimm, ScheduledDropPath
 from .googlenet import aux_input
 
 PAPER = Paper(
@@ -208,6 +208,14 @@ VARIANTS = family(NASNet, PAPER, [
         note="timm's nasnetalarge: halving average pools divide by 9 at the borders too", claims=[
         *counts("88,753,150", "23,783,414,658"),
         *accuracy("82.638", "96.066", "timm results-imagenet.csv")]),
+    Variant("nasnet_a_mobile_keras", dict(repeats=4, features=1056, pool=PoolKeras), recipe="nasnet_mobile",
+        note="Keras' NASNetMobile: pools that halve the map see the zeros around it", claims=[
+        *counts("5,289,978", "563,638,816"),
+        *accuracy("74.4", "91.9", "keras.io/api/applications")]),
+    Variant("nasnet_a_large_keras", LARGE | dict(pool=PoolKeras), (3, 331, 331), recipe="nasnet_large",
+        note="Keras' NASNetLarge: pools that halve the map see the zeros around it", claims=[
+        *counts("88,753,150", "23,783,414,658"),
+        *accuracy("82.5", "96.0", "keras.io/api/applications")]),
     Variant("nasnet_a_5_1538", dict(repeats=5, features=1538), (3, 299, 299), recipe="nasnet_large",
         aliases=("NASNet-A (5 @ 1538)",), note="1,536 channels at the end: 1,538 is not a multiple of 24", claims=[
         *counts("12,247,544", "2,552,240,432"),

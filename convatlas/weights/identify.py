@@ -50,7 +50,7 @@ def rows_of(weights: Weights, source: str, names: Iterable[str] | None = None) -
             raise reasons[0]
         raise Misfit(
             f"{source} fits no network of the atlas: none has its {len(weighted(weights))} layers with weights",
-            "give weights of a network that `convatlas list` has",
+            "say with --network which it should fit, to see what differs",
         )
     return found
 

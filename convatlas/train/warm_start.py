@@ -58,7 +58,8 @@ def tensors_for(net: ConvNet, file: Path) -> tuple[dict[str, Tensor], str]:
         return weights.tensors, str(weights.about.get("network", "unnamed network"))
     like = copy.deepcopy(net)  # with as many classes as the file has
     classifier = next(p for p in net.get_submodule(net.logits_layers[0]).parameters() if p.dim() > 1)
-    like.reset_head(classes_of(weights, len(classifier), classifier[0].numel()))
+    others = [p.numel() for p in net.parameters() if p.dim() > 1 and p is not classifier]
+    like.reset_head(classes_of(weights, len(classifier), classifier[0].numel(), others))
     fitted = fit(weights, like, str(file))
     return fitted.tensors, f"{net.variant}, matched {fitted.how}"
 

@@ -64,27 +64,42 @@ def row_of(weights: Weights, variant: Variant, source: str) -> Row:
 
 
 def options_of(weights: Weights, variant: Variant) -> dict[str, Any]:
-    """Classes, channels and auxiliary heads as the file has them."""
-    layers = weighted(weights)
+    """Classes, channels and auxiliary heads as the file has them, in whatever order it has its layers."""
     options: dict[str, Any] = {}
     usual = int(variant.options["classes"])
-    classes = classes_of(weights, usual, sizes(variant.name)[-1] // usual)
+    *others, last = sizes(variant.name)
+    classes = classes_of(weights, usual, last // usual, others)
     if classes != usual:
         options["classes"] = classes
     assert variant.input is not None
-    read = {layer.tensors["weight"].shape[1] for layer in layers[:1] if layer.tensors["weight"].dim() == 4}
-    if read and variant.input[0] not in read and read <= {1, 3}:
-        options["channels"] = int(read.pop())
+    channels = channels_of(weights, variant.name)
+    if channels and variant.input[0] not in channels:
+        options["channels"] = channels.pop()
     if "aux" in variant.options and not any(AUXILIARY.search(name) for name in weights.tensors):
         options["aux"] = False
     return options
 
 
-def classes_of(weights: Weights, usual: int, reads: int) -> int:
-    """The outputs of the file's classifier, a layer that reads so many values: `usual` if one has as many."""
-    read = [layer.tensors["weight"] for layer in weighted(weights)]
-    outputs = [len(weight) for weight in read if weight[0].numel() == reads]
+def classes_of(weights: Weights, usual: int, reads: int, others: Iterable[int]) -> int:
+    """The outputs of the file's classifier: `usual` if it has as many.
+
+    It is a layer that reads so many values, and none of the `others`, of which the number of weights is given.
+    """
+    left, outputs = Counter(others), []
+    for layer in weighted(weights):
+        weight = layer.tensors["weight"]
+        if left[weight.numel()]:
+            left[weight.numel()] -= 1
+        elif weight[0].numel() == reads:
+            outputs.append(len(weight))
     return usual if usual in outputs or not outputs else outputs[-1]
+
+
+def channels_of(weights: Weights, name: str) -> set[int]:
+    """How many channels, 1 or 3, the layers of the file read that may be the row's first."""
+    read = [layer.tensors["weight"] for layer in weighted(weights)]
+    first = next(row for row in tables.load(name).rows if row.weights)
+    return {int(w.shape[1]) for w in read for c in (1, 3) if w.shape == (first.shape[0], c, *first.kernel)}
 
 
 def candidates(weights: Weights) -> list[str]:

@@ -19,6 +19,8 @@ from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
+from convatlas.weights import Weights
+from convatlas.weights.identify import options_of
 from convatlas.weights.model import load, locate
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "run"
@@ -126,6 +128,24 @@ def test_a_file_of_another_library_needs_what_it_does_not_say(tmp_path: Path) ->
     assert model.preprocess.input == (3, 32, 32)
     assert model.notes[0] == "w.pth: resnet20, matched by order and shape"
     assert model.classes == unnamed(10)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("squeezenet1_1", dict(classes=5)),  # fire9's squeeze layer reads as many channels as the classifier
+        ("mobilenet_v2", dict(classes=64)),
+        ("resnet20", dict(channels=1)),
+        ("efficientnet_lite0", {}),  # a depthwise layer, which reads one channel, may come first
+        ("lenet_caffe", dict(channels=3, classes=7)),
+    ],
+)
+def test_options_of_files_sorted_by_name(tmp_path: Path, name: str, options: dict[str, int]) -> None:
+    net = find(name).build(**options)
+    tensors = {f"theirs.{key}": tensor for key, tensor in net.state_dict().items()}
+    for order in (sorted, lambda names: sorted(names, reverse=True)):
+        found = options_of(Weights({key: tensors[key] for key in order(tensors)}), find(name))
+        assert found == options
 
 
 @pytest.mark.parametrize("name", ["no/such/file.pth", "missing.safetensors", "nothing@nowhere"])

@@ -33,6 +33,7 @@ DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "cv2": "opencv-pytho
 EXTRA = {
     "simplejpeg": "fast",
     "opencv-python-headless": "fast",
+    "huggingface_hub": "hub",
     "pyarrow": "hub",
     "igraph": "draw",
     "onnx": "deploy",

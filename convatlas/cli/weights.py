@@ -33,7 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "CONVATLAS_MIRROR is a folder or address to take them from; CONVATLAS_OFFLINE=1 opens no connection.",
         epilog="example: convatlas weights get resnet20@akamaster",
     )
-    get.add_argument("name", metavar="NAME", help="NETWORK@SOURCE, as `weights list` has it")
+    get.add_argument(
+        "name", metavar="NAME", help="NETWORK@SOURCE, as `weights list` has it, or NETWORK@hf:OWNER/REPOSITORY"
+    )
     check = actions.add_parser(
         "check",
         help="say what a weights file is, which network it fits, and what would be done to load it",
@@ -78,10 +80,12 @@ def listed(args: argparse.Namespace) -> None:
 
 def got(args: argparse.Namespace) -> None:
     from ..weights.cache import file_of
+    from ..weights.hub import fetch_from_hub, on_hub
     from ..weights.published import find_published
 
+    hub = on_hub(args.name)
     with model.downloading() as progress:
-        file = file_of(find_published(args.name), progress)
+        file = fetch_from_hub(hub[1]) if hub else file_of(find_published(args.name), progress)
     say(file)
 
 

@@ -1,7 +1,8 @@
 """Model: a network with its weights, preprocessing and classes; `load` makes one.
 
 MODEL, on the command line and as the argument of `load`, is a run folder, a weights file of any library (`read_weights`
-says which), or published weights by name: NETWORK@SOURCE, or NETWORK alone where one source has it at hand.
+says which), or published weights by name: NETWORK@SOURCE, NETWORK alone where one source has it at hand, or
+NETWORK@hf:OWNER/REPOSITORY.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .adapt import read_channels, with_channels
 from .cache import file_of
 from .fetch import Progress
 from .files import read_weights
+from .hub import fetch_from_hub, on_hub, published_at
 from .identify import rows_of
 from .match import set_eps
 from .published import Published, find_published, preset, recognised
@@ -66,6 +68,8 @@ def locate(model: str | Path | Run, which: str | None = None, progress: Progress
         return open_run(path).checkpoint(which)
     if which is not None:
         raise UserError(f"{path} is not a run, and has one set of weights", "leave out --which")
+    if hub := on_hub(model):
+        return fetch_from_hub(hub[1])
     row = named(model)
     return file_of(row, progress) if row else path
 
@@ -74,6 +78,8 @@ def named(model: str | Path) -> Published | None:
     """The published weights that a MODEL names; None for a path. Raises UserError for what is neither."""
     if Path(model).exists():
         return None
+    if hub := on_hub(model):
+        return published_at(hub[1])
     text = str(model)
     if "/" in text.partition("@")[0] or Path(text.partition("@")[0]).suffix:
         raise UserError(f"there is no model {text}", "give a run folder, a weights file, or NETWORK@SOURCE")
@@ -122,6 +128,8 @@ def _loaded(
         options = dict(run.record.options)
         return Model(run.load(which), run.normalizer, run.classes, run.network, str(file), options=options)
     file, row = locate(model, which, progress), named(model)
+    if hub := on_hub(model):
+        network = network or hub[0]
     weights = read_weights(file)
     if not weights.about:
         return of_others(weights, file, row or recognised(file), network, preprocess)
@@ -200,9 +208,9 @@ def describe(model: str | Path) -> ConvNet:
     """The network of a MODEL, freshly initialised: counting needs no weights. Raises UserError as `load` does."""
     if Path(model).is_dir():
         return open_run(model).record.build()
-    row = named(model)
-    if row:
-        return find(row.network).build()
+    row, hub = named(model), on_hub(model)
+    if row or hub:
+        return find(row.network if row else hub[0]).build()  # type: ignore[index]
     weights = read_weights(model)
     if weights.about:
         return from_header(weights.about, Path(model))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from convatlas.layers import ConvNet
 from convatlas.nets.lenet import Subsample
 from convatlas.preprocess import Preprocess
 
+RESULTS = Path(__file__).parents[2] / "benchmarks/results/parity.json"
 LOGITS = torch.tensor([[0.0, 2.0, 4.0], [1.0, 3.0, 2.0], [-3.0, 0.0, 0.5]])
 
 
@@ -91,19 +93,19 @@ def exported(net: ConvNet, file: Path) -> parity.Run:
     return lambda images: engine(normalise(images, normalizer_of(net)))
 
 
-def cheapest() -> list[object]:
-    """Of each family; LeNet-5 alone is in the default run."""
-    index = tables.index()
-    found: dict[str, str] = {}
-    for name in sorted(index, key=lambda name: index[name]["totals"]["macs"]):
-        found.setdefault(index[name]["family"], name)
-    return [pytest.param(name, marks=() if name == "lenet5" else pytest.mark.slow) for name in found.values()]
+EVERY = [pytest.param(name, marks=() if name == "lenet5" else pytest.mark.slow) for name in tables.index()]
 
 
-@pytest.mark.parametrize("name", cheapest())
-def test_a_network_of_each_family_is_exported_as_it_is(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", EVERY)
+def test_networks_are_exported_as_they_are(name: str, tmp_path: Path) -> None:
     net, original, images = made(name)
     assert parity.check(original, exported(net, tmp_path / "net.onnx"), images, name) <= parity.TOLERANCE
+
+
+def test_one_network_of_every_family_was_compared_on_both_engines() -> None:
+    figures = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"]
+    assert {of["family"] for of in figures.values()} == {row["family"] for row in tables.index().values()}
+    assert all(of[engine] <= 2e-5 for of in figures.values() for engine in ("onnxruntime", "openvino"))
 
 
 def test_an_operator_that_the_exporter_gets_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,13 @@
 """What times are foretold from."""
 
+from pathlib import Path
+
 import pytest
 
+from convatlas import account, find
 from convatlas.accounting.rows import Row
 from convatlas.engines.latency.features import features
+from convatlas.engines.onnx_export import export_onnx
 from convatlas.tables import load
 
 CONV = Row("c", "Conv2d", (32, 10, 10), (3, 3), (1, 1), (1, 1), macs=100 * 32 * 8 * 9, activations=3200)
@@ -43,3 +47,23 @@ def test_weights_beyond_a_cache() -> None:
     beyond = features(vgg.rows, vgg.input)["weights beyond the cache"]
     assert beyond == pytest.approx((4 * vgg.totals.weights - 2**24) / 10e9)
     assert features(small.rows, small.input)["weights beyond the cache"] == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "squeezenet1_1",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("resnet18", "se_resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "preact_resnet50")
+        ),
+    ],
+)
+def test_an_exported_network_has_the_features_of_its_table(name: str, tmp_path: Path) -> None:
+    """Whatever the exporter folded: its graph and our count lead to the same sums."""
+    pytest.importorskip("onnxscript")
+    export_onnx(find(name).build(), find(name).input, tmp_path / "net.onnx")
+    exported, counted = account(str(tmp_path / "net.onnx"), batch=1), load(name)
+    expected = features(counted.rows, counted.input)
+    assert features(exported.rows, exported.input) == pytest.approx(expected)
+    assert features(counted.rows, counted.input, batch=2) != expected

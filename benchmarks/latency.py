@@ -53,6 +53,7 @@ DEVELOPMENT = (  # their errors were looked at while features and chains were ch
     "fractalnet_34",
     "resnet110",
     "wrn40_4",
+    "nasnet_a_mobile",
 )
 KEPT_ASIDE = (
     "alexnet",
@@ -70,7 +71,6 @@ KEPT_ASIDE = (
     "efficientnet_b0",
     "efficientnet_lite0",
     "se_resnet50",
-    "nasnet_a_mobile",
     "fractalnet_20",
     "wrn28_10",
     "resnet56",

@@ -20,6 +20,8 @@ PLACES = [
     (224, [64]),
     (112, [16, 24, 32, 64, 128]),
     (111, [32]),
+    (56, [11, 22, 44]),
+    (28, [22, 44, 88]),
     (56, [16, 24, 32, 48, 64, 96, 128, 144, 256]),
     (55, [64, 96]),
     (35, [192, 256, 288, 384]),
@@ -275,7 +277,7 @@ def fractal(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
 
 def pooled(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
     """A pooling layer, and in the older networks a local response normalisation."""
-    if rng.random() < 0.2 and g.side <= 56:
+    if rng.random() < 0.3 and g.side <= 56:
         g.lrn()
     if g.side > 6:
         g.pool(str(rng.choice(["MaxPool", "AveragePool"])), int(rng.choice([2, 3])), 2, 0)

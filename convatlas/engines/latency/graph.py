@@ -86,7 +86,22 @@ class Graph:
         self.channels, self.side = self.channels * self.side**2, 1
 
     def lrn(self) -> None:
-        self._node("LRN", [self.at], size=5)
+        """Local response normalisation over 5 channels, in the steps that an exported network has."""
+        x, ints = self.at, np.array
+        self._node("Mul", [x, x])
+        self._node("Pad", [self.at, self._constant(ints([0, 2, 0, 0, 0, 2, 0, 0], np.int64))])
+        padded, parts = self.at, []
+        for at in range(5):
+            ends = (self._constant(ints([n], np.int64)) for n in (at, self.channels + at, 1))
+            self._node("Slice", [padded, *ends])
+            parts.append(self.at)
+        for part in parts[:-1]:
+            self._node("Add", [self.at, part])
+        self._node("Div", [self.at, self._scalar("five", 5.0)])
+        self._node("Mul", [self.at, self._scalar("alpha", 1e-4)])
+        self._node("Add", [self.at, self._scalar("k", 2.0)])
+        self._node("Pow", [self.at, self._scalar("beta", 0.75)])
+        self._node("Div", [x, self.at])
 
     def sigmoid(self) -> None:
         self._node("Sigmoid", [self._read(self.at)])

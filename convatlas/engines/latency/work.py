@@ -28,7 +28,7 @@ POOL_SIDE = 3  # of a pool whose row does not say
 class Work(NamedTuple):
     """One operation of an engine. Values are for one image."""
 
-    kind: str  # conv, fc, pool, mean, add, mul, copy, norm, clip, curve, lrn
+    kind: str  # conv, fc, pool, mean, add, mul, copy, norm, clip, curve, power
     reads: int  # values
     writes: int
     weights: int = 0
@@ -52,7 +52,10 @@ def works(rows: Iterable[Row], input: tuple[int, ...], batch: int = 1) -> list[W
     for row in rows:
         if not row.activations or not (kind := _kind(row, last, shape)):
             continue
-        if kind != "fused":
+        if kind == "lrn":
+            found += _lrn(row.shape)
+            last = "mul"
+        elif kind != "fused":
             found.append(_work(kind, row, shape, batch))
             last = kind
         shape = row.shape
@@ -78,7 +81,25 @@ def _kind(row: Row, last: str, shape: tuple[int, ...]) -> str:
     return ""
 
 
-KINDS = {"curve": CURVED, "mean": MEANS, "pool": POOLS, "add": ADDITIONS, "copy": COPIES, "lrn": {"LRN"}}
+KINDS = {
+    "curve": CURVED,
+    "mean": MEANS,
+    "pool": POOLS,
+    "add": ADDITIONS,
+    "copy": COPIES,
+    "power": {"Pow"},
+    "lrn": {"LRN"},
+}
+
+
+def _lrn(shape: tuple[int, ...]) -> list[Work]:
+    """Local response normalisation in the steps of an exported graph: squares, padded by two channels on either side,
+    added up, scaled and raised to a power, by which the values are divided."""
+    cout, height, width = shape
+    n, size = prod(shape), dict(height=height, width=width)
+    padded = (cout + 4) * height * width
+    one = [Work("mul", n, n, cout=cout, **size)] * 4 + [Work("add", 2 * n, n, cout=cout, **size)] * 5
+    return [*one, Work("copy", padded, padded, cout=cout + 4, **size), Work("power", n, n, cout=cout, **size)]
 
 
 def _work(kind: str, row: Row, shape: tuple[int, ...], batch: int) -> Work:

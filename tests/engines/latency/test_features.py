@@ -55,7 +55,7 @@ def test_weights_beyond_a_cache() -> None:
         "squeezenet1_1",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("resnet18", "se_resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "preact_resnet50")
+            for name in ("resnet18", "se_resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "alexnet")
         ),
     ],
 )

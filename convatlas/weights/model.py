@@ -35,6 +35,8 @@ from .match import set_eps
 from .published import Published, find_published, preset, recognised
 from .types import Weights
 
+BACKGROUND = "imagenet_background"  # the 1,001 classes of TensorFlow's networks
+
 
 @dataclass(frozen=True)
 class Model:
@@ -167,8 +169,11 @@ def of_others(
     assert net.input is not None
     (outputs,) = shape_after(net, net.input)
     known = class_names(row.classes) if row else weights.classes
-    classes = known if len(known) == outputs else unnamed(outputs)
     notes = (f"{file.name}: {fitted.variant.name}, matched {fitted.fit.how}", *fitted.fit.notes)
+    if not known and outputs == len(class_names(BACKGROUND)):
+        known = class_names(BACKGROUND)
+        notes = (*notes, f"{outputs} outputs: taken as TensorFlow's, a background and ImageNet's classes")
+    classes = known if len(known) == outputs else unnamed(outputs)
     return Model(
         net,
         Normalizer(preprocess),

@@ -6,14 +6,17 @@ images are of its training set, on which networks do better: there the published
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from convatlas.data.names import class_names
 from convatlas.data.sources import load_data
 from convatlas.data.types import Data
+from convatlas.errors import UserError
 from convatlas.evaluation.scores import Scores
 from convatlas.evaluation.scoring import evaluate
 from convatlas.weights import read_weights
@@ -84,6 +87,25 @@ def scored(it: Released, data: Data, packs: Path, part: slice = slice(None)) -> 
     return evaluate(model, replace(data, **{images.name: chosen}), split=images.name)
 
 
+@pytest.mark.parametrize("it", FILES, ids=BY_FILE)
+def test_cut_short(it: Released, real_packs: Path, tmp_path: Path) -> None:
+    whole, rng = (real_packs / "weights" / it.file).read_bytes(), random.Random(it.file)
+    path = tmp_path / Path(it.file).name
+    for _ in range(5):
+        path.write_bytes(whole[: rng.randrange(len(whole))])
+        with pytest.raises(
+            UserError, match=r"is not an intact .*; download it again$|is damaged or contains more than"
+        ):
+            check(path)
+
+
+def test_classes_after_a_background(real_packs: Path) -> None:
+    it = BY_FILE["dq_mobilenet_v1_0.25_128_quant.npz"]
+    model = load(real_packs / "weights" / it.file, network=it.network, preprocess=it.preprocess)
+    assert model.classes[:2] == ("background", class_names("imagenet")[0])
+    assert "1001 outputs: taken as TensorFlow's" in model.notes[-1]
+
+
 @pytest.mark.parametrize(("file", "top1"), [("resnet20-12fca82f.th", 0.9173), ("resnet44-014dd654.th", 0.9310)])
 def test_cifar10(file: str, top1: float, real_data: Path, real_packs: Path) -> None:
     data = load_data(f"cifar10:{real_data / 'cifar-10-batches-py'}")
@@ -129,6 +151,7 @@ def photographs(real_data: Path) -> Data:
     [
         ("mobilenet_v1_0.25_128_quant.tflite", 0.415, 0.663, slice(0, 1000, 4)),
         pytest.param("mobilenet_v1_0.25_128_quant.tflite", 0.415, 0.663, slice(None), marks=pytest.mark.slow),
+        pytest.param("dq_mobilenet_v1_0.25_128_quant.npz", 0.415, 0.663, slice(None), marks=pytest.mark.slow),
         pytest.param("squeezenet1_1.npz", 0.575, 0.803, slice(None), marks=pytest.mark.slow),
         pytest.param("compressed_SqueezeNet.net", 0.575, 0.803, slice(None), marks=pytest.mark.slow),
     ],

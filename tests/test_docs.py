@@ -60,6 +60,7 @@ def test_commands_and_python_run(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
+    monkeypatch.setenv("CONVATLAS_CACHE", str(workplace / "cache"))
     for command, shown in commands():
         words = shlex.split(command)[1:]
         assert main(words) == 0, f"{command}: {capsys.readouterr().err}"

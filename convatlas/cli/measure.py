@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError, one_line
+from ..errors import UserError, one_line, unknown
 from ..limits import parse_percent, parse_seconds, whole_number
-from . import checks, model, source
+from . import checks, engine, model, source
 from .output import add_formats, print_report, say
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", metavar="N,N", default="1", help="batch sizes: 1,8 or 1,2,4,...,64 (default 1)")
     parser.add_argument("--engine", metavar="E,E", default="torch", help="torch (default), onnxruntime, openvino, auto")
     parser.add_argument("--precision", metavar="P,P", default="fp32", help="fp32 (default), bf16, int8")
+    parser.add_argument("--calibrate", metavar="SOURCE", help="data whose training images set the ranges of int8")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="threads that compute (default 1)")
     parser.add_argument("--device", metavar="D", default="cpu", help="cpu (default), auto, cuda, cuda:1 ...")
     parser.add_argument("--seconds", metavar="TIME", default="2s", help="to time each row for: 2s (default), 1m ...")
@@ -90,9 +91,23 @@ def checked(args: argparse.Namespace) -> None:
     checks.device(args.device)
     checks.at_least_one("--threads", args.threads)
     batches(args.batch)
+    precisions = names("precision", args.precision, engine.PRECISIONS)
+    names("engine", args.engine, engine.ENGINES)
+    if ("int8" in precisions) != bool(args.calibrate):
+        raise UserError("int8 needs images to calibrate on, and nothing else does", "give both, or neither")
+    for source_given in (args.data, args.calibrate):
+        if source_given:
+            checks.data_source(source_given)
     parse_seconds(args.seconds)
-    if args.data:
-        checks.data_source(args.data)
+
+
+def names(kind: str, text: str, legal: Sequence[str]) -> list[str]:
+    """ "torch,openvino" -> both names. Raises UserError for one that is not legal."""
+    found = [name.strip() for name in text.split(",")]
+    for name in found:
+        if name not in legal:
+            raise unknown(kind, name, legal)
+    return found
 
 
 def batches(text: str) -> list[int]:
@@ -140,6 +155,7 @@ def read(files: Sequence[Path]) -> tuple[list[Record], list[Damage]]:
 
 
 def measured(args: argparse.Namespace) -> list[Record]:
+    from ..data.sources import load_data
     from ..engines.job import Job
     from ..engines.measure import measure
     from ..engines.results import append
@@ -148,10 +164,10 @@ def measured(args: argparse.Namespace) -> list[Record]:
     device = str(choose_device(args.device))
     given = {"which": args.which, "network": args.network, "preprocess": args.preprocess}
     jobs = [
-        Job(name, engine, precision, args.threads, device, **given)
+        Job(name, engine_name, precision, args.threads, device, **given)
         for name in args.models
-        for engine in args.engine.split(",")
-        for precision in args.precision.split(",")
+        for engine_name in names("engine", args.engine, engine.ENGINES)
+        for precision in names("precision", args.precision, engine.PRECISIONS)
     ]
     data = source.load(args) if args.data else None
     with progress() as tell:
@@ -161,6 +177,7 @@ def measured(args: argparse.Namespace) -> list[Record]:
             seconds=parse_seconds(args.seconds),
             data=data,
             data_name=args.data or "",
+            calibrate=load_data(args.calibrate) if args.calibrate else None,
             keep=lambda records: append(args.out, records) if args.out else None,
             tell=tell,
         )

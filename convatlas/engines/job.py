@@ -52,10 +52,13 @@ class Job:
             return load(self.model, self.which, network=self.network, preprocess=self.preprocess)
         return untrained(self.model)
 
-    def open(self, model: Model, batch: int) -> Model:
-        """The model on its engine and device, for batches of that size. Raises UserError for what that cannot do."""
+    def open(self, model: Model, batch: int, calibrate: Tensor | None = None) -> Model:
+        """The model on its engine and device, for batches of that size; int8 on images to `calibrate` on.
+
+        Raises UserError for what engine and device cannot do.
+        """
         if self.device == "cpu":
-            return on(model, self.engine, self.precision, self.threads, batch)
+            return on(model, self.engine, self.precision, self.threads, batch, calibrate=calibrate)
         if self.engine != "torch" or self.precision not in GPU_TYPES:
             raise UserError(
                 f"{self.engine} in {self.precision} does not run on {self.device} here", "give --device cpu"

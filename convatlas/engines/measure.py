@@ -11,58 +11,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
 import psutil
 import torch
 
-from ..accounting import Account, account
-from ..accounting.memory.figures import Memory
-from ..accounting.memory.predict import memory
 from ..data.types import Data
 from ..errors import UserError, first_line, one_line, out_of_memory, unknown
-from ..evaluation.scoring import evaluate
-from ..layers import ConvNet
 from ..machine import facts
 from ..machine.energy import joules_a_call, meter
-from ..weights.model import Model, locate
 from . import timing
 from .alone import OUT_OF_MEMORY, Alone, alone
 from .job import Job, finished, images
 from .results import Accuracy, Record, Seconds, Versus
 from .sessions import ENGINES, PRECISIONS
+from .subject import Asked, Subject, accuracy, size_on_disk
 
 ENERGY_S = 1.0  # of calls, where the machine counts its energy
 SPARE = 0.5  # of a core: a machine that is idle still does something
 
 Tell = Callable[[float, str], None]  # the share that is done, and what is being done
-
-
-class Subject:
-    """A model that is measured, on whichever engine: what does not depend on that."""
-
-    def __init__(self, job: Job):
-        self.job, self.model = job, job.load()
-
-    @cached_property
-    def account(self) -> Account:
-        net = self.model.net
-        return account(net, self.model.preprocess.input) if isinstance(net, ConvNet) else account(self.job.model)
-
-    @cached_property
-    def memory(self) -> Memory | None:
-        """What accounting foretells; None for what it cannot trace."""
-        try:
-            return memory(self.model.net, self.model.preprocess.input)
-        except UserError:
-            return None
-
-    def disk_bytes(self) -> int:
-        """Of the weights file; of a run, or a network without weights, those of its tensors."""
-        if self.job.trained and not Path(self.job.model).is_dir():
-            return locate(self.job.model).stat().st_size
-        return sum(tensor.nbytes for tensor in self.model.net.state_dict().values())
 
 
 @dataclass
@@ -73,7 +41,7 @@ class Case:
     subject: Subject
     alone: Alone
     accuracy: Accuracy
-    disk_bytes: int | None
+    file: Path | None = None  # an engine's own, from which a session opens
     failed: dict[int, str] = field(default_factory=dict)  # why there are no times, by batch size
 
     def bytes_at(self, batch: int) -> int:
@@ -105,6 +73,7 @@ def measure(
     seconds: float = 2.0,
     data: Data | None = None,
     data_name: str = "",
+    calibrate: Data | None = None,
     keep: Callable[[Sequence[Record]], None] = lambda records: None,
     tell: Tell = lambda done, what: None,
 ) -> list[Record]:
@@ -112,13 +81,14 @@ def measure(
 
     All jobs have the same threads and device. `seconds` are spent on the rounds of each record, and more where that is
     too little for the least number of rounds. What runs out of memory, or cannot be opened, is a record that says why.
-    Accuracy is measured on `data`, else it is the published one of weights in fp32. Raises UserError for a model that
+    Accuracy is measured on `data`, else it is the published one of weights in fp32. int8 takes its ranges from the
+    training images of `calibrate`. Raises UserError for a model that
     is none, and for more threads than this process has cores.
     """
-    jobs, batches = list(dict.fromkeys(jobs)), sorted(set(batches))
-    checked(jobs, batches)
+    jobs, asked = list(dict.fromkeys(jobs)), Asked(tuple(sorted(set(batches))), seconds, data, data_name, calibrate)
+    checked(jobs, asked.batches)
     with computing_on(jobs[0].threads):
-        return list(measured(jobs, batches, seconds, data, data_name, keep, tell))
+        return list(measured(jobs, asked, keep, tell))
 
 
 @contextmanager
@@ -133,26 +103,21 @@ def computing_on(threads: int) -> Iterator[None]:
 
 
 def measured(
-    jobs: Sequence[Job],
-    batches: Sequence[int],
-    seconds: float,
-    data: Data | None,
-    data_name: str,
-    keep: Callable[[Sequence[Record]], None],
-    tell: Tell,
+    jobs: Sequence[Job], asked: Asked, keep: Callable[[Sequence[Record]], None], tell: Tell
 ) -> Iterator[Record]:
-    steps = len(jobs) * (1 + len(batches))
-    subjects = {job.model: Subject(job) for job in {job.model: job for job in jobs}.values()}
-    cases: list[Case] = []
+    steps = len(jobs) * (1 + len(asked.batches))
+    subjects = {job.model: Subject(job, asked) for job in {job.model: job for job in jobs}.values()}
+    cases: dict[Job, Case] = {}
     for i, job in enumerate(jobs):
         tell(i / steps, f"{job.what}, in a process of its own")
-        cases.append(opened(job, subjects[job.model], batches, data, data_name))
-    for i, batch in enumerate(batches):
+        case = opened(job, subjects[job.model])
+        cases.setdefault(case.job, case)  # `auto` may be one of the others
+    for i, batch in enumerate(asked.batches):
 
         def told(done: float, i: int = i, batch: int = batch) -> None:
             tell((len(jobs) * (1 + i + done)) / steps, f"batch {batch}")
 
-        made = list(at_batch(cases, batch, seconds, told))
+        made = list(at_batch(list(cases.values()), batch, asked.seconds, told))
         keep(made)
         yield from made
 
@@ -161,8 +126,8 @@ def checked(jobs: Sequence[Job], batches: Sequence[int]) -> None:
     if not jobs or not batches or batches[0] < 1:
         raise UserError("there is nothing to measure", "give a model, and batch sizes of at least 1")
     for job in jobs:
-        if job.engine not in ENGINES:
-            raise unknown("engine", job.engine, ENGINES)
+        if job.engine not in (*ENGINES, "auto"):
+            raise unknown("engine", job.engine, (*ENGINES, "auto"))
         if job.precision not in PRECISIONS:
             raise unknown("precision", job.precision, PRECISIONS)
     (threads,), (device,) = {job.threads for job in jobs}, {job.device for job in jobs}
@@ -170,37 +135,18 @@ def checked(jobs: Sequence[Job], batches: Sequence[int]) -> None:
         raise UserError(f"{threads} threads are more than the {facts.cores()} cores of this process", "give fewer")
 
 
-def opened(job: Job, subject: Subject, batches: Sequence[int], data: Data | None, data_name: str) -> Case:
+def opened(job: Job, subject: Subject) -> Case:
     """The job, opened in a process of its own, and its accuracy; or why it cannot be opened."""
+    batches = subject.asked.batches
     try:
-        session = job.open(subject.model, batches[0])
+        session = job.open(subject.model, batches[0], subject.calibration if job.precision == "int8" else None)
     except UserError as error:
-        return Case(job, subject, Alone(), Accuracy("unknown"), None, dict.fromkeys(batches, str(error)))
+        return Case(job, subject, Alone(), Accuracy("unknown"), failed=dict.fromkeys(batches, str(error)))
+    job = replace(job, engine=getattr(session.net, "engine", job.engine))  # what `auto` has chosen
     file = getattr(session.net, "file", None)
     told = alone(job, subject.model.preprocess.input, file, batches)
-    disk_bytes = subject.disk_bytes() if file is None else size_on_disk(file)
-    return Case(job, subject, told, accuracy(job, session, data, data_name), disk_bytes, dict(told.failed))
-
-
-def size_on_disk(file: Path) -> int:
-    """Of an engine's file, with what belongs to it: model.xml and model.bin."""
-    return sum(part.stat().st_size for part in file.parent.glob(f"{file.stem}.*"))
-
-
-def accuracy(job: Job, model: Model, data: Data | None, data_name: str) -> Accuracy:
-    """Measured on the data; else the published one, if what runs is what was published: the weights in fp32."""
-    if not job.trained:
-        return Accuracy("untrained")
-    if data is not None:
-        scores = evaluate(model, data, device=job.device)
-        low, high = (100 * end for end in scores.interval())
-        top5 = 100 * scores.top(5) if len(scores.classes) > 5 else None
-        return Accuracy("measured", 100 * scores.top1, top5, scores.n, low, high, data_name, "center")
-    row = model.published
-    if row is None or not row.top1 or job.precision != "fp32":
-        return Accuracy("unknown")
-    top5 = float(row.top5) if row.top5 else None
-    return Accuracy("published", float(row.top1), top5, source=row.name, protocol=row.protocol)
+    found = accuracy(job, session, subject.asked.data, subject.asked.data_name)
+    return Case(job, subject, told, found, file, dict(told.failed))
 
 
 def at_batch(cases: Sequence[Case], batch: int, seconds: float, tell: Callable[[float], None]) -> Iterator[Record]:
@@ -249,8 +195,9 @@ def leave_out(cases: Sequence[Case], batch: int) -> None:
 
 
 def guarded(case: Case, batch: int) -> Guarded:
-    model = case.subject.model
-    net, x = case.job.open(model, batch).net, images(model.preprocess.input, batch, case.job.device)
+    job, model = case.job, case.subject.model
+    net = job.reopen(case.file, batch) if case.file else job.open(model, batch).net
+    x = images(model.preprocess.input, batch, job.device)
     return Guarded(lambda: net(x))
 
 
@@ -286,7 +233,7 @@ def described(case: Case, batch: int) -> Record:
         accuracy=case.accuracy,
         load_s=told.load_s.get(batch),
         first_s=told.first_s.get(batch),
-        disk_bytes=case.disk_bytes,
+        disk_bytes=size_on_disk(case.file) if case.file else subject.disk_bytes(),
         params=counted.totals.params,
         macs=counted.totals.macs,
         multiplied_activations=sum(row.activations for row in counted.rows if row.macs),

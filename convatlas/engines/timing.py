@@ -21,7 +21,7 @@ Timer = Callable[[Call], float]  # runs a call, and returns the seconds that it 
 
 WARM_UP = 2  # calls of each that are not counted, before the first round; one where the seconds are over by then
 LEAST, MOST = 5, 2000  # rounds
-CACHED_S = 0.01  # a shorter call is run once, uncounted, before it is timed: the other calls have used the caches
+CACHED_S = 0.1  # a shorter call is run once, uncounted, before it is timed: the other calls have used the caches
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,9 @@ def change_report(changes: Sequence[Change], share: float) -> Report:
     ]
     slower = sum(c.slower_than(share) for c in changes)
     differing = dict.fromkeys(text for c in changes if (text := unlike(c.new, c.old)))
-    after = [f"{slower} of {len(changes)} slower by more than {share:.3g} of the time and by all of the interval."]
+    after = [
+        f"{slower} of {len(changes)} slower by more than {100 * share:.3g}%, by the median and by all of its interval."
+    ]
     after += [f"Not the same: {text}." for text in differing]
     if any(c.new.busy or c.old.busy for c in changes):
         after.append("The machine was busy, then or now: wall time of several threads is then too long.")

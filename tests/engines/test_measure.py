@@ -22,11 +22,15 @@ from convatlas.catalogue import build
 from convatlas.engines import measure as room
 from convatlas.engines.alone import Alone, alone, told
 from convatlas.engines.job import Job, untrained
-from convatlas.engines.measure import Guarded, Subject, accuracy, measure
+from convatlas.engines.measure import Guarded, measure
 from convatlas.engines.results import Record
+from convatlas.engines.subject import Asked, Subject, accuracy
 from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate
+from convatlas.runs.folder import open_run
 from tests import trained
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 
 @pytest.fixture
@@ -43,20 +47,21 @@ def nobody_alone(monkeypatch: pytest.MonkeyPatch) -> dict[str, Alone]:
 
 
 def test_a_network_in_a_process_of_its_own() -> None:
-    """AlexNet's weights are 250 MB: the process takes them, the activations that are foretold, and little else."""
+    """ResNet-18's weights are 47 MB: the process takes them and the activations foretold, and not twice that."""
     kept: list[Record] = []
-    found = measure([Job("alexnet_single")], [2, 2], seconds=0.05, keep=kept.extend)
+    found = measure([Job("resnet18")], [2, 2], seconds=0.05, keep=kept.extend)
     assert [record.batch for record in found] == [2]
     assert kept == found
-    counted, foretold = account("alexnet_single"), memory("alexnet_single")
+    counted, foretold = account("resnet18"), memory("resnet18")
     for record in found:
-        assert record.network == "alexnet_single"
+        assert record.network == "resnet18"
         assert (record.params, record.macs) == (counted.totals.params, counted.totals.macs)
         assert record.estimated_bytes == foretold.inference.of(record.batch)
         assert record.base_bytes is not None
         assert record.peak_bytes is not None
-        assert 1 < (record.peak_bytes - record.base_bytes) / record.estimated_bytes < 1.15
-        assert record.disk_bytes == foretold.parameters
+        taken = record.peak_bytes - record.base_bytes - record.estimated_bytes  # by kernels
+        assert 0 < taken < foretold.parameters
+        assert record.disk_bytes == foretold.parameters + foretold.buffers
         assert record.accuracy.kind == "untrained"
         assert record.seconds is not None
         assert record.seconds.n is not None
@@ -177,8 +182,8 @@ def test_what_a_process_told_before_it_ended(last: str, err: str, status: int, w
     assert found.failed == {64: why, 128: why}
 
 
-def test_accuracy_is_measured_on_data(tmp_path: Path, nobody_alone: dict[str, Alone]) -> None:
-    run = trained.train(tmp_path / "run")
+def test_accuracy_is_measured_on_data(nobody_alone: dict[str, Alone]) -> None:
+    run = open_run(GOLDENS / "run")
     scores = evaluate(run, trained.digits())
     (record,) = measure([Job(str(run.folder))], [1], seconds=0.01, data=trained.digits(), data_name="digits")
     found = record.accuracy
@@ -208,7 +213,7 @@ def test_an_untrained_network_is_the_same_one_each_time() -> None:
     one, other = (untrained("lenet5").net.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert torch.equal(torch.get_rng_state(), before)
-    assert Subject(Job("LeNet-5")).account.totals == account(build("lenet5")).totals
+    assert Subject(Job("LeNet-5"), Asked((1,), 1.0)).account.totals == account(build("lenet5")).totals
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -286,3 +291,20 @@ def test_processes_take_what_is_foretold(engine: str) -> None:
         for batch, peak in found.peak_bytes.items():
             share = (peak - found.base_bytes) / foretold.inference.of(batch)
             assert 0.95 < share < (1.15 if engine == "torch" else 2.6), (name, batch, share)
+
+
+@pytest.mark.slow
+def test_int8_and_the_fastest_engine(tmp_path: Path) -> None:
+    run = str(trained.train(tmp_path / "run").folder)
+    jobs = [Job(run, "onnxruntime"), Job(run, "onnxruntime", "int8"), Job(run, "openvino", "int8"), Job(run, "auto")]
+    data = trained.digits()
+    fp32, int8, other, *chosen = measure(jobs, [4], seconds=0.2, data=data, data_name="digits", calibrate=data)
+    assert not [record.failed for record in (fp32, int8, other, *chosen) if record.failed]
+    assert [record.engine for record in (fp32, int8, other)] == ["onnxruntime", "onnxruntime", "openvino"]
+    assert not chosen or chosen[0].engine in ("torch", "openvino")
+    for record in (int8, other):
+        assert record.disk_bytes < fp32.disk_bytes  # type: ignore[operator]
+        assert record.accuracy.kind == "measured"
+        assert record.accuracy.top1 is not None
+        assert abs(record.accuracy.top1 - fp32.accuracy.top1) < 20  # type: ignore[operator]
+        assert record.estimated_bytes is None

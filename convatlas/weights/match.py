@@ -86,6 +86,10 @@ def fit(weights: Weights, net: nn.Module, source: str) -> Fit:
             pairs = [(layer, known[found.layers[layer.name]]) for layer in used]
             made = fitted(pairs, weights, net, None, f"by the names of {found.table}", source)
             return replace(made, left_out=tuple(layer.name for layer in theirs if layer not in used))
+    names = {layer.name for layer, _ in named}
+    lacks = [layer for layer in own if layer.name not in names]
+    if shape is not None and weights.folded and len(named) == len(theirs) and all(layer.is_norm for layer in lacks):
+        return fitted(named, weights, net, network_of(net, shape), "by name", source)
     if shape is None or 2 * len(named) > len(own):
         raise Misfit(*misfit(net, tensors, source).args)
     network = network_of(net, shape)

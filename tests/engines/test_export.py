@@ -33,6 +33,7 @@ from convatlas.engines.program import fed, sized
 from convatlas.errors import UserError
 from convatlas.evaluation.predictions import predict
 from convatlas.preprocess import Preprocess
+from convatlas.weights.match import load_weights
 from convatlas.weights.model import Model, load
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "run"
@@ -204,6 +205,17 @@ def test_a_network_without_weights_is_exported_for_timing(tmp_path: Path) -> Non
     made = export(untrained("chain_n1_m1_k0"), "torch", tmp_path / "net.pt2")
     assert made.difference <= parity.TOLERANCE
     assert "random weights" in (tmp_path / "net.pt2.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["resnet20", pytest.param("wrn40_1", marks=pytest.mark.slow)])
+def test_an_exported_file_is_a_weights_file_as_well(name: str, tmp_path: Path) -> None:
+    """Batch norms after a convolution are folded into it by then; those before one are not."""
+    model, net = untrained(name), find(name).build().eval()
+    export(model, "onnx", tmp_path / "net.onnx", uint8=True)
+    load_weights(tmp_path / "net.onnx", net)
+    run = parity.of_net(net, model.normalizer)
+    images = parity.images(model.preprocess.input)
+    assert parity.check(parity.of_net(model.net, model.normalizer), run, images, name) <= 1e-5
 
 
 def test_the_verbs(folder: Path, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

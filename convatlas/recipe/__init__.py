@@ -1,6 +1,6 @@
 """How a paper trained its network, as plain data: a Recipe of components, and the ways to change one.
 
-`recipe.py` has Recipe, `components.py` its optimizers, schedules, warm-ups and averages of the weights,
+`recipe.py` has Recipe, `components.py` its optimizers, schedules, warm-ups, averages of the weights,
 `augmentation.py` the grammar of its augmentations, `settings.py` the names for `--set`.
 """
 
@@ -23,6 +23,7 @@ from .components import (
     RMSProp,
     Schedule,
     Step,
+    Tuning,
     Warmup,
 )
 from .recipe import LADDERS, Recipe, with_batch, with_epochs, with_side
@@ -51,6 +52,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Step",
+    "Tuning",
     "Warmup",
     "operation",
     "with_batch",

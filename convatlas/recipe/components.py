@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from ..checked import BelowOne, Checked, Count, NonNegative, Positive, Range, Share, hints
 from ..errors import UserError, unknown
+from ..limits import real_number
 
 
 @dataclass(frozen=True)
@@ -278,12 +279,52 @@ class Lookahead(Component):
     decay: Share
 
 
+# What learns
+
+
+@dataclass(frozen=True)
+class Tuning(Component):
+    """Which parts of a network learn, and how fast. Parts are the stem, each stage, and the head with what is left.
+
+    `frozen` and `rates` name parts ("stem", a stage, "head") or modules ("stages.conv2.block1").
+    """
+
+    kind = "tuning"
+    PREFIX = "tuning."
+    EXAMPLE = "Tuning(frozen=('stem',))"
+
+    frozen: tuple[str, ...] = ()  # these keep their weights, and run as in evaluation
+    rates: tuple[str, ...] = ()  # "stage7:0.5": its learning rate in multiples of what it is otherwise
+    decay: Share = 1.0  # of the learning rate from each part to the one before it
+    unfreeze: NonNegative = 0.0  # epochs until each earlier part begins to learn; 0: all from the start
+    norm: Literal["trained", "frozen"] = "trained"  # frozen: batch norms keep their weights and statistics
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for entry in self.rates:
+            name, colon, text = entry.rpartition(":")
+            rate = real_number_or_none(text)
+            if not (name and colon) or rate is None or rate < 0:
+                raise UserError(f"tuning.rates={entry!r} is not a part and its rate", "write stage7:0.5")
+
+    def scaled(self, times: float = 1.0, rates: float = 1.0) -> Self:
+        return replace(self, unfreeze=self.unfreeze * times)
+
+
+def real_number_or_none(text: str) -> float | None:
+    try:
+        return real_number(text)
+    except ValueError:
+        return None
+
+
 KINDS: dict[str, dict[str, type[Component]]] = {  # by field of Recipe
     "optimizer": {c.kind: c for c in (SGD, RMSProp, Adam, AdamW, Muon)},
     "schedule": {c.kind: c for c in (Constant, Step, Plateau, Cosine, Poly, Exponential)},
     "warmup": {c.kind: c for c in (LinearWarmup, ConstantWarmup)},
     "ema": {EMA.kind: EMA},
     "lookahead": {Lookahead.kind: Lookahead},
+    "tuning": {Tuning.kind: Tuning},
 }
 
 

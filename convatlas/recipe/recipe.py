@@ -10,7 +10,7 @@ from ..checked import Checked, Count, NonNegative, Share
 from ..errors import UserError, unknown
 from ..preprocess import Whitening
 from .augmentation import check_order, operation
-from .components import EMA, KINDS, Component, Constant, Lookahead, Optimizer, Schedule, Warmup, component
+from .components import EMA, KINDS, Component, Constant, Lookahead, Optimizer, Schedule, Tuning, Warmup, component
 
 LADDERS = ("paper", "speed", "own", "demo")  # as published; as good in less time; our defaults; a quick smoke test
 
@@ -31,9 +31,11 @@ class Recipe(Checked):
     warmup: Warmup | None = None
     ema: EMA | None = None
     lookahead: Lookahead | None = None
+    tuning: Tuning | None = None  # which parts learn, and how fast
     augment: tuple[str, ...] = ()  # see augmentation.py; in this order: ("scale_crop:256:512", "flip", "mixup:0.4")
     whiten: Whitening = "channel"  # how pixels are normalised; see Preprocess
     label_smoothing: Share = 0.0
+    balance: bool = False  # each class weighs as much as any other in the loss, however many images it has
     aux_weight: NonNegative = 0.0  # weight of each auxiliary classifier's loss
     net: tuple[tuple[str, Any], ...] = ()  # constructor options that the recipe overrides: (("dropout", 0.3),)
     init: tuple[str, ...] = ("*",)  # patterns of the tensors to load when starting from another run
@@ -70,6 +72,7 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
         epochs=epochs,
         schedule=recipe.schedule.scaled(times=times),
         warmup=recipe.warmup and recipe.warmup.scaled(times=times),
+        tuning=recipe.tuning and recipe.tuning.scaled(times=times),
         departures=(*recipe.departures, f"{epochs} epochs, not {recipe.epochs}; schedule scaled to match"),
     )
 

@@ -12,7 +12,16 @@ from ..files.plain import from_json
 from .components import KINDS, Component, Warmup, ends_of
 from .recipe import Recipe
 
-OWN = ("epochs", "batch", "augment", "whiten", "label_smoothing", "aux_weight", "init")  # the recipe's own fields
+OWN = (
+    "epochs",
+    "batch",
+    "augment",
+    "whiten",
+    "label_smoothing",
+    "balance",
+    "aux_weight",
+    "init",
+)  # the recipe's own fields
 ABSENT = object()
 
 

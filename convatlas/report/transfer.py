@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..evaluation.scores import Scores
+from ..tuning.intervals import Interval
 from ..tuning.transfer import Transferred
 from .tables import Report, Table, label, number
 
@@ -12,9 +13,15 @@ SHOWN = 5  # suspects
 def report(found: Transferred, then: str) -> Report:
     """The accuracies with their intervals, suspected labels, and the command that comes next, `then`."""
     probe, split = found.probed, found.probed.split.name
-    rows = [("probe, cross-validated", *accuracy(probe.cross_validated), ""), ("probe", *accuracy(probe.scores), "")]
+    rows: list[tuple[object, ...]] = [
+        ("probe, cross-validated", *accuracy(probe.cross_validated), ""),
+        ("probe", *accuracy(probe.scores), ""),
+    ]
+    if found.comparison:
+        of = found.comparison
+        rows.append(("finetune, cross-validated", "", "", "", "", points(of.difference, of.interval)))
     if found.mode != "features":
-        rows.append((found.mode, *accuracy(found.scores), difference(found)))
+        rows.append((found.mode, *accuracy(found.scores), points(*found.beside_probe)))
     columns = (
         label("way"),
         number("right", short=None),
@@ -37,9 +44,9 @@ def accuracy(scores: Scores) -> tuple[int, int, str, str]:
     return scores.hits(1), scores.n, f"{scores.top1:.2%}", f"{low:.2%} to {high:.2%}"
 
 
-def difference(found: Transferred) -> str:
-    centre, (low, high) = found.beside_probe
-    return f"{100 * centre:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
+def points(difference: float, interval: Interval) -> str:
+    low, high = interval
+    return f"{100 * difference:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
 
 
 def suspected(found: Transferred) -> list[str]:

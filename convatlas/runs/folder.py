@@ -8,6 +8,7 @@ skipped.jsonl       the files that were skipped, if any, each with the reason
 best.safetensors    the weights of the epoch with the highest top-1 on the val images, if the data has any
 preprocess.safetensors  statistics of the training images for normalisation, if the recipe needs them
 curves.png          the learning curves
+start.safetensors, suspects.csv  of a transfer: what training starts from, and labels that look wrong
 """
 
 from __future__ import annotations

@@ -102,6 +102,10 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
                 "train without them: --set aux_weight=0",
             )
         cut(net, execution.segments, net.variant)  # raises UserError where the network cannot be cut
+    if recipe.tuning and recipe.tuning.unfreeze and world.size > 1:
+        raise UserError(
+            "several processes cannot unfreeze one part after another", "train in one, or all from the start"
+        )
     if execution.graph and device.type != "cuda":
         raise UserError(f"a CUDA graph needs a GPU, not a {device.type}", "leave out --graph")
     if execution.precision == "auto":
@@ -113,7 +117,7 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
             execution, micro_batch=images_that_fit(net, recipe, share, virtual_memory().available // world.size)
         )
     read_every = execution.read_every or (READ_EVERY if device.type == "cuda" else 1)
-    no_graph = not_captured(net, bool(execution.segments) or 0 < execution.micro_batch < share)
+    no_graph = not_captured(net, recipe, bool(execution.segments) or 0 < execution.micro_batch < share)
     if execution.graph and no_graph:
         raise UserError(f"a CUDA graph replays the same step every time: {no_graph}", "leave out --graph")
     if device.type == "cpu" or world.size > 1:  # nothing to try: see trial.py
@@ -123,10 +127,12 @@ def decide(execution: Execution, net: ConvNet, recipe: Recipe, device: torch.dev
     return replace(execution, micro_batch=min(execution.micro_batch or share, share), read_every=read_every)
 
 
-def not_captured(net: ConvNet, parts: bool) -> str | None:
+def not_captured(net: ConvNet, recipe: Recipe, parts: bool) -> str | None:
     """Why a step of the network, whose batch goes through it in `parts` or at once, is not the same work every time."""
     if net.has_unused_parameters or type(net).set_progress is not ConvNet.set_progress:
         return f"{net.variant} runs other layers, or other rates, from step to step"
+    if recipe.tuning and recipe.tuning.unfreeze:
+        return "more parts learn from epoch to epoch"
     if parts:
         return "a batch that goes through the network in parts or segments is not captured"
     return None

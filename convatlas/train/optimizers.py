@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,15 +17,19 @@ from ..recipe import SGD, Adam, AdamW, Muon, Optimizer, RMSProp
 PREFIX = "optimizer/"  # of an optimizer's state in a checkpoint: "optimizer/momentum_buffer/stem.conv1.weight"
 
 
-def make_optimizer(net: nn.Module, config: Optimizer, bad: Tensor | None = None) -> torch.optim.Optimizer:
+def make_optimizer(
+    net: nn.Module, config: Optimizer, bad: Tensor | None = None, rates: Mapping[str, float] = MappingProxyType({})
+) -> torch.optim.Optimizer:
     """The optimizer over all parameters of the network; each group's learning rate is lr times its "rate".
+
+    `rates` multiply the rates of parameters by name; a recipe's Tuning gives them.
 
     Weight decay is an L2 penalty, as in the papers, except in AdamW and for filters in Muon. With `clip`, the penalty
     is clipped too, except in these two: `clip_` adds it to the gradients, and the optimizer does not. A step changes
     nothing while `bad`, float32 () on the device, is not 0. On a GPU what changes from step to step is kept there, so
     that a step is the same work every time.
     """
-    groups = parameter_groups(net, config)
+    groups = parameter_groups(net, config, rates)
     if config.clip and not isinstance(config, (AdamW, Muon)):
         groups = [{**group, "weight_decay": 0.0, "l2": group["weight_decay"]} for group in groups]
     optimizer = optimizer_of(groups, config)
@@ -59,10 +65,13 @@ def optimizer_of(groups: list[dict[str, Any]], config: Optimizer) -> torch.optim
     raise AssertionError(f"an optimizer without a rule: {config}")
 
 
-def parameter_groups(net: nn.Module, config: Optimizer) -> list[dict[str, Any]]:
+def parameter_groups(
+    net: nn.Module, config: Optimizer, rates: Mapping[str, float] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """The parameters grouped by weight decay (`decay_scope`) and by learning rate (`bias_rate`, Muon's `sgd_rate`).
 
-    The decay of a parameter in a step does not depend on its rate: its weight decay is divided by it.
+    The decay of a parameter in a step does not depend on these rates: its weight decay is divided by them. With those
+    of `rates`, by name, it does: what hardly learns hardly decays.
     """
     norms = {id(p) for m in net.modules() if isinstance(m, _NormBase) for p in m.parameters(recurse=False)}
     depthwise = {id(m.weight) for m in net.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels}
@@ -85,7 +94,7 @@ def parameter_groups(net: nn.Module, config: Optimizer) -> list[dict[str, Any]]:
         elif isinstance(config, Muon) and parameter.ndim != 4:
             rate = config.sgd_rate
         decay = config.weight_decay / rate if rate and decays(name, parameter) else 0.0
-        groups.setdefault((decay, rate), []).append(parameter)
+        groups.setdefault((decay, rate * rates.get(name, 1.0)), []).append(parameter)
     return [{"params": of, "weight_decay": decay, "rate": rate} for (decay, rate), of in groups.items()]
 
 

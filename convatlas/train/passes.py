@@ -14,7 +14,7 @@ from ..layers import ConvNet
 from ..recipe import Recipe
 from .events import note
 from .job import Job
-from .loss import loss_of
+from .loss import class_weights, loss_of
 from .segments import cut, recomputed
 
 
@@ -34,7 +34,10 @@ class Passes:
         if execution.sync_bn:
             nn.SyncBatchNorm.convert_sync_batchnorm(net)  # in place
         run = recomputed(cut(net, execution.segments, net.variant)) if execution.segments else net
-        learner: nn.Module = Learner(net, recipe, run)
+        weights = (
+            class_weights(job.data.train.labels.cpu(), len(job.data.classes)).to(device) if recipe.balance else None
+        )
+        learner: nn.Module = Learner(net, recipe, run, weights)
         if execution.compile:
             learner.compile()
         elif device.type == "cpu":
@@ -95,9 +98,10 @@ class Passes:
 class Learner(nn.Module):
     """A network and its loss as one module, for DistributedDataParallel and torch.compile to wrap."""
 
-    def __init__(self, net: ConvNet, recipe: Recipe, run: Callable[[Tensor], Tensor]):
+    def __init__(self, net: ConvNet, recipe: Recipe, run: Callable[[Tensor], Tensor], weights: Tensor | None):
         super().__init__()
+        self.weights = weights
         self.net, self.recipe, self.run = net, recipe, run  # run: the network, or its forward pass in segments
 
     def forward(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return loss_of(self.run, x, target, self.recipe)
+        return loss_of(self.run, x, target, self.recipe, self.weights)

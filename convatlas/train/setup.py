@@ -32,6 +32,7 @@ from .events import note
 from .execution import Execution, decide
 from .feed import may_reside
 from .job import Job
+from .learning import Learning
 from .warm_start import plan_start
 
 SKIPPED = "skipped.jsonl"
@@ -135,6 +136,7 @@ def decided(job: Job, record: RunRecord, init: Path | None) -> RunRecord:
     """The record of a new run with its execution and start; the network is built without memory for its values."""
     with on_meta():
         net = try_build(record)
+        Learning(net, job.recipe.tuning)  # raises UserError for a part that the network does not have
         execution = decide(job.execution, net, job.recipe, job.device, job.world)
     if execution.resident is None:
         resident = may_reside(job.data.train, record.preprocess, job.recipe, job.device)

@@ -21,6 +21,7 @@ from . import optimizers
 from .average import MovingAverage, SlowWeights
 from .events import note
 from .job import Job
+from .learning import Learning
 from .state import Position
 from .warm_start import start_from
 
@@ -42,7 +43,9 @@ class TrainState:
         changing = [buffer for name, buffer in net.named_buffers() if name in kept]
         self.statistics = [Flat(of) for of in by_dtype(changing)]  # batch norm's; the averages alias them
         self.bad = torch.zeros((), device=device)  # 1 from the first step on that is not finite: see meter.py
-        self.optimizer = optimizers.make_optimizer(net, recipe.optimizer, self.bad)
+        self.learning = Learning(net, recipe.tuning)
+        self.learning.begin_epoch(0)  # before anything asks which parameters learn
+        self.optimizer = optimizers.make_optimizer(net, recipe.optimizer, self.bad, self.learning.rates)
         self.average = MovingAverage(net, recipe.ema.decay) if recipe.ema else None
         self.lookahead = SlowWeights(net, recipe.lookahead.decay) if recipe.lookahead else None
         self.random: list[tuple[Tensor, ...]] = []  # the random state before each step since the last reading
@@ -66,6 +69,7 @@ class TrainState:
         """Sets the learning rate and the training progress (0 to 1), and keeps what the passes may change."""
         optimizers.set_rate(self.optimizer, lr)
         self.net.set_progress(progress)
+        self.learning.freeze()
         self.forget_gradients()  # their memory is free before the activations are allocated
         for flat in self.statistics:
             flat.keep(self.bad)

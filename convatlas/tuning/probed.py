@@ -33,6 +33,7 @@ from .classifier import has_bias, options_of, suited, with_probe
 from .features import Features, features_of
 from .probe import FOLDS, STRENGTHS, Probe, fit_probe
 
+PROBE = "probe"  # the name of its recipe
 UNEVEN = 3  # times as many images of one class as of another, from which it is said
 
 Bar = Callable[[str], Callable[[Sequence[int]], Iterable[int]]]  # makes a progress bar of what is done
@@ -155,7 +156,7 @@ def probe_recipe(found: Probed) -> Recipe:
     """What the run of a probe was trained by: no steps of an optimizer, but scikit-learn's solver."""
     images = len(found.data.train)
     return Recipe(
-        name="probe",
+        name=PROBE,
         source=f"logistic regression on features (scikit-learn), C={found.probe.strength:g}",
         ladder="own",
         epochs=1,

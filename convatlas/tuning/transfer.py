@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,21 @@ from ..catalogue import Shape
 from ..data.types import Data
 from ..errors import UserError, unknown
 from ..evaluation.scores import Scores, paired
-from ..runs.folder import Run
-from ..train.events import OnEvent, quiet
+from ..evaluation.scoring import evaluate_split
+from ..recipe import Recipe, with_batch, with_epochs, with_settings
+from ..runs.folder import Run, open_run
+from ..runs.record import FILE
+from ..train.events import OnEvent, note, quiet
 from ..train.setup import no_run_in
 from ..weights.model import Model, load
 from .intervals import Interval, paired_interval
-from .probed import Bar, Probed, no_bar, probed, write_run
+from .probed import PROBE, Bar, Probed, no_bar, probed, write_run
+from .recipes import choices, recipe_of
 from .suspects import Suspect, suspects, write_suspects
+from .tune import Comparison, compare, tune
 
-MODES = ("features",)
+MODES = ("auto", "features", "head", "finetune", "gradual")
+BUDGET_S = 120.0  # of the comparison by which auto decides
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Transferred:
     scores: Scores
     suspects: list[Suspect]
     seconds: float
+    comparison: Comparison | None = None  # by which auto decided
 
     @property
     def beside_probe(self) -> tuple[float, Interval]:
@@ -62,6 +70,7 @@ class Transferred:
             "probe": scored(found.scores),
             "scores": scored(self.scores),
             "beside_probe": {"difference": difference, "low": low, "high": high},
+            "comparison": self.comparison and compared(self.comparison),
             "suspects": [asdict(it) for it in self.suspects],
             "seconds": self.seconds,
         }
@@ -72,13 +81,23 @@ def scored(scores: Scores) -> dict[str, Any]:
     return {"images": scores.n, "top1": scores.top1, "low": low, "high": high, "loss": scores.loss}
 
 
+def compared(comparison: Comparison) -> dict[str, Any]:
+    low, high = comparison.interval
+    each = list(comparison.differences)
+    return {"difference": comparison.difference, "low": low, "high": high, "folds": each, "pays": comparison.pays}
+
+
 def transfer(
     model: Model | Run | str | Path,
     data: Data,
     *,
     out: str | Path,
-    mode: str = "features",
+    mode: str = "auto",
+    changes: Sequence[str] = (),
+    epochs: int | None = None,
+    batch: int | None = None,
     balance: bool = False,
+    budget_s: float = BUDGET_S,
     input: Shape | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -90,12 +109,17 @@ def transfer(
     """Makes a classifier of the data's classes from a trained model (see `load`), in the run folder `out`.
 
     `mode` "features" keeps the network and fits logistic regression to what its classifier reads (see probe.py). The
-    images of test, or of val where there is no test, are only judged on. With `balance` each class has the same weight.
-    `resume` goes on in `out`, if it was stopped there. `bar` makes a progress bar of what is done; `on_event` hears
-    what is chosen, and of training.
+    others train on from that probe (see recipes.py): "head" the classifier alone, "finetune" all of the network,
+    "gradual" one part after another. "auto" is finetune where that is better in repeated cross-validation on the
+    training images, paired, and features otherwise, also where the comparison would take longer than `budget_s`.
+    `changes` (as --set takes them), `epochs` and `batch` change the recipe of training.
 
-    Raises UserError for an unknown mode, a folder that has a run already, a network that cannot be transferred, and a
-    class with fewer than two training images.
+    The images of test, or of val where there is no test, are only judged on. With `balance` each class has the same
+    weight. `resume` goes on in `out`, if it was stopped there. `bar` makes a progress bar of what is done; `on_event`
+    hears what is chosen, and of training.
+
+    Raises UserError for an unknown mode or setting, a folder that has a run already, a network that cannot be
+    transferred, and a class with fewer than two training images; Diverged and Stopped as `fit` does.
     """
     if mode not in MODES:
         raise unknown("mode", mode, MODES)
@@ -116,6 +140,50 @@ def transfer(
         on_event=on_event,
     )
     suspected = suspects(found.probe.held_out, found.data.train)
-    run, scores = write_run(found, folder, seed=seed, on_event=on_event), found.scores
+    begun = open_run(folder).recipe.name if resume and (folder / FILE).exists() else None
+    how: dict[str, Any] = {"seed": seed, "device": str(device), "workers": workers, "on_event": on_event}
+    comparison = None
+    if mode == "auto":
+        recipe = changed(recipe_of("finetune", found), changes, epochs, batch)
+        if begun is None:
+            comparison = decided(found, recipe, budget_s, bar, how)
+            mode = "finetune" if comparison and comparison.pays else "features"
+        else:
+            mode = "features" if begun == PROBE else "finetune"
+    if mode == "features":
+        run, scores = write_run(found, folder, seed=seed, on_event=on_event), found.scores
+    else:
+        recipe = changed(recipe_of(mode, found), changes, epochs, batch)
+        for line in choices(recipe, len(data.train)):
+            on_event(note(line))
+        run = tune(found, recipe, folder, resume=begun is not None, **how)
+        scores = judged(run, found, device, workers, bar)
     write_suspects(folder, suspected)
-    return Transferred(run, mode, found, scores, suspected, time.perf_counter() - began)
+    return Transferred(run, mode, found, scores, suspected, time.perf_counter() - began, comparison)
+
+
+def changed(recipe: Recipe, changes: Sequence[str], epochs: int | None, batch: int | None) -> Recipe:
+    recipe = with_epochs(recipe, epochs) if epochs is not None else recipe
+    recipe = with_batch(recipe, batch) if batch is not None else recipe
+    return with_settings(recipe, changes)
+
+
+def decided(found: Probed, recipe: Recipe, budget_s: float, bar: Bar, how: dict[str, Any]) -> Comparison | None:
+    """Compares tuning with the probe, unless the probe leaves nothing to gain or time is too short; says what came."""
+    on_event = how["on_event"]
+    if found.cross_validated.top1 == 1:
+        on_event(note("the probe has every training image right in cross-validation: there is nothing to gain"))
+        return None
+    comparison = compare(found, recipe, budget_s=budget_s, bar=bar, **how)
+    if comparison:
+        low, high = (100 * bound for bound in comparison.interval)
+        what = f"{recipe.name} beside the probe, cross-validated: {100 * comparison.difference:+.2f} points"
+        then = "trains on" if comparison.pays else "stays with the probe"
+        on_event(note(f"{what} ({low:+.2f} to {high:+.2f}): {then}"))
+    return comparison
+
+
+def judged(run: Run, found: Probed, device: str | torch.device, workers: int | None, bar: Bar) -> Scores:
+    """The scores of the run on the held-out images."""
+    progress = bar("evaluating")
+    return evaluate_split(run.load(), found.split, run.normalizer, device=device, workers=workers, progress=progress)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from convatlas.errors import UserError
-from convatlas.evaluation import scoring
+from convatlas.evaluation import views
 from convatlas.recipe import EMA, SGD, Cosine, Recipe, RMSProp
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
@@ -196,7 +196,7 @@ def poison(n: int) -> None:
 def spoil(blow: Blow, out: Path) -> None:
     """This process's n-th batch cannot be read: of training images, or of those that judge; or there the run folder is
     deleted."""
-    at = scoring if blow.where == "unjudged" else feed
+    at = views if blow.where == "unjudged" else feed
     left, fetched = [blow.n], at.fetched
 
     def failing(*args: Any, **more: Any) -> Iterator[Tensor]:

@@ -54,7 +54,7 @@ def test_what_is_not_finite_stops_it_before_the_update(
 ) -> None:
     nets: list[tuple[nn.Module, dict[str, Tensor]]] = []
 
-    def spoiling(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    def spoiling(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, _: None) -> tuple[Tensor, Tensor]:
         nets.append((net, {name: t.clone() for name, t in net.state_dict().items()}))
         third = len(nets) == 3
         if third and spoilt == "image":

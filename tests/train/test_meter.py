@@ -68,7 +68,7 @@ def test_a_bad_step_that_is_found_later_has_changed_nothing(
         seen[0] = torch.equal(indices, third)
         return augment(images, indices, **more)
 
-    def spoiling(net: object, x: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    def spoiling(net: object, x: Tensor, y: Tensor, recipe: Recipe, _: None) -> tuple[Tensor, Tensor]:
         if seen[0] and spoilt == "pixels":
             x[4, 0, 3, 3] = math.nan
         loss, logits = loss_of(net, x, y, recipe)

@@ -96,10 +96,12 @@ def _lrn(shape: tuple[int, ...]) -> list[Work]:
     """Local response normalisation in the steps of an exported graph: squares, padded by two channels on either side,
     added up, scaled and raised to a power, by which the values are divided."""
     cout, height, width = shape
-    n, size = prod(shape), dict(height=height, width=width)
-    padded = (cout + 4) * height * width
-    one = [Work("mul", n, n, cout=cout, **size)] * 4 + [Work("add", 2 * n, n, cout=cout, **size)] * 5
-    return [*one, Work("copy", padded, padded, cout=cout + 4, **size), Work("power", n, n, cout=cout, **size)]
+    n, padded = prod(shape), (cout + 4) * height * width
+    multiplied = Work("mul", n, n, cout=cout, height=height, width=width)
+    added = Work("add", 2 * n, n, cout=cout, height=height, width=width)
+    copied = Work("copy", padded, padded, cout=cout + 4, height=height, width=width)
+    raised = Work("power", n, n, cout=cout, height=height, width=width)
+    return [*[multiplied] * 4, *[added] * 5, copied, raised]
 
 
 def _work(kind: str, row: Row, shape: tuple[int, ...], batch: int) -> Work:

@@ -20,6 +20,7 @@ from ..tables import entry
 from ..weights.model import Model, load
 from .on_onnxruntime import OnnxRuntimeNet
 from .on_openvino import OpenVinoNet
+from .onnx_model import FileNet, opened
 from .sessions import on
 
 GPU_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -43,11 +44,18 @@ class Job:
         return not is_bare(self.model)
 
     @property
+    def is_file(self) -> bool:
+        """Whether it is an ONNX file, which ONNX Runtime runs as it is."""
+        return self.model.endswith(".onnx")
+
+    @property
     def what(self) -> str:
         return f"{self.model} on {self.engine} in {self.precision}"
 
     def load(self) -> Model:
         """The model as torch has it. Raises UserError as weights.model.load does."""
+        if self.is_file:
+            return opened(self.model, network=self.network, preprocess=self.preprocess, threads=self.threads)
         if self.trained:
             return load(self.model, self.which, network=self.network, preprocess=self.preprocess)
         return untrained(self.model)
@@ -57,6 +65,10 @@ class Job:
 
         Raises UserError for what engine and device cannot do.
         """
+        if self.is_file:
+            if self.engine not in ("torch", "onnxruntime") or self.precision != "fp32":
+                raise UserError(f"{self.model} is run as it is, by ONNX Runtime", "leave out --engine and --precision")
+            return model
         if self.device == "cpu":
             return on(model, self.engine, self.precision, self.threads, batch, calibrate=calibrate)
         if self.engine != "torch" or self.precision not in GPU_TYPES:
@@ -67,6 +79,8 @@ class Job:
 
     def reopen(self, file: Path, batch: int) -> nn.Module:
         """The session of an engine's own file."""
+        if self.is_file:
+            return FileNet(file, self.threads)
         if self.engine == "openvino":
             return OpenVinoNet(file, self.precision, self.threads, batch)
         return OnnxRuntimeNet(file, self.precision, self.threads)

@@ -54,6 +54,8 @@ class Subject:
     @cached_property
     def memory(self) -> Memory | None:
         """What accounting foretells; None for what it cannot trace."""
+        if not isinstance(self.model.net, ConvNet):
+            return None
         try:
             return memory(self.model.net, self.model.preprocess.input)
         except UserError:
@@ -83,5 +85,6 @@ def accuracy(job: Job, model: Model, data: Data | None, data_name: str) -> Accur
 
 
 def size_on_disk(file: Path) -> int:
-    """Of an engine's file, with what belongs to it: model.xml and model.bin."""
-    return sum(part.stat().st_size for part in file.parent.glob(f"{file.stem}.*"))
+    """Of an engine's file; of model.xml with model.bin."""
+    parts = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
+    return sum(part.stat().st_size for part in parts)

@@ -24,7 +24,7 @@ from convatlas.engines.alone import Alone, alone, told
 from convatlas.engines.job import Job, untrained
 from convatlas.engines.measure import Guarded, measure
 from convatlas.engines.results import Record
-from convatlas.engines.subject import Asked, Subject, accuracy
+from convatlas.engines.subject import Asked, Subject, accuracy, size_on_disk
 from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate
 from convatlas.runs.folder import open_run
@@ -214,6 +214,20 @@ def test_an_untrained_network_is_the_same_one_each_time() -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert torch.equal(torch.get_rng_state(), before)
     assert Subject(Job("LeNet-5"), Asked((1,), 1.0)).account.totals == account(build("lenet5")).totals
+
+
+@pytest.mark.parametrize(("engine", "precision"), [("openvino", "fp32"), ("onnxruntime", "int8")])
+def test_an_onnx_file_is_run_as_it_is(engine: str, precision: str) -> None:
+    with pytest.raises(UserError, match=r"net\.onnx is run as it is, by ONNX Runtime; leave out --engine and --prec"):
+        Job("net.onnx", engine, precision).open(untrained("lenet5"), 1)
+    model = untrained("lenet5")
+    assert Job("net.onnx").open(model, 1) is model
+
+
+def test_sizes_on_disk(tmp_path: Path) -> None:
+    for name, size in (("a.onnx", 5), ("a.onnx.md", 70), ("b.xml", 3), ("b.bin", 8)):
+        (tmp_path / name).write_bytes(bytes(size))
+    assert (size_on_disk(tmp_path / "a.onnx"), size_on_disk(tmp_path / "b.xml")) == (5, 11)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

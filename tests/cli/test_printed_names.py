@@ -108,7 +108,8 @@ def verbs_print_it(name: str, model: Path, tmp_path: Path, capsys: pytest.Captur
     save_file(find("chain_n1_m1_k0").build(input=(1, 8, 8), widths=(4,)).state_dict(), weights)
     status, said, _ = printed(["doctor", str(weights)], capsys)
     assert status == 0
-    assert len(said.strip().split("\n")) == 4
+    _, text, _ = printed(["doctor", str(weights), "--json"], capsys)
+    assert len(said.strip().split("\n")) == 3 + len(json.loads(text)["findings"])
     assert printed(["show", str(tmp_path / f"{name}.onnx")], capsys)[0] == 2
 
 

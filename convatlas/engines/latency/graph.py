@@ -25,12 +25,14 @@ class Graph:
         self.initializers: list[Any] = []
         self._pool = rng.standard_normal(1 << 16).astype(np.float32) * 0.05
         self._dequantized: dict[str, str] = {}
+        self._positive: set[str] = set()  # tensors that quantizing clips at zero
         self._consts: dict[tuple[str, float], str] = {}
 
     def bytes(self) -> bytes:
         """The file, which ends in a classifier."""
         from onnx import TensorProto, helper
 
+        self.at = self._read(self.at)
         sizes: list[str | int | None] = ["batch", *self.input]
         entry = helper.make_tensor_value_info("images", TensorProto.FLOAT, sizes)
         exit = helper.make_tensor_value_info(self.at, TensorProto.FLOAT, ["batch", self.channels])
@@ -54,10 +56,12 @@ class Graph:
         self.channels = cout
 
     def relu(self) -> None:
-        self._node("Relu", [self.at])
+        if not self._clips():
+            self._node("Relu", [self.at])
 
     def relu6(self) -> None:
-        self._node("Clip", [self.at, self._scalar("low", 0.0), self._scalar("high", 6.0)])
+        if not self._clips():
+            self._node("Clip", [self.at, self._scalar("low", 0.0), self._scalar("high", 6.0)])
 
     def silu(self) -> None:
         x = self._read(self.at)
@@ -121,6 +125,13 @@ class Graph:
         self._node("Concat", [self._read(p) for p in parts], axis=1)
         self.channels = channels
 
+    def _clips(self) -> bool:
+        """Whether quantizing clips what comes next, as a quantizer has it after a convolution, product or sum."""
+        clips = self.int8 and bool(self.nodes) and self.nodes[-1].op_type in ("Conv", "Gemm", "Add")
+        if clips:
+            self._positive.add(self.at)
+        return clips
+
     def _node(self, op: str, inputs: list[str], **attributes: Any) -> None:
         from onnx import helper
 
@@ -146,7 +157,10 @@ class Graph:
         if not self.int8:
             return tensor
         if tensor not in self._dequantized:
-            at, marks = self.at, [self._scalar("scale", SCALE), self._scalar("zero", 128, np.uint8)]
+            at, marks = (
+                self.at,
+                [self._scalar("scale", SCALE), self._scalar("zero", 0 if tensor in self._positive else 128, np.uint8)],
+            )
             self._node("QuantizeLinear", [tensor, *marks])
             self._node("DequantizeLinear", [self.at, *marks])
             self._dequantized[tensor], self.at = self.at, at

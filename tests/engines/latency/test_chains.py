@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convatlas import account
-from convatlas.engines.latency.chains import MOST_MACS, chain
+from convatlas.engines.latency.chains import MOST_MACS, chain, reference
 from convatlas.engines.latency.features import features
 from convatlas.tables import index, load
 
@@ -57,3 +57,22 @@ def test_an_engine_runs_them(int8: bool) -> None:
         (logits,) = session.run(None, {"images": images})
         assert logits.shape == (2, made.channels)
         assert np.isfinite(logits).all()
+
+
+def test_a_quantized_chain_has_the_features_of_the_chain(tmp_path: Path) -> None:
+    for seed in range(8):
+        made, plain = counted(tmp_path / "chain.onnx", seed)
+        _, quantized = counted(tmp_path / "quantized.onnx", seed, int8=True)
+        expected = features(plain.rows, made.input)
+        assert features(quantized.rows, made.input) == pytest.approx(expected)
+
+
+def test_an_engine_computes_quantized_chains_in_int8(tmp_path: Path) -> None:
+    """ONNX Runtime's own graph has its integer operators, and no convolution in floating point."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
+    onnxruntime.InferenceSession(reference(int8=True).bytes(), options, providers=["CPUExecutionProvider"])
+    ops = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
+    assert "QLinearConv" in ops
+    assert not ops & {"Conv", "FusedConv", "Gemm", "Relu"}

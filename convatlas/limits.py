@@ -73,6 +73,7 @@ PERCENT = Unit("a percentage", {"": 1, "%": 1}, "75 or 75%")
 SIZE = Unit("a number of bytes", BYTES, "8GB (8 x 1000^3 bytes), 8GiB (8 x 1024^3) or 500MB")
 TIME = Unit("a time", SECONDS, "90s, 30m or 2h")
 LATENCY = Unit("a time", SECONDS, "15ms or 0.1s")
+RATE = Unit("images a second", {"": 1}, "100")
 
 QUANTITIES: dict[str, Unit] = {
     "params": COUNT,
@@ -89,6 +90,11 @@ QUANTITIES: dict[str, Unit] = {
     "top5": PERCENT,
     "latency": LATENCY,  # of one image, estimated on this machine
 }
+OF_CHOICES: dict[str, Unit] = QUANTITIES | {  # what `choose` has besides
+    "memory": SIZE,  # the peak of inference
+    "size": SIZE,  # of the file of weights
+    "throughput": RATE,
+}
 
 
 @dataclass(frozen=True)
@@ -99,14 +105,18 @@ class Limit:
     op: str
     value: Decimal
 
+    def __str__(self) -> str:
+        """ "params<=5000000", as `parse_limit` reads it."""
+        return f"{self.quantity}{self.op}{self.value:f}{'s' if self.quantity == 'latency' else ''}"
+
     def holds(self, record: Mapping[str, Number | None]) -> bool:
         """Whether a record is within the limit; one without a value for the quantity is not."""
         value = record.get(self.quantity)
         return value is not None and OPERATORS[self.op](Decimal(str(value)), self.value)
 
 
-def parse_limit(text: str) -> Limit:
-    """ "params<=5M" -> Limit("params", "<=", 5000000), of one of QUANTITIES.
+def parse_limit(text: str, quantities: Mapping[str, Unit] = QUANTITIES) -> Limit:
+    """ "params<=5M" -> Limit("params", "<=", 5000000), of one of the quantities.
 
     Raises UserError for an unknown quantity, and for a value that is not in its unit.
     """
@@ -117,10 +127,10 @@ def parse_limit(text: str) -> Limit:
             "write it as 'params<=5M'",
         )
     quantity, op, value = found.groups()
-    if quantity not in QUANTITIES:
-        raise unknown("quantity", quantity, QUANTITIES)
+    if quantity not in quantities:
+        raise unknown("quantity", quantity, quantities)
     try:
-        return Limit(quantity, op, parse(value, QUANTITIES[quantity]))
+        return Limit(quantity, op, parse(value, quantities[quantity]))
     except UserError as error:
         raise UserError(f"limit {text[:40]!r}: {error.what}", error.remedy) from None
 

@@ -14,7 +14,7 @@ FLOORS = {
     1: "layers muon nets recipes tables accounting machine data",
     2: "runs weights",
     3: "evaluation train",
-    4: "engines tuning report doctor demo",
+    4: "engines tuning choice report doctor demo",
     5: "cli __main__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -36,6 +36,9 @@ COMMANDS = (
     "recipes airbench94",
     "memory resnet20 --level layer --fit 1GB",
     "reconcile mobilenet_v2",
+    "choose --limit top1>=70 --limit params<=5M --limit macs<=600M --limit size<=1GB --over depth,activations,bytes",
+    "choose --limit top1>=99",
+    "choose --dataset cifar10 --facts",
     "layer conv --input 3x7x8 --filters 10 --kernel 3x5 --stride 3 --padding 0x1",
 )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from convatlas.choice.choose import Request, choose
 from convatlas.cli import main
 from convatlas.data.check.scan import Finding
 from convatlas.data.check.scan import Report as Scan
@@ -17,6 +18,7 @@ from convatlas.doctor import Finding as Diagnosed
 from convatlas.engines.latency.profile import Key, Profile, estimated
 from convatlas.evaluation.predictions import Prediction
 from convatlas.evaluation.scores import Scores
+from convatlas.limits import parse_limit
 from convatlas.report import latency, predictions, scan, scores
 from convatlas.report.tables import SCHEMA
 from convatlas.train.finder import Search
@@ -38,6 +40,8 @@ COMMANDS = (
     "recipes",
     "recipes lenet",
     "layer fc --input 4 --units 2",
+    "choose --dataset mnist --facts",
+    "choose --dataset mnist",
 )
 SCORES = Scores(("a", "b"), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([0, 1]), *torch.ones(2, 2))
 SCAN = Scan(2, (Finding("near", ("x", "y"), ("a", "a"), ("train", "train"), "x is near y"),))
@@ -45,6 +49,7 @@ PREDICTIONS = [Prediction("x.png", (("a", 0.9),)), Prediction("y.png", error="y.
 PLAN = Plan("x", "y", "z", "cpu", {}, 1, 2, 3, 4, 5, 6, 7, 8, 0.1, (0.1, 0.2), 9.0)
 PROFILE = Profile(Key("onnxruntime", "fp32", 1, "1", "x", ("avx2",), 2), {"launches": 1.0}, 0.8, 1.25, 200, 0, 2e-3)
 RECORDS = {
+    "choose": choose(Request((parse_limit("params<=50k"),), "mnist", "params")).to_json(),
     "calibrate": {**latency.calibrated(PROFILE, Path("x.json")).record, "seconds": {}},  # by feature
     "evaluate": scores.report(SCORES, (1,)).record,
     "predict": json.loads("".join(predictions.json_lines(PREDICTIONS))),

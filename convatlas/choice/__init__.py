@@ -1,0 +1,1 @@
+"""Which network to choose: facts, the Pareto set, and the certificate that proves a pick."""

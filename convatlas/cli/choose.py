@@ -1,0 +1,171 @@
+"""`convatlas choose`: which network to take, within limits, and the proof of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError, unknown
+from ..limits import OF_CHOICES, parse_limit
+from . import checks
+from .output import add_formats, print_report, say, write_file
+
+if TYPE_CHECKING:
+    from ..choice.choose import Choice, Request
+    from ..choice.facts import Fact
+    from ..choice.verify import Measure
+    from ..engines.results import Record
+
+HELP = "which network to take: the best within limits, and the proof"
+ENGINES = ("auto", "onnxruntime", "openvino")
+PROTOCOLS = ("center", "unstated", "any")
+MOST = 65536  # images of a batch
+SECONDS = 2.0  # that --verify times each network for
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "example: convatlas choose --limit 'top1>=70%' --limit 'params<=5M' --limit 'latency<=15ms' --html choice.html"
+    ).replace("%", "%%")
+    parser.add_argument(
+        "--limit",
+        metavar="LIMIT",
+        action="append",
+        default=[],
+        help=f"only networks within this limit: 'params<=5M' (repeatable); on {', '.join(OF_CHOICES)}",
+    )
+    parser.add_argument(
+        "--objective",
+        metavar="Q",
+        default="top1",
+        help="the best by top1 (default), top5, latency, throughput, params, macs, size or memory",
+    )
+    parser.add_argument(
+        "--over", metavar="Q,Q", help="the indices of the Pareto set (default: top1, and those of the limits)"
+    )
+    parser.add_argument("--batch", metavar="N", type=int, default=1, help="images at a time (default 1)")
+    parser.add_argument(
+        "--engine", metavar="E", default="auto", help="auto (the fastest; default), onnxruntime, openvino"
+    )
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="threads that compute (default 1)")
+    parser.add_argument(
+        "--verify", action="store_true", help="measure the latencies that decide, and settle what is undecided"
+    )
+    parser.add_argument("--why", action="store_true", help="say of every network why it is not picked")
+    parser.add_argument("--data", metavar="SOURCE", help=argparse.SUPPRESS)
+    figures = parser.add_argument_group("accuracies")
+    figures.add_argument(
+        "--dataset", metavar="D", default="imagenet", help="on imagenet (default), cifar10, cifar100, svhn, mnist"
+    )
+    figures.add_argument(
+        "--protocol",
+        metavar="P",
+        default="center",
+        help="center: by one centre crop (default); unstated: or where none is stated; any",
+    )
+    figures.add_argument("--with-weights", action="store_true", help="only figures of weights that are published")
+    figures.add_argument(
+        "--results",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="and the accuracies in results files: of `measure --out`, timm's results-imagenet*.csv",
+    )
+    figures.add_argument("--facts", action="store_true", help="print every known figure on the data set instead")
+    form = add_formats(parser)
+    form.add_argument("--html", metavar="FILE", type=Path, help="write a page with the picture")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the choice (.png, .svg, .pdf)")
+
+
+def run(args: argparse.Namespace) -> None:
+    limits = tuple(parse_limit(limit, OF_CHOICES) for limit in args.limit)
+    checked(args)
+    from ..choice.choose import Request, choose
+    from ..choice.facts import facts
+    from ..report.choice import facts_report, report
+
+    request = Request(
+        limits,
+        dataset=args.dataset,
+        objective=args.objective,
+        over=tuple(name.strip() for name in args.over.split(",")) if args.over else (),
+        batch=args.batch,
+        engine=args.engine,
+        threads=args.threads,
+        protocols=args.protocol,
+        with_weights=args.with_weights,
+    )
+    results = read(args.results)
+    if args.facts:
+        known = facts(results)
+        if args.dataset not in (sets := {fact.dataset for fact in known}):
+            raise unknown("data set", args.dataset, sorted(sets))
+        print_report(facts_report(known, args.dataset), args)
+        return
+    from .measure import progress
+
+    with progress() as tell:
+        choice = choose(request, results, measure=measuring(request) if args.verify else None, tell=tell)
+    if args.html is not None:
+        from ..report.choice_page import html
+
+        say(write_file(args.html, html(choice, results)))
+    else:
+        print_report(report(choice, results, whole=args.why or args.md), args)
+    if args.plot is not None:
+        draw(choice, args)
+
+
+def checked(args: argparse.Namespace) -> None:
+    """Raises UserError for arguments that do not go together, before anything is computed."""
+    if args.data is not None:
+        raise UserError("choose does not rank by your images yet", "compare its Pareto set with `convatlas transfer`")
+    if args.engine not in ENGINES:
+        raise unknown("engine", args.engine, ENGINES)
+    if args.protocol not in PROTOCOLS:
+        raise unknown("protocol", args.protocol, PROTOCOLS)
+    if not 1 <= args.batch <= MOST:
+        raise UserError(f"--batch {args.batch} is out of range", f"give 1 to {MOST}")
+    checks.at_least_one("--threads", args.threads)
+    if args.plot is not None:
+        checks.picture("--plot", args.plot)
+    if args.facts and (args.verify or args.plot or args.html):
+        raise UserError("--facts prints figures, and chooses nothing", "leave out --verify, --plot and --html")
+
+
+def read(files: Sequence[Path]) -> list[Fact]:
+    """The accuracies of results files; lines that are none are said."""
+    from ..choice.results import read
+
+    found, _, damages = read(files)
+    for damage in damages:
+        say(f"convatlas: {damage}", file=sys.stderr)
+    if files and not found:
+        raise UserError(f"there are no accuracies in {', '.join(map(str, files))}", "measure some with --data")
+    return found
+
+
+def measuring(request: Request) -> Measure:
+    """Measures networks with random weights, which are as fast as others."""
+    from ..choice.verify import remembering
+
+    def measured(wanted: Sequence[tuple[str, str]]) -> list[Record]:
+        from ..engines.job import Job
+        from ..engines.measure import measure
+
+        jobs = [Job(name, engine, threads=request.threads) for name, engine in wanted]
+        return measure(jobs, [request.batch], seconds=SECONDS)
+
+    return remembering(measured, request.threads, request.batch)
+
+
+def draw(choice: Choice, args: argparse.Namespace) -> None:
+    from ..report.choice_picture import draw
+
+    picture = draw(choice, args.plot)
+    if not (args.json or args.csv or args.md):
+        say(f"The picture is in {picture}.")

@@ -1,0 +1,169 @@
+"""A choice for people: the pick, the Pareto set, and what keeps each other network from being picked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..choice.certificate import Judged
+from ..choice.choose import Choice
+from ..choice.facts import Fact
+from .choice_words import amount, asked, picked, summary, why
+from .tables import Column, Report, Table, label, number, prose
+
+FACT_KEYS = ("network", "source", "dataset", "kind", "top1", "top5", "single", "protocol", "weights", "where")
+REFUSED_SHOWN = 5
+SEVERAL_SETS = {"imagenetv2": "V2", "imagenet-real": "ReaL"}  # timm's other images of the same classes
+
+
+def report(choice: Choice, known: Iterable[Fact] = (), *, whole: bool = False) -> Report:
+    """The Pareto set as a table; with `whole` also every refused network. CSV and JSON always have all."""
+    certificate = choice.certificate
+    refused = [name for name, it in certificate.judged.items() if it.status != "fits"]
+    if not whole:
+        closest = sorted(refused, key=lambda name: (certificate.judged[name].distance, name))
+        first = [*certificate.better_undecided, *certificate.nearest, *(it.admits for it in certificate.loosened)]
+        refused = list(dict.fromkeys((*first, *closest)))[: max(REFUSED_SHOWN, len(certificate.better_undecided))]
+    heading = asked(choice.request)
+    more: list[str | Table] = [] if whole else ["--why shows every network, --json the whole certificate."]
+    if choice.pick:
+        more += ["", commands_table(choice)]
+    return Report(
+        table_of(choice, certificate.pareto, known),
+        before=("\n".join((f"{heading[0].upper()}{heading[1:]}:", *picked(choice))), ""),
+        after=(
+            "\n".join(["", *summary(choice)]),
+            "",
+            refusals(choice, refused),
+            *more,
+        ),
+        record=choice.to_json(),
+        data=flat(choice),
+    )
+
+
+def table_of(choice: Choice, names: Sequence[str], known: Iterable[Fact] = ()) -> Table:
+    """Networks with their values of what was asked; of timm's files, the accuracies on other images beside."""
+    certificate = choice.certificate
+    shown = list(dict.fromkeys((*certificate.indices, *(bound.quantity for bound in certificate.bounds))))
+    others = {(fact.name, fact.dataset): fact.top1 for fact in known}
+    beside = [name for name in SEVERAL_SETS if any(key[1] == name for key in others)]
+    columns = (
+        label("network", "name"),
+        *(Column(HEADS.get(name, name), name, right=True, drop=drop(name, i)) for i, name in enumerate(shown)),
+        *(number(SEVERAL_SETS[name], name, short=None, drop=1) for name in beside),
+        label("", "picked"),
+    )
+    rows = [
+        (
+            name,
+            *(cell(certificate.judged[name], quantity) for quantity in shown),
+            *(others.get((name, dataset)) for dataset in beside),
+            "pick" if name == certificate.pick else "",
+        )
+        for name in names
+    ]
+    return Table("pareto", columns, rows)
+
+
+HEADS = {"top1": "top-1", "top5": "top-5", "macs": "MACs", "training_macs": "training MACs"}
+
+
+def drop(name: str, place: int) -> int:
+    """Indices after the first three may be left out of a narrow table, the last one first."""
+    return max(0, place - 2)
+
+
+def cell(it: Judged, quantity: str) -> str | None:
+    of = it.candidate.values.get(quantity)
+    return None if of is None else amount(quantity, of.value)
+
+
+def refusals(choice: Choice, names: Sequence[str]) -> Table:
+    columns = (label("not picked", "name"), prose("because", least=30))
+    rows = [(name, why(choice.certificate, choice.certificate.judged[name])) for name in names]
+    return Table("refused", columns, rows)
+
+
+def flat(choice: Choice) -> Table:
+    """A row for each candidate: its fact, its values, and what keeps it from being picked."""
+    certificate = choice.certificate
+    quantities = list(dict.fromkeys(name for it in certificate.judged.values() for name in it.candidate.values))
+    quantities = [name for name in quantities if name not in FACT_KEYS]
+    rows = []
+    for name, it in certificate.judged.items():
+        values = {quantity: of and of.value for quantity, of in it.candidate.values.items()}
+        rows.append(
+            (
+                name,
+                *(getattr(it.candidate.fact, key) for key in FACT_KEYS),
+                *(values.get(quantity) for quantity in quantities),
+                it.status,
+                name in certificate.pareto,
+                certificate.dominators.get(name),
+                why(certificate, it),
+            )
+        )
+    keys = ("name", *FACT_KEYS, *quantities, "status", "pareto", "dominated_by", "why")
+    return Table("candidates", tuple(map(label, keys)), rows)
+
+
+def commands_table(choice: Choice) -> Table:
+    return Table("commands", (label("to"), prose("command", least=40)), commands(choice))
+
+
+def commands(choice: Choice) -> list[tuple[str, str]]:
+    """What to do with the pick, and the command that does it."""
+    pick = choice.pick
+    if pick is None:
+        return []
+    network, weights = pick.fact.network, choice.weights
+    engine = choice.engines.get(network, "onnxruntime")
+    batch = "" if choice.request.batch == 1 else f" --batch {choice.request.batch}"
+    measure = f"convatlas measure {shlex.quote(weights or network)} --engine {engine}{batch}"
+    if not weights:
+        return [
+            ("train", f"convatlas train {network} --data DATA"),
+            ("measure", measure),
+            ("export", f"convatlas export {network} --untrained --to onnx -o net.onnx"),
+        ]
+    name = shlex.quote(weights)
+    return [
+        ("load", f"convatlas weights {'get' if '@' in weights else 'check'} {name}"),
+        ("transfer", f"convatlas transfer {name} --data DATA"),
+        ("measure", measure),
+        ("export", f"convatlas export {name} --to onnx -o net.onnx"),
+    ]
+
+
+def facts_report(facts: Sequence[Fact], dataset: str) -> Report:
+    """Every figure on a data set, whatever its protocol."""
+    others = {(fact.name, fact.dataset): fact.top1 for fact in facts}
+    beside = [name for name in SEVERAL_SETS if any(key[1] == name for key in others) and name != dataset]
+    columns = (
+        label("figure", "name"),
+        number("top-1", "top1", short=None),
+        number("top-5", "top5", short=None),
+        *(number(SEVERAL_SETS[name], name, short=None) for name in beside),
+        label("by", "kind", drop=2),
+        prose("protocol", least=16),
+        prose("from", "where", least=20, drop=1),
+    )
+    chosen = [fact for fact in facts if fact.dataset == dataset]
+    rows = [
+        (
+            *(fact.name, fact.top1, fact.top5),
+            *(others.get((fact.name, name)) for name in beside),
+            *(fact.kind, fact.protocol + ("" if fact.single else ", several models"), fact.where),
+        )
+        for fact in chosen
+    ]
+    data: list[tuple[Any, ...]] = [tuple(fact.to_json().values()) for fact in chosen]
+    keys = tuple(Fact.__dataclass_fields__)
+    return Report(
+        Table("facts", columns, rows),
+        after=(f"{len(rows)} figures on {dataset}, in percent. `choose` compares those of one centre crop (center).",),
+        record={"dataset": dataset, "facts": [fact.to_json() for fact in chosen]},
+        data=Table("facts", tuple(map(label, ("name", *keys))), data),
+    )

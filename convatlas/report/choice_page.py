@@ -1,0 +1,59 @@
+"""A choice as one self-contained HTML page: the pick, the picture, the machine, and what keeps others from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..choice.choose import Choice
+from ..choice.facts import Fact
+from .choice import commands, refusals, table_of
+from .choice_picture import as_url
+from .choice_words import amount, asked, picked, summary
+from .templates import render
+
+
+def html(choice: Choice, known: Iterable[Fact] = ()) -> str:
+    """One file without scripts or references to other files, in the reader's light or dark mode."""
+    certificate, pick = choice.certificate, choice.pick
+    heading = asked(choice.request)
+    words = list(picked(choice))
+    refused = [name for name, it in certificate.judged.items() if it.status == "refused"]
+    refused.sort(key=lambda name: (certificate.judged[name].distance, name))
+    dominated = sorted((name for name, by in certificate.dominators.items() if by), key=certificate.key)
+    return render(
+        "choice.html",
+        heading=f"{heading[0].upper()}{heading[1:]}",
+        pick=pick.name if pick else "",
+        figures=[
+            (
+                name,
+                amount(name, of.value),
+                of.how + ("" if of.low == of.high else f", {amount(name, of.low)} to {amount(name, of.high)}"),
+            )
+            for name in certificate.indices
+            if pick and (of := pick.values.get(name)) is not None
+        ],
+        words=words[1:] if pick else words,
+        picture=as_url(choice),
+        pareto=table_of(choice, certificate.pareto, known),
+        summary=list(summary(choice)),
+        undecided=refusals(choice, certificate.of_status("undecided")),
+        dominated=refusals(choice, dominated),
+        refused=refusals(choice, refused),
+        unknown=choice.unknown,
+        commands=commands(choice),
+        machine=machine(choice),
+    )
+
+
+def machine(choice: Choice) -> str:
+    """The machine in a line, and how its times came about."""
+    here = choice.machine
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    request = choice.request
+    times = ""
+    if choice.engines:
+        names = ", ".join(sorted(set(choice.engines.values())))
+        count = f"{request.threads} thread{'s' * (request.threads > 1)}"
+        times = f" Times are of a batch of {request.batch} on {names}, {count}."
+    return f"{here['processor']}, {here['cores']} cores, {here['memory_bytes'] / 1e9:.0f} GB; {versions}.{times}"

@@ -58,6 +58,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     folder = parser.add_argument_group("run folder")
     folder.add_argument("-o", "--out", metavar="RUN", help="the run folder (default runs/NETWORK-DATA-transfer)")
     folder.add_argument("--resume", action="store_true", help="go on in the folder, with the same options")
+    folder.add_argument(
+        "--embeddings", metavar="FILE", help="write the features of all images, with labels and names, as an .npz file"
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", metavar="D", default="auto", help="auto (a GPU if there is one), cpu, cuda ...")
     machine.add_argument("--workers", metavar="N", type=int, help="threads that decode ahead (default: one per core)")
@@ -76,10 +79,13 @@ def run(args: argparse.Namespace) -> int:
     from ..train.divergence import Diverged
     from ..train.fit import Stopped
     from ..train.setup import no_run_in
+    from ..tuning.embeddings import embeddings_file, write_embeddings
     from ..tuning.transfer import transfer
 
     if args.out and not args.resume:
         no_run_in(Path(args.out))
+    if args.embeddings:
+        embeddings_file(args.embeddings)
     device = choose_device(args.device)
     found = model.load(args, device)
     args.val = 0.0  # the probe is chosen by cross-validation: all training images are learnt from
@@ -105,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
                 bar=source.bar,
                 on_event=on_event,
             )
+        if args.embeddings:
+            write_embeddings(made.probed, args.embeddings)
     except Stopped as stop:
         say(f"convatlas: {stop}; the same command with --resume goes on", file=sys.stderr)
         return 128 + stop.signum

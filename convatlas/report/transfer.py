@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..evaluation.scores import Scores
+from ..evaluation.scores import Scores, wilson
 from ..tuning.intervals import Interval
 from ..tuning.transfer import Transferred
 from .tables import Report, Table, label, number
@@ -17,6 +17,10 @@ def report(found: Transferred, then: str) -> Report:
         ("probe, cross-validated", *accuracy(probe.cross_validated), ""),
         ("probe", *accuracy(probe.scores), ""),
     ]
+    near = found.nearest
+    low, high = wilson(near.hits, near.n)
+    share = f"{near.hits / near.n:.2%}"
+    rows.append((f"{near.neighbours} nearest images", near.hits, near.n, share, f"{low:.2%} to {high:.2%}", ""))
     if found.comparison:
         of = found.comparison
         rows.append(("finetune, cross-validated", "", "", "", "", points(of.difference, of.interval)))

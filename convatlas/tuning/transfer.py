@@ -22,6 +22,7 @@ from ..runs.record import FILE
 from ..train.events import OnEvent, note, quiet
 from ..train.setup import no_run_in
 from ..weights.model import Model, load
+from .embeddings import Nearest, nearest_of
 from .intervals import Interval, paired_interval
 from .probed import PROBE, Bar, Probed, no_bar, probed, write_run
 from .recipes import choices, recipe_of
@@ -41,6 +42,7 @@ class Transferred:
     probed: Probed
     scores: Scores
     suspects: list[Suspect]
+    nearest: Nearest  # neighbours, without any fitting
     seconds: float
     comparison: Comparison | None = None  # by which auto decided
 
@@ -67,6 +69,7 @@ class Transferred:
             "cross_validated_losses": {f"{strength:g}": loss for strength, loss in found.probe.losses.items()},
             "cross_validated": scored(found.cross_validated),
             "split": found.split.name,
+            "nearest": self.nearest.to_json(),
             "probe": scored(found.scores),
             "scores": scored(self.scores),
             "beside_probe": {"difference": difference, "low": low, "high": high},
@@ -159,7 +162,8 @@ def transfer(
         run = tune(found, recipe, folder, resume=begun is not None, **how)
         scores = judged(run, found, device, workers, bar)
     write_suspects(folder, suspected)
-    return Transferred(run, mode, found, scores, suspected, time.perf_counter() - began, comparison)
+    near = nearest_of(found)
+    return Transferred(run, mode, found, scores, suspected, near, time.perf_counter() - began, comparison)
 
 
 def changed(recipe: Recipe, changes: Sequence[str], epochs: int | None, batch: int | None) -> Recipe:

@@ -11,14 +11,12 @@ import io
 import logging
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
 from torch import Tensor
 
@@ -26,6 +24,7 @@ from ..errors import UserError
 from ..files.atomic import replacing
 from ..machine.facts import flags
 from ..weights.cache import cache as cached
+from .on_openvino import openvino, without_telemetry
 from .onnx_export import IMAGES
 
 X86 = ("x86_64", "AMD64")
@@ -88,9 +87,9 @@ def by_onnxruntime(file: Path, images: Tensor, out: Path) -> None:
 
 
 def by_nncf(file: Path, images: Tensor, out: Path) -> None:
-    with patch.dict(sys.modules, {"openvino_telemetry": None}):  # NNCF would report its use to its makers
+    ov = openvino()
+    with without_telemetry():
         import nncf
-    import openvino as ov
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     nncf.set_log_level(logging.ERROR)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,23 @@ class OpenVinoNet(EngineNet):
 
 def openvino() -> Any:
     try:
-        import openvino as ov
+        with without_telemetry():
+            import openvino as ov
     except ImportError as error:
         raise UserError("OpenVINO is not installed", "pip install 'convatlas[deploy]'") from error
     return ov
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Within the block OpenVINO and NNCF are imported as if the package were missing that reports their use to their
+    makers."""
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before

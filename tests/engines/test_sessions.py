@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -198,3 +199,18 @@ def test_options_that_do_not_go_together(
     for words in (["evaluate", net, "--data", "digits"], ["predict", net, str(tmp_path / "a.png")]):
         assert main([*words, *options]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_nothing_is_reported_to_the_makers() -> None:
+    """OpenVINO and NNCF report their use where a package for it is installed, as it is with OpenVINO."""
+    code = """
+import sys
+from convatlas.engines.on_openvino import openvino, without_telemetry
+openvino()
+with without_telemetry():
+    import nncf
+assert "openvino.tools.ovc.telemetry_stub" in sys.modules
+print("openvino_telemetry" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

@@ -50,7 +50,8 @@ def terminal_width() -> int | None:
     if columns := whole_number(given):
         return columns
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+        return columns or None  # a terminal that does not know its width says 0
     except OSError:
         return None
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import pytest
 
@@ -123,6 +124,16 @@ def test_the_width_is_that_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     for nothing in ("", "0", "wide"):
         monkeypatch.setenv("COLUMNS", nothing)
         assert output.terminal_width() is None, "not a terminal"
+
+
+def test_a_terminal_that_says_0_has_no_known_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()  # nobody has told it a size
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert terminal.isatty()
+        assert output.terminal_width() is None
+    os.close(ours)
 
 
 def test_compact() -> None:

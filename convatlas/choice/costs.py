@@ -45,10 +45,10 @@ def of_estimate(it: Estimate) -> Value:
 
 def memories(networks: Sequence[str], batch: int, tell: Callable[[float, str], None]) -> Mapping[str, Value]:
     """The peak of inference in bytes, as accounting predicts it: what tensors hold, weights included."""
-    from ..accounting.memory.predict import memory
+    from ..accounting.memory.predict import inference_peak
 
     found = {}
     for i, name in enumerate(networks):
         tell(i / len(networks), f"memory of {name}")
-        found[name] = Value.exact(memory(name).inference.of(batch), "predicted")
+        found[name] = Value.exact(inference_peak(name).of(batch), "predicted")
     return found

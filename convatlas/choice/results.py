@@ -27,8 +27,8 @@ TIMM_FILES = {  # the data set that each is on
 FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 
 
-def read(files: Iterable[Path]) -> tuple[list[Fact], list[Record], list[Damage]]:
-    """The accuracies of files, the records of those that `convatlas measure` wrote, and lines that are none.
+def read(files: Iterable[Path]) -> tuple[list[Fact], list[Damage]]:
+    """The accuracies of files, and the lines that are none.
 
     Raises UserError for a file of something else.
     """
@@ -43,8 +43,10 @@ def read(files: Iterable[Path]) -> tuple[list[Fact], list[Record], list[Damage]]
             some, bad = read_records(file)
             records += some
         damages += bad
-    records = newest(records)
-    return facts + [fact for record in records for fact in measured(record)], records, damages
+    facts += [
+        fact for record in newest([r for r in records if r.accuracy.kind == "measured"]) for fact in measured(record)
+    ]
+    return facts, damages
 
 
 def measured(record: Record) -> list[Fact]:
@@ -129,6 +131,7 @@ def of_line(line: Mapping[str, str], network: str, tag: str, weights: str, file:
     if side is None or not (0 <= top1 <= 100 and 0 <= top5 <= 100):
         raise ValueError("its image size or an accuracy is out of range")
     own = side == max(index()[network]["input"][1:])
+    crop = f", crop {line['crop_pct']}" if line.get("crop_pct") else ""
     return Fact(
         network=network,
         source=f"timm/{tag}" if tag else "timm",
@@ -138,7 +141,7 @@ def of_line(line: Mapping[str, str], network: str, tag: str, weights: str, file:
         top5=top5,
         single=True,
         protocol=CENTER if own else f"single crop {side}",
-        where=f"{file.name}, {line['model']}",
+        where=f"{file.name}, {line['model']} at {side} pixels{crop}",
         weights=weights,
         origin=f"published by timm, trained as {tag}" if tag else "published by timm",
     )

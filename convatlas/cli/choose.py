@@ -141,7 +141,7 @@ def read(files: Sequence[Path]) -> list[Fact]:
     """The accuracies of results files; lines that are none are said."""
     from ..choice.results import read
 
-    found, _, damages = read(files)
+    found, damages = read(files)
     for damage in damages:
         say(f"convatlas: {damage}", file=sys.stderr)
     if files and not found:

@@ -20,8 +20,9 @@ SEVERAL_SETS = {"imagenetv2": "V2", "imagenet-real": "ReaL"}  # timm's other ima
 def report(choice: Choice, known: Iterable[Fact] = (), *, whole: bool = False) -> Report:
     """The Pareto set as a table; with `whole` also every refused network. CSV and JSON always have all."""
     certificate = choice.certificate
-    refused = [name for name, it in certificate.judged.items() if it.status != "fits"]
+    refused = [name for name in certificate.judged if name not in certificate.pareto]
     if not whole:
+        refused = [name for name in refused if certificate.judged[name].status != "fits"]
         closest = sorted(refused, key=lambda name: (certificate.judged[name].distance, name))
         first = [*certificate.better_undecided, *certificate.nearest, *(it.admits for it in certificate.loosened)]
         refused = list(dict.fromkeys((*first, *closest)))[: max(REFUSED_SHOWN, len(certificate.better_undecided))]
@@ -47,8 +48,8 @@ def table_of(choice: Choice, names: Sequence[str], known: Iterable[Fact] = ()) -
     """Networks with their values of what was asked; of timm's files, the accuracies on other images beside."""
     certificate = choice.certificate
     shown = list(dict.fromkeys((*certificate.indices, *(bound.quantity for bound in certificate.bounds))))
-    others = {(fact.name, fact.dataset): fact.top1 for fact in known}
-    beside = [name for name in SEVERAL_SETS if any(key[1] == name for key in others)]
+    others = on_other_images(known)
+    beside = [name for name in SEVERAL_SETS if others[name]]
     columns = (
         label("network", "name"),
         *(Column(HEADS.get(name, name), name, right=True, drop=drop(name, i)) for i, name in enumerate(shown)),
@@ -59,12 +60,26 @@ def table_of(choice: Choice, names: Sequence[str], known: Iterable[Fact] = ()) -
         (
             name,
             *(cell(certificate.judged[name], quantity) for quantity in shown),
-            *(others.get((name, dataset)) for dataset in beside),
+            *(others[dataset].get(measurement(certificate.judged[name].candidate.fact)) for dataset in beside),
             "pick" if name == certificate.pick else "",
         )
         for name in names
     ]
     return Table("pareto", columns, rows)
+
+
+def measurement(fact: Fact) -> tuple[str, str]:
+    """What figures on several sets of images have in common: the weights, the image size and the crop."""
+    return fact.name, fact.where.partition(", ")[2]
+
+
+def on_other_images(known: Iterable[Fact]) -> dict[str, dict[tuple[str, str], float | None]]:
+    """Top-1 on each of SEVERAL_SETS, by measurement."""
+    found: dict[str, dict[tuple[str, str], float | None]] = {name: {} for name in SEVERAL_SETS}
+    for fact in known:
+        if fact.dataset in found:
+            found[fact.dataset][measurement(fact)] = fact.top1
+    return found
 
 
 HEADS = {"top1": "top-1", "top5": "top-5", "macs": "MACs", "training_macs": "training MACs"}
@@ -139,8 +154,8 @@ def commands(choice: Choice) -> list[tuple[str, str]]:
 
 def facts_report(facts: Sequence[Fact], dataset: str) -> Report:
     """Every figure on a data set, whatever its protocol."""
-    others = {(fact.name, fact.dataset): fact.top1 for fact in facts}
-    beside = [name for name in SEVERAL_SETS if any(key[1] == name for key in others) and name != dataset]
+    others = on_other_images(facts)
+    beside = [name for name in SEVERAL_SETS if others[name] and name != dataset]
     columns = (
         label("figure", "name"),
         number("top-1", "top1", short=None),
@@ -154,7 +169,7 @@ def facts_report(facts: Sequence[Fact], dataset: str) -> Report:
     rows = [
         (
             *(fact.name, fact.top1, fact.top5),
-            *(others.get((fact.name, name)) for name in beside),
+            *(others[name].get(measurement(fact)) for name in beside),
             *(fact.kind, fact.protocol + ("" if fact.single else ", several models"), fact.where),
         )
         for fact in chosen

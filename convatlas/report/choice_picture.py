@@ -79,6 +79,11 @@ def figure(choice: Choice) -> Figure:
     for text, names, style in groups:
         if places := [place for name in names if (place := at(name))]:
             axes.scatter([x for x, _ in places], [y for _, y in places], label=f"{text} ({len(places)})", **style)
+    for name in certificate.of_status("undecided"):
+        of, place = certificate.judged[name].candidate.values.get(across), at(name)
+        if of is not None and place is not None:
+            low, high = (end * FACTORS.get(across, 1) for end in (of.low, of.high))
+            axes.plot([low, high], [place[1]] * 2, color=ORANGE, linewidth=1, alpha=0.7)
     if pareto:
         axes.scatter(
             [x for _, (x, _) in pareto],
@@ -106,10 +111,17 @@ def figure(choice: Choice) -> Figure:
         axes.scatter([place[0]], [place[1]], marker="*", c=ORANGE, s=330, zorder=5, edgecolors="white", label="pick")
         axes.annotate(
             drawable(certificate.pick, 60), place, (0, 13), textcoords="offset points", ha="center", fontsize=12,
-            fontweight="bold", color=ORANGE, zorder=6,
+            fontweight="bold", color=ORANGE, zorder=6, path_effects=halo(3),
         )  # fmt: skip
     axes.legend(loc="lower right" if across not in HIGHEST else "lower left", fontsize=10, framealpha=0.9)
     return drawn
+
+
+def halo(width: float) -> list[Any]:
+    """A white rim, so that text can be read over points."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=width, foreground="white")]
 
 
 def plain_ticks(axes: Axes) -> None:
@@ -131,4 +143,4 @@ def name_points(axes: Axes, points: list[tuple[str, tuple[float, float]]]) -> No
         if any(x < r and right > left and abs(y - h) < 18 for left, r, h in taken):
             continue
         taken.append((x, right, y))
-        axes.annotate(text, place, (7, -4), textcoords="offset points", fontsize=9.5)
+        axes.annotate(text, place, (7, -4), textcoords="offset points", fontsize=9.5, path_effects=halo(2.5), zorder=4)

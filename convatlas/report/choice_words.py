@@ -45,7 +45,7 @@ def amount(quantity: str, value: float) -> str:
 
 def spanned(quantity: str, of: Value) -> str:
     """With its interval, if it has one."""
-    text = amount(quantity, of.value)
+    text = amount(quantity, of.value) + (" measured" if of.how == "measured" else "")
     return text if of.low == of.high else f"{text} ({bare(quantity, of.low)} to {bare(quantity, of.high)})"
 
 

@@ -76,6 +76,13 @@ def memory(
     )
 
 
+def inference_peak(network: nn.Module | Variant | str, input: Any = None) -> Peak:
+    """The peak of inference alone, as `memory` has it, without the time that following a training step takes."""
+    net, name, input, _ = resolve(network, input)
+    one, two = (WatchedStep(net, name, *meta_inputs(net, input, n), net, "sgd", amp=False, learn=False) for n in (2, 3))
+    return _peak(one.inference, two.inference, 2)
+
+
 def checkpointed(
     network: nn.Module | Variant | str,
     input: Any = None,

@@ -82,6 +82,7 @@ class WatchedStep:
         amp: bool,
         device: str = "meta",
         infer: bool = True,
+        learn: bool = True,
     ):
         if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
             raise unknown("optimizer", optimizer, OPTIMIZERS)
@@ -109,8 +110,9 @@ class WatchedStep:
                 self.device = device
                 if infer:
                     self._within(net, args, kwargs, self._infer)
-                net.train()
-                self._within(net, args, kwargs, self._train)
+                if learn:
+                    net.train()
+                    self._within(net, args, kwargs, self._train)
         except UserError:
             raise
         except PLAIN as error:

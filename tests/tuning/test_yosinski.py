@@ -24,7 +24,9 @@ RECIPE = Recipe(
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory) -> list[Treatment]:
     out = tmp_path_factory.mktemp("yosinski")
-    return transferability(NET, digits(120), RECIPE, out=out, layers=(2,), input=(1, 8, 8), device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convatlas.train.fit.draw_curves", lambda *_: None)
+        return transferability(NET, digits(120), RECIPE, out=out, layers=(2,), input=(1, 8, 8), device="cpu")
 
 
 def tensors(it: Treatment) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..choice.certificate import Judged
 from ..choice.choose import Choice
 from ..choice.facts import Fact
-from .choice_words import amount, asked, picked, summary, why
+from .choice_words import amount, asked, machine, picked, summary, why
 from .tables import Column, Report, Table, label, number, prose
 
 FACT_KEYS = ("network", "source", "dataset", "kind", "top1", "top5", "single", "protocol", "weights", "where")
@@ -30,6 +30,8 @@ def report(choice: Choice, known: Iterable[Fact] = (), *, whole: bool = False) -
     more: list[str | Table] = [] if whole else ["--why shows every network, --json the whole certificate."]
     if choice.pick:
         more += ["", commands_table(choice)]
+    if whole or choice.engines:
+        more += ["", f"On {machine(choice)}"]
     return Report(
         table_of(choice, certificate.pareto, known),
         before=("\n".join((f"{heading[0].upper()}{heading[1:]}:", *picked(choice))), ""),

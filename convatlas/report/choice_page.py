@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from ..choice.choose import Choice
 from ..choice.facts import Fact
-from .choice import commands, refusals, table_of
+from .choice import commands_table, refusals, table_of
 from .choice_picture import as_url
-from .choice_words import amount, asked, picked, summary
+from .choice_words import amount, asked, machine, picked, summary
 from .templates import render
 
 
@@ -41,19 +41,6 @@ def html(choice: Choice, known: Iterable[Fact] = ()) -> str:
         dominated=refusals(choice, dominated),
         refused=refusals(choice, refused),
         unknown=choice.unknown,
-        commands=commands(choice),
+        commands=commands_table(choice),
         machine=machine(choice),
     )
-
-
-def machine(choice: Choice) -> str:
-    """The machine in a line, and how its times came about."""
-    here = choice.machine
-    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
-    request = choice.request
-    times = ""
-    if choice.engines:
-        names = ", ".join(sorted(set(choice.engines.values())))
-        count = f"{request.threads} thread{'s' * (request.threads > 1)}"
-        times = f" Times are of a batch of {request.batch} on {names}, {count}."
-    return f"{here['processor']}, {here['cores']} cores, {here['memory_bytes'] / 1e9:.0f} GB; {versions}.{times}"

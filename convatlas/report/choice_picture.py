@@ -109,12 +109,27 @@ def figure(choice: Choice) -> Figure:
     name_points(axes, [(name, place) for name, place in pareto if name != certificate.pick][:NAMED])
     if certificate.pick and (place := at(certificate.pick)):
         axes.scatter([place[0]], [place[1]], marker="*", c=ORANGE, s=330, zorder=5, edgecolors="white", label="pick")
-        axes.annotate(
-            drawable(certificate.pick, 60), place, (0, 13), textcoords="offset points", ha="center", fontsize=12,
-            fontweight="bold", color=ORANGE, zorder=6, path_effects=halo(3),
-        )  # fmt: skip
+        name_pick(axes, certificate.pick, place, right=across in HIGHEST)
     axes.legend(loc="lower right" if across not in HIGHEST else "lower left", fontsize=10, framealpha=0.9)
     return drawn
+
+
+def name_pick(axes: Axes, name: str, place: tuple[float, float], right: bool) -> None:
+    """In the corner where nothing is: what is better than the pick in both would be picked."""
+    axes.annotate(
+        drawable(name, 60),
+        place,
+        (0.98 if right else 0.02, 0.96),
+        textcoords="axes fraction",
+        ha="right" if right else "left",
+        va="top",
+        fontsize=13,
+        fontweight="bold",
+        color=ORANGE,
+        zorder=6,
+        path_effects=halo(3),
+        arrowprops=dict(arrowstyle="-", color=ORANGE, shrinkB=9),
+    )
 
 
 def halo(width: float) -> list[Any]:

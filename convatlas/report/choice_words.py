@@ -177,3 +177,16 @@ def summary(choice: Choice) -> Iterator[str]:
     if choice.unpredicted:
         yield f"  memory was predicted of what is within the other limits, and not of {choice.unpredicted} networks."
     yield f"  {len(choice.unknown)} networks have no such figure, and were not compared."
+
+
+def machine(choice: Choice) -> str:
+    """The machine in a line, and how its times came about."""
+    here = choice.machine
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    request = choice.request
+    times = ""
+    if choice.engines:
+        names = ", ".join(sorted(set(choice.engines.values())))
+        count = f"{request.threads} thread{'s' * (request.threads > 1)}"
+        times = f" Times are of a batch of {request.batch} on {names}, {count}."
+    return f"{here['processor']}, {here['cores']} cores, {here['memory_bytes'] / 1e9:.0f} GB; {versions}.{times}"

@@ -97,7 +97,10 @@ def of_names(rng: Random) -> list[str]:
 
 
 def of_limits(rng: Random) -> list[str]:
-    return ["list", *(part for _ in range(rng.randint(1, 2)) for part in ("--limit", fuzz.text(rng, LIMITS)))]
+    return [
+        rng.choice(["list", "choose"]),
+        *(part for _ in range(rng.randint(1, 2)) for part in ("--limit", fuzz.text(rng, LIMITS))),
+    ]
 
 
 def of_amounts(rng: Random) -> list[str]:

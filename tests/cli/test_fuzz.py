@@ -192,6 +192,9 @@ def numeric() -> list[tuple[list[str], str, str]]:
         "predict": ["predict", "run", "photos/a/0.png"],
         **{verb: [verb, "lenet5"] for verb in ("memory", "show", "reconcile")},
         "measure": ["measure", "--read", "results.jsonl"],
+        "list": ["list", "lenet"],
+        "choose": ["choose", "--limit", "params<=5M"],
+        "transfer": ["transfer", "run", "--data", "photos", "--device", "cpu"],
         "draw": ["draw", "lenet5", "-o", "a.svg"],
         "diff": ["diff", "lenet5", "alexnet"],
         "data scan": ["data", "scan", "photos"],
@@ -207,7 +210,7 @@ def numeric() -> list[tuple[list[str], str, str]]:
             if isinstance(action, argparse._SubParsersAction):
                 for verb, below in action.choices.items():
                     walk(below, f"{name} {verb}".strip())
-            elif action.type in (int, float) and name != "demo":
+            elif action.type in (int, float) and name not in ("demo", "calibrate"):  # which take their time
                 found.append((needs[name], action.option_strings[-1], "2" if action.type is int else "0.5"))
 
     walk(parser(), "")

@@ -11,7 +11,7 @@ from ..errors import UserError
 from . import checks
 from .output import add_formats, print_report
 
-HELP = "learn this machine's speed, for `show --latency` and limits on latency"
+HELP = "learn this machine's speed, so that latencies can be estimated"
 LONGEST_S = 3600.0
 
 

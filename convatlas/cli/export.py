@@ -15,7 +15,7 @@ from .output import print_json, say
 if TYPE_CHECKING:
     from ..weights.model import Model
 
-HELP = "write a network for other engines: ONNX, OpenVINO, torch.export; checked"
+HELP = "a network as a file for ONNX, OpenVINO or torch.export, checked"
 FORMATS = ("onnx", "openvino", "torch")
 
 

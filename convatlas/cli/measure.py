@@ -17,7 +17,7 @@ from .output import add_formats, print_report, say
 if TYPE_CHECKING:
     from ..engines.results import Damage, Record
 
-HELP = "accuracy, size, memory, computation, time and energy of networks, here"
+HELP = "what networks cost here: accuracy, size, memory, time, energy"
 MOST = 65536  # images of a batch
 SHARE = 0.05  # slower by more than this is said, where --fail-above does not say otherwise
 

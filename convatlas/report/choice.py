@@ -20,12 +20,12 @@ SEVERAL_SETS = {"imagenetv2": "V2", "imagenet-real": "ReaL"}  # timm's other ima
 def report(choice: Choice, known: Iterable[Fact] = (), *, whole: bool = False) -> Report:
     """The Pareto set as a table; with `whole` also every refused network. CSV and JSON always have all."""
     certificate = choice.certificate
-    refused = [name for name in certificate.judged if name not in certificate.pareto]
+    others = [name for name in certificate.judged if name not in certificate.pareto]
+    others.sort(key=lambda name: (certificate.judged[name].distance, name))
     if not whole:
-        refused = [name for name in refused if certificate.judged[name].status != "fits"]
-        closest = sorted(refused, key=lambda name: (certificate.judged[name].distance, name))
+        refused = [name for name in others if certificate.judged[name].status != "fits"]
         first = [*certificate.better_undecided, *certificate.nearest, *(it.admits for it in certificate.loosened)]
-        refused = list(dict.fromkeys((*first, *closest)))[: max(REFUSED_SHOWN, len(certificate.better_undecided))]
+        others = list(dict.fromkeys((*first, *refused)))[: max(REFUSED_SHOWN, len(certificate.better_undecided))]
     heading = asked(choice.request)
     more: list[str | Table] = [] if whole else ["--why shows every network, --json the whole certificate."]
     if choice.pick:
@@ -38,7 +38,7 @@ def report(choice: Choice, known: Iterable[Fact] = (), *, whole: bool = False) -
         after=(
             "\n".join(["", *summary(choice)]),
             "",
-            refusals(choice, refused),
+            refusals(choice, others),
             *more,
         ),
         record=choice.to_json(),

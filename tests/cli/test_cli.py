@@ -216,7 +216,7 @@ def test_slips_are_answered_without_torch(args: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("tra", ["train "]),
+        ("trai", ["train "]),
         ("show resnet50_v", ["resnet50_v1_5 "]),
         ("show resnet50_", ["resnet50_caffe", "resnet50_v1_5"]),
         ("train resnet20 --recipe resnet_c", ["resnet_cifar", "resnet_cifar_110"]),

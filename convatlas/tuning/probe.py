@@ -15,6 +15,7 @@ from ..errors import UserError
 
 FOLDS = 5
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))  # scikit-learn's C: the inverse of the L2 penalty
+PAST_BEST = 1  # strengths beyond the best that are tried
 FLOOR = 0.1  # of the features' mean deviation: one that hardly varies here may vary more elsewhere
 ITERATIONS = 300
 FEWEST = 2  # training images of a class: one to learn from where the other is held out
@@ -29,7 +30,7 @@ class Probe:
     weight: Tensor  # float32 (classes, F)
     bias: Tensor  # float32 (classes,)
     strength: float  # scikit-learn's C
-    losses: dict[float, float]  # by strength, the mean loss of images whose fold was left out
+    losses: dict[float, float]  # by strength that was tried, the mean loss of images whose fold was left out
     held_out: Tensor  # float32 (N, classes): the logits of each training image by a probe fitted without its fold
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -50,7 +51,7 @@ def fit_probe(
     """The probe of the strength that has the lowest loss in FOLDS-fold cross-validation, fitted to all images.
 
     `features` are float32 (N, F), `labels` int64 (N,). With `balance`, each class weighs as much as any other in the
-    fit. Without `intercept`, the bias is 0 and features are only scaled. `progress` wraps the numbers of the folds.
+    fit. Without `intercept`, the bias is 0 and features are only scaled. `progress` wraps the numbers of the strengths.
     Raises UserError for a class with fewer than FEWEST images.
     """
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
@@ -59,18 +60,25 @@ def fit_probe(
         raise UserError(
             f"class {name!r} has {n or 'no'} training image{'s' * (n != 1)}", f"give each class at least {FEWEST}"
         )
-    found = {strength: torch.zeros(len(labels), len(classes)) for strength in STRENGTHS}
     fold = folds(labels, seed)
-    used = fold.unique().tolist()
-    for _, k in zip(progress(range(len(used))), used):
-        inside, left_out = fold != k, fold == k
-        path = fitted(features[inside], labels[inside], STRENGTHS, balance=balance, intercept=intercept)
-        for strength, (weight, bias) in zip(STRENGTHS, path):
-            found[strength][left_out] = features[left_out] @ weight.T + bias
-    losses = {strength: mean_loss(logits, labels, balance) for strength, logits in found.items()}
-    best = min(losses, key=lambda strength: losses[strength])
+    paths = {
+        k: fitted(features[fold != k], labels[fold != k], STRENGTHS, balance=balance, intercept=intercept)
+        for k in fold.unique().tolist()
+    }
+    losses: dict[float, float] = {}
+    best, held_out = STRENGTHS[0], torch.zeros(0)
+    for _, strength in zip(progress(range(len(STRENGTHS))), STRENGTHS):
+        logits = torch.zeros(len(labels), len(classes))
+        for k, path in paths.items():
+            weight, bias = next(path)
+            logits[fold == k] = features[fold == k] @ weight.T + bias
+        losses[strength] = mean_loss(logits, labels, balance)
+        if losses[strength] == min(losses.values()):
+            best, held_out = strength, logits
+        elif len(losses) - list(losses).index(best) > PAST_BEST:
+            break  # stronger ones take the longest, and fit too closely
     ((weight, bias),) = fitted(features, labels, (best,), balance=balance, intercept=intercept)
-    return Probe(weight, bias, best, losses, found[best])
+    return Probe(weight, bias, best, losses, held_out)
 
 
 def folds(labels: Tensor, seed: int, count: int = FOLDS) -> Tensor:

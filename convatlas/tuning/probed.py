@@ -31,7 +31,7 @@ from ..train.state import Position
 from ..weights.model import Model
 from .classifier import has_bias, options_of, suited, with_probe
 from .features import Features, features_of
-from .probe import FOLDS, STRENGTHS, Probe, fit_probe
+from .probe import FOLDS, Probe, fit_probe
 
 PROBE = "probe"  # the name of its recipe
 UNEVEN = 3  # times as many images of one class as of another, from which it is said
@@ -134,7 +134,7 @@ def probed(
     )
     on_event(
         note(
-            f"probe: logistic regression, strength C={probe.strength:g}: of {len(STRENGTHS)} the lowest loss in "
+            f"probe: logistic regression, strength C={probe.strength:g}: of {len(probe.losses)} the lowest loss in "
             f"{FOLDS}-fold cross-validation on the training images"
         )
     )

@@ -108,6 +108,7 @@ def test_epsilons_are_kept(tmp_path: Path) -> None:
     assert {m.eps for m in again.net.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {1e-2}
 
 
+@pytest.mark.slow
 def test_real_weights_score_as_published(capsys: pytest.CaptureFixture[str], real_data: Path, real_packs: Path) -> None:
     """ResNet-20 for CIFAR-10 as akamaster published it, by its file alone; 91.73% of all test images."""
     file = real_packs / "weights" / "akamaster" / "resnet20-12fca82f.th"

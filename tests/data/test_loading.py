@@ -163,13 +163,17 @@ def test_no_thread_is_left_whatever_the_end() -> None:
 def test_a_program_that_ends_waits_for_what_is_being_decoded(tmp_path: Path) -> None:
     """With the generator open: a thread that comes out of OpenCV's code when Python has ended aborts."""
     program = (
-        "import sys, time; from convatlas.data.loading import in_order\n"
-        "def work(i):\n    time.sleep(0.2 * (i > 0))\n    open(f'{sys.argv[1]}/{i}', 'w').close()\n"
-        "made = in_order(work, ([(i,)] for i in range(9)), 2)\nnext(made)"
+        "import os, sys, time; from convatlas.data.loading import in_order\n"
+        "def name(i, what): return f'{sys.argv[1]}/{i} {what}'\n"
+        "def work(i):\n    open(name(i, 'begun'), 'w').close()\n"
+        "    time.sleep(0.2 * (i > 0))\n    open(name(i, 'done'), 'w').close()\n"
+        "made = in_order(work, ([(i,)] for i in range(9)), 2)\nnext(made)\n"
+        "while not os.path.exists(name(1, 'begun')): time.sleep(0.01)"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path], check=True, timeout=60)
-    assert {"0", "1", "2"} <= {path.name for path in tmp_path.iterdir()}
-    assert len(list(tmp_path.iterdir())) < 9
+    begun, done = ({it.name[0] for it in tmp_path.glob(f"* {what}")} for what in ("begun", "done"))
+    assert {"0", "1"} <= begun == done
+    assert len(begun) < 9
 
 
 def test_the_usual_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,13 +134,10 @@ FAST = [  # name, input; None: the paper's, where the network takes no other
     ("vgg11", (3, 32, 32)),
     ("googlenet", (3, 96, 96)),
     ("resnet18", (3, 64, 64)),
-    ("resnet50", (3, 64, 64)),
     ("mobilenet_v2", (3, 64, 64)),
-    ("densenet121", (3, 32, 32)),
     ("squeezenet1_0", (3, 64, 64)),
     ("efficientnet_b0", (3, 32, 32)),
     ("se_resnet50", (3, 32, 32)),
-    ("inception_v3", None),
     ("bn_inception_slim", (3, 64, 64)),  # batch norm without scales
 ]
 

@@ -60,7 +60,7 @@ class Cuts:
         """All cuts of an image of height x width for a network of side x side pixels."""
         boxes = []
         for short in self.short:
-            short = short if side in AS_224 else round(short * side / 224)
+            short = max(short, side) if side in AS_224 else round(short * side / 224)
             scaled = (short, short * width // height) if height <= width else (short * height // width, short)
             for left, top, right, bottom in squares(scaled, self.squares):
                 if self.crops == "dense":
@@ -191,6 +191,14 @@ PROTOCOLS = {
             cuts=(VGG_DENSE,),
             source="Simonyan and Zisserman (2014), section 3.2 and Table 4",
             printed=r"^Table \d, dense .*Q=256,384,512",
+        ),
+        Protocol(
+            "vgg_dense256",
+            "as vgg_dense, at 224, 256 and 288 pixels, for networks trained at 256 alone",
+            "probabilities",
+            cuts=(Cuts((224, 256, 288), 0, "dense"),),
+            source="Simonyan and Zisserman (2014), section 4.2 and Table 4",
+            printed=r"^Table \d, dense .*Q=224,256,288",
         ),
         Protocol(
             "vgg_multicrop",

@@ -17,7 +17,7 @@ def cuts(name: str, height: int, width: int, side: int = 224) -> list[Cut]:
 
 @pytest.mark.parametrize(
     ("name", "passes"),
-    list(zip(PROTOCOLS, (1, 2, 6, 10, 10, 144, 144, 10, 6, 150, 156), strict=True)),
+    list(zip(PROTOCOLS, (1, 2, 6, 10, 10, 144, 144, 10, 6, 6, 150, 156), strict=True)),
 )
 def test_as_many_views_as_the_papers_say(name: str, passes: int) -> None:
     assert PROTOCOLS[name].passes == passes
@@ -52,6 +52,8 @@ def test_alexnet() -> None:
 def test_the_sides_of_227_pixels_are_those_of_224() -> None:
     assert {cut.scaled for cut in cuts("alexnet10", 300, 300, 227)} == {(256, 256)}
     assert {cut.box[2] - cut.box[0] for cut in cuts("alexnet10", 300, 300, 227)} == {227}
+    shorts = {min(cut.scaled) for cut in cuts("resnet_multiscale", 300, 400, 227)}
+    assert shorts == {227, 256, 384, 480, 640}, "no smaller than the input"
 
 
 def test_googlenet() -> None:
@@ -85,7 +87,8 @@ def test_vgg_grid() -> None:
 
 
 def test_dense_cuts_are_the_whole_image() -> None:
-    for name, shorts in (("vgg_dense", [256, 384, 512]), ("resnet_multiscale", [224, 256, 384, 480, 640])):
+    of_vgg = [("vgg_dense", [256, 384, 512]), ("vgg_dense256", [224, 256, 288])]
+    for name, shorts in (*of_vgg, ("resnet_multiscale", [224, 256, 384, 480, 640])):
         found = cuts(name, 300, 400)
         assert sorted({min(cut.scaled) for cut in found}) == shorts
         assert all(cut.dense and cut.box == (0, 0, cut.scaled[1], cut.scaled[0]) for cut in found)

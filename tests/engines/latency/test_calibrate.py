@@ -6,7 +6,7 @@ import pytest
 
 from convatlas import account
 from convatlas.engines.latency import calibrate as module
-from convatlas.engines.latency.calibrate import calibrate
+from convatlas.engines.latency.calibrate import TOGETHER, calibrate, timed_chains
 from convatlas.engines.latency.estimate import estimate
 from convatlas.engines.latency.features import features
 from convatlas.engines.latency.graph import Graph
@@ -43,7 +43,7 @@ class Clock:
         return opens
 
 
-def test_what_is_learnt_foretells_networks() -> None:
+def test_what_is_learnt_predicts_networks() -> None:
     clock, heard = Clock(), []
     profile = calibrate(
         "onnxruntime",
@@ -89,6 +89,8 @@ def test_one_reference_for_all_groups() -> None:
 
 
 def test_real_chains_are_timed() -> None:
-    """Two seconds of a real engine: too few chains, and more than none."""
-    with pytest.raises(UserError, match=r"enough for (8|16|24|32) chains|enough for \d chains"):
-        calibrate("onnxruntime", seconds=2)
+    """On a real engine. The time is over after the first group, some of whose chains may be too short to tell."""
+    found, reference_s = timed_chains("onnxruntime", "fp32", seconds=1e-3)
+    assert 0 < len(found) <= TOGETHER
+    assert reference_s > 0
+    assert all(took > 0 for _, took in found)

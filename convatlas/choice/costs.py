@@ -8,7 +8,7 @@ from ..engines.latency.estimate import chosen, estimate, fastest, of_atlas
 from ..engines.latency.profile import Estimate
 from ..tables import index
 from ..tables.search import FLOAT32, quantities
-from .certificate import Value
+from .certificate import Value, plain
 
 TIMED = ("latency", "throughput")
 
@@ -16,9 +16,9 @@ TIMED = ("latency", "throughput")
 def counted(network: str) -> dict[str, Value | None]:
     """The quantities of the tables, and `size`: bytes of the weights and running statistics in float32."""
     entry = index()[network]
-    found = {name: value for name, value in quantities(entry, None).items() if value is not None}
-    found["size"] = FLOAT32 * (entry["totals"]["params"] + entry["statistics"])
-    return {name: Value.exact(value) for name, value in found.items()}  # type: ignore[arg-type]
+    size = FLOAT32 * (entry["totals"]["params"] + entry["statistics"])
+    found = {name: Value.exact(plain(value)) for name, value in quantities(entry, None).items() if value is not None}
+    return {**found, "size": Value.exact(size)}
 
 
 def latencies(networks: Iterable[str], engine: str, threads: int, batch: int) -> dict[str, Estimate]:

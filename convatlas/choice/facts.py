@@ -7,6 +7,7 @@ library that trained it for longer.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -62,7 +63,7 @@ def facts(results: Iterable[Fact] = ()) -> list[Fact]:
     A library's figure that the catalogue claims as well is told once, with its weights.
     """
     library = of_libraries()
-    told = {(fact.network, fact.source.partition("/")[0]): [] for fact in library}  # type: ignore[var-annotated]
+    told = defaultdict(list)
     for fact in library:
         told[fact.network, fact.source.partition("/")[0]].append(fact.top1)
     claimed = [

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UserError
 from ..files.text import read_text
@@ -99,7 +99,7 @@ def record(cells: Mapping[str, str], about: Mapping[str, Any]) -> Record:
     step, batch, side = real_number(cells["step_time"]), whole_number(cells["batch_size"]), cells["img_size"]
     if not batch or not whole_number(side):
         raise ValueError("its batch or image size is not a whole number")
-    clock = "cuda" if about["device"] == "cuda" else "wall"
+    clock: Literal["cuda", "wall"] = "cuda" if about["device"] == "cuda" else "wall"
     return Record(
         model=cells["model"],
         network=ours().get(cells["model"], ""),
@@ -107,7 +107,7 @@ def record(cells: Mapping[str, str], about: Mapping[str, Any]) -> Record:
         batch=batch,
         input=(3, int(side), int(side)),
         accuracy=Accuracy("unknown"),
-        seconds=Seconds(clock, mean=step / 1e3),  # type: ignore[arg-type]
+        seconds=Seconds(clock, mean=step / 1e3),
         params=millions(cells.get("param_count"), 6),
         macs=millions(cells.get("gmacs"), 9),
         multiplied_activations=millions(cells.get("macts"), 6),

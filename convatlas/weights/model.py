@@ -213,9 +213,10 @@ def describe(model: str | Path) -> ConvNet:
     """The network of a MODEL, freshly initialised: counting needs no weights. Raises UserError as `load` does."""
     if Path(model).is_dir():
         return open_run(model).record.build()
-    row, hub = named(model), on_hub(model)
-    if row or hub:
-        return find(row.network if row else hub[0]).build()  # type: ignore[index]
+    if hub := on_hub(model):
+        return find(hub[0]).build()
+    if row := named(model):
+        return find(row.network).build()
     weights = read_weights(model)
     if weights.about:
         return from_header(weights.about, Path(model))[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..catalogue import find
 from ..data.names import unnamed
 from ..data.normalise import Normalizer
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, pass_on
 from ..layers import Shape
 from ..preprocess import Preprocess
 from ..weights.model import Model
@@ -36,6 +36,7 @@ class FileNet(OnnxRuntimeNet):
         except UserError:
             raise
         except Exception as error:  # ONNX Runtime has an exception for each of its states
+            pass_on(file, error)
             reason = first_line(error).rpartition(" : ")[2]
             raise UserError(f"{file} is no ONNX file that ONNX Runtime runs ({reason})", "give another") from error
         given, self.first = self.session.get_inputs(), self.session.get_outputs()[0].name

@@ -1,4 +1,4 @@
-"""How well times are foretold: networks that no calibration has seen, timed, and compared with what profiles say.
+"""How well times are predicted: networks that no calibration has seen, timed, and compared with what profiles say.
 
     .venv/bin/python benchmarks/latency.py --engine onnxruntime --precision fp32 [--seeds 0,1] [--seconds 60]
 
@@ -78,7 +78,7 @@ KEPT_ASIDE = (
     "inception_resnet_v2",
     "lenet5",
 )
-SHORTEST_S = 5e-4  # a shorter time is foretold as "under 1 ms", and has no error
+SHORTEST_S = 5e-4  # a shorter time is predicted as "under 1 ms", and has no error
 GROUP = 3  # networks that are timed side by side
 
 
@@ -139,18 +139,18 @@ def macs_and_bytes(sums: Features) -> tuple[float, float, float]:
 
 
 def baseline(found: Sequence[tuple[Features, float]], columns: int, networks: dict[str, Features]) -> dict[str, float]:
-    """The times that a fit of the same chains to the first of these alone foretells."""
+    """The times that a fit of the same chains to the first of these alone predicts."""
     table = np.array([macs_and_bytes(sums)[:columns] for sums, _ in found])
     x = least_relative(table, np.array([seconds for _, seconds in found]))
     return {name: float(np.dot(macs_and_bytes(sums)[:columns], x)) for name, sums in networks.items()}
 
 
-def judged(foretold: dict[str, float], true: dict[str, float], made: Regression | None = None) -> dict[str, float]:
+def judged(predicted: dict[str, float], true: dict[str, float], made: Regression | None = None) -> dict[str, float]:
     """Errors over the networks that have one, and the share of pairs in the right order."""
     names = [name for name in true if true[name] >= SHORTEST_S]
-    errors = {name: foretold[name] / true[name] - 1 for name in names}
+    errors = {name: predicted[name] / true[name] - 1 for name in names}
     sizes = [abs(error) for error in errors.values()]
-    pairs = [(foretold[a] < foretold[b]) == (true[a] < true[b]) for a, b in combinations(names, 2)]
+    pairs = [(predicted[a] < predicted[b]) == (true[a] < true[b]) for a, b in combinations(names, 2)]
     figures = {
         "median error": median(sizes),
         "worst error": max(sizes),
@@ -159,7 +159,7 @@ def judged(foretold: dict[str, float], true: dict[str, float], made: Regression 
         "n": len(names),
     }
     if made is not None:
-        inside = [made.low <= true[name] / foretold[name] <= made.high for name in names]
+        inside = [made.low <= true[name] / predicted[name] <= made.high for name in names]
         figures |= {"inside the interval": float(np.mean(inside)), "interval low": made.low, "interval high": made.high}
     return {name: round(value, 4) for name, value in figures.items()}
 
@@ -188,16 +188,16 @@ def main() -> None:
         made = fitted(*zip(*found, strict=True))
         measured = {name: one["seconds"] for name, one in true.items()}
         at_pace = {name: one["seconds"] * reference_s / one["reference_s"] for name, one in true.items()}
-        foretold = {name: made.estimate(sums) for name, sums in networks.items()}
+        predicted = {name: made.estimate(sums) for name, sums in networks.items()}
         figures[f"seed {seed}"] = {
             "chains": len(found),
-            "profile": judged(foretold, measured, made),
-            "profile, at the calibration's pace": judged(foretold, at_pace, made),
+            "profile": judged(predicted, measured, made),
+            "profile, at the calibration's pace": judged(predicted, at_pace, made),
             "multiply-adds alone": judged(baseline(found, 1, networks), measured),
             "multiply-adds, bytes, launches": judged(baseline(found, 3, networks), measured),
         }
         tables[f"seed {seed}"] = {
-            name: {"measured ms": round(1e3 * measured[name], 3), "foretold ms": round(1e3 * foretold[name], 3)}
+            name: {"measured ms": round(1e3 * measured[name], 3), "predicted ms": round(1e3 * predicted[name], 3)}
             for name in names
         }
     suffix = f"_batch{args.batch}" if args.batch > 1 else ""

@@ -220,7 +220,7 @@ def described(case: Case, batch: int) -> Record:
     """The record of what is known without timing."""
     job, subject, told = case.job, case.subject, case.alone
     counted = subject.account
-    foretold = subject.memory if job.precision == "fp32" else None
+    predicted = subject.memory if job.precision == "fp32" else None
     return Record(
         model=job.model,
         network=subject.model.network,
@@ -237,7 +237,7 @@ def described(case: Case, batch: int) -> Record:
         params=counted.totals.params,
         macs=counted.totals.macs,
         multiplied_activations=sum(row.activations for row in counted.rows if row.macs),
-        estimated_bytes=foretold.inference.of(batch) if foretold else None,
+        estimated_bytes=predicted.inference.of(batch) if predicted else None,
         base_bytes=told.base_bytes,
         peak_bytes=told.peak_bytes.get(batch),
         allocated_bytes=told.allocated_bytes.get(batch),

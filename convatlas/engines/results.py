@@ -122,7 +122,7 @@ class Record(Checked):
     params: Natural | None = None
     macs: Natural | None = None  # an image
     multiplied_activations: Natural | None = None  # values an image, of convolutions and matrix products
-    estimated_bytes: Natural | None = None  # the peak that accounting foretells, of tensors in float32
+    estimated_bytes: Natural | None = None  # the peak that accounting predicts, of tensors in float32
     base_bytes: Natural | None = None  # of a process of its own, before it loads the model
     peak_bytes: Natural | None = None  # of the same process, after this batch size
     allocated_bytes: Natural | None = None  # the peak of a GPU's allocator

@@ -1,4 +1,4 @@
-"""What is measured of a model on whichever engine: accuracy, size on disk, computation, memory foretold."""
+"""What is measured of a model on whichever engine: accuracy, size on disk, computation, memory predicted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Subject:
 
     @cached_property
     def memory(self) -> Memory | None:
-        """What accounting foretells; None for what it cannot trace."""
+        """What accounting predicts; None for what it cannot trace."""
         if not isinstance(self.model.net, ConvNet):
             return None
         try:

@@ -47,21 +47,21 @@ def nobody_alone(monkeypatch: pytest.MonkeyPatch) -> dict[str, Alone]:
 
 
 def test_a_network_in_a_process_of_its_own() -> None:
-    """ResNet-18's weights are 47 MB: the process takes them and the activations foretold, and not twice that."""
+    """ResNet-18's weights are 47 MB: the process takes them and the activations predicted, and not twice that."""
     kept: list[Record] = []
     found = measure([Job("resnet18")], [2, 2], seconds=0.05, keep=kept.extend)
     assert [record.batch for record in found] == [2]
     assert kept == found
-    counted, foretold = account("resnet18"), memory("resnet18")
+    counted, predicted = account("resnet18"), memory("resnet18")
     for record in found:
         assert record.network == "resnet18"
         assert (record.params, record.macs) == (counted.totals.params, counted.totals.macs)
-        assert record.estimated_bytes == foretold.inference.of(record.batch)
+        assert record.estimated_bytes == predicted.inference.of(record.batch)
         assert record.base_bytes is not None
         assert record.peak_bytes is not None
         taken = record.peak_bytes - record.base_bytes - record.estimated_bytes  # by kernels
-        assert 0 < taken < foretold.parameters
-        assert record.disk_bytes == foretold.parameters + foretold.buffers
+        assert 0 < taken < predicted.parameters
+        assert record.disk_bytes == predicted.parameters + predicted.buffers
         assert record.accuracy.kind == "untrained"
         assert record.seconds is not None
         assert record.seconds.n is not None
@@ -101,7 +101,7 @@ def test_sessions_are_compared_with_the_first(nobody_alone: dict[str, Alone]) ->
     assert resnet20.ratio.median > 2
     assert resnet20.ratio.n == resnet20.seconds.n == lenet5.seconds.n  # type: ignore[union-attr]
     assert lenet5.estimated_bytes
-    assert bf16.estimated_bytes is None  # foretold in fp32 alone
+    assert bf16.estimated_bytes is None  # predicted in fp32 alone
 
 
 def test_what_an_engine_cannot_do_is_a_row_that_says_so(nobody_alone: dict[str, Alone]) -> None:
@@ -293,17 +293,17 @@ def test_energy_where_the_machine_counts_it(nobody_alone: dict[str, Alone], monk
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
-def test_processes_take_what_is_foretold(engine: str) -> None:
+def test_processes_take_what_is_predicted(engine: str) -> None:
     """VGG-11 and AlexNet, 530 and 250 MB, on batches of 1 and 8: an engine keeps the weights once, or twice at most."""
     for name in ("vgg11", "alexnet_single"):
-        foretold = memory(name)
+        predicted = memory(name)
         model = untrained(name)
         file = getattr(Job(name, engine).open(model, 1).net, "file", None)
         found = alone(Job(name, engine), model.preprocess.input, file, [1, 8])
         assert not found.failed
         assert found.base_bytes is not None
         for batch, peak in found.peak_bytes.items():
-            share = (peak - found.base_bytes) / foretold.inference.of(batch)
+            share = (peak - found.base_bytes) / predicted.inference.of(batch)
             assert 0.95 < share < (1.15 if engine == "torch" else 2.6), (name, batch, share)
 
 

@@ -1,1 +1,1 @@
-"""How long networks would take on this machine, foretold from what random chains of their blocks took."""
+"""How long networks would take on this machine, predicted from what random chains of their blocks took."""

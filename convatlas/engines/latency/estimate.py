@@ -1,4 +1,4 @@
-"""Times of networks foretold from profiles: of any account, and of all networks of the atlas at once. No torch."""
+"""Times of networks predicted from profiles: of any account, and of all networks of the atlas at once. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the time of a network is foretold from: sums over its operations, of multiply-adds by kind, bytes and launches.
+"""What the time of a network is predicted from: sums over its operations, of multiply-adds by kind, bytes and launches.
 
 Each is roughly a time in seconds on a processor of 50 G multiply-adds and 10 GB a second, so that what is learnt of
 them is of the order of 1.

@@ -23,7 +23,7 @@ from .features import Features
 
 SCHEMA = 1
 HOW = "`convatlas calibrate` learns the speed of this machine in a minute"
-FLOOR_S = 5e-4  # shorter times are not foretold
+FLOOR_S = 5e-4  # shorter times are not predicted
 FLOOR_NAME = "under 1 ms"
 
 

@@ -30,7 +30,7 @@ class Regression:
 def fitted(found: Sequence[Features], times: Sequence[float]) -> Regression:
     """The regression of times on features, by the least sum of relative errors.
 
-    The interval is conformal: each time is compared with what the other folds foretell, and 90% of what comes from the
+    The interval is conformal: each time is compared with what the other folds predict, and 90% of what comes from the
     same distribution lies within the factors that hold for 90% of these, corrected for their number.
     """
     names = sorted({name for one in found for name in one})
@@ -60,13 +60,13 @@ def non_negative(table: np.ndarray, wanted: np.ndarray, weights: np.ndarray) -> 
 
 
 def out_of_fold(table: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """What a fit to the other folds foretells of each."""
+    """What a fit to the other folds predicts of each."""
     fold = np.arange(len(times)) % FOLDS
-    foretold = np.empty_like(times)
+    predicted = np.empty_like(times)
     for k in range(min(FOLDS, len(times))):
         x = least_relative(table[fold != k], times[fold != k])
-        foretold[fold == k] = table[fold == k] @ x
-    return np.maximum(foretold, np.finfo(float).tiny)
+        predicted[fold == k] = table[fold == k] @ x
+    return np.maximum(predicted, np.finfo(float).tiny)
 
 
 def conformal(residuals: np.ndarray, coverage: float = COVERAGE) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """What an engine is left with of a network's rows: convolutions and the like with what follows fused into them.
 
 The rows of a module, of a shipped table and of an ONNX file's graph give the same work, so that whatever learns from
-one can foretell another. No torch.
+one can predict another. No torch.
 """
 
 from __future__ import annotations

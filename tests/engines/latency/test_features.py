@@ -1,4 +1,4 @@
-"""What times are foretold from."""
+"""What times are predicted from."""
 
 from pathlib import Path
 

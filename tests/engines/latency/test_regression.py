@@ -59,7 +59,7 @@ def test_too_few_residuals_have_no_interval() -> None:
     assert conformal(np.arange(19.0)) == (0.0, 18.0)
 
 
-def test_a_regression_foretells_new_times_within_its_interval() -> None:
+def test_a_regression_predicts_new_times_within_its_interval() -> None:
     rng = np.random.default_rng(3)
     found = [{"macs": rng.random() + 0.1, "bytes": rng.random()} for _ in range(400)]
     times = [(3 * one["macs"] + one["bytes"]) * np.exp(0.1 * rng.standard_normal()) for one in found]

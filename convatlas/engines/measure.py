@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 from ..data.types import Data
 from ..errors import UserError, first_line, one_line, out_of_memory, unknown
@@ -39,6 +40,7 @@ class Case:
 
     job: Job
     subject: Subject
+    batches: Sequence[int]  # sizes that it is measured at
     alone: Alone
     accuracy: Accuracy
     file: Path | None = None  # an engine's own, from which a session opens
@@ -107,17 +109,17 @@ def measured(
 ) -> Iterator[Record]:
     steps = len(jobs) * (1 + len(asked.batches))
     subjects = {job.model: Subject(job, asked) for job in {job.model: job for job in jobs}.values()}
-    cases: dict[Job, Case] = {}
+    cases: list[Case] = []
     for i, job in enumerate(jobs):
         tell(i / steps, f"{job.what}, in a process of its own")
-        case = opened(job, subjects[job.model])
-        cases.setdefault(case.job, case)  # `auto` may be one of the others
+        chosen = resolved(job, subjects[job.model])
+        cases += [opened(one, subjects[job.model], at) for one, at in chosen if one == job or one not in jobs]
     for i, batch in enumerate(asked.batches):
 
         def told(done: float, i: int = i, batch: int = batch) -> None:
             tell((len(jobs) * (1 + i + done)) / steps, f"batch {batch}")
 
-        made = list(at_batch(list(cases.values()), batch, asked.seconds, told))
+        made = list(at_batch([case for case in cases if batch in case.batches], batch, asked.seconds, told))
         keep(made)
         yield from made
 
@@ -135,18 +137,46 @@ def checked(jobs: Sequence[Job], batches: Sequence[int]) -> None:
         raise UserError(f"{threads} threads are more than the {facts.cores()} cores of this process", "give fewer")
 
 
-def opened(job: Job, subject: Subject) -> Case:
-    """The job, opened in a process of its own, and its accuracy; or why it cannot be opened."""
-    batches = subject.asked.batches
+def resolved(job: Job, subject: Subject) -> Iterator[tuple[Job, list[int]]]:
+    """The job and its batch sizes; of `auto`, each engine that is chosen, and at which batch sizes it is.
+
+    An engine that is asked for by name as well is measured as that.
+    """
+    batches = list(subject.asked.batches)
+    if job.engine != "auto":
+        yield job, batches
+        return
+    at: dict[str, list[int]] = {}
+    for batch in batches:
+        at.setdefault(chosen(job, subject, batch), []).append(batch)
+    for engine, sizes in at.items():
+        yield replace(job, engine=engine), sizes
+
+
+def chosen(job: Job, subject: Subject, batch: int) -> str:
+    """The engine that `auto` chooses; "auto" where none can open the job."""
     try:
-        session = job.open(subject.model, batches[0], subject.calibration if job.precision == "int8" else None)
+        session = job.open(subject.model, batch, calibrated(job, subject))
+    except UserError:
+        return "auto"
+    return str(getattr(session.net, "engine", job.engine))
+
+
+def calibrated(job: Job, subject: Subject) -> Tensor | None:
+    return subject.calibration if job.precision == "int8" else None
+
+
+def opened(job: Job, subject: Subject, batches: Sequence[int]) -> Case:
+    """The job, opened in a process of its own, and its accuracy; or why it cannot be opened."""
+    try:
+        session = job.open(subject.model, batches[0], calibrated(job, subject))
     except UserError as error:
-        return Case(job, subject, Alone(), Accuracy("unknown"), failed=dict.fromkeys(batches, str(error)))
-    job = replace(job, engine=getattr(session.net, "engine", job.engine))  # what `auto` has chosen
+        failed = dict.fromkeys(batches, str(error))
+        return Case(job, subject, batches, Alone(), Accuracy("unknown"), failed=failed)
     file = getattr(session.net, "file", None)
     told = alone(job, subject.model.preprocess.input, file, batches)
     found = accuracy(job, session, subject.asked.data, subject.asked.data_name)
-    return Case(job, subject, told, found, file, dict(told.failed))
+    return Case(job, subject, batches, told, found, file, dict(told.failed))
 
 
 def at_batch(cases: Sequence[Case], batch: int, seconds: float, tell: Callable[[float], None]) -> Iterator[Record]:

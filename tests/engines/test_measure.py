@@ -307,6 +307,17 @@ def test_processes_take_what_is_predicted(engine: str) -> None:
             assert 0.95 < share < (1.15 if engine == "torch" else 2.6), (name, batch, share)
 
 
+def test_auto_is_chosen_for_each_batch_size(monkeypatch: pytest.MonkeyPatch, nobody_alone: dict[str, Alone]) -> None:
+    fastest = {1: "onnxruntime", 2: "openvino", 3: "torch"}
+    monkeypatch.setattr(room, "chosen", lambda job, subject, batch: fastest[batch])
+    auto, torchs = Job("lenet5", "auto"), Job("lenet5")
+    alone, beside = (measure(jobs, [1, 2, 3], seconds=0.02) for jobs in ([auto], [torchs, auto]))
+    assert {record.batch: record.engine for record in alone} == fastest
+    assert [(record.batch, record.engine) for record in beside] == [
+        *((1, "torch"), (1, "onnxruntime"), (2, "torch"), (2, "openvino"), (3, "torch"))
+    ]
+
+
 @pytest.mark.slow
 def test_int8_and_the_fastest_engine(tmp_path: Path) -> None:
     run = str(trained.train(tmp_path / "run").folder)

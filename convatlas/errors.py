@@ -73,11 +73,16 @@ def pass_on(file: object, error: BaseException) -> None:
             raise unread(file, OSError(number, os.strerror(number))) from error
 
 
+def did_you_mean(name: str, legal: Iterable[str]) -> str:
+    """The question, with up to three close matches; empty without any."""
+    near = get_close_matches(name, list(legal), n=3, cutoff=0.6)
+    return f"did you mean {', '.join(near)}?" if near else ""
+
+
 def unknown(kind: str, name: str, legal: Iterable[str]) -> UserError:
     """The error for a name that is not one of `legal`: suggests close matches, else all names (or the first 20)."""
     legal = list(legal)
-    near = get_close_matches(name, legal, n=3, cutoff=0.6)
-    if near:
-        return UserError(f"no {kind} named {name!r}", f"did you mean {', '.join(near)}?")
+    if meant := did_you_mean(name, legal):
+        return UserError(f"no {kind} named {name!r}", meant)
     shown = ", ".join(legal[:20]) + (f" ... ({len(legal)} in all)" if len(legal) > 20 else "")
     return UserError(f"no {kind} named {name!r}", f"choose from {shown}" if legal else "there are none")

@@ -65,6 +65,11 @@ def on(args: argparse.Namespace, model: Model, scored: Split | None = None) -> M
 
     if is_plain(args) or isinstance(model.net, EngineNet):
         return model
+    if args.engine == "torch" and args.precision == "fp32":
+        import torch
+
+        torch.set_num_threads(args.threads)
+        return model
     from ..engines.sessions import on
     from ..machine.facts import cores
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..runs.record import read_record
+from ..tables import index
 from .checks import is_network
 from .output import say
 
@@ -43,7 +44,8 @@ def checked(model: str) -> str:
     if path.is_dir():
         read_record(path)
     elif not path.exists() and not is_network(model.partition("@")[0]) and "@" not in model:
-        raise UserError(f"there is no model {model}", "give a run folder, a weights file, or NETWORK@SOURCE")
+        meant = did_you_mean(model, index())
+        raise UserError(f"there is no model {model}", meant or "give a run folder, a weights file, or NETWORK@SOURCE")
     return model
 
 

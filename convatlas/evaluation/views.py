@@ -92,7 +92,8 @@ def suited(net: nn.Module, preprocess: Preprocess, protocol: Protocol) -> nn.Mod
         )
     if not isinstance(net, ConvNet):
         raise UserError(
-            f"protocol {protocol.name} needs a network that runs on images of all sizes", "use --engine torch"
+            f"protocol {protocol.name} needs a network that runs on images of all sizes, which only torch does in fp32",
+            "leave out --engine and --precision",
         )
     return dense(net)
 

@@ -249,6 +249,7 @@ def test_batch_sizes_that_are_none(text: str) -> None:
         (["lenet5", "--device", "tpu"], "no device named 'tpu'"),
         (["lenet5", "--data", "nowhere"], "nowhere"),
         (["nowhere"], "there is no model nowhere"),
+        (["resnet5O"], "there is no model resnet5O; did you mean resnet56, resnet50, resnet152?"),
         (["lenet5", "--out", "nowhere/r.jsonl"], "there is no folder nowhere"),
         (["lenet5", "--out", "notes.txt"], "notes.txt is not a results file; give --out another name"),
     ],

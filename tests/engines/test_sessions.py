@@ -1,5 +1,6 @@
 """Every engine gives torch's logits, at the precision that was asked for, on the threads that were asked for."""
 
+import argparse
 import json
 import re
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 import convatlas
-from convatlas.cli import main
+from convatlas.cli import engine, main
 from convatlas.engines import judged, kept, on_openvino
 from convatlas.engines.net import EngineNet
 from convatlas.engines.on_torch import TorchNet
@@ -174,6 +175,18 @@ def test_evaluate_and_predict_take_an_engine(
     photo = tmp_path / "digit.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(photo)
     assert main(["predict", folder, str(photo), "--engine", "onnxruntime", "--threads", "2"]) == 0
+
+
+def test_threads_alone_leave_the_network_as_it_is() -> None:
+    """So it still runs on images of all sizes, which some protocols show it."""
+    model = nets.model("lenet5")
+    asked = argparse.Namespace(engine="torch", precision="fp32", threads=2, calibrate=None, batch=1, device="auto")
+    try:
+        assert engine.on(asked, model) is model
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert engine.device(asked) == "cpu"
 
 
 @pytest.mark.parametrize(

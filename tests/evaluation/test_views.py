@@ -124,6 +124,6 @@ def test_protocols_that_do_not_suit() -> None:
     pixel = Preprocess((3, 16, 16), (127.0,) * 3, (1.0,) * 3, scale=1.0, whiten="pixel")
     with pytest.raises(UserError, match="shows images of all sizes, and pixel whitening knows one; use a protocol of"):
         suited(net, pixel, protocol)
-    with pytest.raises(UserError, match="needs a network that runs on images of all sizes; use --engine torch"):
+    with pytest.raises(UserError, match="needs a network that runs on images of all sizes, which only torch"):
         suited(nn.Flatten(), normalizer().preprocess, protocol)
     assert suited(net, pixel, find_protocol("alexnet10")) is net

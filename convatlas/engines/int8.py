@@ -22,8 +22,10 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files.atomic import replacing
+from ..files.cache import used
 from ..machine.facts import flags
 from ..weights.cache import cache as cached
+from .kept import LARGEST
 from .on_openvino import openvino, without_telemetry
 from .onnx_export import IMAGES
 
@@ -44,7 +46,7 @@ def int8_of(file: Path, engine: str, images: Tensor) -> Path:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with unheard():
             make(file, images, kept)
-    return kept
+    return used(kept, LARGEST)
 
 
 def version(library: str) -> str:

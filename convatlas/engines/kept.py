@@ -17,6 +17,7 @@ from torch import nn
 
 from .. import layers, nets
 from ..files.atomic import replacing
+from ..files.cache import used
 from ..layers import Shape
 from ..version import VERSION
 from ..weights.cache import cache as cached
@@ -24,6 +25,7 @@ from . import onnx_export, parity
 from .on_onnxruntime import OnnxRuntimeNet
 
 WRITERS = ("torch", "onnx", "onnxscript")
+LARGEST = 8 << 30  # bytes of all that is kept
 MOST = 0.01  # standard deviations: float32 rounding makes 1e-3 in deep networks, a layer that is wrong more than 0.1
 
 
@@ -38,7 +40,7 @@ def onnx_of(net: nn.Module, input: Shape) -> Path:
         with replacing(file) as new:
             onnx_export.export_onnx(net, input, new)
             tried(net, input, new)
-    return file
+    return used(file, LARGEST)
 
 
 def tried(net: nn.Module, input: Shape, file: Path) -> None:

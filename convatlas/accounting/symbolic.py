@@ -397,12 +397,13 @@ def largest_input(
     batch: int = 1,
     classes: int | None = None,
     input: Shape | None = None,
+    **options: Any,
 ) -> LargestInput:
     """The largest square image on which a network costs at most `macs` multiply-adds; arguments as for `symbolic`.
 
     Raises UserError if even its smallest image costs more.
     """
-    costs = symbolic(network, input)
+    costs = symbolic(network, input, **options)
 
     def cost(side: int) -> int | None:
         try:

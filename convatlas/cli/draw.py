@@ -29,5 +29,6 @@ def run(args: argparse.Namespace) -> None:
     from ..accounting import account
     from ..report.picture import draw
 
-    counts = account(name, **network.options(args))
+    network.built(name, args)
+    counts = network.named(account(name, **network.options(args)), args)
     say(draw(counts, out, args.level, args.direction, full=args.full))

@@ -37,6 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     name, fit = network.checked(args.name), None if args.fit is None else parse_bytes(args.fit)
+    network.built(name, args)
     how = {"optimizer": args.optimizer, "amp": args.amp, **network.options(args)}
     with busy(f"tracing {name}"):
         from ..accounting.memory.predict import checkpointed, memory

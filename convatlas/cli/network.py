@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..accounting.resolve import is_file
 from ..accounting.rows import Account
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..tables import entry, load
 from .output import parse_input
 
@@ -24,6 +26,13 @@ NAME = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="CxHxW", help="image size (default: the paper's)")
     parser.add_argument("--classes", metavar="N", type=int, help="number of classes (default: the paper's)")
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="change a number that the network is built with (repeatable): width=0.75, depth=40, phi=1.5",
+    )
 
 
 def checked(name: str) -> Given:
@@ -51,13 +60,49 @@ def is_model(name: str) -> bool:
 def options(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `resolve`, and of functions that use it, besides the name."""
     made = {} if args.classes is None else {"classes": args.classes}
-    return {"input": args.input and parse_input(args.input), **made}
+    return {"input": args.input and parse_input(args.input), **made, **changes(args.set)}
+
+
+def changes(given: list[str]) -> dict[str, int | float]:
+    """The numbers of `--set NAME=VALUE`, by name. Raises UserError for what is none."""
+    from ..recipe.settings import literal
+
+    found = {}
+    for change in given:
+        name, _, text = (part.strip() for part in change.partition("="))
+        value = literal(text)
+        if (
+            not name.isidentifier()
+            or isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not isfinite(value)
+        ):
+            raise UserError(f"--set {change[:40]} gives no number", "write it as --set width=0.75")
+        found[name] = value
+    return found
+
+
+def built(network: Given, args: argparse.Namespace) -> None:
+    """Raises UserError where the network cannot be built with `--set`."""
+    if not args.set:
+        return
+    if not isinstance(network, str) or is_file(network) or network.endswith(".onnx"):
+        raise UserError("--set changes networks of the atlas", "leave it out, or give one by name")
+    from ..accounting.resolve import resolve
+
+    try:
+        resolve(network, **options(args))
+    except UserError:
+        raise
+    except Exception as error:  # constructors trust their options
+        told = ", ".join(args.set)
+        raise UserError(f"{network} cannot be built with {told} ({first_line(error)})", "give another value") from error
 
 
 def is_stock(network: Given, args: argparse.Namespace) -> bool:
     """Whether this is exactly the catalogue's network."""
     catalogued = isinstance(network, str) and not is_file(network) and not network.endswith(".onnx")
-    return catalogued and args.input is None and args.classes is None
+    return catalogued and args.input is None and args.classes is None and not args.set
 
 
 def count(network: Given, args: argparse.Namespace, batch: int = 1) -> Account:
@@ -66,8 +111,14 @@ def count(network: Given, args: argparse.Namespace, batch: int = 1) -> Account:
         return load(network)
     from ..accounting import account
 
+    built(network, args)
     if isinstance(network, str) and network.endswith(
         ".onnx"
     ):  # as many images as it was exported for, if that is fixed
         return account(network, batch=None if batch == 1 else batch, **options(args))
-    return account(network, batch=batch, **options(args))
+    return named(account(network, batch=batch, **options(args)), args)
+
+
+def named(counts: Account, args: argparse.Namespace) -> Account:
+    """A network that `--set` has changed has its values in its name: it is no longer the paper's."""
+    return replace(counts, name=f"{counts.name}({', '.join(args.set)})") if args.set else counts

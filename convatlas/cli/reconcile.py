@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> None:
     from ..accounting.resolve import resolve
     from ..report.reconcile import report
 
+    network.built(name, args)
     chosen = resolve(name, **network.options(args))
     found = reconcile(chosen.net, chosen.input, training=args.training)
     print_report(report(chosen.name, chosen.input, found, args.training), args)

@@ -105,8 +105,9 @@ def show_under(name: Given, args: argparse.Namespace) -> None:
         raise UserError("--under finds the image size itself", f"leave out --input {args.input}")
     if args.csv or args.md or args.html:
         raise UserError("--under prints no table", "leave out --csv, --md and --html")
+    network.built(name, args)
     budget = parse_macs(args.under)
-    found = largest_input(name, budget, batch=args.batch, classes=args.classes, input=network.options(args)["input"])
+    found = largest_input(name, budget, batch=args.batch, **({"classes": None} | network.options(args)))
     shown = name if isinstance(name, str) else args.name
     if args.json:
         print_json({"name": shown, "under": budget, **vars(found)})

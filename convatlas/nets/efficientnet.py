@@ -54,6 +54,7 @@ COEFFICIENTS = {  # width, depth, resolution, dropout
     "b7": (2.0, 3.1, 600, 0.5),
 }
 ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # of depth, width, resolution
+MOST_PHI = 20  # a million times B0's multiply-adds
 
 Conv = Callable[..., nn.Module]  # cin, cout, kernel, stride, groups=, act=
 SAME = partial(ConvBN, padding="same", eps=1e-3, momentum=0.01)
@@ -174,6 +175,8 @@ def compound(phi: float = 0.0) -> Variant:
         raise UserError(f"phi={phi!r} is not a number", "give 0 (B0) or more")
     if phi < 0:
         raise UserError(f"phi={phi} is negative", "give 0 (B0) or more")
+    if phi > MOST_PHI:
+        raise UserError(f"phi={phi:g} is more than {MOST_PHI}", f"give 0 (B0) to {MOST_PHI}; B7 is about 7")
     depth, width, resolution = coefficients(phi)
     side = round(224 * resolution)
     args = dict(width=width, depth=depth, dropout=min(0.2 + 0.3 * phi / 7, 0.5))

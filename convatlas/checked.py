@@ -106,6 +106,8 @@ def accepts(value: Any, hint: Any) -> bool:
             return False
         each = [args[0]] * len(value) if args[-1] is Ellipsis else args
         return len(value) == len(each) and all(map(accepts, value, each))
+    if origin is dict:
+        return isinstance(value, dict) and all(accepts(k, args[0]) and accepts(v, args[1]) for k, v in value.items())
     if hint in (int, float):
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -159,6 +161,8 @@ def words(hint: Any) -> str:
         return words(get_args(inner)[0])
     if get_origin(inner) is Literal:
         return f"one of {', '.join(get_args(inner))}"
+    if get_origin(inner) is dict:
+        return "an object"
     if get_origin(inner) is tuple:
         of, *others = map(plain, get_args(inner))
         many = "" if Ellipsis in others else f"{1 + len(others)} "

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from csv import DictWriter
 from io import StringIO
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,15 @@ def parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def is_line(line: Any) -> bool:
-    """Whether it has its kind and step and, for an epoch, the epoch's number, losses and top-1, each of its type."""
+    """Whether it has its kind and step and, for an epoch, the epoch's number, losses and top-1, each of its type; and
+    norms of gradients, where an epoch has them: those of older versions have none."""
     if not isinstance(line, dict) or not isinstance(line.get("kind"), str) or not is_count(line.get("step")):
         return False
     if line["kind"] != "epoch":
         return True
     parts = [line.get(name) for name in ("train", held_out(line))]
-    return is_count(line.get("epoch")) and all(isinstance(part, dict) and is_score(part) for part in parts)
+    scored = all(isinstance(part, dict) and is_score(part) for part in parts)
+    return is_count(line.get("epoch")) and scored and is_gradient(line.get("gradient", {}))
 
 
 def is_count(value: Any) -> bool:
@@ -56,6 +59,18 @@ def is_score(part: Mapping[str, Any]) -> bool:
     """Whether all are numbers, a loss and a top-1 accuracy among them."""
     numbers = all(type(value) in (int, float) for value in part.values())
     return numbers and {"loss", "top1"} <= part.keys() and 0 <= part["top1"] <= 1
+
+
+def is_gradient(stages: Any) -> bool:
+    """Whether it has the mean and the largest norm of each stage."""
+    return isinstance(stages, dict) and all(
+        isinstance(of, dict) and of.keys() == {"mean", "max"} and all(is_norm(norm) for norm in of.values())
+        for of in stages.values()
+    )
+
+
+def is_norm(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < inf
 
 
 def held_out(line: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Gradient norms, and what to report when a loss, gradient or weight is not finite: where, and for which images."""
+"""Norms of gradients, and what to report when a loss, gradient or weight is not finite: where, and for which images."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..accounting.rows import stage_of
 from ..data.types import Split
 from ..machine.processes import World
 
 WHY = ("pixels", "outputs", "batch")  # the most specific first
 NAMED = 8  # images named in a message
+PIECE = 1 << 18  # values
 
 
 class Diverged(RuntimeError):
@@ -58,14 +58,17 @@ def what_is_bad(loss: Tensor, net: nn.Module) -> str:
     return f"the gradient of {name} is not finite" if name else "a loss or gradient of another process is not finite"
 
 
-def gradient_norms(net: nn.Module) -> dict[str, float]:
-    """The L2 norm of the gradient of each stage, the stem and the head."""
-    squares: dict[str, Tensor] = {}
-    for name, p in net.named_parameters():
-        if p.grad is not None:
-            stage = stage_of(name)
-            squares[stage] = squares.get(stage, torch.zeros((), device=p.device)) + p.grad.float().square().sum()
-    return dict(zip(squares, torch.stack([*squares.values()]).sqrt().tolist(), strict=True))
+def norms(stages: Sequence[Sequence[Tensor]]) -> Tensor:
+    """The L2 norm of each stage's gradients, all together: float64 (stages,), without waiting for their device."""
+    pieces = [[piece for gradient in stage for piece in cut(gradient)] for stage in stages]
+    each = torch.stack(torch._foreach_norm([piece for stage in pieces for piece in stage])).double()
+    return torch.stack([of_stage.norm() for of_stage in each.split([len(stage) for stage in pieces])])
+
+
+def cut(gradient: Tensor) -> tuple[Tensor, ...]:
+    """In pieces small enough for torch on a CPU, which adds up the squares of one after the other in float32."""
+    rows = gradient if gradient.ndim else gradient[None]
+    return rows.split(max(1, PIECE * len(rows) // rows.numel()))
 
 
 def culprits(split: Split, world: World, indices: Tensor, x: Tensor, logits: Tensor) -> dict[str, Any]:

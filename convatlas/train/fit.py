@@ -31,7 +31,6 @@ from ..runs.curves import draw_curves
 from ..runs.folder import Run, open_run
 from ..runs.log import Log, write_csv
 from ..weights.model import locate
-from .divergence import gradient_norms
 from .events import OnEvent, note, quiet
 from .execution import Execution
 from .feed import Feed
@@ -131,7 +130,7 @@ def train(job: Job, run: Run, resume: bool) -> Run:
     at = state.restore() if resume else Position()
     done, board = at.epoch * steps + at.step, job.execution.tensorboard
     log = Log(run.folder / "log.jsonl", at.epoch, done, writes=world.leads, tensorboard=board)
-    meter = Meter(at, world, state.bad)
+    meter = Meter(at, world, state.bad, state.stages)
     on_event(start_event(job, run, state.net, at))
     drawn = saved = time.monotonic()
 
@@ -159,7 +158,7 @@ def train(job: Job, run: Run, resume: bool) -> Run:
 
                         watch.read(at, outcome)
                         if line_due:
-                            line = {"lr": at.lr, **at.take_since_log(recipe), "gradient": gradient_norms(state.net)}
+                            line = {"lr": at.lr, **at.take_since_log(recipe)}
                             world.lead(partial(log.write, "step", step=done + 1, epoch=epoch + 1, **line))
                         save_due = world.leads and time.monotonic() - saved > job.execution.save_every_s
                         if call := world.most(SAVE + signals.caught if signals.caught else SAVE * save_due):
@@ -249,6 +248,7 @@ def epoch_line(job: Job, at: Position, scores: Scores) -> dict[str, Any]:
             "loss": scores.loss,
             **{f"top{k}": scores.top(k) for k in usual_topk(len(job.data.classes))},
         },
+        "gradient": at.sums.norms(),
         "images_per_s": at.sums.images / at.seconds,
     }
 

@@ -12,21 +12,48 @@ from .schedule import PlateauState, warmed_up
 
 
 @dataclass
+class Norms:
+    """Norms of a gradient, one a step: how many, their sum, and the largest."""
+
+    steps: int = 0
+    sum: float = 0.0
+    largest: float = 0.0
+
+    def add(self, norm: float) -> None:
+        self.steps, self.sum, self.largest = self.steps + 1, self.sum + norm, max(self.largest, norm)
+
+
+@dataclass
 class RunningMeans:
     """Running totals over training images: how many, their mean loss, and how many were classified correctly.
 
-    Each image counts as the network classified it in its training step.
+    Each image counts as the network classified it in its training step. `gradient` has the norms of each stage.
     """
 
     images: int = 0
     loss: float = 0.0
     hits: int = 0
+    gradient: dict[str, Norms] = field(default_factory=dict)
 
-    def add(self, images: int, loss: float, hits: int) -> None:
+    def add(self, images: int, loss: float, hits: int, norms: Mapping[str, float]) -> None:
         self.images, self.loss, self.hits = self.images + images, self.loss + loss * images, self.hits + hits
+        for stage, norm in norms.items():
+            self.gradient.setdefault(stage, Norms()).add(norm)
 
     def means(self) -> dict[str, float]:
         return {"loss": self.loss / self.images, "top1": self.hits / self.images}
+
+    def norms(self) -> dict[str, dict[str, float]]:
+        """The mean and the largest norm of each stage."""
+        return {stage: {"mean": of.sum / of.steps, "max": of.largest} for stage, of in self.gradient.items()}
+
+    @classmethod
+    def from_json(cls, record: Any) -> RunningMeans:
+        """The inverse of `dataclasses.asdict`. Raises TypeError for another record."""
+        if isinstance(record, dict) and isinstance(record.get("gradient"), dict):
+            stages = {stage: Norms(**fields_of(Norms, of)) for stage, of in record["gradient"].items()}
+            record = {**record, "gradient": stages}
+        return cls(**fields_of(cls, record))
 
 
 @dataclass
@@ -53,15 +80,15 @@ class Position:
             RunningMeans(),
         )
 
-    def take_since_log(self, recipe: Recipe) -> dict[str, float]:
+    def take_since_log(self, recipe: Recipe) -> dict[str, Any]:
         """The means since the last call, which may end the warm-up."""
-        means, self.since_log = self.since_log.means(), RunningMeans()
-        self.warm = self.warm or warmed_up(recipe, error=1 - means["top1"])
-        return means
+        since, self.since_log = self.since_log, RunningMeans()
+        self.warm = self.warm or warmed_up(recipe, error=1 - since.means()["top1"])
+        return {**since.means(), "gradient": since.norms()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Position:
         """The inverse of `dataclasses.asdict`. Raises KeyError or TypeError for another record."""
-        parts = {name: RunningMeans(**fields_of(RunningMeans, record[name])) for name in ("sums", "since_log")}
+        parts = {name: RunningMeans.from_json(record[name]) for name in ("sums", "since_log")}
         plateau = PlateauState(**fields_of(PlateauState, record["plateau"]))
         return cls(**fields_of(cls, {**record, **parts, "plateau": plateau}))

@@ -33,6 +33,6 @@ class Step:
         with self.during():
             indices, labels, x, target = self.feed.prepared(Batch(*batch))
             loss, logits = self.passes(x, target, size)  # forward and backward
-        sums = self.meter.sums(loss, logits, labels, self.state.gradients())
+        sums = self.meter.sums(loss, logits, labels)
         self.state.update()  # changes nothing from the first step on that is not finite
         return Outcome(sums, indices, x, loss, logits)

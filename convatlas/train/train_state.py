@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..accounting.rows import stage_of
 from ..data.normalise import normalise
 from ..errors import UserError
 from ..files.lock import check_held
@@ -39,6 +40,9 @@ class TrainState:
         if run.record.init and not saved:
             job.on_event(note(start_from(net, run.record.init)))
         self.job, self.run, self.net, self.parameters = job, run, net, list(net.parameters())
+        self.stages: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in net.named_parameters():
+            self.stages.setdefault(stage_of(name), []).append(parameter)
         kept = net.state_dict()  # without constants
         changing = [buffer for name, buffer in net.named_buffers() if name in kept]
         self.statistics = [Flat(of) for of in by_dtype(changing)]  # batch norm's; the averages alias them

@@ -74,7 +74,7 @@ def images_per_s(job: Job, run: Run) -> float | None:
     """Over STEPS steps that change no weight, of a network of their own; None if they cannot be captured as a graph."""
     torch.manual_seed(job.seed)
     state, feed = TrainState(job, run), Feed(job, run)
-    step, _ = step_of(state, feed, Meter(Position(), job.world, state.bad), nullcontext)
+    step, _ = step_of(state, feed, Meter(Position(), job.world, state.bad, state.stages), nullcontext)
     state.learning.begin_epoch(0)
     started = 0.0
     for i, batch in enumerate(islice(whole_batches(job, feed), WARM_UP + STEPS)):

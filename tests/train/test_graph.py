@@ -29,7 +29,7 @@ from convatlas.train.execution import Execution, decide
 from convatlas.train.fit import Stopped
 from convatlas.train.graph import WARM_UP
 from tests.train.captures import CAPTURED, RECIPES, Broken, graphed
-from tests.train.short_runs import WRN, assert_equal_runs, at_step, interrupting, same, train, weights
+from tests.train.short_runs import CHAIN, WRN, assert_equal_runs, at_step, interrupting, same, train, weights
 
 
 @pytest.mark.parametrize("resident", [False, True])
@@ -122,9 +122,10 @@ from pathlib import Path
 import pytest
 
 from tests.train.captures import CAPTURED, RECIPES, Broken, graphed
-from tests.train.short_runs import WRN, some, train
+from tests.train.short_runs import CHAIN, WRN, some, train
 from tests.train.captures import RECIPES, graphed
 
+train(Path(sys.argv[1]) / "chain", some(), CHAIN)
 recipe = replace(RECIPES["mixed"], epochs=6)
 train(Path(sys.argv[1]) / "eager", some(), recipe, WRN)
 fakes = graphed(pytest.MonkeyPatch())
@@ -133,8 +134,11 @@ assert (fakes[0].warm, fakes[0].replays) == (11, 6 * 4 - 11)
 """
 
 
-def test_processes_replay_together(tmp_path: Path) -> None:
-    """Each a graph of its share of every step, the exchange of gradients included, after as many steps as DDP wants."""
+def test_processes_replay_together(tmp_path: Path, data: Data) -> None:
+    """Each a graph of its share of every step, the exchange of gradients included, after as many steps as DDP wants.
+
+    Norms of gradients are those of one process, where neither batch norm nor dropout differs.
+    """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
@@ -145,3 +149,7 @@ def test_processes_replay_together(tmp_path: Path) -> None:
     eager, both = open_run(tmp_path / "eager"), open_run(tmp_path / "graphed")
     assert both.record.machine["processes"] == 2
     assert_equal_runs(eager, both)
+    alone = train(tmp_path / "alone", data, CHAIN)
+    for ours, theirs in zip(open_run(tmp_path / "chain").log(), alone.log(), strict=True):
+        assert ours["gradient"]["stem"] == pytest.approx(theirs["gradient"]["stem"], rel=1e-4)
+        assert ours["gradient"]["head"] == pytest.approx(theirs["gradient"]["head"], rel=1e-4)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convatlas.catalogue import find
 from convatlas.data.augment import order
@@ -141,17 +141,21 @@ def test_a_guarded_optimizer_is_the_unguarded_one_bit_for_bit(config: Optimizer)
 
 
 def test_a_meter_adds_up_to_the_bad_step() -> None:
-    at, bad = Position(), torch.zeros(())
-    meter = Meter(at, World(), bad)
-    good, logits, labels = [torch.ones(3)], torch.eye(3), torch.tensor([0, 1, 1])
-    meter.add(meter.sums(torch.tensor(0.5), logits, labels, good))
+    at, bad, weight = Position(), torch.zeros(()), nn.Parameter(torch.zeros(3))
+    meter = Meter(at, World(), bad, {"head": [weight]})
+    good, logits, labels = torch.tensor([2.0, 2.0, 1.0]), torch.eye(3), torch.tensor([0, 1, 1])
+    weight.grad = good
+    meter.add(meter.sums(torch.tensor(0.5), logits, labels))
     assert bad == 0
-    meter.add(meter.sums(torch.tensor(1.0), logits, labels, [torch.tensor([1.0, math.inf])]))
+    weight.grad = torch.tensor([1.0, math.inf, 1.0])
+    meter.add(meter.sums(torch.tensor(1.0), logits, labels))
     assert bad == 1
-    meter.add(meter.sums(torch.tensor(1.0), logits, labels, good))
+    weight.grad = good
+    meter.add(meter.sums(torch.tensor(1.0), logits, labels))
     assert bad == 1
     assert meter.read() == ([0.5], 1)
     assert (at.sums.images, at.sums.loss, at.sums.hits) == (3, 1.5, 2)
+    assert at.sums.norms() == {"head": {"mean": 3, "max": 3}}
     assert meter.read() == ([], None)
 
 

@@ -141,7 +141,7 @@ def train(job: Job, run: Run, resume: bool) -> Run:
         watch = Watch(state, feed, passes, meter, log)
         try:
             for epoch in range(at.epoch, recipe.epochs):
-                state.learning.begin_epoch(epoch)
+                state.begin_epoch(epoch)
                 meter.start()
                 for batch in feed.epoch(epoch, at.step, at_once):
                     with state.changing():

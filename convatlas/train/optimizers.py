@@ -156,6 +156,19 @@ def fill_gradients(net: ConvNet) -> None:
                 p.grad = torch.zeros_like(p)
 
 
+def fill_momenta(optimizer: torch.optim.Optimizer) -> None:
+    """Gives parameters that begin to learn later than others of their group a momentum of zero, as a first step has.
+
+    Torch's fused SGD begins with all of a group or with none.
+    """
+    for group in optimizer.param_groups:
+        if isinstance(optimizer, torch.optim.SGD) and group["momentum"]:
+            learning = [p for p in group["params"] if p.requires_grad]
+            if any(optimizer.state.get(p) for p in learning):
+                for p in learning:
+                    optimizer.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+
+
 @torch.no_grad()
 def clip_(optimizer: torch.optim.Optimizer, norm: float) -> Tensor:
     """Scales the gradients so that their norm, over all parameters, is at most `norm`; returns the norm before scaling.

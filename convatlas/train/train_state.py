@@ -62,6 +62,11 @@ class TrainState:
         """The network that is evaluated: the average where there is one."""
         return self.average.net if self.average else self.net  # type: ignore[return-value]
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Chooses what learns in this epoch, counted from 0."""
+        self.learning.begin_epoch(epoch)
+        optimizers.fill_momenta(self.optimizer)
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """An error within the block leaves a state that is not whole."""

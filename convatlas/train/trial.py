@@ -75,7 +75,7 @@ def images_per_s(job: Job, run: Run) -> float | None:
     torch.manual_seed(job.seed)
     state, feed = TrainState(job, run), Feed(job, run)
     step, _ = step_of(state, feed, Meter(Position(), job.world, state.bad, state.stages), nullcontext)
-    state.learning.begin_epoch(0)
+    state.begin_epoch(0)
     started = 0.0
     for i, batch in enumerate(islice(whole_batches(job, feed), WARM_UP + STEPS)):
         if i == WARM_UP:

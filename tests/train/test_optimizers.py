@@ -18,6 +18,7 @@ from convatlas.recipe import SGD, Adam, AdamW, Muon, Optimizer, RMSProp
 from convatlas.train.optimizers import (
     TensorFlowRMSProp,
     clip_,
+    fill_momenta,
     load_optimizer_state,
     make_optimizer,
     optimizer_state,
@@ -248,6 +249,27 @@ def test_an_optimizer_with_its_memory_back_goes_on_as_if_it_had_never_stopped(na
         optimizer.step()
         another.step()
     assert all(torch.equal(a, b) for a, b in zip(weights(net), weights(again), strict=True))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_what_begins_to_learn_later_starts_as_in_a_first_step(nesterov: bool) -> None:
+    """Beside torch's SGD of each step's formulas, in which every parameter is on its own."""
+    nets = small(), small()
+    ours = make_optimizer(nets[0], SGD(0.1, nesterov=nesterov, weight_decay=1e-3))
+    theirs = torch.optim.SGD(
+        nets[1].parameters(), 0.1, 0.9, weight_decay=1e-3, nesterov=nesterov, foreach=False, fused=False
+    )
+    for epoch in range(3):
+        for net in nets:
+            for i, p in enumerate(net.parameters()):
+                p.requires_grad_(i >= 4 - 2 * epoch)  # the last layer, then batch norm, then the first
+        fill_momenta(ours)
+        for net, optimizer in zip(nets, (ours, theirs), strict=True):
+            for _ in gradients(net, 2, seed=epoch):
+                for p in net.parameters():
+                    p.grad = p.grad if p.requires_grad else None
+                optimizer.step()
+    torch.testing.assert_close(weights(nets[0]), weights(nets[1]))
 
 
 def test_what_they_remember_of_each_parameter() -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(console|python)\n(.*?)```", README, re.DOTALL)
-SHOWN = ("list", "show", "choose", "diff", "draw", "claims", "recipes")  # the verbs whose printed output is compared
+SHOWN = ("list", "show", "choose", "chart", "diff", "draw", "claims", "recipes")  # whose printed output is compared
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from ..version import VERSION
 from .parser import Parser, given
 
 GROUPS = {
-    "Find": ("list", "show", "choose", "draw", "diff", "claims", "recipes"),
+    "Find": ("list", "show", "choose", "chart", "draw", "diff", "claims", "recipes"),
     "Count": ("layer", "memory", "reconcile", "measure", "calibrate"),
     "Learn": ("data", "train", "transfer", "lr", "evaluate", "predict", "weights"),
     "Ship": ("export",),

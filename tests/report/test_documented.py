@@ -42,6 +42,8 @@ COMMANDS = (
     "layer fc --input 4 --units 2",
     "choose --dataset mnist --facts",
     "choose --dataset mnist",
+    "chart list",
+    "chart winners",
 )
 SCORES = Scores(("a", "b"), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([0, 1]), *torch.ones(2, 2))
 SCAN = Scan(2, (Finding("near", ("x", "y"), ("a", "a"), ("train", "train"), "x is near y"),))

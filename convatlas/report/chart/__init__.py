@@ -1,0 +1,58 @@
+"""Charts of the lectures, from the catalogue and from result files.
+
+A chart is a function that makes a `Chart` of what is `Asked`; LISTED names it. To add one: its function in the file of
+its group, and its line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...errors import UserError, unknown
+from ..tables import Report, Table, label, prose
+from .frame import Asked, Chart
+from .winners import winners
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A chart by name. `takes`: which of what is `Asked` it heeds; the others are refused."""
+
+    name: str
+    title: str
+    lectures: str
+    make: Callable[[Asked], Chart]
+    takes: tuple[str, ...] = ()  # networks, dataset, files
+    files: str = ""  # what files it is drawn from, where it needs any
+
+
+LISTED = (Listed("winners", "ILSVRC winners by year: error, depth, and a person's error", "001, 003", winners),)
+
+
+def find(name: str) -> Listed:
+    """Raises UserError with the near names."""
+    names = {it.name: it for it in LISTED}
+    if name not in names:
+        raise unknown("chart", name, names)
+    return names[name]
+
+
+def chart(name: str, asked: Asked | None = None) -> Chart:
+    """Raises UserError for an unknown name, and for what the chart does not take or cannot do without."""
+    listed, asked = find(name), asked or Asked()
+    if asked.files and "files" not in listed.takes:
+        raise UserError(f"chart {name} is drawn from the catalogue, and reads no files", "leave them out")
+    if listed.files and not asked.files:
+        raise UserError(f"chart {name} is drawn from {listed.files}", f"give some: convatlas chart {name} FILES")
+    for option in ("networks", "dataset"):
+        if getattr(asked, option) is not None and option not in listed.takes:
+            raise UserError(f"chart {name} takes no --{option}", "leave it out")
+    return listed.make(asked)
+
+
+def listing() -> Report:
+    """The charts, with the lectures that show each and what it is drawn from."""
+    rows = [(it.name, it.title, it.lectures, it.files or "the catalogue") for it in LISTED]
+    columns = (label("chart", "name"), prose("shows", "title"), label("lectures"), prose("from", least=14))
+    return Report(Table("charts", columns, rows))

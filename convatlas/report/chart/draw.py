@@ -1,0 +1,284 @@
+"""Draws a chart for a slide: landscape 16:9, 14 points and more, told apart without colour, by Okabe and Ito's
+colours (https://jfly.uni-koeln.de/color/) with markers and hatches.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...files.figure import DPI, drawable, write
+from .frame import Chart, Panel, Point
+from .labels import GREY, Label, halo, place
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE = 13.33, 7.5  # inches: a slide
+TITLE, AXIS, TICKS, TEXT = 22, 17, 15, 14  # points
+COLOURS = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#B8A800"
+MARKERS = "o", "s", "^", "D", "v", "P", "X", "*"
+HATCHES = "", "//", "..", "xx", "\\\\", "--", "++", "oo"
+DOT, LARGEST = 90.0, 5200.0  # areas of a mark and of the largest bubble, in square points
+PAD = 0.12  # inches
+PER_LINE, AT_END = 128, 12  # characters of a line of the note, and of the text at the end of a line
+
+MOST_ACROSS = 5  # groups in a row of the legend
+
+Rect = tuple[float, float, float, float]  # left, bottom, width, height in parts of the figure
+
+
+class Style(NamedTuple):
+    colour: str
+    marker: str
+    hatch: str
+    dashes: Any
+
+
+class Drawn(NamedTuple):
+    figure: Figure
+    unwritten: list[str]  # the labels for which there was no room
+
+
+def draw(chart: Chart, path: Path) -> list[str]:
+    """Writes the picture; returns the labels for which it has no room. Raises as `files.figure.write`."""
+    drawn = figure(chart)
+    write(drawn.figure, path)
+    return drawn.unwritten
+
+
+def figure(chart: Chart) -> Drawn:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    with rc_context({"font.size": TEXT, "hatch.linewidth": 1.2, "axes.axisbelow": True}):
+        note = textwrap.wrap(drawable(chart.note, 600), PER_LINE)
+        head, foot = TITLE * 1.9 / 72 / SIZE[1], (len(note) * TEXT * 1.3 / 72 + 1.5 * PAD) / SIZE[1]
+        body = 0.0, foot, 1.0, 1 - head - foot
+        layout = ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD)
+        drawn = Figure(figsize=SIZE, dpi=DPI, layout=layout)
+        drawn.text(0.01, 1 - head / 2, drawable(chart.title), fontsize=TITLE, fontweight="bold", va="center")
+        drawn.text(0.01, foot, "\n".join(note), color="0.25", va="top", linespacing=1.25)
+        many = len(chart.panels)
+        shape: dict[str, Any] = dict(ncols=many, sharey=True)
+        if chart.stacked:
+            shape = dict(nrows=many, sharex=True, height_ratios=[panel.height for panel in chart.panels])
+        grid = list(drawn.subplots(**shape, squeeze=False).flat)
+        styles = of_groups(chart)
+        largest = max((point.size for _, point in chart.points if point.size is not None), default=1.0)
+        wanted = []
+        for i, (axes, panel) in enumerate(zip(grid, chart.panels, strict=True)):
+            wanted.append(fill(axes, panel, styles, largest, categories(chart)))
+            if chart.stacked and i < many - 1:
+                axes.set_xlabel("")
+            if not chart.stacked and i:
+                axes.set_ylabel("")
+        wanted = [labels + draw_lines(*of) for labels, *of in zip(wanted, grid, chart.panels, strict=True)]
+        layout.set(rect=beside_legends(drawn, chart, styles, largest, body))
+        unwritten = []
+        for axes, panel, labels in zip(grid, chart.panels, wanted, strict=True):
+            obstacles = [(*at(panel, point, categories(chart)), area(point, largest)) for point in panel.points]
+            unwritten += [it.text for it in place(axes, labels, obstacles, paths(axes), TEXT)]
+        return Drawn(drawn, unwritten)
+
+
+def of_groups(chart: Chart) -> dict[str, Style]:
+    """A look for each group, in the order of their first points."""
+    groups = list(dict.fromkeys(point.group for _, point in chart.points))
+    dashes = "-", "--", "-.", ":"
+    return {
+        group: Style(
+            COLOURS[i % len(COLOURS)],
+            MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
+            HATCHES[i % len(HATCHES)],
+            dashes[i % len(dashes)],
+        )
+        for i, group in enumerate(groups)
+    }
+
+
+def categories(chart: Chart) -> list[str]:
+    """The columns or bars, of all panels, as they share an axis."""
+    return list(dict.fromkeys(point.x for _, point in chart.points if isinstance(point.x, str)))
+
+
+def at(panel: Panel, point: Point, names: list[str]) -> tuple[float, float]:
+    """Where it is on the axes."""
+    x = float(names.index(point.x)) if isinstance(point.x, str) else point.x
+    return (point.y, x) if panel.marks == "bars" else (x, point.y)
+
+
+def area(point: Point, largest: float) -> float:
+    return DOT if point.size is None else max(20.0, LARGEST * point.size / largest)
+
+
+def fill(axes: Axes, panel: Panel, styles: dict[str, Style], largest: float, names: list[str]) -> list[Label]:
+    """Draws the marks; returns the labels to be written once all is in place."""
+    axes.set(xlabel=panel.x, ylabel=panel.y)
+    if panel.marks == "bars":
+        axes.set(xlabel=panel.y, ylabel=panel.x)
+    axes.xaxis.label.set_fontsize(AXIS)
+    axes.yaxis.label.set_fontsize(AXIS)
+    axes.tick_params(labelsize=TICKS)
+    if panel.title:
+        axes.set_title(drawable(panel.title), fontsize=AXIS, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    if panel.marks in ("columns", "bars"):
+        fill_bars(axes, panel, styles, names)
+        labels: list[Label] = []
+    else:
+        fill_points(axes, panel, styles, largest, names)
+        labels = [Label(drawable(p.label, 40), *at(panel, p, names)) for p in panel.points if p.label]
+    scale(axes, panel)
+    return labels
+
+
+def fill_points(axes: Axes, panel: Panel, styles: dict[str, Style], largest: float, names: list[str]) -> None:
+    for group, style in styles.items():
+        points = [point for point in panel.points if point.group == group]
+        if not points:
+            continue
+        places = [at(panel, point, names) for point in points]
+        xs, ys = [x for x, _ in places], [y for _, y in places]
+        if panel.marks == "lines":
+            axes.plot(xs, ys, color=style.colour, linestyle=style.dashes, linewidth=2.2)
+        bubbles = any(point.size is not None for point in points)
+        axes.scatter(
+            xs,
+            ys,
+            s=[area(point, largest) for point in points],
+            color=style.colour,
+            marker="o" if bubbles else style.marker,
+            alpha=0.55 if bubbles else 0.9,
+            edgecolors="black" if bubbles else "white",
+            linewidths=1.0,
+            zorder=3,
+        )
+        if bubbles:  # the places themselves, as bubbles overlap
+            axes.scatter(xs, ys, s=18, color="black", marker=style.marker, zorder=4)
+        for x, point in zip(xs, points, strict=True):
+            if point.low is not None and point.high is not None:
+                axes.plot([x, x], [point.low, point.high], color=style.colour, linewidth=1.4, zorder=2)
+    if panel.marks == "points":
+        axes.margins(0.09, 0.12)
+
+
+def fill_bars(axes: Axes, panel: Panel, styles: dict[str, Style], names: list[str]) -> None:
+    groups = [group for group in styles if any(point.group == group for point in panel.points)]
+    beside = len({point.x for point in panel.points}) < len(panel.points)  # several groups in a category
+    width = 0.8 / len(groups) if beside else 0.72
+    flat = panel.marks == "bars"
+    for i, group in enumerate(groups):
+        points = [point for point in panel.points if point.group == group]
+        shift = (i - (len(groups) - 1) / 2) * width if beside else 0.0
+        where = [names.index(str(point.x)) + shift for point in points]
+        look: dict[str, Any] = dict(color=styles[group].colour, hatch=styles[group].hatch, edgecolor="white")
+        bars = (axes.barh if flat else axes.bar)(where, [point.y for point in points], width, **look)
+        look = dict(fontsize=TEXT, padding=3, fontweight="bold", path_effects=halo(5))
+        axes.bar_label(bars, [drawable(p.label) for p in points], **look)
+    if flat:
+        axes.set_yticks(range(len(names)), [drawable(name, 40) for name in names])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.margins(x=0.12)
+    else:
+        axes.set_xticks(range(len(names)), ["\n".join(map(drawable, name.split("\n"))) for name in names])
+        axes.set_xlim(-0.6, len(names) - 0.4)
+        axes.margins(y=0.16)
+
+
+def draw_lines(axes: Axes, panel: Panel) -> list[Label]:
+    """Draws the lines across, level ones with their text at the end; returns the labels of the others."""
+    labels = []
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    low, high = axes.get_xlim()
+    look: dict[str, Any] = dict(color="black", linestyle=(0, (6, 3)), linewidth=1.8, zorder=2)
+    for line in panel.lines:
+        if not line.slope:
+            axes.axhline(line.intercept, **look)
+            axes.annotate(drawable(line.text), (1.01, line.intercept), xycoords=axes.get_yaxis_transform(), va="center")
+            continue
+        xs = np.geomspace(low, high, 100) if panel.log_x else np.linspace(low, high, 100)
+        ys = line.intercept + line.slope * xs
+        axes.plot(xs, ys, **look)
+        if not line.slope:
+            text = textwrap.fill(drawable(line.text), AT_END)
+            axes.annotate(text, (1.01, line.intercept), xycoords=axes.get_yaxis_transform(), va="center")
+            continue
+        inside = np.flatnonzero((ys > axes.get_ylim()[0]) & (ys < axes.get_ylim()[1]))
+        if len(inside):
+            last = inside[-6:][0]
+            labels.append(Label(drawable(line.text), float(xs[last]), float(ys[last]), weight="bold"))
+    return labels
+
+
+def scale(axes: Axes, panel: Panel) -> None:
+    """Logarithmic where asked, with 1, 2, 5, 10 ... written out; a light grid."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis, log, set_scale in (
+        (axes.xaxis, panel.log_x, axes.set_xscale),
+        (axes.yaxis, panel.log_y, axes.set_yscale),
+    ):
+        if log:
+            set_scale("log")
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 3e3 else (1,)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+            axis.set_minor_formatter(NullFormatter())
+    across: dict[str, Any] = {"columns": {"axis": "y"}, "bars": {"axis": "x"}}
+    axes.grid(alpha=0.3, **across.get(panel.marks, {}))
+
+
+def paths(axes: Axes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The lines that labels keep clear of."""
+    return [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in axes.get_lines()]
+
+
+def beside_legends(figure: Figure, chart: Chart, styles: dict[str, Style], largest: float, body: Rect) -> Rect:
+    """Adds legends to a part of the figure: above, the groups that no label names; to the right, sizes of bubbles.
+
+    Returns the part that is left.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    named = {point.label for _, point in chart.points}
+    marks = {point.group: panel.marks for panel, point in chart.points}
+    bubbles = [panel.size for panel in chart.panels if panel.size]
+    handles: list[Any] = []
+    for group, style in styles.items():
+        if not group or group in named:
+            continue
+        if marks[group] in ("columns", "bars"):
+            handles.append(
+                Patch(facecolor=style.colour, hatch=style.hatch, edgecolor="white", label=drawable(group, 40))
+            )
+        else:
+            line = style.dashes if marks[group] == "lines" else ""
+            look: dict[str, Any] = dict(color=style.colour, marker=style.marker, linestyle=line, markersize=10)
+            handles.append(Line2D([], [], label=drawable(group, 40), **look))
+    look = dict(bbox_to_anchor=body, fontsize=TEXT, title_fontsize=TEXT, frameon=False)
+    left, bottom, width, height = body
+    if handles:
+        above = figure.legend(handles=handles, loc="upper left", ncols=min(len(handles), MOST_ACROSS), **look)
+        height -= above.get_window_extent().height / figure.bbox.height
+    if bubbles:
+        sizes = [
+            Line2D([], [], marker="o", markersize=diameter, linestyle="", color=GREY, alpha=0.55, label=text)
+            for text, diameter in of_sizes(largest)
+        ]
+        look |= dict(labelspacing=1.6, handletextpad=1.6, borderpad=1.2)
+        beside = figure.legend(handles=sizes, title=bubbles[0], loc="lower right", **look)
+        width -= beside.get_window_extent().width / figure.bbox.width
+    return left, bottom, width, height
+
+
+def of_sizes(largest: float) -> list[tuple[str, float]]:
+    """Three round sizes of bubbles, and their diameters in points."""
+    sizes = [float(f"{largest * share:.1g}") for share in (1 / 16, 1 / 4, 1)]
+    return [(f"{size:g}", (LARGEST * size / largest) ** 0.5) for size in sizes]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import cache, partial
 from math import inf
 from sys import float_info
 from types import NoneType, UnionType
@@ -69,9 +70,12 @@ class Checked:
         return cls(**{name: frozen(value) for name, value in values.items()})
 
 
+annotated: Callable[[Any], dict[str, Any]] = cache(partial(get_type_hints, include_extras=True))
+
+
 def hints(cls: type[Checked]) -> dict[str, Any]:
     """Each field's annotation, keyword-only fields last."""
-    found = get_type_hints(cls, include_extras=True)
+    found = annotated(cls)
     return {f.name: found[f.name] for f in sorted(fields(cls), key=lambda f: bool(f.kw_only))}
 
 

@@ -21,10 +21,9 @@ from ..recipe import SGD, Recipe
 from ..runs import checkpoint
 from ..runs.checkpoint import NORMALIZER
 from ..runs.folder import Run, open_run
-from ..runs.log import Log
+from ..runs.log import Log, write_csv
 from ..train.events import OnEvent, note, quiet
 from ..train.execution import Execution
-from ..train.fit import draw
 from ..train.job import Job
 from ..train.setup import begin
 from ..train.state import Position
@@ -168,7 +167,7 @@ def probe_recipe(found: Probed) -> Recipe:
 
 
 def write_run(found: Probed, out: Path, *, seed: int = 0, on_event: OnEvent = quiet) -> Run:
-    """The run folder of the probe, as `fit` leaves one: run.json, log.jsonl, curves.png, last.safetensors.
+    """The run folder of the probe, as `fit` leaves one but for the curves, which would be single points.
 
     A folder in which this was stopped before is finished. Raises UserError as `begin` does.
     """
@@ -201,5 +200,5 @@ def write_run(found: Probed, out: Path, *, seed: int = 0, on_event: OnEvent = qu
         tensors |= {f"{NORMALIZER}{name}": t for name, t in run.normalizer.tensors.items()}
         at = asdict(Position(epoch=1))
         checkpoint.save(out / checkpoint.LAST, tensors, {**run.record.identity, "state": at})
-        draw(run, on_event)
+        write_csv(out / "log.csv", run.epochs())
     return open_run(out)

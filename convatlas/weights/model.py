@@ -20,7 +20,7 @@ from ..checked import accepts
 from ..data.names import class_names, unnamed
 from ..data.normalise import Normalizer
 from ..errors import UserError
-from ..layers import ConvNet, shape_after
+from ..layers import ConvNet
 from ..preprocess import Preprocess
 from ..runs.checkpoint import load_tensors
 from ..runs.folder import Run, open_run
@@ -166,8 +166,7 @@ def of_others(
             )
         preprocess = row.preprocess
     net = fitted.build()
-    assert net.input is not None
-    (outputs,) = shape_after(net, net.input)
+    outputs = {**fitted.variant.options, **fitted.options}["classes"]
     known = class_names(row.classes) if row else weights.classes
     notes = (f"{file.name}: {fitted.variant.name}, matched {fitted.fit.how}", *fitted.fit.notes)
     if not known and outputs == len(class_names(BACKGROUND)):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.augment import augment, crops_of
 from ..data.loading import fetched
 from ..data.normalise import normalise
 from ..data.types import Split
@@ -126,16 +127,21 @@ def computed(
     indices: Sequence[int],
     device: str | torch.device,
     workers: int | None,
-    progress: Progress,
+    progress: Progress = iter,
+    *,
+    ops: Sequence[str] = (),
+    seed: int = 0,
 ) -> Tensor:
-    """The features, float32 (n, F), of the images at `indices`."""
+    """The features, float32 (n, F), of the images at `indices`; with `ops`, augmented as in a first epoch."""
     net = trunk_of(model).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = torch.tensor(indices).split(BATCH)
     found = []
+    crops = crops_of(tuple(ops), model.preprocess.input[1:], seed=seed, epoch=0)
     with eval_mode(net), torch.inference_mode():
-        loaded = fetched(split, batches, model.preprocess, workers=workers)
-        for _, images in zip(progress(range(len(batches))), loaded):
-            x = normalise(images.to(device), model.normalizer).contiguous(memory_format=torch.channels_last)
+        loaded = fetched(split, batches, model.preprocess, crops, workers=workers)
+        for i, images in zip(progress(range(len(batches))), loaded):
+            images = augment(images.to(device), batches[i], ops=ops, seed=seed, epoch=0)
+            x = normalise(images, model.normalizer).contiguous(memory_format=torch.channels_last)
             found.append(net(x).float().flatten(1).cpu())
     features = torch.cat(found).clone()
     if not features.isfinite().all():

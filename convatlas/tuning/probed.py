@@ -59,6 +59,11 @@ class Probed:
         """The held-out images."""
         return self.data.split()
 
+    @property
+    def intercept(self) -> bool:
+        """Whether the classifier has a bias."""
+        return bool(self.probe.bias.any())
+
     @cached_property
     def net(self) -> ConvNet:
         """The network whose logits are the probe's."""

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 
 from torch import nn
 
-from ..preprocess import Preprocess
 from ..recipe import SGD, AdamW, Cosine, LinearWarmup, Recipe, Tuning
 from ..train.job import steps_in_epoch
 from ..train.learning import parts_of
-from .classifier import options_of
+from .classifier import final_layer, gain_of, options_of
+from .probe import scales
 from .probed import Probed
 
 BATCHES = (32, 16, 8)  # the largest that leaves an epoch FEWEST_STEPS
 FEWEST_STEPS = 10
 STEPS = 150  # of training, at least
 EPOCHS = (10, 30)  # fewest and most
-SMALL_PX = 64  # images stored smaller are shifted instead of cropped
-RATES = {"head": SGD(0.01), "finetune": AdamW(3e-4, clip=1.0), "gradual": AdamW(3e-4, clip=1.0)}
+TUNED = AdamW(3e-4, clip=1.0)
 DECAY = 0.7
+STEP = 0.1  # the most by which a step of TUNED moves a logit through the classifier's weights
 
 
-def recipe_of(mode: str, found: Probed) -> Recipe:
+def recipe_of(mode: str, found: Probed, augment: Sequence[str] = ()) -> Recipe:
     """The recipe of mode "head", "finetune" or "gradual" for these images. It starts from the probe's classifier."""
     images = len(found.data.train)
     batch = next((n for n in BATCHES if images >= n * FEWEST_STEPS), BATCHES[-1])
     steps = steps_in_epoch(images, batch)
     epochs = min(max(EPOCHS[0], ceil(STEPS / steps)), EPOCHS[1])
-    parts = parts_of(found.net)
+    parts, classifier = parts_of(found.net), found.net.logits_layers[0]
     tuning = {
-        "head": Tuning(frozen=tuple(all_but(found.net, found.net.logits_layers[0])), norm="frozen"),
-        "finetune": Tuning(decay=DECAY, norm="frozen"),
-        "gradual": Tuning(decay=DECAY, norm="frozen", unfreeze=epochs / (2 * len(parts))),
+        "head": Tuning(frozen=tuple(all_but(found.net, classifier)), norm="frozen"),
+        "finetune": Tuning(decay=DECAY, rates=slower(found, classifier), norm="frozen"),
+        "gradual": Tuning(
+            decay=DECAY, rates=slower(found, classifier), norm="frozen", unfreeze=epochs / (2 * len(parts))
+        ),
     }[mode]
     return Recipe(
         name=mode,
@@ -42,10 +44,10 @@ def recipe_of(mode: str, found: Probed) -> Recipe:
         ladder="own",
         epochs=epochs,
         batch=batch,
-        optimizer=RATES[mode],
+        optimizer=as_the_probe(found) if mode == "head" else TUNED,
         schedule=Cosine(),
         warmup=LinearWarmup(epochs=1),
-        augment=augment_of(found),
+        augment=tuple(augment),
         balance=found.balance,
         tuning=tuning,
         net=tuple(options_of(found.model, len(found.data.classes)).items()),
@@ -63,17 +65,29 @@ def all_but(net: nn.Module, path: str) -> Iterator[str]:
             yield name
 
 
-def augment_of(found: Probed) -> tuple[str, ...]:
-    """Random crops, or shifts of small images, by an eighth; mirror images of colour ones: grey ones may be writing."""
-    data, preprocess = found.data, found.model.preprocess
-    flip = ("flip",) if len(data.mean) == 3 else ()
-    if data.shape is not None and max(data.shape[1:]) < SMALL_PX:
-        return (shift(preprocess), *flip)
-    return ("area_crop:0.35:1", *flip)
+def slower(found: Probed, classifier: str) -> tuple[str, ...]:
+    """The classifier's rate where features are large: AdamW moves each weight by the rate, whatever it multiplies."""
+    gain = gain_of(found.net, final_layer(found.net))
+    moved = TUNED.lr * gain * float(found.train.values.abs().sum(1).mean())
+    return (f"{classifier}:{rounded(STEP / moved):g}",) if moved > STEP else ()
 
 
-def shift(preprocess: Preprocess) -> str:
-    return f"pad_crop:{max(1, max(preprocess.input[1:]) // 8)}"
+def as_the_probe(found: Probed) -> SGD:
+    """SGD with the penalty by which the probe was fitted, at a rate that is stable for features of this size.
+
+    The probe's loss is mean cross-entropy + |weight * deviation|^2 / (2 C N). The curvature of cross-entropy is at most
+    half the square of the features' norm.
+    """
+    values, layer = found.train.values, final_layer(found.net)
+    gain = gain_of(found.net, layer)
+    deviation = scales(values)[1]
+    penalty = gain**2 * float(deviation.square().mean()) / (found.probe.strength * len(values))
+    lr = 1 / (gain**2 * float(values.square().sum(1).mean()) + penalty)
+    return SGD(rounded(lr), weight_decay=rounded(penalty), decay_scope="weights")
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.2g}")
 
 
 def choices(recipe: Recipe, images: int) -> Iterator[str]:
@@ -83,7 +97,10 @@ def choices(recipe: Recipe, images: int) -> Iterator[str]:
     tuning, optimizer = recipe.tuning or Tuning(), recipe.optimizer
     falling = f", times {tuning.decay:g} for each part further from the head" if tuning.decay < 1 else ""
     clipped = f"; gradients clipped to a norm of {optimizer.clip:g}" if optimizer.clip else ""
-    yield f"rate: {optimizer.kind} at {optimizer.lr:g}{falling}, after a warm-up, down to 0 by a cosine{clipped}"
+    also = "".join(f", {name} times {times}" for name, _, times in (it.rpartition(":") for it in tuning.rates))
+    decayed = f", weight decay {optimizer.weight_decay:g}" if optimizer.weight_decay else ""
+    rate = f"{optimizer.kind} at {optimizer.lr:g}{decayed}{falling}{also}"
+    yield f"rate: {rate}, after a warm-up, down to 0 by a cosine{clipped}"
     which = f"; frozen: {', '.join(tuning.frozen)}" if tuning.frozen else ""
     turn = f"; one more part learns every {tuning.unfreeze:.2g} epochs" if tuning.unfreeze else ""
     yield f"batch norm: {tuning.norm}{which}{turn}"

@@ -22,12 +22,14 @@ from ..runs.record import FILE
 from ..train.events import OnEvent, note, quiet
 from ..train.setup import no_run_in
 from ..weights.model import Model, load
+from .augmentation import Augmentation, losses
 from .embeddings import Nearest, nearest_of
 from .intervals import Interval, paired_interval
+from .probe import FOLDS
 from .probed import PROBE, Bar, Probed, no_bar, probed, write_run
 from .recipes import choices, recipe_of
 from .suspects import Suspect, suspects, write_suspects
-from .tune import Comparison, compare, tune
+from .tune import REPEATS, Comparison, compare, seconds_to_compare, tune
 
 MODES = ("auto", "features", "head", "finetune", "gradual")
 BUDGET_S = 120.0  # of the comparison by which auto decides
@@ -144,19 +146,22 @@ def transfer(
     )
     suspected = suspects(found.probe.held_out, found.data.train)
     begun = open_run(folder).recipe.name if resume and (folder / FILE).exists() else None
+    asked = changes, epochs, batch
     how: dict[str, Any] = {"seed": seed, "device": str(device), "workers": workers, "on_event": on_event}
-    comparison = None
-    if mode == "auto":
-        recipe = changed(recipe_of("finetune", found), changes, epochs, batch)
-        if begun is None:
-            comparison = decided(found, recipe, budget_s, bar, how)
-            mode = "finetune" if comparison and comparison.pays else "features"
-        else:
-            mode = "features" if begun == PROBE else "finetune"
-    if mode == "features":
+    if mode == "auto" and begun is not None:
+        mode = "features" if begun == PROBE else "finetune"
+    elif mode == "auto" and not worth_comparing(found, changed(recipe_of("finetune", found), *asked), budget_s, how):
+        mode = "features"
+    comparison = recipe = None
+    if mode != "features":
+        ops = suitable(found, changes, bar, how)
+        recipe = changed(recipe_of("finetune" if mode == "auto" else mode, found, ops), *asked)
+    if mode == "auto" and recipe:
+        comparison = compared_with_probe(found, recipe, bar, how)
+        mode = "finetune" if comparison.pays else "features"
+    if mode == "features" or not recipe:
         run, scores = write_run(found, folder, seed=seed, on_event=on_event), found.scores
     else:
-        recipe = changed(recipe_of(mode, found), changes, epochs, batch)
         for line in choices(recipe, len(data.train)):
             on_event(note(line))
         run = tune(found, recipe, folder, resume=begun is not None, **how)
@@ -172,18 +177,37 @@ def changed(recipe: Recipe, changes: Sequence[str], epochs: int | None, batch: i
     return with_settings(recipe, changes)
 
 
-def decided(found: Probed, recipe: Recipe, budget_s: float, bar: Bar, how: dict[str, Any]) -> Comparison | None:
-    """Compares tuning with the probe, unless the probe leaves nothing to gain or time is too short; says what came."""
+def worth_comparing(found: Probed, recipe: Recipe, budget_s: float, how: dict[str, Any]) -> bool:
+    """Whether tuning has anything to gain on the probe, and is compared with it in time; says why not."""
     on_event = how["on_event"]
     if found.cross_validated.top1 == 1:
         on_event(note("the probe has every training image right in cross-validation: there is nothing to gain"))
-        return None
-    comparison = compare(found, recipe, budget_s=budget_s, bar=bar, **how)
-    if comparison:
-        low, high = (100 * bound for bound in comparison.interval)
-        what = f"{recipe.name} beside the probe, cross-validated: {100 * comparison.difference:+.2f} points"
-        then = "trains on" if comparison.pays else "stays with the probe"
-        on_event(note(f"{what} ({low:+.2f} to {high:+.2f}): {then}"))
+        return False
+    seconds = seconds_to_compare(found, recipe, **how)
+    if seconds > budget_s:
+        what = f"comparing {recipe.name} with the probe by {REPEATS} x {FOLDS}-fold cross-validation would take about"
+        on_event(note(f"{what} {seconds / 60:.0f} minutes, over --budget: stays with the probe"))
+    return seconds <= budget_s
+
+
+def suitable(found: Probed, changes: Sequence[str], bar: Bar, how: dict[str, Any]) -> Augmentation:
+    """The augmentation that suits the images, unless the user sets it; says by what it is chosen."""
+    if any(change.partition("=")[0].strip() == "augment" for change in changes):
+        return ()
+    each = {name: how[name] for name in ("seed", "device", "workers")}
+    tried = losses(found, bar=bar, **each)
+    listed = ", ".join(f"{','.join(ops) or 'none'} {loss:.4f}" for ops, loss in tried.items())
+    how["on_event"](note(f"augmentation: cross-validated loss of a probe that has copies to learn from: {listed}"))
+    return min(tried, key=lambda ops: tried[ops])
+
+
+def compared_with_probe(found: Probed, recipe: Recipe, bar: Bar, how: dict[str, Any]) -> Comparison:
+    """Tuning and the probe in cross-validation; says what came."""
+    comparison = compare(found, recipe, bar=bar, **how)
+    low, high = (100 * bound for bound in comparison.interval)
+    what = f"{recipe.name} beside the probe, cross-validated: {100 * comparison.difference:+.2f} points"
+    then = "trains on" if comparison.pays else "stays with the probe"
+    how["on_event"](note(f"{what} ({low:+.2f} to {high:+.2f}): {then}"))
     return comparison
 
 

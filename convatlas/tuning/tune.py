@@ -17,7 +17,7 @@ from ..recipe import Recipe
 from ..runs import checkpoint
 from ..runs.checkpoint import NORMALIZER
 from ..runs.folder import Run
-from ..train.events import Event, OnEvent, note, quiet
+from ..train.events import Event, OnEvent, quiet
 from ..train.execution import Execution
 from ..train.fit import fit
 from ..train.setup import make_folder
@@ -94,45 +94,59 @@ def write_start(found: Probed, probe: Probe, recipe: Recipe, file: Path) -> None
     checkpoint.save(file, with_probe(found.model, probe).state_dict() | measured, about)
 
 
-class TooLong(Exception):
-    """The comparison would take `seconds`."""
-
-    def __init__(self, seconds: float):
-        super().__init__(seconds)
-        self.seconds = seconds
-
-
 def compare(
     found: Probed,
     recipe: Recipe,
     *,
-    budget_s: float,
     repeats: int = REPEATS,
     seed: int = 0,
     device: str = "cpu",
     workers: int | None = None,
     bar: Bar = no_bar,
     on_event: OnEvent = quiet,
-) -> Comparison | None:
+) -> Comparison:
     """Tuning and the probe in FOLDS-fold cross-validation on the training images, `repeats` times, paired by fold.
 
-    Returns None, once that is said, where a first few steps predict that it takes longer than `budget_s`. The probe has
-    the strength that was chosen on all training images, which favours it a little.
+    The probe has the strength that was chosen on all training images, which favours it a little.
     """
     parts = list(parted(found, repeats, seed))
     progress = bar(f"comparing {recipe.name} with the probe")
     differences = []
     for i, (inside, left_out) in zip(progress(range(len(parts))), parts):
-        watch = Watch(recipe, len(inside), len(parts), budget_s) if i == 0 else quiet
-        try:
-            differences.append(difference(found, recipe, inside, left_out, seed + i, device, workers, watch))
-        except TooLong as error:
-            what = (
-                f"comparing {recipe.name} with the probe by {repeats} x {FOLDS}-fold cross-validation would take about"
-            )
-            on_event(note(f"{what} {error.seconds / 60:.0f} minutes, over --budget: stays with the probe"))
-            return None
+        differences.append(difference(found, recipe, inside, left_out, seed + i, device, workers))
     return Comparison(tuple(differences), *repeated_interval(differences, FOLDS))
+
+
+class Enough(Exception):
+    """Steps that were to be timed are done."""
+
+
+def seconds_to_compare(
+    found: Probed,
+    recipe: Recipe,
+    *,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int | None = None,
+    on_event: OnEvent = quiet,
+) -> float:
+    """What `compare` would take, by a few steps; 0 where it has no more than those."""
+    parts = list(parted(found, repeats, seed))
+    times: list[float] = []
+
+    def watch(event: Event) -> None:
+        if event["kind"] == "step":
+            times.append(time.perf_counter())
+            if len(times) == TIMED:
+                raise Enough
+
+    try:
+        difference(found, recipe, *parts[0], seed, device, workers, watch)
+    except Enough:
+        steps = len(parts) * recipe.epochs * -(-len(parts[0][0]) // recipe.batch)
+        return steps * (times[-1] - times[0]) / (TIMED - 1)
+    return 0.0
 
 
 def parted(found: Probed, repeats: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -151,12 +165,12 @@ def difference(
     seed: int,
     device: str,
     workers: int | None,
-    on_event: OnEvent,
+    on_event: OnEvent = quiet,
 ) -> float:
     """How much more accurate tuning on some images is than the probe of them, on the images that are left out."""
     values, labels = found.train.values, found.train.labels
-    strength, intercept = found.probe.strength, bool(found.probe.bias.any())
-    ((weight, bias),) = fitted(values[inside], labels[inside], (strength,), balance=found.balance, intercept=intercept)
+    x, y = values[inside], labels[inside]
+    ((weight, bias),) = fitted(x, y, (found.probe.strength,), balance=found.balance, intercept=found.intercept)
     probe = replace(found.probe, weight=weight, bias=bias)
     by_probe = found.scored(probe(values[left_out]), labels[left_out]).top1
     split = found.data.train
@@ -172,19 +186,3 @@ def difference(
             found, recipe, out, data=data, probe=probe, seed=seed, device=device, workers=workers, on_event=on_event
         )
         return float(run.epochs()[-1]["test"]["top1"]) - by_probe
-
-
-class Watch:
-    """Ends the first training, after a few steps, if all would take longer than there is time for."""
-
-    def __init__(self, recipe: Recipe, images: int, trainings: int, budget_s: float):
-        self.steps = trainings * recipe.epochs * -(-images // recipe.batch)
-        self.budget_s, self.times = budget_s, list[float]()
-
-    def __call__(self, event: Event) -> None:
-        if event["kind"] == "step" and len(self.times) < TIMED:
-            self.times.append(time.perf_counter())
-            if len(self.times) == TIMED:
-                each = (self.times[-1] - self.times[0]) / (TIMED - 1)
-                if each * self.steps > self.budget_s:
-                    raise TooLong(each * self.steps)

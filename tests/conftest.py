@@ -11,11 +11,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
 from convatlas.train import fit
 
+MUCH = 3 << 30  # bytes of a test process
+
+gc.freeze()  # what is imported by now stays
+gc.set_threshold(50_000, 20, 100)  # there are many objects to go through
 torch.set_num_threads(1)  # the tests run side by side, one process a core
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: what is printed would have another width than without
 signal.signal(signal.SIGINT, signal.default_int_handler)  # here and in child processes, even in a background job
@@ -25,11 +30,13 @@ fit.keep_freed_memory = lambda: None  # type: ignore[assignment]  # a test proce
 
 @pytest.fixture(autouse=True, scope="module")
 def memory_returned() -> Iterator[None]:
-    """What the tests of a module have freed goes back to the system: the processes side by side share it."""
+    """What the tests of a module have freed goes back to the system, once it is much: side by side, processes share
+    the memory, and a collection of so many objects takes seconds."""
     yield
-    gc.collect()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    if psutil.Process().memory_info().rss > MUCH:
+        gc.collect()
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def folder_from(variable: str) -> Path:

@@ -133,11 +133,12 @@ def test_public_names_stay_what_they_are(tmp_path: Path) -> None:
     for module in pkgutil.walk_packages(convatlas.__path__, "convatlas."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
+    before = {name: getattr(convatlas, name) for name in FUNCTIONS}
     for name, call in FUNCTIONS.items():
-        for time in ("first", "second"):
-            here = tmp_path / name / time
-            here.mkdir(parents=True)
-            assert call(here) is not None
+        here = tmp_path / name
+        here.mkdir()
+        assert call(here) is not None
+    assert {name: getattr(convatlas, name) for name in FUNCTIONS} == before
     for name in TYPES:
         assert isinstance(getattr(convatlas, name), type), name
     assert convatlas.report.text(convatlas.account("lenet5"))

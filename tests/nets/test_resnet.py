@@ -236,12 +236,10 @@ def released(file: Path) -> dict[str, Tensor]:
     return {our_name(k): v for k, v in torch.load(file, weights_only=True, map_location="cpu")["state_dict"].items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "file", "accuracy"),
-    [
-        ("resnet20", "resnet20-12fca82f.th", 91.73),
-        pytest.param("resnet44", "resnet44-014dd654.th", 93.10, marks=pytest.mark.slow),
-    ],
+    [("resnet20", "resnet20-12fca82f.th", 91.73), ("resnet44", "resnet44-014dd654.th", 93.10)],
 )
 def test_released_weights_reach_their_published_accuracy(
     name: str, file: str, accuracy: float, real_packs: Path, real_data: Path

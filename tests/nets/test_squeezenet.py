@@ -111,6 +111,7 @@ def test_too_small_an_input() -> None:
     assert build("squeezenet1_1", input=(1, 33, 47), classes=4)(torch.randn(1, 1, 33, 47)).shape == (1, 4)
 
 
+@pytest.mark.slow
 def test_released_weights_reach_their_accuracy(real_packs: Path, real_data: Path) -> None:
     """1,000 training photographs, one a class: 62.3 / 83.8 % (BGR, 0..255 less a mean colour, centre 227)."""
     net = build("squeezenet1_1").eval()

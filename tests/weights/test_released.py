@@ -153,6 +153,7 @@ def photographs(real_data: Path) -> Data:
         ("mobilenet_v1_0.25_128_quant.tflite", 0.415, 0.663, slice(0, 1000, 4)),
         pytest.param("mobilenet_v1_0.25_128_quant.tflite", 0.415, 0.663, slice(None), marks=pytest.mark.slow),
         pytest.param("dq_mobilenet_v1_0.25_128_quant.npz", 0.415, 0.663, slice(None), marks=pytest.mark.slow),
+        ("squeezenet1_1.npz", 0.575, 0.803, slice(0, 1000, 8)),
         pytest.param("squeezenet1_1.npz", 0.575, 0.803, slice(None), marks=pytest.mark.slow),
         pytest.param("compressed_SqueezeNet.net", 0.575, 0.803, slice(None), marks=pytest.mark.slow),
     ],

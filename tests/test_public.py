@@ -63,7 +63,9 @@ FUNCTIONS: dict[str, Callable[[Path], Any]] = {  # each called in a folder of it
     "names": lambda _: convatlas.names("vgg1*", family="vgg", limits=["params<=140M"]),
     "open_run": lambda here: convatlas.open_run(trained(here).folder),
     "predict": lambda here: convatlas.predict(trained(here), digit(here)),
-    "transfer": lambda here: convatlas.transfer(trained(here), convatlas.load_data("digits"), out=here / "mine"),
+    "transfer": lambda here: convatlas.transfer(
+        trained(here), convatlas.load_data("digits"), mode="features", out=here / "mine"
+    ),
 }
 TYPES = {
     *(

@@ -25,7 +25,7 @@ class Value(NamedTuple):
     value: float
     low: float
     high: float
-    how: str = "counted"  # counted, published, estimated, predicted, measured
+    how: str = "counted"  # counted, published, estimated, predicted, measured, cross-validated
 
     @classmethod
     def exact(cls, value: float, how: str = "counted") -> Value:
@@ -98,8 +98,8 @@ class Judged:
 
     @property
     def distance(self) -> tuple[float, float]:
-        """The largest share by which a limit is broken, and the sum of the shares."""
-        shares = [inf if it.share is None else it.share for it in self.breaks]
+        """The largest share by which a limit is broken, and the sum of the shares; missing weights are no distance."""
+        shares = [inf if it.share is None else it.share for it in self.breaks if it.quantity != "yours"]
         return max(shares, default=0.0), sum(shares)
 
 

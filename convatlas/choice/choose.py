@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..engines.results import Record
@@ -14,14 +14,17 @@ from ..tables import index
 from ..tables.published import DATASETS
 from ..weights.published import published
 from . import costs
-from .certificate import Candidate, Certificate, Judged, Value, certify
+from .certificate import Break, Candidate, Certificate, Judged, Value, certify
 from .facts import Fact, Protocols, entering, facts
 from .pareto import HIGHEST
+from .scaled import Largest, families, scaled
 from .verify import Measure, verified
+from .yours import Judge, Yours, finalists
 
 OBJECTIVES = ("top1", "top5", "latency", "throughput", "params", "macs", "size", "memory")
 COSTS = ("params", "weights", "bytes", "macs", "training_macs", "activations", "depth")
 INDICES = (*dict.fromkeys((*OBJECTIVES, *COSTS)),)
+LATER = ("memory", "yours")  # what is only found out of those that may be picked
 CLOSE = 10  # networks: where nothing passes the other limits, the memory of so many is predicted
 
 Tell = Callable[[float, str], None]  # the share that is done, and what is being done
@@ -40,6 +43,8 @@ class Request:
     threads: int = 1
     protocols: Protocols = "center"
     with_weights: bool = False
+    data: str = ""  # the user's images, where finalists are judged on them
+    scaled: tuple[str, ...] | None = None  # networks to scale between the published points; () for all that scale
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -50,7 +55,15 @@ class Request:
 
     @property
     def indices(self) -> tuple[str, ...]:
-        """The objective, the accuracy, and the costs that are limited; where none is, parameters and multiply-adds."""
+        """The objective, the accuracy, and the costs that are limited; where none is, parameters and multiply-adds.
+
+        With `data` the accuracy is `yours`, that on the user's images, wherever it would be another's.
+        """
+        found = self.published_indices
+        return tuple(dict.fromkeys("yours" if self.data and it in ("top1", "top5") else it for it in found))
+
+    @property
+    def published_indices(self) -> tuple[str, ...]:
         if self.over:
             return tuple(dict.fromkeys((self.objective, *self.over)))
         limited = [it.quantity for it in self.limits if it.quantity in OBJECTIVES or it.quantity in COSTS]
@@ -75,6 +88,8 @@ class Choice:
     engines: Mapping[str, str] = field(default_factory=dict)  # by network: what its latency is of
     unpredicted: int = 0  # candidates whose memory was not predicted: they break another limit
     records: Sequence[Record] = ()  # what --verify measured
+    yours: Yours | None = None  # the finalists on the user's images
+    scaled: Sequence[Largest] = ()  # between the published points
 
     @property
     def pick(self) -> Candidate | None:
@@ -97,6 +112,8 @@ class Choice:
             "engines": [{"network": name, "engine": engine} for name, engine in self.engines.items()],
             "machine": dict(self.machine),
             "measured": [record.to_json() for record in self.records],
+            "yours": self.yours and self.yours.to_json(),
+            "scaled": [it.to_json() for it in self.scaled],
         }
 
 
@@ -105,11 +122,13 @@ def choose(
     results: Iterable[Fact] = (),
     *,
     measure: Measure | None = None,
+    judge: Judge | None = None,
     tell: Tell = lambda done, what: None,
 ) -> Choice:
     """The pick of all candidates, with its certificate. The same request and files give the same pick.
 
-    `results` are accuracies from files. `measure` (see verify.py) settles what is undecided and could be picked. Raises
+    `results` are accuracies from files. `measure` (see verify.py) settles what is undecided and could be picked;
+    `judge` (see yours.py) has the finalists' accuracies on the user's images, if the request has `data`. Raises
     UserError for a data set without any figure, and without a profile of this machine where latencies are asked.
     """
     known = facts(results)
@@ -123,6 +142,7 @@ def choose(
         raise UserError(
             f"no figure on {request.dataset} may enter the choice", "give --protocol any, or leave out --with-weights"
         )
+    between = families(request.dataset, request.scaled) if request.scaled is not None else ()
     networks = list(dict.fromkeys(fact.network for fact in chosen))
     values = {name: costs.counted(name) for name in networks}
     engines: dict[str, str] = {}
@@ -131,22 +151,33 @@ def choose(
             values[name] |= costs.timed(costs.of_estimate(found), request.batch)
             engines[name] = found.key.engine
 
+    yours: Yours | None = None
+
     def certified() -> Certificate:
-        return certify([candidate(fact, values[fact.network]) for fact in chosen], request.limits, request.indices)
+        every = [candidate(fact, values[fact.network]) for fact in chosen]
+        if request.data:
+            own = yours.values() if yours else {}
+            every = [replace(it, values={**it.values, "yours": own.get(it.name)}) for it in every]
+        return certify(every, request.limits, request.indices)
 
     certificate, unpredicted = certified(), 0
     if "memory" in request.asked:
-        wanted = passing(certificate)
+        wanted = list(dict.fromkeys(it.candidate.fact.network for it in passing(certificate)))
         for name, of in costs.memories(wanted, request.batch, tell).items():
             values[name]["memory"] = of
         certificate, unpredicted = certified(), len(networks) - len(wanted)
+    if judge is not None:
+        wanted_models = {it.candidate.name: it.candidate.fact.weights for it in passing(certificate) if within(it)}
+        yours = judge(finalists(wanted_models), tell)
+        certificate = certified()
     records: list[Record] = []
     if measure is not None:
         if not request.asked & set(costs.TIMED):
             raise UserError("--verify measures latencies, and the request has none", "leave it out, or limit latency")
         certificate, records = verified(certified, values, engines, request.batch, measure, tell)
     without = {name: why(name, known, request) for name in index() if name not in values}
-    return Choice(request, certificate, machine.machine(), without, engines, unpredicted, records)
+    larger = scaled(between, request.limits, request.engine, request.threads, request.batch, tell)
+    return Choice(request, certificate, machine.machine(), without, engines, unpredicted, records, yours, larger)
 
 
 def candidate(fact: Fact, values: Mapping[str, Value | None]) -> Candidate:
@@ -157,16 +188,25 @@ def candidate(fact: Fact, values: Mapping[str, Value | None]) -> Candidate:
     return Candidate(fact, {**values, **accuracies})
 
 
-def passing(certificate: Certificate) -> list[str]:
-    """The networks that break nothing but what is not known yet; where none does, the closest ones."""
-
-    def known(it: Judged) -> list[float]:
-        return [broken.share or 0.0 for broken in it.breaks if broken.quantity != "memory" and not broken.undecided]
-
+def passing(certificate: Certificate) -> list[Judged]:
+    """What breaks nothing but what is not known yet; where nothing does, the closest."""
     judged = certificate.judged.values()
-    found = [it for it in judged if not known(it)]
-    found = found or sorted(judged, key=lambda it: (sum(known(it)), it.candidate.name))[:CLOSE]
-    return list(dict.fromkeys(it.candidate.fact.network for it in found))
+    found = [it for it in judged if within(it)]
+    return found or sorted(judged, key=lambda it: (sum(broken_by(it)), it.candidate.name))[:CLOSE]
+
+
+def within(it: Judged) -> bool:
+    """Whether it breaks nothing, as far as is known."""
+    return not broken_by(it)
+
+
+def broken_by(it: Judged) -> list[float]:
+    """The shares by which it breaks limits on what is known."""
+
+    def later(broken: Break) -> bool:
+        return broken.quantity in LATER and broken.value is None
+
+    return [broken.share or 0.0 for broken in it.breaks if not broken.undecided and not later(broken)]
 
 
 def why(network: str, known: Iterable[Fact], request: Request) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError, unknown
 from ..limits import OF_CHOICES, parse_limit
-from . import checks
+from . import checks, source
 from .output import add_formats, print_report, say, write_file
 
 if TYPE_CHECKING:
     from ..choice.choose import Choice, Request
     from ..choice.facts import Fact
     from ..choice.verify import Measure
+    from ..choice.yours import Judge
     from ..engines.results import Record
 
 HELP = "which network to take: the best within limits, and the proof"
@@ -55,7 +56,20 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--verify", action="store_true", help="measure the latencies that decide, and settle what is undecided"
     )
     parser.add_argument("--why", action="store_true", help="say of every network why it is not picked")
-    parser.add_argument("--data", metavar="SOURCE", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--scaled",
+        metavar="NETWORK",
+        nargs="*",
+        help="and the largest that fits between the published points: MobileNet, EfficientNet, wide ResNet, or one of "
+        "these networks",
+    )
+    images = parser.add_argument_group("your images")
+    images.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="judge by these, as for train: those that fit and whose weights are here, by a cross-validated probe",
+    )
+    source.add_bad(images)
     figures = parser.add_argument_group("accuracies")
     figures.add_argument(
         "--dataset", metavar="D", default="imagenet", help="on imagenet (default), cifar10, cifar100, svhn, mnist"
@@ -98,6 +112,8 @@ def run(args: argparse.Namespace) -> None:
         threads=args.threads,
         protocols=args.protocol,
         with_weights=args.with_weights,
+        data=args.data or "",
+        scaled=None if args.scaled is None else tuple(args.scaled),
     )
     results = read(args.results)
     if args.facts:
@@ -108,14 +124,16 @@ def run(args: argparse.Namespace) -> None:
         return
     from .measure import progress
 
+    judge = judging(args) if args.data else None
     with progress() as tell:
-        choice = choose(request, results, measure=measuring(request) if args.verify else None, tell=tell)
+        choice = choose(request, results, measure=measuring(request) if args.verify else None, judge=judge, tell=tell)
     if args.html is not None:
         from ..report.choice_page import html
 
         say(write_file(args.html, html(choice, results)))
     else:
-        print_report(report(choice, results, whole=args.why or args.md), args)
+        picture = str(args.plot) if args.md and args.plot else ""
+        print_report(report(choice, results, whole=args.why or args.md, picture=picture), args)
     if args.plot is not None:
         draw(choice, args)
 
@@ -123,7 +141,8 @@ def run(args: argparse.Namespace) -> None:
 def checked(args: argparse.Namespace) -> None:
     """Raises UserError for arguments that do not go together, before anything is computed."""
     if args.data is not None:
-        raise UserError("choose does not rank by your images yet", "compare its Pareto set with `convatlas transfer`")
+        checks.data_source(args.data)
+        source.max_pixels(args)
     if args.engine not in ENGINES:
         raise unknown("engine", args.engine, ENGINES)
     if args.protocol not in PROTOCOLS:
@@ -133,8 +152,9 @@ def checked(args: argparse.Namespace) -> None:
     checks.at_least_one("--threads", args.threads)
     if args.plot is not None:
         checks.picture("--plot", args.plot)
-    if args.facts and (args.verify or args.plot or args.html):
-        raise UserError("--facts prints figures, and chooses nothing", "leave out --verify, --plot and --html")
+    if args.facts and (args.verify or args.plot or args.html or args.data or args.scaled is not None):
+        others = "--verify, --plot, --html, --data and --scaled"
+        raise UserError("--facts prints figures, and chooses nothing", f"leave out {others}")
 
 
 def read(files: Sequence[Path]) -> list[Fact]:
@@ -161,6 +181,14 @@ def measuring(request: Request) -> Measure:
         return measure(jobs, [request.batch], seconds=SECONDS)
 
     return remembering(measured, request.threads, request.batch)
+
+
+def judging(args: argparse.Namespace) -> Judge:
+    """Judges by the training images of --data."""
+    from ..choice.yours import judged_on
+
+    args.val = 0.0  # all training images are learnt from, as `transfer` does
+    return judged_on(source.load(args), args.data)
 
 
 def draw(choice: Choice, args: argparse.Namespace) -> None:

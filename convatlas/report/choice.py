@@ -9,16 +9,19 @@ from typing import Any
 from ..choice.certificate import Judged
 from ..choice.choose import Choice
 from ..choice.facts import Fact
-from .choice_words import amount, asked, machine, picked, summary, why
-from .tables import Column, Report, Table, label, number, prose
+from .choice_words import amount, asked, limit_text, machine, picked, ranked, spanned, summary, why
+from .tables import Column, Report, Table, label, number, prose, size
 
 FACT_KEYS = ("network", "source", "dataset", "kind", "top1", "top5", "single", "protocol", "weights", "where")
 REFUSED_SHOWN = 5
 SEVERAL_SETS = {"imagenetv2": "V2", "imagenet-real": "ReaL"}  # timm's other images of the same classes
 
 
-def report(choice: Choice, known: Iterable[Fact] = (), *, whole: bool = False) -> Report:
-    """The Pareto set as a table; with `whole` also every refused network. CSV and JSON always have all."""
+def report(choice: Choice, known: Iterable[Fact] = (), *, whole: bool = False, picture: str = "") -> Report:
+    """The Pareto set as a table; with `whole` also every refused network. CSV and JSON always have all.
+
+    Markdown shows the `picture`, a file.
+    """
     certificate = choice.certificate
     others = [name for name in certificate.judged if name not in certificate.pareto]
     others.sort(key=lambda name: (certificate.judged[name].distance, name))
@@ -28,20 +31,26 @@ def report(choice: Choice, known: Iterable[Fact] = (), *, whole: bool = False) -
         others = list(dict.fromkeys((*first, *refused)))[: max(REFUSED_SHOWN, len(certificate.better_undecided))]
     heading = asked(choice.request)
     more: list[str | Table] = [] if whole else ["--why shows every network, --json the whole certificate."]
-    if choice.pick:
+    if choice.pick or choice.scaled:
         more += ["", commands_table(choice)]
     if whole or choice.engines:
         more += ["", f"On {machine(choice)}"]
     return Report(
         table_of(choice, certificate.pareto, known),
-        before=("\n".join((f"{heading[0].upper()}{heading[1:]}:", *picked(choice))), ""),
+        before=(
+            "\n".join((f"{heading[0].upper()}{heading[1:]}:", *picked(choice))),
+            "",
+            *((f"![accuracy against cost]({picture})", "") if picture else ()),
+        ),
         after=(
+            *yours_of(choice),
+            *scaled_of(choice),
             "\n".join(["", *summary(choice)]),
             "",
             refusals(choice, others),
             *more,
         ),
-        record=choice.to_json(),
+        record={**choice.to_json(), "commands": [{"to": to, "command": it} for to, it in commands(choice)]},
         data=flat(choice),
     )
 
@@ -84,7 +93,7 @@ def on_other_images(known: Iterable[Fact]) -> dict[str, dict[tuple[str, str], fl
     return found
 
 
-HEADS = {"top1": "top-1", "top5": "top-5", "macs": "MACs", "training_macs": "training MACs"}
+HEADS = {"top1": "top-1", "top5": "top-5", "yours": "your top-1", "macs": "MACs", "training_macs": "training MACs"}
 
 
 def drop(name: str, place: int) -> int:
@@ -126,8 +135,76 @@ def flat(choice: Choice) -> Table:
     return Table("candidates", tuple(map(label, keys)), rows)
 
 
+def yours_of(choice: Choice) -> list[str | Table]:
+    """What the finalists are worth on the user's images; nothing where that was not asked."""
+    return ["\n".join(["", *ranked(choice)]), "", ranking_table(choice)] if choice.yours else []
+
+
+def ranking_table(choice: Choice) -> Table:
+    ranks = choice.yours.ranks if choice.yours else ()
+    columns = (
+        label("on your images", "name"),
+        number("top-1", "top1", show=points, short=None),
+        label("95% interval", "interval"),
+        number("behind", "behind", show=points, short=None),
+        label("95% interval", "behind_interval"),
+    )
+    rows = [
+        (
+            it.name,
+            it.top1,
+            f"{it.low:.2f} to {it.high:.2f}",
+            *((it.behind, f"{it.behind_low:.2f} to {it.behind_high:.2f}") if it is not ranks[0] else (None, None)),
+        )
+        for it in ranks
+    ]
+    return Table("ranking", columns, rows)
+
+
+def points(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def scaled_of(choice: Choice) -> list[str | Table]:
+    """The largest networks between the published points; nothing where they were not asked."""
+    if choice.request.scaled is None:
+        return []
+    told = (
+        "Between the published points, the largest that fits; how accurate nobody has measured, so that no limit on it"
+    )
+    return [f"\n{told} is judged:", "", scaled_table(choice)]
+
+
+def scaled_table(choice: Choice) -> Table:
+    asked = list(dict.fromkeys(name for it in choice.scaled for name in it.values))
+    columns = (
+        label("network", "network"),
+        label("with", "options"),
+        label("image", "input"),
+        *(Column(HEADS.get(name, name), name, right=True, drop=drop(name, i)) for i, name in enumerate(asked)),
+        label("top-1", "top1"),
+        prose("searched", least=24, drop=9),
+    )
+    rows = []
+    for it in choice.scaled:
+        if it.point is None:
+            first = f"none: {limit_text(it.broken)}" if it.broken else "none"
+            rows.append((it.family.network, first, "", *("" for _ in asked), "", str(it.family)))
+        else:
+            options = ", ".join(f"{name}={value:g}" for name, value in it.point.options.items())
+            values = [spanned(name, of) if (of := it.values.get(name)) else "" for name in asked]
+            rows.append((it.family.network, options, size(it.point.input), *values, "unknown", str(it.family)))
+    return Table("scaled", columns, rows)
+
+
+def scaled_commands(choice: Choice) -> list[tuple[str, str]]:
+    """How to count each of the scaled networks."""
+    return [(it.family.network, f"convatlas show {it.point.settings}") for it in choice.scaled if it.point]
+
+
 def commands_table(choice: Choice) -> Table:
-    return Table("commands", (label("to"), prose("command", least=40)), commands(choice))
+    rows = [*commands(choice), *((f"show {name}", command) for name, command in scaled_commands(choice))]
+    return Table("commands", (label("to"), prose("command", least=40)), rows)
 
 
 def commands(choice: Choice) -> list[tuple[str, str]]:
@@ -136,19 +213,20 @@ def commands(choice: Choice) -> list[tuple[str, str]]:
     if pick is None:
         return []
     network, weights = pick.fact.network, choice.weights
+    data = shlex.quote(choice.request.data or "DATA")
     engine = choice.engines.get(network, "onnxruntime")
     batch = "" if choice.request.batch == 1 else f" --batch {choice.request.batch}"
     measure = f"convatlas measure {shlex.quote(weights or network)} --engine {engine}{batch}"
     if not weights:
         return [
-            ("train", f"convatlas train {network} --data DATA"),
+            ("train", f"convatlas train {network} --data {data}"),
             ("measure", measure),
             ("export", f"convatlas export {network} --untrained --to onnx -o net.onnx"),
         ]
     name = shlex.quote(weights)
     return [
         ("load", f"convatlas weights {'get' if '@' in weights else 'check'} {name}"),
-        ("transfer", f"convatlas transfer {name} --data DATA"),
+        ("transfer", f"convatlas transfer {name} --data {data}"),
         ("measure", measure),
         ("export", f"convatlas export {name} --to onnx -o net.onnx"),
     ]

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from ..choice.choose import Choice
 from ..choice.facts import Fact
-from .choice import commands_table, refusals, table_of
+from .choice import commands_table, ranking_table, refusals, scaled_table, table_of
 from .choice_picture import as_url
-from .choice_words import amount, asked, machine, picked, summary
+from .choice_words import amount, asked, machine, picked, ranked, summary
 from .templates import render
 
 
@@ -36,6 +36,9 @@ def html(choice: Choice, known: Iterable[Fact] = ()) -> str:
         words=words[1:] if pick else words,
         picture=as_url(choice),
         pareto=table_of(choice, certificate.pareto, known),
+        yours=list(ranked(choice)),
+        ranking=ranking_table(choice),
+        scaled=scaled_table(choice),
         summary=list(summary(choice)),
         undecided=refusals(choice, certificate.of_status("undecided")),
         dominated=refusals(choice, dominated),

@@ -7,12 +7,15 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from ..choice.certificate import Bound, Break, Certificate, Judged, Value
 from ..choice.choose import Choice, Request
+from ..choice.yours import is_at_hand
 from ..engines.latency.profile import milliseconds
+from ..weights.published import published
 from .tables import compact
 
 BEST = {
     "top1": "most accurate network",
     "top5": "most accurate network (top-5)",
+    "yours": "network most accurate on your images",
     "latency": "fastest network",
     "throughput": "network with the most images a second",
     "params": "network with the fewest parameters",
@@ -21,7 +24,7 @@ BEST = {
     "memory": "network with the least memory",
 }
 BYTES = ("size", "memory", "bytes")
-PERCENTS = ("top1", "top5")
+PERCENTS = ("top1", "top5", "yours")
 PLAIN = ("depth", "side", "channels", "year")
 DIGITS = 3
 Factor = tuple[Decimal, str]
@@ -91,7 +94,10 @@ def why(certificate: Certificate, it: Judged) -> str:
             return "picked"
         by = certificate.dominators[name]
         return f"fits; not better in anything than {by}" if by else "fits; on the Pareto set"
-    return "; ".join(broken(certificate, one) for one in it.breaks)
+    limits = [one for one in it.breaks if one.quantity != "yours"]
+    if limits:
+        return "; ".join(broken(certificate, one) for one in limits)
+    return "its weights cannot be used" if is_at_hand(it.candidate.fact.weights) else "no weights"
 
 
 def broken(certificate: Certificate, it: Break) -> str:
@@ -116,7 +122,9 @@ def asked(request: Request) -> str:
     limits = ", ".join(limit_text(Bound.of(limit)) for limit in request.limits)
     crop = "one centre crop" if request.dataset.startswith("imagenet") else "the whole images"
     how = {"center": crop, "unstated": f"{crop} or a protocol not stated", "any": "any protocol"}[request.protocols]
-    return f"the {BEST[request.objective]} on {request.dataset} ({how})" + (f" within {limits}" if limits else "")
+    best, told = BEST[request.indices[0]], f"on {request.dataset} ({how})"
+    what = f"the {best}, of what is known {told}," if request.data else f"the {best} {told}"
+    return what + (f" within {limits}" if limits else "")
 
 
 def picked(choice: Choice) -> Iterator[str]:
@@ -127,6 +135,8 @@ def picked(choice: Choice) -> Iterator[str]:
         yield f"No network is surely within all limits: {len(certificate.judged)} figures were compared" + (
             f", {n} are undecided." if n else "."
         )
+        if choice.yours and (missing := without_weights(choice)):
+            yield f"  {len(missing)} would fit, and their weights are not at hand; {fetching(missing)}"
     else:
         figures = (
             f"{name} {spanned(name, of)}" for name in certificate.indices if (of := pick.values.get(name)) is not None
@@ -147,6 +157,37 @@ def picked(choice: Choice) -> Iterator[str]:
         assert of is not None
         change = loosened(certificate.bounds[number], to)
         yield f"  {change} instead would admit {admits}, {first} {amount(first, of.value)}."
+
+
+def without_weights(choice: Choice) -> list[str]:
+    """The figures that nothing but weights is missing of, the most accurate ones of the data set first."""
+    judged = choice.certificate.judged
+    found = [name for name, it in judged.items() if [b.quantity for b in it.breaks] == ["yours"]]
+    unusable = choice.yours.unusable if choice.yours else {}
+    return sorted((n for n in found if n not in unusable), key=lambda n: (-(judged[n].candidate.fact.top1 or 0), n))
+
+
+def fetching(names: list[str]) -> str:
+    """How to get weights of the first that has some published."""
+    first = next((name for name in names if name in published()), None)
+    return f"`convatlas weights get {first}` fetches those of {first}." if first else "none of them are published."
+
+
+def ranked(choice: Choice) -> Iterator[str]:
+    """What the user's images say of the finalists."""
+    yours = choice.yours
+    if yours is None:
+        return
+    how = "a probe of each network's features, cross-validated on the same folds; images of test or val were not used"
+    yield f"On {yours.images:,} training images of {yours.classes} classes ({yours.data}): {how}."
+    alike = [it.name for it in yours.ranks[1:] if not it.surely_behind]
+    if alike:
+        them = "it is" if len(alike) == 1 else "they are"
+        yield f"  {', '.join(alike)}: not surely behind {yours.ranks[0].name}; of these images {them} as good a choice."
+    for name, reason in yours.unusable.items():
+        yield f"  {name} could not be judged: {reason}."
+    if missing := without_weights(choice):
+        yield f"  {len(missing)} more would fit, and read `no weights`; {fetching(missing)}"
 
 
 def summary(choice: Choice) -> Iterator[str]:

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from ..accounting.exported import exported_bytes
 from ..accounting.rows import Account
 from ..catalogue import Claim, Variant, name_of
 from ..files.atomic import other_version
@@ -68,6 +69,7 @@ def index_record(variant: Variant, counted: Account) -> dict[str, Any]:
         "idle": [list(module) for module in counted.idle],
         "depth": counted.depth,
         "statistics": counted.statistics,
+        "exported_bytes": exported_bytes(counted),
         "multiplied_activations": sum(r.activations for r in counted.rows if r.macs),
     }
 

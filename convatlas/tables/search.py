@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
+from ..accounting.exported import FLOAT32
 from ..catalogue import plain
 from ..errors import UserError, unknown
 from ..limits import QUANTITIES, Limit, Number, hold, parse_limit
@@ -13,7 +14,6 @@ from . import index
 from .published import Published, published
 
 BEST_FIRST = ("top1", "top5")  # sorted in descending order
-FLOAT32 = 4  # bytes
 
 
 class Found(NamedTuple):

@@ -1,15 +1,22 @@
-"""Candidates and requests at random, in few whole numbers: ties, limits that are met exactly and unknowns occur."""
+"""Requests as they are written; candidates and requests at random, in few whole numbers: ties and unknowns occur."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from random import Random
+from typing import Any
 
 from convatlas.choice.certificate import Candidate, Value
+from convatlas.choice.choose import Request
 from convatlas.choice.facts import Fact
-from convatlas.limits import OPERATORS, Limit
+from convatlas.limits import OF_CHOICES, OPERATORS, Limit, parse_limit
 
+SMALL = ("top1>=70%", "params<=5M", "macs<=600M")
 QUANTITIES = ("top1", "params", "macs", "latency", "memory")
+
+
+def request(*limits: str, **more: Any) -> Request:
+    return Request(tuple(parse_limit(limit, OF_CHOICES) for limit in limits), **more)
 
 
 def fact(name: str, top1: float | None = 70.0, **more: object) -> Fact:

@@ -74,7 +74,7 @@ def test_brute_force() -> None:
 
 
 def test_every_certificate_is_checked_by_the_script() -> None:
-    for seed in SEEDS[::3]:
+    for seed in SEEDS:
         check(json.loads(json.dumps(made(seed)[0].to_json())))
 
 

@@ -142,16 +142,12 @@ def number(part: str, text: str) -> int:
 
 def read(files: Sequence[Path]) -> tuple[list[Record], list[Damage]]:
     """The newest records of files, ours and timm's; lines that are none are said."""
-    from ..engines import results, timm_results
+    from ..engines.results_files import read_all
 
-    records, damages = [], []
-    for file in files:
-        some, bad = timm_results.read(file) if timm_results.is_timms(file) else results.read(file)
-        records += some
-        damages += bad
+    records, damages = read_all(files)
     for damage in damages:
         say(f"convatlas: {damage}", file=sys.stderr)
-    return results.newest(records), damages
+    return records, damages
 
 
 def measured(args: argparse.Namespace) -> list[Record]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ...errors import UserError, unknown
 from ..tables import Report, Table, label, prose
+from . import measured, trained
 from .frame import Asked, Chart
 from .winners import winners
 
@@ -27,7 +28,26 @@ class Listed:
     files: str = ""  # what files it is drawn from, where it needs any
 
 
-LISTED = (Listed("winners", "ILSVRC winners by year: error, depth, and a person's error", "001, 003", winners),)
+RESULTS = "results files"
+RUNS = "run folders"
+LISTED = (
+    Listed("winners", "ILSVRC winners by year: error, depth, and a person's error", "001, 003", winners),
+    Listed("batch", "time of an image by batch size", "002", measured.batch, ("networks", "files"), RESULTS),
+    Listed("time", "operations against time", "001, 003", measured.time, ("networks", "files"), RESULTS),
+    Listed("speed", "operations and time side by side", "003", measured.speed, ("networks", "files"), RESULTS),
+    Listed(
+        "throughput",
+        "accuracy against images a second",
+        "002",
+        measured.throughput,
+        ("networks", "dataset", "files"),
+        RESULTS,
+    ),
+    Listed("memory", "size against memory, with its line", "002", measured.memory, ("networks", "files"), RESULTS),
+    Listed("power", "power and energy by batch size", "001, 003", measured.power, ("networks", "files"), RESULTS),
+    Listed("curves", "errors of several runs by epoch", "003", trained.curves, ("files",), RUNS),
+    Listed("gradients", "norms of gradients by stage and epoch", "003", trained.gradients, ("files",), RUNS),
+)
 
 
 def find(name: str) -> Listed:

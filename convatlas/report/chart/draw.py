@@ -13,6 +13,7 @@ import numpy as np
 from ...files.figure import DPI, drawable, write
 from .frame import Chart, Panel, Point
 from .labels import GREY, Label, halo, place
+from .lines import DASHES, across, join, of_lines, reserve, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,9 +26,10 @@ MARKERS = "o", "s", "^", "D", "v", "P", "X", "*"
 HATCHES = "", "//", "..", "xx", "\\\\", "--", "++", "oo"
 DOT, LARGEST = 90.0, 5200.0  # areas of a mark and of the largest bubble, in square points
 PAD = 0.12  # inches
-PER_LINE, AT_END = 128, 12  # characters of a line of the note, and of the text at the end of a line
+PER_LINE = 128  # characters of a line of the note
 
 MOST_ACROSS = 5  # groups in a row of the legend
+TITLES = 96  # characters of the titles of all panels beside each other
 
 Rect = tuple[float, float, float, float]  # left, bottom, width, height in parts of the figure
 
@@ -65,7 +67,8 @@ def figure(chart: Chart) -> Drawn:
         drawn.text(0.01, 1 - head / 2, drawable(chart.title), fontsize=TITLE, fontweight="bold", va="center")
         drawn.text(0.01, foot, "\n".join(note), color="0.25", va="top", linespacing=1.25)
         many = len(chart.panels)
-        shape: dict[str, Any] = dict(ncols=many, sharey=True)
+        alike = len({panel.x for panel in chart.panels}) == 1 and not any(p.marks == "bars" for p in chart.panels)
+        shape: dict[str, Any] = dict(ncols=many, sharey=True, sharex=alike)
         if chart.stacked:
             shape = dict(nrows=many, sharex=True, height_ratios=[panel.height for panel in chart.panels])
         grid = list(drawn.subplots(**shape, squeeze=False).flat)
@@ -73,30 +76,35 @@ def figure(chart: Chart) -> Drawn:
         largest = max((point.size for _, point in chart.points if point.size is not None), default=1.0)
         wanted = []
         for i, (axes, panel) in enumerate(zip(grid, chart.panels, strict=True)):
-            wanted.append(fill(axes, panel, styles, largest, categories(chart)))
+            width = TITLES if chart.stacked else TITLES // many
+            wanted.append(fill(axes, panel, styles, largest, categories(chart), width))
             if chart.stacked and i < many - 1:
                 axes.set_xlabel("")
             if not chart.stacked and i:
                 axes.set_ylabel("")
-        wanted = [labels + draw_lines(*of) for labels, *of in zip(wanted, grid, chart.panels, strict=True)]
+        for axes, panel in zip(grid, chart.panels, strict=True):
+            across(axes, panel, of_lines(chart))
+        ends = [at_ends(panel, labels) for panel, labels in zip(chart.panels, wanted, strict=True)]
+        names = [reserve(axes, labels) for axes, labels in zip(grid, ends, strict=True)]
         layout.set(rect=beside_legends(drawn, chart, styles, largest, body))
         unwritten = []
-        for axes, panel, labels in zip(grid, chart.panels, wanted, strict=True):
+        for axes, panel, labels, last, texts in zip(grid, chart.panels, wanted, ends, names, strict=True):
+            labels = [label for label in labels if label not in last]
             obstacles = [(*at(panel, point, categories(chart)), area(point, largest)) for point in panel.points]
             unwritten += [it.text for it in place(axes, labels, obstacles, paths(axes), TEXT)]
+            unwritten += [it.text for it in spread(axes, last, texts, TEXT)]
         return Drawn(drawn, unwritten)
 
 
 def of_groups(chart: Chart) -> dict[str, Style]:
     """A look for each group, in the order of their first points."""
     groups = list(dict.fromkeys(point.group for _, point in chart.points))
-    dashes = "-", "--", "-.", ":"
     return {
         group: Style(
             COLOURS[i % len(COLOURS)],
             MARKERS[(i + i // len(COLOURS)) % len(MARKERS)],
             HATCHES[i % len(HATCHES)],
-            dashes[i % len(dashes)],
+            DASHES[i % len(DASHES)],
         )
         for i, group in enumerate(groups)
     }
@@ -113,11 +121,19 @@ def at(panel: Panel, point: Point, names: list[str]) -> tuple[float, float]:
     return (point.y, x) if panel.marks == "bars" else (x, point.y)
 
 
+def at_ends(panel: Panel, labels: list[Label]) -> list[Label]:
+    """Those of the last points of lines."""
+    last = {point.group: (point.x, point.y) for point in panel.points if not point.thin}
+    return [it for it in labels if (it.x, it.y) in last.values()] if panel.marks == "lines" else []
+
+
 def area(point: Point, largest: float) -> float:
     return DOT if point.size is None else max(20.0, LARGEST * point.size / largest)
 
 
-def fill(axes: Axes, panel: Panel, styles: dict[str, Style], largest: float, names: list[str]) -> list[Label]:
+def fill(
+    axes: Axes, panel: Panel, styles: dict[str, Style], largest: float, names: list[str], width: int
+) -> list[Label]:
     """Draws the marks; returns the labels to be written once all is in place."""
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if panel.marks == "bars":
@@ -126,7 +142,7 @@ def fill(axes: Axes, panel: Panel, styles: dict[str, Style], largest: float, nam
     axes.yaxis.label.set_fontsize(AXIS)
     axes.tick_params(labelsize=TICKS)
     if panel.title:
-        axes.set_title(drawable(panel.title), fontsize=AXIS, loc="left")
+        axes.set_title(textwrap.fill(drawable(panel.title), width), fontsize=AXIS, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     if panel.marks in ("columns", "bars"):
         fill_bars(axes, panel, styles, names)
@@ -146,7 +162,9 @@ def fill_points(axes: Axes, panel: Panel, styles: dict[str, Style], largest: flo
         places = [at(panel, point, names) for point in points]
         xs, ys = [x for x, _ in places], [y for _, y in places]
         if panel.marks == "lines":
-            axes.plot(xs, ys, color=style.colour, linestyle=style.dashes, linewidth=2.2)
+            join(axes, points, dict(color=style.colour, linestyle=style.dashes), style.marker)
+            whiskers(axes, points, style)
+            continue
         bubbles = any(point.size is not None for point in points)
         axes.scatter(
             xs,
@@ -161,11 +179,15 @@ def fill_points(axes: Axes, panel: Panel, styles: dict[str, Style], largest: flo
         )
         if bubbles:  # the places themselves, as bubbles overlap
             axes.scatter(xs, ys, s=18, color="black", marker=style.marker, zorder=4)
-        for x, point in zip(xs, points, strict=True):
-            if point.low is not None and point.high is not None:
-                axes.plot([x, x], [point.low, point.high], color=style.colour, linewidth=1.4, zorder=2)
+        whiskers(axes, points, style)
     if panel.marks == "points":
         axes.margins(0.09, 0.12)
+
+
+def whiskers(axes: Axes, points: list[Point], style: Style) -> None:
+    for point in points:
+        if point.low is not None and point.high is not None:
+            axes.plot([point.x] * 2, [point.low, point.high], color=style.colour, linewidth=1.4, zorder=2)
 
 
 def fill_bars(axes: Axes, panel: Panel, styles: dict[str, Style], names: list[str]) -> None:
@@ -191,34 +213,9 @@ def fill_bars(axes: Axes, panel: Panel, styles: dict[str, Style], names: list[st
         axes.margins(y=0.16)
 
 
-def draw_lines(axes: Axes, panel: Panel) -> list[Label]:
-    """Draws the lines across, level ones with their text at the end; returns the labels of the others."""
-    labels = []
-    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
-    low, high = axes.get_xlim()
-    look: dict[str, Any] = dict(color="black", linestyle=(0, (6, 3)), linewidth=1.8, zorder=2)
-    for line in panel.lines:
-        if not line.slope:
-            axes.axhline(line.intercept, **look)
-            axes.annotate(drawable(line.text), (1.01, line.intercept), xycoords=axes.get_yaxis_transform(), va="center")
-            continue
-        xs = np.geomspace(low, high, 100) if panel.log_x else np.linspace(low, high, 100)
-        ys = line.intercept + line.slope * xs
-        axes.plot(xs, ys, **look)
-        if not line.slope:
-            text = textwrap.fill(drawable(line.text), AT_END)
-            axes.annotate(text, (1.01, line.intercept), xycoords=axes.get_yaxis_transform(), va="center")
-            continue
-        inside = np.flatnonzero((ys > axes.get_ylim()[0]) & (ys < axes.get_ylim()[1]))
-        if len(inside):
-            last = inside[-6:][0]
-            labels.append(Label(drawable(line.text), float(xs[last]), float(ys[last]), weight="bold"))
-    return labels
-
-
 def scale(axes: Axes, panel: Panel) -> None:
     """Logarithmic where asked, with 1, 2, 5, 10 ... written out; a light grid."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     for axis, log, set_scale in (
         (axes.xaxis, panel.log_x, axes.set_xscale),
@@ -230,6 +227,8 @@ def scale(axes: Axes, panel: Panel) -> None:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 3e3 else (1,)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
             axis.set_minor_formatter(NullFormatter())
+    if panel.ticks:
+        axes.xaxis.set_major_locator(FixedLocator(panel.ticks))
     across: dict[str, Any] = {"columns": {"axis": "y"}, "bars": {"axis": "x"}}
     axes.grid(alpha=0.3, **across.get(panel.marks, {}))
 
@@ -247,7 +246,7 @@ def beside_legends(figure: Figure, chart: Chart, styles: dict[str, Style], large
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    named = {point.label for _, point in chart.points}
+    named = {point.group for _, point in chart.points if point.label.startswith(point.group)}
     marks = {point.group: panel.marks for panel, point in chart.points}
     bubbles = [panel.size for panel in chart.panels if panel.size]
     handles: list[Any] = []
@@ -264,8 +263,10 @@ def beside_legends(figure: Figure, chart: Chart, styles: dict[str, Style], large
             handles.append(Line2D([], [], label=drawable(group, 40), **look))
     look = dict(bbox_to_anchor=body, fontsize=TEXT, title_fontsize=TEXT, frameon=False)
     left, bottom, width, height = body
+    dashes: dict[str, Any] = dict(color="black", linewidth=1.8)
+    handles += [Line2D([], [], label=drawable(t), linestyle=style, **dashes) for t, style in of_lines(chart).items()]
     if handles:
-        above = figure.legend(handles=handles, loc="upper left", ncols=min(len(handles), MOST_ACROSS), **look)
+        above = widest(figure, handles, look)
         height -= above.get_window_extent().height / figure.bbox.height
     if bubbles:
         sizes = [
@@ -276,6 +277,16 @@ def beside_legends(figure: Figure, chart: Chart, styles: dict[str, Style], large
         beside = figure.legend(handles=sizes, title=bubbles[0], loc="lower right", **look)
         width -= beside.get_window_extent().width / figure.bbox.width
     return left, bottom, width, height
+
+
+def widest(figure: Figure, handles: list[Any], look: dict[str, Any]) -> Any:
+    """The legend above, of as many columns as there is room for."""
+    for columns in range(min(len(handles), MOST_ACROSS), 0, -1):
+        legend = figure.legend(handles=handles, loc="upper left", ncols=columns, **look)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return legend
+        legend.remove()
+    raise AssertionError
 
 
 def of_sizes(largest: float) -> list[tuple[str, float]]:

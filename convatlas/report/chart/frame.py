@@ -23,6 +23,7 @@ class Point:
     size: float | None = None  # the area of a bubble
     low: float | None = None  # the ends of an interval of y
     high: float | None = None
+    thin: bool = False  # of a second line of its group, without marks
 
     def __post_init__(self) -> None:
         assert self.source, f"{self.name} has no source"
@@ -52,6 +53,7 @@ class Panel:
     title: str = ""
     log_x: bool = False
     log_y: bool = False
+    ticks: tuple[float, ...] = ()  # of x, instead of round numbers
     height: float = 1.0  # beside the other panels of a stack
 
 

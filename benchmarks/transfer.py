@@ -4,10 +4,12 @@
     python benchmarks/transfer.py --data folder:HYMENOPTERA --control resnet20 --minutes 0.46 --seeds 0 1 2
     python benchmarks/transfer.py --data cifar10:DIR --each 10 50 250 --seeds 0 1 2 --test 1000
     python benchmarks/transfer.py --data mnist:DIR --each 10 50 250 --seeds 0 1 2 --test 1000
+    python benchmarks/transfer.py --data cifar10:DIR --each 50 --seeds 0 1 --test 500 --mode finetune --input 3x64x64
 
-`--each` images of a class are drawn with each seed for training, and the first `--test` images are judged on; without,
-all. `--control` trains a network from scratch instead, by the recipe `small`, for about `--minutes` of processor time:
-give what the transfer took. The figures are added to results/transfer_DATA_MODEL.json, after each run.
+`--each` images of a class are drawn with each seed for training, and the first `--test` images are judged on;
+without, all. `--mode` trains on from the probe, and `--input` makes that affordable. `--control` trains a network
+from scratch instead, by the recipe `small`, for about `--minutes` of processor time: give what the transfer took. The
+figures are added to results/transfer_DATA_NETWORK.json, after each run.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from typing import Any
 import torch
 from report import RESULTS, spread, write
 
+from convatlas.catalogue import Shape
+from convatlas.cli.output import parse_input
 from convatlas.data.sources import load_data
 from convatlas.data.types import Data
 from convatlas.recipe import with_epochs, with_settings
 from convatlas.recipes import find_recipe
 from convatlas.train.fit import fit
-from convatlas.tuning.transfer import transfer
+from convatlas.tuning.transfer import MODES, transfer
+from convatlas.weights.model import Model, load
 
 CONTROLS = {  # network: the side of its images, its settings
     "resnet20": (64, ["net.depth=8"]),
@@ -43,19 +48,26 @@ def main() -> None:
     parser.add_argument("--each", type=int, nargs="*", default=[])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--test", type=int)
+    parser.add_argument("--network", help="of weights that do not say it")
+    parser.add_argument("--preprocess", help="likewise")
+    parser.add_argument("--mode", choices=MODES, default="features")
+    parser.add_argument("--input", help="CxHxW")
     parser.add_argument("--control", choices=CONTROLS)
     parser.add_argument("--minutes", type=float)
     args = parser.parse_args()
     torch.set_num_threads(1)
     whole = load_data(args.data, val=0.0)
+    model = load(args.model, network=args.network, preprocess=args.preprocess)
+    shape = parse_input(args.input) if args.input else None
+    how = "".join(f", {it}" for it in (args.mode, args.input) if it and it != "features")
     for each in args.each or [None]:
         for seed in args.seeds:
             data = few(whole, each, seed, args.test)
             if args.control:
                 what, made = f"from scratch, {args.control}", control(args.control, data, seed, args.minutes)
             else:
-                what, made = f"{each or 'all'} images a class", transferred(args.model, data, seed)
-            keep(f"transfer_{whole.name}_{args.model}", what, seed, made)
+                what, made = f"{each or 'all'} images a class{how}", transferred(model, data, seed, args.mode, shape)
+            keep(f"transfer_{whole.name}_{model.network}", what, seed, made)
 
 
 def keep(name: str, what: str, seed: int, made: dict[str, Any]) -> None:
@@ -78,11 +90,13 @@ def few(data: Data, each: int | None, seed: int, test: int | None) -> Data:
     return replace(data, train=train, val=None, test=judged)
 
 
-def transferred(model: str, data: Data, seed: int) -> dict[str, Any]:
+def transferred(model: Model, data: Data, seed: int, mode: str, input: Shape | None) -> dict[str, Any]:
     processor = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        found = transfer(model, data, out=Path(folder) / "run", mode="features", seed=seed)
+        found = transfer(model, data, out=Path(folder) / "run", mode=mode, seed=seed, input=input)
     low, high = found.scores.interval()
+    difference, bounds = found.beside_probe
+    tuned = {"beside the probe": [difference, *bounds], "augmentation": list(found.run.recipe.augment)}
     return {
         "top1": found.scores.top1,
         "interval": [low, high],
@@ -92,6 +106,7 @@ def transferred(model: str, data: Data, seed: int) -> dict[str, Any]:
         "strength": found.probed.probe.strength,
         "processor minutes": (time.process_time() - processor) / 60,
         "from the cache": found.probed.train.cached + found.probed.held_out.cached,
+        **(tuned if mode != "features" else {}),
     }
 
 

@@ -28,7 +28,7 @@ from .probed import Bar, Probed, no_bar
 
 START = "start.safetensors"  # in the run folder: the network with the probe as its classifier
 REPEATS = 2
-TIMED = 4  # steps, of which the first is not measured
+TIMED = 3  # steps, of which the first is not measured
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def as_the_probe(found: Probed) -> SGD:
     gain = gain_of(found.net, layer)
     deviation = scales(values)[1]
     penalty = gain**2 * float(deviation.square().mean()) / (found.probe.strength * len(values))
-    lr = 1 / (gain**2 * float(values.square().sum(1).mean()) + penalty)
+    lr = 1 / (gain**2 * float(values.square().sum(1).mean()) + 1 + penalty)  # 1: the bias's
     return SGD(rounded(lr), weight_decay=rounded(penalty), decay_scope="weights")
 
 

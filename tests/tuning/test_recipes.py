@@ -36,6 +36,7 @@ def test_the_head_learns_with_the_penalty_of_the_probe(found: Probed) -> None:
     (slope,) = torch.autograd.grad(F.cross_entropy(x @ weight.T + probe.bias, labels), weight)
     assert (slope + sgd.weight_decay * probe.weight).norm() < 0.05 * slope.norm()
     assert sgd.lr * x.square().sum(1).mean() == pytest.approx(1, rel=0.1)
+    assert as_the_probe(with_features(found, x / 1000)).lr <= 1, "a bias is as large as ever"
 
 
 def test_a_step_hardly_moves_the_logits_whatever_the_size_of_the_features(found: Probed) -> None:

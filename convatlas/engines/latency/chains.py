@@ -11,7 +11,9 @@ from .graph import Graph
 MOST_MACS = (3e8, 3e8, 1e9)  # of a chain, for one image: one of these
 MOST_WEIGHTS = 2e7
 
-# Where chains begin: a side, and the channels that networks have there. With 3 channels it is an image.
+# Where chains begin: a side, and the channels that networks have there, 3 for an image. Whatever they are, a chain takes
+# an image and begins with a convolution, as networks do: engines lay out channels in another way from there on, and a
+# block that reads its input in the way it arrives is another block.
 PLACES = [
     (224, [3]),
     (227, [3]),
@@ -40,10 +42,14 @@ PLACES = [
 def chain(rng: np.random.Generator, int8: bool = False) -> Graph:
     """One to four random blocks and a classifier. The same state of `rng` gives the same chain."""
     side, widths = PLACES[rng.integers(len(PLACES))]
-    g = Graph(int(rng.choice(widths)), side, rng, int8)
+    width = int(rng.choice(widths))
+    g = Graph(3, side, rng, int8)
     budget = Budget(rng.choice(MOST_MACS))
-    if g.channels == 3:
+    if width == 3:
         stem(g, rng)
+    else:
+        g.conv(width)
+        g.relu()
     for _ in range(int(rng.integers(1, 5))):
         block = BLOCKS[rng.integers(len(BLOCKS))]
         block(g, rng, budget)

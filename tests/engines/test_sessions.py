@@ -85,6 +85,15 @@ def test_bf16_on_torch_with_local_response_normalisation() -> None:
     assert 1e-4 < nets.error(found, exact) < 0.1
 
 
+def test_openvino_leaves_its_one_thread_to_the_system() -> None:
+    """Pinned, the caller's thread moves to another core and back at each call: up to 0.5 ms where cores are busy."""
+    model = nets.model("lenet5")
+    for threads in (1, 2):
+        net = on(model, "openvino", "fp32", threads).net
+        assert isinstance(net, on_openvino.OpenVinoNet)
+        assert net.requests[1].get_compiled_model().get_property("ENABLE_CPU_PINNING") is (threads > 1)
+
+
 def test_torch_uses_the_threads_asked_for_and_gives_them_back() -> None:
     class Counts(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

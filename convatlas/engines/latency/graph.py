@@ -13,11 +13,11 @@ OPSET, IR = 20, 10
 class Graph:
     """A graph while it is written. `at` is the tensor that comes next, of `channels` x `side` x `side`.
 
-    With `int8` every operator reads dequantized 8-bit values, and its weights are int8, by channel, as a static
-    quantizer leaves a graph.
+    With `int8`, the name of an engine, every operator reads dequantized 8-bit values, and its weights are int8, by
+    channel, as a static quantizer leaves a graph. OpenVINO computes NNCF's depthwise convolutions in float32.
     """
 
-    def __init__(self, channels: int, side: int, rng: np.random.Generator, int8: bool = False):
+    def __init__(self, channels: int, side: int, rng: np.random.Generator, int8: str = ""):
         self.input = (channels, side, side)
         self.channels, self.side, self.at = channels, side, "images"
         self.int8 = int8
@@ -44,7 +44,11 @@ class Graph:
 
     def conv(self, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, pad: int | None = None) -> None:
         pad = kernel // 2 if pad is None else pad
-        inputs = [self._read(self.at), self._weights((cout, self.channels // groups, kernel, kernel)), self._bias(cout)]
+        weights = (cout, self.channels // groups, kernel, kernel)
+        if self.int8 == "openvino" and groups == self.channels:
+            inputs = [self.at, self._constant(np.resize(self._pool, weights))]
+        else:
+            inputs = [self._read(self.at), self._weights(weights), self._bias(cout)]
         sizes = dict(kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4, group=groups)
         self._node("Conv", inputs, **sizes)
         self.channels, self.side = cout, (self.side + 2 * pad - kernel) // stride + 1
@@ -64,9 +68,9 @@ class Graph:
             self._node("Clip", [self.at, self._scalar("low", 0.0), self._scalar("high", 6.0)])
 
     def silu(self) -> None:
-        x = self._read(self.at)
-        self._node("Sigmoid", [x])
-        self._node("Mul", [x, self._read(self.at)])
+        x = self.at
+        self.sigmoid()
+        self.multiply(x)
 
     def batch_norm(self) -> None:
         ones = self._constant(np.ones(self.channels, np.float32))
@@ -76,7 +80,10 @@ class Graph:
     def pool(self, op: str = "MaxPool", kernel: int = 3, stride: int = 2, pad: int | None = None) -> None:
         pad = kernel // 2 if pad is None else pad
         sizes = dict(kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4)
-        self._node(op, [self._read(self.at)], **sizes)
+        x = self.at
+        self._node(op, [self._read(x)], **sizes)
+        if x in self._positive:  # the same range: else a maximum of quantized values is taken in floating point
+            self._positive.add(self.at)
         self.side = (self.side + 2 * pad - kernel) // stride + 1
 
     def mean(self) -> None:
@@ -92,20 +99,24 @@ class Graph:
     def lrn(self) -> None:
         """Local response normalisation over 5 channels, in the steps that an exported network has."""
         x, ints = self.at, np.array
-        self._node("Mul", [x, x])
-        self._node("Pad", [self.at, self._constant(ints([0, 2, 0, 0, 0, 2, 0, 0], np.int64))])
+        self._node("Mul", [self._read(x), self._read(x)])
+        self._positive.add(self.at)
+        self._node("Pad", [self._read(self.at), self._constant(ints([0, 2, 0, 0, 0, 2, 0, 0], np.int64))])
+        self._positive.add(self.at)
         padded, parts = self.at, []
         for at in range(5):
             ends = (self._constant(ints([n], np.int64)) for n in (at, self.channels + at, 1))
-            self._node("Slice", [padded, *ends])
+            self._node("Slice", [self._read(padded), *ends])
+            self._positive.add(self.at)
             parts.append(self.at)
         for part in parts[:-1]:
-            self._node("Add", [self.at, part])
-        self._node("Div", [self.at, self._scalar("five", 5.0)])
-        self._node("Mul", [self.at, self._scalar("alpha", 1e-4)])
-        self._node("Add", [self.at, self._scalar("k", 2.0)])
-        self._node("Pow", [self.at, self._scalar("beta", 0.75)])
-        self._node("Div", [x, self.at])
+            self.add(part)
+            self._positive.add(self.at)
+        self._node("Div", [self._read(self.at), self._scalar("five", 5.0)])
+        self._node("Mul", [self._read(self.at), self._factor(1e-4)])
+        self._node("Add", [self._read(self.at), self._factor(2.0)])
+        self._node("Pow", [self._read(self.at), self._scalar("beta", 0.75)])
+        self._node("Div", [self._read(x), self.at])
 
     def sigmoid(self) -> None:
         self._node("Sigmoid", [self._read(self.at)])
@@ -126,8 +137,9 @@ class Graph:
         self.channels = channels
 
     def _clips(self) -> bool:
-        """Whether quantizing clips what comes next, as a quantizer has it after a convolution, product or sum."""
-        clips = self.int8 and bool(self.nodes) and self.nodes[-1].op_type in ("Conv", "Gemm", "Add")
+        """Whether quantizing clips what comes next, as a quantizer has it after a convolution, product, norm or sum."""
+        before = ("Conv", "Gemm", "BatchNormalization", "Add")
+        clips = self.int8 and bool(self.nodes) and self.nodes[-1].op_type in before
         if clips:
             self._positive.add(self.at)
         return clips
@@ -152,15 +164,20 @@ class Graph:
             self._consts[key] = self._constant(np.array(value, dtype))
         return self._consts[key]
 
+    def _factor(self, value: float) -> str:
+        """A constant beside which an operator reads quantized values: with int8, it is one of them."""
+        if not self.int8:
+            return self._scalar("factor", value)
+        marks = [self._scalar("scale of a factor", value / 127), self._scalar("zero of a factor", 0, np.uint8)]
+        return self._dequantize(self._scalar("of a factor", 127, np.uint8), *marks)
+
     def _read(self, tensor: str) -> str:
         """The tensor as an operator reads it: with int8, quantized and dequantized once."""
         if not self.int8:
             return tensor
         if tensor not in self._dequantized:
-            at, marks = (
-                self.at,
-                [self._scalar("scale", SCALE), self._scalar("zero", 0 if tensor in self._positive else 128, np.uint8)],
-            )
+            at, zero = self.at, 0 if tensor in self._positive else 128
+            marks = [self._scalar("scale", SCALE), self._scalar("zero", zero, np.uint8)]
             self._node("QuantizeLinear", [tensor, *marks])
             self._node("DequantizeLinear", [self.at, *marks])
             self._dequantized[tensor], self.at = self.at, at

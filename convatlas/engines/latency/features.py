@@ -14,7 +14,7 @@ from ...accounting.rows import Row
 from .work import Work, works
 
 MACS, BYTES, TAPS = 50e9, 10e9, 5e9  # a second
-LAUNCH, CALL = 1e-6, 1e-5  # seconds
+LAUNCH, CALL = 1e-6, 1e-4  # seconds
 VALUE = 4  # bytes
 LANES = 16  # channels are computed in blocks of so many
 CACHE = 2 << 20  # bytes: what an operation with more reads and writes does not find in a core's own cache
@@ -26,13 +26,12 @@ Features = dict[str, float]
 
 def features(rows: Iterable[Row], input: tuple[int, ...], *, counted: int = 1, batch: int = 1) -> Features:
     """The features of a network at a batch, from rows that were counted on `counted` images of C x H x W."""
-    return of_works(works(rows, input, counted), input, batch)
+    return of_works(works(rows, input, counted), batch)
 
 
-def of_works(found: list[Work], input: tuple[int, ...], batch: int = 1) -> Features:
+def of_works(found: list[Work], batch: int = 1) -> Features:
     sums: Features = defaultdict(float)
     sums["call"] = CALL
-    sums["image bytes"] = batch * VALUE * prod(input) / BYTES
     sums["weights beyond the cache"] = max(0, VALUE * sum(w.weights for w in found) - WEIGHTS_CACHE) / BYTES
     for work in found:
         sums["launches"] += LAUNCH
@@ -46,23 +45,27 @@ def of_works(found: list[Work], input: tuple[int, ...], batch: int = 1) -> Featu
 
 def _own(work: Work, batch: int) -> Features:
     """The features of a kind."""
-    reads, writes = (batch * VALUE * n / BYTES for n in (work.reads, work.writes))
-    weights, macs = VALUE * work.weights / BYTES, batch * work.macs / MACS
-    if work.kind == "fc":
-        return {"fc weights": weights, "fc macs": (batch - 1) * work.macs / MACS}
-    if work.kind == "pool":
-        return {"pool taps": batch * work.writes * prod(work.kernel) / TAPS, "pool bytes": reads + writes}
+    moved, macs = batch * VALUE * (work.reads + work.writes) / BYTES, batch * work.macs / MACS
+    weights = VALUE * work.weights / BYTES
+    if work.kind == "fc":  # for one image as fast as its weights come, for more as 1x1 convolutions
+        return {"fc weights": weights, "1x1 macs": (batch - 1) * work.macs / MACS}
+    if work.kind in ("pool", "average"):
+        return {f"{work.kind} taps": batch * work.writes * prod(work.kernel) / TAPS, "bytes": moved}
+    if work.kind in ("mean", "curve", "power"):
+        return {f"{work.kind} bytes": moved}
     if work.kind != "conv":
-        return {f"{work.kind} bytes": reads + writes}
+        return {"bytes": moved}
     kind = conv_kind(work)
-    sums = {f"{kind} macs": macs, f"{kind} reads": reads, f"{kind} writes": writes, "conv weights": weights}
+    sums = {f"{kind} macs": macs, "conv weights": weights}
+    if kind == "grouped":  # its groups are gathered one by one
+        sums["grouped taps"] = batch * work.macs / work.cout / TAPS
+    if kind != "depthwise":
+        sums["conv bytes"] = moved
     if kind in ("1x1", "3x3", "large"):
         blocks = _up(work.cin) * _up(work.cout) / (work.cin * work.cout)
-        sums[f"{kind} macs of empty channels"] = macs * (blocks - 1)
+        sums["macs of empty channels"] = macs * (blocks - 1)
         if batch * work.height * work.width < FEW:
-            sums[f"{kind} macs at few positions"] = macs
-    if work.stride > 1 and kind != "depthwise":
-        sums["strided macs"] = macs
+            sums["macs at few positions"] = macs
     return sums
 
 

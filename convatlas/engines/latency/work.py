@@ -16,7 +16,8 @@ NORMS = {"BatchNorm1d", "BatchNorm2d", "BatchNormalization"}
 CLIPPED = {"ReLU", "ReLU6", "relu", "Relu", "Clip", "hardtanh", "LeakyRelu", "PReLU", "PRelu"}  # fused by every engine
 CURVED = {"SiLU", "GELU", "Tanh", "Squash", "Sigmoid", "Gelu", "Swish", "HardSwish", "Hardswish", "HardSigmoid"}
 MEANS = {"AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
-POOLS = {"MaxPool2d", "AvgPool2d", "MaxPoolSame", "Pool", "PoolTimm", "Subsample", "MaxPool", "AveragePool"}
+POOLS = {"MaxPool2d", "MaxPoolSame", "Pool", "PoolTimm", "MaxPool"}
+AVERAGES = {"AvgPool2d", "Subsample", "AveragePool"}
 ADDITIONS = {"add", "Add", "Sum"}
 PRODUCTS = {"mul", "Mul", "div", "Div"}
 JOINS = {"cat", "Concat"}
@@ -28,7 +29,7 @@ POOL_SIDE = 3  # of a pool whose row does not say
 class Work(NamedTuple):
     """One operation of an engine. Values are for one image."""
 
-    kind: str  # conv, fc, pool, mean, add, mul, copy, norm, clip, curve, power
+    kind: str  # conv, fc, pool, average, mean, add, mul, copy, norm, clip, curve, power
     reads: int  # values
     writes: int
     weights: int = 0
@@ -85,6 +86,7 @@ KINDS = {
     "curve": CURVED,
     "mean": MEANS,
     "pool": POOLS,
+    "average": AVERAGES,
     "add": ADDITIONS,
     "copy": COPIES,
     "power": {"Pow"},
@@ -115,7 +117,7 @@ def _work(kind: str, row: Row, shape: tuple[int, ...], batch: int) -> Work:
     if kind == "fc":
         inputs = row.macs // (batch * writes)
         return Work(kind, inputs, writes, inputs * writes, row.macs // batch, inputs, writes)
-    if kind == "pool":
+    if kind in ("pool", "average"):
         kernel = (row.kernel[0], row.kernel[-1]) if row.kernel else (POOL_SIDE, POOL_SIDE)
         stride = row.stride[0] if row.stride else max(1, round((prod(shape) / max(1, writes)) ** 0.5))
         return Work(kind, writes * stride**2, writes, kernel=kernel, stride=stride, height=height, width=width)

@@ -16,17 +16,35 @@ CONV = Row("c", "Conv2d", (32, 10, 10), (3, 3), (1, 1), (1, 1), macs=100 * 32 * 
 def test_a_convolution_by_hand() -> None:
     assert features([CONV], (8, 10, 10)) == pytest.approx(
         {
-            "call": 1e-5,
+            "call": 1e-4,
             "launches": 1e-6,
-            "image bytes": 4 * 800 / 10e9,
             "weights beyond the cache": 0,
             "3x3 macs": 230_400 / 50e9,
-            "3x3 reads": 4 * 800 / 10e9,
-            "3x3 writes": 4 * 3200 / 10e9,
-            "3x3 macs of empty channels": 230_400 / 50e9,  # 8 of 16 are used
+            "conv bytes": 4 * (800 + 3200) / 10e9,
+            "macs of empty channels": 230_400 / 50e9,  # 8 of 16 are used
             "conv weights": 4 * 32 * 8 * 9 / 10e9,
         }
     )
+
+
+def test_groups_by_hand() -> None:
+    """32 channels in 4 groups of 8, and in 32 of 1."""
+    grouped = CONV._replace(groups=4, macs=100 * 32 * 8 * 9)
+    found = features([grouped], (32, 10, 10))
+    assert found["grouped macs"] == pytest.approx(230_400 / 50e9)
+    assert found["grouped taps"] == pytest.approx(100 * 32 * 9 / 5e9)  # each value that a group reads is gathered
+    assert found["conv bytes"] == pytest.approx(4 * (3200 + 3200) / 10e9)
+    depthwise = features([CONV._replace(groups=32, macs=100 * 32 * 9)], (32, 10, 10))
+    assert depthwise["depthwise macs"] == pytest.approx(28_800 / 50e9)
+    assert "conv bytes" not in depthwise
+
+
+def test_maxima_and_averages_are_told_apart() -> None:
+    """In int8 an engine takes maxima many values at a time, and averages one by one."""
+    row = Row("p", "MaxPool2d", (8, 5, 5), (3, 3), (2, 2), (1, 1), activations=200)
+    found = [features([row._replace(op=op)], (8, 10, 10)) for op in ("MaxPool2d", "AvgPool2d")]
+    (pool, average) = (one[name] for one, name in zip(found, ("pool taps", "average taps"), strict=True))
+    assert pool == average == pytest.approx(9 * 200 / 5e9)
 
 
 def test_a_batch_multiplies_what_is_done_for_each_image() -> None:
@@ -35,6 +53,13 @@ def test_a_batch_multiplies_what_is_done_for_each_image() -> None:
     assert {name: eight[name] / one[name] for name in one if one[name]} == pytest.approx(
         {name: 1 if name in fixed else 8 for name in one if one[name]}
     )
+
+
+def test_a_linear_layer_reads_its_weights_once_for_a_batch() -> None:
+    row = Row("fc", "Linear", (10,), macs=640, activations=10)
+    one, four = features([row], (64, 1, 1)), features([row], (64, 1, 1), batch=4)
+    assert one["fc weights"] == four["fc weights"] == pytest.approx(4 * 640 / 10e9)
+    assert (one["1x1 macs"], four["1x1 macs"]) == pytest.approx((0, 3 * 640 / 50e9))
 
 
 def test_rows_of_any_batch_give_the_same_features() -> None:

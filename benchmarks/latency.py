@@ -1,13 +1,11 @@
 """How well times are predicted: networks that no calibration has seen, timed, and compared with what profiles say.
 
-    .venv/bin/python benchmarks/latency.py --engine onnxruntime --precision fp32 [--seeds 0,1] [--seconds 60]
+    .venv/bin/python benchmarks/latency.py --engine onnxruntime --precision fp32 [--batches 1,4] [--seeds 0,1]
 
-A profile is learnt from random chains alone. The features were chosen by cross-validation over chains and on
-DEVELOPMENT; the networks of KEPT_ASIDE are reported. They were looked at once before, on ONNX Runtime in fp32 and in
-int8: a bias of 15% was then seen (chains' lower quartile is taken since), and int8 chains that were none.
-Calibrations come before and after the networks, which are timed in interleaved rounds on one thread in processor time,
-as the budget is, for the machine may be shared.
-Writes results/latency_<engine>_<precision>[_batch<N>].json.
+A profile is learnt from random chains alone. Features and chains were chosen by cross-validation and on DEVELOPMENT;
+the networks of KEPT_ASIDE, named before any of them was timed, are reported. They are timed before and after the
+calibrations, in interleaved rounds on one thread in processor time, as the budget is, for the machine may be shared.
+Writes results/latency_<engine>_<precision>.json.
 """
 
 from __future__ import annotations
@@ -26,8 +24,7 @@ from report import write
 from convatlas.catalogue import find
 from convatlas.engines import timing
 from convatlas.engines.int8 import int8_of
-from convatlas.engines.latency.calibrate import engine_opener, timed_chains
-from convatlas.engines.latency.chains import reference
+from convatlas.engines.latency.calibrate import timed_chains
 from convatlas.engines.latency.features import Features, features
 from convatlas.engines.latency.regression import Regression, fitted, least_relative
 from convatlas.engines.net import EngineNet
@@ -102,6 +99,7 @@ KEPT_ASIDE = (  # chosen before any of them was timed
 )
 SHORTEST_S = 5e-4  # a shorter time is predicted as "under 1 ms", and has no error
 GROUP = 3  # networks that are timed side by side
+LEAST = 4  # rounds
 
 
 def opened(file: Path, engine: str, precision: str, batch: int) -> EngineNet:
@@ -121,7 +119,7 @@ def file_of(name: str, folder: Path) -> Path:
 
 
 def timed(names: Sequence[str], folder: Path, engine: str, precision: str, batch: int) -> dict[str, dict[str, float]]:
-    """Seconds of each network, and of the reference beside it."""
+    """Seconds of a batch of each network."""
     found = {}
     for at in range(0, len(names), GROUP):
         some, calls = names[at : at + GROUP], []
@@ -132,31 +130,33 @@ def timed(names: Sequence[str], folder: Path, engine: str, precision: str, batch
                 file = int8_of(file, engine, torch.randn(2, *input, generator=generator))
             net, images = opened(file, engine, precision, batch), torch.zeros(batch, *input)
             calls.append(lambda net=net, images=images: net(images))
-        calls.append(reference_call(folder, engine, precision))
-        *times, beside = timing.rounds(calls, 4.0, least=7, most=40)
+        times = timing.rounds(calls, 4.0, least=LEAST, most=40)
         for name, one in zip(some, times, strict=True):
             spread = np.quantile(one.seconds, (0.1, 0.9)) / one.median
             found[name] = {
-                "seconds": one.median,
+                "seconds": round(one.median, 7),
                 "p10": round(float(spread[0]), 3),
                 "p90": round(float(spread[1]), 3),
                 "n": one.n,
-                "reference_s": beside.median,
             }
             print(f"  {name:22} {1e3 * one.median:9.2f} ms", flush=True)
     return found
 
 
-def reference_call(folder: Path, engine: str, precision: str) -> timing.Call:
-    made, file = reference(precision == "int8"), folder / f"reference-{precision}.onnx"
-    file.write_bytes(made.bytes())
-    return engine_opener(engine, precision, 1)(made, file)
+def both(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """The times before and after the calibrations: their mean, and how much the machine's pace changed."""
+    seconds = round((before["seconds"] + after["seconds"]) / 2, 7)
+    return after | {
+        "seconds": seconds,
+        "n": before["n"] + after["n"],
+        "pace": round(after["seconds"] / before["seconds"], 3),
+    }
 
 
 def macs_and_bytes(sums: Features) -> tuple[float, float, float]:
     """All multiply-adds, all bytes (in seconds of features.py's processor), and launches."""
-    macs = sum(n for name, n in sums.items() if name.endswith(" macs") and name != "strided macs")
-    moved = sum(n for name, n in sums.items() if name.split()[-1] in ("reads", "writes", "bytes", "weights"))
+    macs = sum(n for name, n in sums.items() if name.endswith(" macs"))
+    moved = sum(n for name, n in sums.items() if name.split()[-1] in ("bytes", "weights"))
     return macs, moved, sums["launches"]
 
 
@@ -190,46 +190,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", default="onnxruntime")
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batches", default="1")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--networks", default=",".join(KEPT_ASIDE))
     parser.add_argument("--files", type=Path, default=Path("build/latency"), help="where exported networks are kept")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    names = args.networks.split(",")
-    networks = {n: features(a.rows, a.input, batch=args.batch) for n in names for a in [load(n)]}
-    asked = {"engine": args.engine, "precision": args.precision}
-    first, *others = map(int, args.seeds.split(","))
-    learnt = {first: timed_chains(**asked, seconds=args.seconds, seed=first, now=time.process_time)}
-    true = timed(names, args.files, args.engine, args.precision, args.batch)
-    for seed in others:
-        learnt[seed] = timed_chains(**asked, seconds=args.seconds, seed=seed, now=time.process_time)
-    figures, tables = {}, {}
-    for seed, (found, reference_s) in learnt.items():
+    names, batches = args.networks.split(","), list(map(int, args.batches.split(",")))
+    asked = {"engine": args.engine, "precision": args.precision, "seconds": args.seconds, "now": time.process_time}
+    where = (names, args.files, args.engine, args.precision)
+    before = timed(*where, batches[0])
+    learnt = {seed: timed_chains(**asked, seed=seed)[0] for seed in map(int, args.seeds.split(","))}
+    true = {batch: timed(*where, batch) for batch in batches}
+    true[batches[0]] = {name: both(before[name], one) for name, one in true[batches[0]].items()}
+    figures, predictions = {}, {}
+    for seed, found in learnt.items():
         made = fitted(*zip(*found, strict=True))
-        measured = {name: one["seconds"] for name, one in true.items()}
-        at_pace = {name: one["seconds"] * reference_s / one["reference_s"] for name, one in true.items()}
-        predicted = {name: made.estimate(sums) for name, sums in networks.items()}
-        figures[f"seed {seed}"] = {
-            "chains": len(found),
-            "profile": judged(predicted, measured, made),
-            "profile, at the calibration's pace": judged(predicted, at_pace, made),
-            "multiply-adds alone": judged(baseline(found, 1, networks), measured),
-            "multiply-adds, bytes, launches": judged(baseline(found, 3, networks), measured),
-        }
-        tables[f"seed {seed}"] = {
-            name: {"measured ms": round(1e3 * measured[name], 3), "predicted ms": round(1e3 * predicted[name], 3)}
-            for name in names
-        }
-    suffix = f"_batch{args.batch}" if args.batch > 1 else ""
+        for batch, of_networks in true.items():
+            key = f"seed {seed}, batch {batch}"
+            sums = {n: features(a.rows, a.input, batch=batch) for n in names for a in [load(n)]}
+            measured = {name: one["seconds"] for name, one in of_networks.items()}
+            predicted = {name: made.estimate(one) for name, one in sums.items()}
+            figures[key] = {
+                "chains": len(found),
+                "profile": judged(predicted, measured, made),
+                "multiply-adds alone": judged(baseline(found, 1, sums), measured),
+                "multiply-adds, bytes, launches": judged(baseline(found, 3, sums), measured),
+            }
+            predictions[key] = {name: round(1e3 * seconds, 3) for name, seconds in predicted.items()}
     write(
-        f"latency_{args.engine}_{args.precision}{suffix}",
+        f"latency_{args.engine}_{args.precision}",
         "share of the measured time",
         figures,
         budget_s=args.seconds,
-        networks=tables,
-        timed=true,
+        measured={f"batch {batch}": of_networks for batch, of_networks in true.items()},
+        predicted_ms=predictions,
     )
 
 

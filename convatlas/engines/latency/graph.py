@@ -139,7 +139,7 @@ class Graph:
     def _clips(self) -> bool:
         """Whether quantizing clips what comes next, as a quantizer has it after a convolution, product, norm or sum."""
         before = ("Conv", "Gemm", "BatchNormalization", "Add")
-        clips = self.int8 and bool(self.nodes) and self.nodes[-1].op_type in before
+        clips = bool(self.int8 and self.nodes) and self.nodes[-1].op_type in before
         if clips:
             self._positive.add(self.at)
         return clips

@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_chain() -> None:
 
 
 def test_chains_are_graphs_that_are_counted_in_full(tmp_path: Path) -> None:
-    for seed in range(10):
+    for seed in range(5):
         made, found = counted(tmp_path / "chain.onnx", seed)
         onnx.checker.check_model(onnx.load_from_string(made.bytes()), full_check=True)
         assert found.uncounted == ()
@@ -37,7 +37,7 @@ def test_chains_are_graphs_that_are_counted_in_full(tmp_path: Path) -> None:
 
 
 def test_chains_begin_as_networks_do() -> None:
-    for seed in range(20):
+    for seed in range(8):
         made = chain(np.random.default_rng(seed))
         assert made.input[0] == 3
         assert made.nodes[0].op_type == "Conv"
@@ -46,7 +46,7 @@ def test_chains_begin_as_networks_do() -> None:
 def test_chains_show_every_feature_of_each_family(tmp_path: Path) -> None:
     shown = {
         name
-        for seed in range(40)
+        for seed in range(30)
         for made, found in [counted(tmp_path / "chain.onnx", seed)]
         for name, amount in features(found.rows, made.input).items()
         if amount
@@ -60,7 +60,7 @@ def test_chains_show_every_feature_of_each_family(tmp_path: Path) -> None:
 @pytest.mark.parametrize("int8", ["", "onnxruntime", "openvino"])
 def test_an_engine_runs_them(int8: str) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    for seed in range(4):
+    for seed in range(2):
         made = chain(np.random.default_rng(seed), int8)
         session = onnxruntime.InferenceSession(made.bytes(), providers=["CPUExecutionProvider"])
         images = np.random.default_rng(0).standard_normal((2, *made.input)).astype(np.float32)
@@ -70,7 +70,7 @@ def test_an_engine_runs_them(int8: str) -> None:
 
 
 def test_a_quantized_chain_has_the_features_of_the_chain(tmp_path: Path) -> None:
-    for seed in range(8):
+    for seed in range(4):
         made, plain = counted(tmp_path / "chain.onnx", seed)
         _, quantized = counted(tmp_path / "quantized.onnx", seed, int8="onnxruntime")
         expected = features(plain.rows, made.input)

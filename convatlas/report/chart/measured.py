@@ -9,10 +9,11 @@ from ...choice.facts import Fact, facts
 from ...choice.results import measured
 from ...engines.results import Record
 from ...errors import UserError
+from ..measure import digits
 from . import results
 from .frame import Asked, Chart, Line, Panel, Point
 from .published import printed
-from .results import Timed, at_one_batch, by_setting, common, conditions, few, having, timed
+from .results import NAMED, Timed, at_one_batch, by_setting, common, conditions, few, having, timed
 
 OF_ENERGY = (
     "measure where the processor (RAPL) or the GPU (NVML) tells it: convatlas measure resnet18 --out results.jsonl"
@@ -86,7 +87,7 @@ def by_batch(
 def time(asked: Asked) -> Chart:
     """Operations, counted, against time, and the median rate."""
     found = having(timed(asked, "time"), lambda r: r.macs, "how many multiply-adds an image takes", results.MAKE)
-    batch, at, others = at_one_batch(found)
+    at, size = at_one_batch(found)
     panels = []
     for setting, some in by_setting(at).items():
         points = []
@@ -94,7 +95,7 @@ def time(asked: Asked) -> Chart:
             low, high = it.ends_ms
             points.append(Point(it.name, gmacs(it), it.image_s * 1e3, it.source, it.name, low=low, high=high))
         rate = median(gmacs(it) / it.image_s for it in some)
-        text = f"median {rate:.3g} G multiply-adds a second"
+        text = f"median {digits(rate)} G multiply-adds a second"
         line = Line(named(setting, text), f"the median of {len(points)} networks", 0.0, 1e3 / rate)
         panels.append(
             Panel(
@@ -107,7 +108,7 @@ def time(asked: Asked) -> Chart:
                 title=setting,
             )
         )
-    note = f"Batch {batch}. {conditions(at)} Above the median rate, a multiply-add takes longer.{others}"
+    note = f"{size} {conditions(at)} Above the median rate, a multiply-add takes longer."
     return Chart("time", "Operations of an image, and the time that they take", tuple(panels), note)
 
 
@@ -123,7 +124,7 @@ def named(setting: str, text: str) -> str:
 def speed(asked: Asked) -> Chart:
     """Operations and time beside each other, a bar a network: is what computes less the faster one?"""
     found = having(timed(asked, "speed"), lambda r: r.macs, "how many multiply-adds an image takes", results.MAKE)
-    batch, at, others = at_one_batch(found)
+    at, size = at_one_batch(found)
     few(at, "speed")
     at.sort(key=gmacs)
     count = [
@@ -139,20 +140,20 @@ def speed(asked: Asked) -> Chart:
         Panel("", "multiply-adds of an image (G)", tuple(count), "bars"),
         Panel("", "ms an image", tuple(times), "bars"),
     )
-    note = f"Batch {batch}. {conditions(at, bars=False)}{others}"
+    note = f"{size} {conditions(at, bars=False)}"
     return Chart("speed", "Who computes less, and who is faster", panels, note)
 
 
 def throughput(asked: Asked) -> Chart:
     """Accuracy against images a second: that of the weights which ran; without weights, the paper's."""
     dataset = asked.dataset or "imagenet"
-    batch, at, others = at_one_batch(timed(asked, "throughput"))
+    at, size = at_one_batch(timed(asked, "throughput"))
     known = [fact for fact in facts() if fact.dataset == dataset]
     panels, left_out = [], []
     for setting, some in by_setting(at).items():
         points = []
         for it in some:
-            fact, whose = accuracy_of(it.record, known, dataset)
+            fact, whose = accuracy_of(it, known, dataset)
             if fact is None or fact.top1 is None:
                 left_out.append(it.name)
                 continue
@@ -174,33 +175,42 @@ def throughput(asked: Asked) -> Chart:
             f"none of the networks has an accuracy on {dataset} by one centre crop",
             "measure one: convatlas measure MODEL --data SOURCE --out results.jsonl",
         )
-    without = f" No such figure of {', '.join(dict.fromkeys(left_out))}." if left_out else ""
-    note = f"Single models on one centre crop. Batch {batch}. {conditions(at, bars=False)}{without}{others}"
+    others = list(dict.fromkeys(left_out))
+    without = (
+        f" No such figure of {', '.join(others) if len(others) <= NAMED else f'{len(others)} more'}." if others else ""
+    )
+    note = f"Single models on one centre crop. {size} {conditions(at, bars=False)}{without}"
     return Chart("throughput", "Accuracy, and images a second", tuple(p for p in panels if p.points), note)
 
 
-def accuracy_of(record: Record, known: Sequence[Fact], dataset: str) -> tuple[Fact | None, str]:
+def accuracy_of(it: Timed, known: Sequence[Fact], dataset: str) -> tuple[Fact | None, str]:
     """The accuracy of what ran, and whose that is: as far as it may stand beside others, a single model's on one crop.
 
-    Without weights it is what is published of the network: by its paper, else by another source.
+    Without weights it is what is published of the network at its own image size: by its paper, else by who timed it,
+    else by another.
     """
+    record = it.record
     if record.accuracy.kind == "measured":
         of, whose = [fact for fact in measured(record) if fact.dataset == dataset], "measured"
     elif record.accuracy.kind == "published":
         of, whose = [fact for fact in known if fact.weights == record.accuracy.source], "published with the weights"
     else:
-        alike = [fact for fact in known if fact.network == record.network and not record.source]
-        order = ("paper", "library", "measured")
-        of = sorted(alike, key=lambda fact: (fact.source != "paper", order.index(fact.kind)))
+        could_be_any = bool(record.source) or (record.accuracy.kind == "untrained" and record.precision == "fp32")
+        alike = [fact for fact in known if fact.network == record.network and it.own_size and could_be_any]
+        of = sorted(alike, key=lambda fact: rank(fact, record.source))
         whose = "published, timed without weights"
     return next((fact for fact in of if fact.enters("center") and fact.top1 is not None), None), whose
+
+
+def rank(fact: Fact, timed_by: str) -> tuple[bool, bool, bool]:
+    return fact.source != "paper", fact.source.partition("/")[0] != timed_by, fact.kind != "paper"
 
 
 def memory(asked: Asked) -> Chart:
     """The size of the parameters against the memory that inference takes, with the line that fits best."""
     found = having(timed(asked, "memory"), taken, "how much memory it took", results.MAKE)
     found = having(found, lambda r: r.params, "how many parameters it has", results.MAKE)
-    batch, at, others = at_one_batch(found)
+    at, size = at_one_batch(found)
     panels = []
     for setting, some in by_setting(at).items():
         points = [Point(it.name, size_mb(it.record), mb, it.source, it.name) for it in some if (mb := taken(it.record))]
@@ -219,7 +229,7 @@ def memory(asked: Asked) -> Chart:
     on_gpu = "; on a GPU, of its allocator" if any(it.record.allocated_bytes for it in at) else ""
     where = ", ".join(common(it.setting for it in at))
     on = f" On {where}." if where else ""
-    note = f"Memory: the peak of a process, libraries included{on_gpu}. Batch {batch}.{on}{others}"
+    note = f"Memory: the peak of a process, libraries included{on_gpu}. {size}{on}"
     return Chart("memory", "Complexity of the model, and the memory that it takes", tuple(panels), note)
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ...engines.results import Record, newest
 from ...engines.results_files import read
 from ...errors import UserError
+from ...tables import index
 from ...tables.search import matches
 from ..measure import machine
 from .frame import Asked
@@ -18,6 +19,7 @@ FILES = "results files"
 MAKE = "make one: convatlas measure resnet18 vgg16 --batch 1,2,4,8 --out results.jsonl"
 PANELS = 3  # machines or engines for which a slide has room
 SHOWN = 14  # networks
+NAMED = 5  # that are left out, by name
 
 
 Setting = tuple[str, ...]  # a machine, an engine with its precision, threads
@@ -31,7 +33,13 @@ class Timed(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.record.model
+        """The model, with the side of its images where that is not the network's own."""
+        return self.record.model if self.own_size else f"{self.record.model} at {max(self.record.input[1:])}"
+
+    @property
+    def own_size(self) -> bool:
+        entry = index().get(self.record.network)
+        return entry is None or tuple(entry["input"][1:]) == self.record.input[1:]
 
     @property
     def setting(self) -> Setting:
@@ -91,10 +99,10 @@ def records_of(file: Path, chart: str) -> list[Record]:
 
 
 def wanted(record: Record, pattern: str | None) -> bool:
-    if pattern is None:
-        return bool(record.network) or not record.source  # of what others publish, what is in the atlas
+    if record.source and not record.network:
+        return False  # of what others publish, what is in the atlas
     names = [name for name in (record.model, record.network) if name]
-    return any(matches(part.strip(), names) for part in pattern.split(","))
+    return pattern is None or any(matches(part.strip(), names) for part in pattern.split(","))
 
 
 def by_setting(found: Sequence[Timed]) -> dict[str, list[Timed]]:
@@ -112,13 +120,31 @@ def common(settings: Iterable[Setting]) -> list[str]:
     return [part for part in first if all(part in other for other in others)]
 
 
-def at_one_batch(found: Sequence[Timed]) -> tuple[int, list[Timed], str]:
-    """The batch size that the most were timed at, the smallest of several; those timed at it; and who was not."""
-    counts = Counter(it.record.batch for it in found)
-    batch = min(counts, key=lambda size: (-counts[size], size))
-    at = [it for it in found if it.record.batch == batch]
+def at_one_batch(found: Sequence[Timed]) -> tuple[list[Timed], str]:
+    """Those timed at one batch size, that of the most, the smallest of several, and a sentence that says which.
+
+    Machines that have none in common have one each.
+    """
+    settings = by_setting(found)
+    shared = set.intersection(*({it.record.batch for it in some} for some in settings.values()))
+    if shared:
+        sizes = dict.fromkeys(settings, most_common(it.record.batch for it in found if it.record.batch in shared))
+    else:
+        sizes = {setting: most_common(it.record.batch for it in some) for setting, some in settings.items()}
+    at = [it for setting, some in settings.items() for it in some if it.record.batch == sizes[setting]]
+    told = (
+        str(most_common(sizes.values()))
+        if shared
+        else "; ".join(f"{size} ({setting})" for setting, size in sizes.items())
+    )
     others = sorted({it.name for it in found} - {it.name for it in at})
-    return batch, at, f" Not timed at batch {batch}: {', '.join(others)}." if others else ""
+    names = ", ".join(others) if len(others) <= NAMED else f"{len(others)} networks"
+    return at, f"Batch {told}.{f' Not timed at this size: {names}.' if others else ''}"
+
+
+def most_common(sizes: Iterable[int]) -> int:
+    counts = Counter(sizes)
+    return min(counts, key=lambda size: (-counts[size], size))
 
 
 def few(found: Sequence[Timed], chart: str, most: int = SHOWN) -> None:
@@ -144,5 +170,6 @@ def conditions(found: Sequence[Timed], *, bars: bool = True) -> str:
     """What a reader must know of the times: on which machine, as far as panels do not say it, and what a bar is."""
     where = ", ".join(common(dict.fromkeys(it.setting for it in found)))
     bars = bars and any(it.record.seconds and it.record.seconds.spread for it in found)
-    kind = "Means, as published" if all(it.record.source for it in found) else "Medians"
-    return f"{kind}{', with bars from p10 to p90' * bars}{f', on {where}' * bool(where)}."
+    kinds = {True: "means, as published", False: f"medians{', with bars from p10 to p90' * bars}"}
+    told = "; ".join(kinds[published] for published in sorted({bool(it.record.source) for it in found}))
+    return f"{told[0].upper()}{told[1:]}{f', on {where}' * bool(where)}."

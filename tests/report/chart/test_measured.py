@@ -35,7 +35,7 @@ def of(network: str, batch: int = 1, **changed: Any) -> Any:
         model=network,
         network=network,
         batch=batch,
-        input=(3, 224, 224),
+        input=tuple(index()[network]["input"]),
         macs=totals["macs"],
         params=totals["params"],
         peak_bytes=400_000_000 + 5 * totals["params"],
@@ -183,8 +183,24 @@ def test_no_accuracy_by_another_protocol_enters(files: Files) -> None:
 def test_what_was_not_timed_at_the_batch_is_told(files: Files) -> None:
     made = drawn("time", files("a.jsonl", of("resnet18"), of("vgg16"), of("densenet121", 4)))
     assert {p.name for _, p in made.points} == {"resnet18", "vgg16"}
-    assert "Batch 1." in made.note
-    assert made.note.endswith("Not timed at batch 1: densenet121.")
+    assert "Batch 1. Not timed at this size: densenet121." in made.note
+
+
+def test_machines_without_a_batch_size_in_common_have_one_each(files: Files) -> None:
+    """That of the most of their networks."""
+    here = [of("resnet18", 2), of("vgg16", 2), of("vgg16", 4)]
+    there = [of("resnet18", 8, machine=OTHER), of("vgg16", 16, machine=OTHER), of("resnet18", 16, machine=OTHER)]
+    made = drawn("time", files("a.jsonl", *here, *there))
+    assert "Batch 2 (Some Processor); 16 (Another Processor)." in made.note
+    assert [{p.name for p in panel.points} for panel in made.panels] == [{"resnet18", "vgg16"}] * 2
+
+
+def test_other_image_sizes_are_networks_of_their_own(files: Files) -> None:
+    """And no accuracy at the usual size is theirs; nor is that in fp32 of what ran in int8."""
+    records = [of("resnet18"), of("resnet18", input=(3, 160, 160)), of("vgg16", precision="int8"), of("densenet121")]
+    file = files("a.jsonl", *records)
+    assert {p.name for _, p in drawn("time", file).points} == {"resnet18", "resnet18 at 160", "vgg16", "densenet121"}
+    assert {p.name for _, p in drawn("throughput", file).points} == {"resnet18", "densenet121"}
 
 
 def test_only_the_networks_that_are_asked_for(usual: Path) -> None:
@@ -204,6 +220,7 @@ def test_timms_files(tmp_path: Path) -> None:
     file = tmp_path / TIMM
     file.write_text("\n".join([HEADER, *lines]))
     (panel,) = drawn("time", file).panels
+    assert drawn("time", file, networks="*").panels == (panel,), "nobody is not in the atlas"
     assert {(p.name, p.x, p.y) for p in panel.points} == {("resnet18", 1.82, 10), ("resnet50", 4.11, 50)}
     assert "published by timm on i9_10940x, torch.compile fp32, batch 1" in panel.points[0].source
     with pytest.raises(

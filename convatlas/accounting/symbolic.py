@@ -373,8 +373,9 @@ def of_variant(variant: Variant, input: Shape | None = None, **options: Any) -> 
     images, classes, traces = [], [], []
     for (tall, wide), n in zip(GROWN, (few, few + 1), strict=True):
         image = (channels, sides[0] + tall, sides[1] + wide)
+        sized = {"input": image} if "input" in variant.options else {"channels": channels}  # the trace tries the image
         with on_meta():
-            net = variant.build(input=image, classes=n, **options)
+            net = variant.build(classes=n, **sized, **options)
         images.append(image)
         classes.append(n)
         traces.append(trace(net, *meta_inputs(net, image, 1)))

@@ -8,8 +8,8 @@ then the most parameters. How accurate it is nobody has measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +119,7 @@ class Point:
     @cached_property
     def account(self) -> Account:
         """Layer by layer, for what the formula does not have."""
-        from ..accounting import account
-
-        return account(self.network, input=self.input, **self.options)
+        return account_of(self.network, tuple(self.options.items()), self.input)
 
     def value(self, quantity: str) -> Value | None:
         """None for an accuracy: nobody has measured it."""
@@ -161,6 +159,13 @@ def formula(network: str, options: tuple[tuple[str, float], ...]) -> tuple[Symbo
     usual = variant.chosen(dict(options))[1]
     assert usual is not None
     return of_variant(variant, usual, **dict(options)), usual
+
+
+@lru_cache(256)
+def account_of(network: str, options: tuple[tuple[str, Any], ...], input: Shape) -> Account:
+    from ..accounting import account
+
+    return replace(account(network, input=input, **dict(options)), trace=None)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ ENGINES = ("auto", "onnxruntime", "openvino")
 PROTOCOLS = ("center", "unstated", "any")
 MOST = 65536  # images of a batch
 SECONDS = 2.0  # that --verify times each network for
+LEARNING_S = 40.0  # that --verify learns the speed of a machine for, where that is not known
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +127,8 @@ def run(args: argparse.Namespace) -> None:
 
     judge = judging(args) if args.data else None
     with progress() as tell:
+        if args.verify and request.asked & {"latency", "throughput"}:
+            learn(request, tell)
         choice = choose(request, results, measure=measuring(request) if args.verify else None, judge=judge, tell=tell)
     if args.html is not None:
         from ..report.choice_page import html
@@ -167,6 +170,24 @@ def read(files: Sequence[Path]) -> list[Fact]:
     if files and not found:
         raise UserError(f"there are no accuracies in {', '.join(map(str, files))}", "measure some with --data")
     return found
+
+
+def learn(request: Request, tell: Callable[[float, str], None]) -> None:
+    """Calibrates for the request, where this machine has no profile that holds for it."""
+    from ..choice.costs import profiles_of
+
+    try:
+        profiles_of(request.engine, request.threads)
+    except UserError:
+        from ..engines.latency.calibrate import calibrate
+        from ..engines.latency.profile import save
+
+        engine = "onnxruntime" if request.engine == "auto" else request.engine
+        say(f"convatlas: learning the speed of this machine, once: {LEARNING_S:g} s", file=sys.stderr)
+        told = f"calibrating {engine}"
+        save(
+            calibrate(engine, "fp32", request.threads, seconds=LEARNING_S, tell=lambda share, chains: tell(share, told))
+        )
 
 
 def measuring(request: Request) -> Measure:

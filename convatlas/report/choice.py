@@ -64,7 +64,7 @@ def table_of(choice: Choice, names: Sequence[str], known: Iterable[Fact] = ()) -
     columns = (
         label("network", "name"),
         *(Column(HEADS.get(name, name), name, right=True, drop=drop(name, i)) for i, name in enumerate(shown)),
-        *(number(SEVERAL_SETS[name], name, short=None, drop=1) for name in beside),
+        *(number(SEVERAL_SETS[name], name, show=points, short=None, drop=1) for name in beside),
         label("", "picked"),
     )
     rows = [
@@ -240,7 +240,7 @@ def facts_report(facts: Sequence[Fact], dataset: str) -> Report:
         label("figure", "name"),
         number("top-1", "top1", short=None),
         number("top-5", "top5", short=None),
-        *(number(SEVERAL_SETS[name], name, short=None) for name in beside),
+        *(number(SEVERAL_SETS[name], name, show=points, short=None) for name in beside),
         label("by", "kind", drop=2),
         prose("protocol", least=16),
         prose("from", "where", least=20, drop=1),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from html import escape
 
 from ..choice.choose import Choice
 from ..choice.facts import Fact
@@ -33,13 +35,13 @@ def html(choice: Choice, known: Iterable[Fact] = ()) -> str:
             for name in certificate.indices
             if pick and (of := pick.values.get(name)) is not None
         ],
-        words=words[1:] if pick else words,
+        words=coded(words[1:] if pick else words),
         picture=as_url(choice),
         pareto=table_of(choice, certificate.pareto, known),
-        yours=list(ranked(choice)),
+        yours=coded(ranked(choice)),
         ranking=ranking_table(choice),
         scaled=scaled_table(choice),
-        summary=list(summary(choice)),
+        summary=coded(summary(choice)),
         undecided=refusals(choice, certificate.of_status("undecided")),
         dominated=refusals(choice, dominated),
         refused=refusals(choice, refused),
@@ -47,3 +49,8 @@ def html(choice: Choice, known: Iterable[Fact] = ()) -> str:
         commands=commands_table(choice),
         machine=machine(choice),
     )
+
+
+def coded(lines: Iterable[str]) -> list[str]:
+    """Lines as HTML; what stands in backticks is code."""
+    return [re.sub("`(.+?)`", r"<code>\1</code>", escape(line.strip())) for line in lines]

@@ -30,6 +30,7 @@ AXES = {
 }
 FACTORS = {"latency": 1e3, "params": 1e-6, "macs": 1e-6, **dict.fromkeys(BYTES, 1e-6)}
 ACCURACIES = ("top1", "top5", "yours")
+FEWEST = 3  # networks that were judged on the user's images, to be drawn by that
 NAMED = 12  # of the Pareto set
 
 
@@ -59,7 +60,9 @@ def figure(choice: Choice) -> Figure:
     from matplotlib.figure import Figure
 
     certificate, across = choice.certificate, cost_axis(choice)
-    up = next((name for name in ("yours", "top5") if name in certificate.indices[:1]), "top1")
+    up = "top5" if choice.request.objective == "top5" else "top1"
+    if choice.yours and len(choice.yours.ranks) >= FEWEST:
+        up = "yours"
     drawn = Figure(figsize=(11, 6.2), dpi=DPI, layout="constrained")
     axes = drawn.subplots()
 

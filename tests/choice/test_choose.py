@@ -398,6 +398,30 @@ def test_the_command_line_with_a_profile(
     assert picture.read_text().startswith("<?xml")
 
 
+def test_verify_learns_the_speed_of_a_machine_that_is_not_known(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once; one command answers on a fresh install."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path))
+    learnt = []
+
+    def calibrate(engine: str, precision: str, threads: int, **more: Any) -> Profile:
+        learnt.append((engine, precision, threads))
+        seconds = {"call": 1.0, "3x3 macs": 1.0, "1x1 macs": 1.0}
+        return Profile(key_here(engine, precision, threads), seconds, 0.8, 1.25, 200, 0, 0.001)
+
+    monkeypatch.setattr("convatlas.engines.latency.calibrate.calibrate", calibrate)
+    monkeypatch.setattr(
+        measure, "measure", lambda given, batches, **more: [record(it.model, it.engine, 1e-3) for it in given]
+    )
+    command = "choose --dataset cifar10 --limit latency<=2ms --limit params<=1M --verify --json"
+    first, again = (json.loads(printed(command, capsys)) for _ in range(2))
+    assert learnt == [("onnxruntime", "fp32", 1)]
+    assert first["pick"] == again["pick"]
+    assert first["pick"]
+
+
 def test_every_network_has_its_reason_in_markdown_and_csv(capsys: pytest.CaptureFixture[str]) -> None:
     names = set(choose(request("params<=5M")).certificate.judged)
     text = printed("choose --limit params<=5M --md", capsys)

@@ -84,7 +84,7 @@ def test_the_largest_of_all_that_fit(family: Family) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize("family", LARGE, ids=lambda it: it.network)
 def test_the_largest_of_every_point_of_the_published_ranges(family: Family) -> None:
-    assert agree(family, range(250)) > 100
+    assert agree(family, range(250)) > 60
 
 
 def test_time_and_memory_limit_it_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from ..report.chart import chart, listing, points
     from ..report.chart.frame import Asked
+    from .measure import progress
 
     if args.name == "list":
         return print_report(listing(), args)
     printed = args.json or args.csv or args.md
     out = None if printed and args.out is None else written(args.out or Path(f"{args.name}.png"))
-    drawn = chart(args.name, Asked(tuple(args.files), args.networks, args.dataset))
+    with progress() as tell:
+        drawn = chart(args.name, Asked(tuple(args.files), args.networks, args.dataset, tell))
     table = points.report(drawn)
     if printed:
         print_report(table, args)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from ..choice.choose import Choice
 from ..choice.pareto import HIGHEST
 from ..files.figure import DPI, drawable, write
+from .chart.labels import Label, halo
+from .chart.labels import place as write_beside
 from .choice_words import BYTES, limit_text
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -111,17 +114,19 @@ def figure(choice: Choice) -> Figure:
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     plain_ticks(axes)
-    name_points(axes, [(name, place) for name, place in pareto if name != certificate.pick][:NAMED])
+    legend = axes.legend(loc="lower right" if across not in HIGHEST else "lower left", fontsize=10, framealpha=0.9)
+    taken: list[Artist] = [legend]
     if certificate.pick and (place := at(certificate.pick)):
         axes.scatter([place[0]], [place[1]], marker="*", c=ORANGE, s=330, zorder=5, edgecolors="white", label="pick")
-        name_pick(axes, certificate.pick, place, right=across in HIGHEST)
-    axes.legend(loc="lower right" if across not in HIGHEST else "lower left", fontsize=10, framealpha=0.9)
+        taken.append(name_pick(axes, certificate.pick, place, right=across in HIGHEST))
+    named = [Label(drawable(name, 40), *at) for name, at in pareto if name != certificate.pick][:NAMED]
+    write_beside(axes, named, [(x, y, 52.0) for _, (x, y) in pareto], taken=taken, size=9.5)
     return drawn
 
 
-def name_pick(axes: Axes, name: str, place: tuple[float, float], right: bool) -> None:
+def name_pick(axes: Axes, name: str, place: tuple[float, float], right: bool) -> Artist:
     """In the corner where nothing is: what is better than the pick in both would be picked."""
-    axes.annotate(
+    return axes.annotate(
         drawable(name, 60),
         place,
         (0.98 if right else 0.02, 0.96),
@@ -137,13 +142,6 @@ def name_pick(axes: Axes, name: str, place: tuple[float, float], right: bool) ->
     )
 
 
-def halo(width: float) -> list[Any]:
-    """A white rim, so that text can be read over points."""
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=width, foreground="white")]
-
-
 def plain_ticks(axes: Axes) -> None:
     """1, 2, 5, 10 ... written out."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -151,16 +149,3 @@ def plain_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def name_points(axes: Axes, points: list[tuple[str, tuple[float, float]]]) -> None:
-    """Names to the right of points, but for those that would overlap one that is named already."""
-    taken: list[tuple[float, float, float]] = []  # left, right, height, in pixels
-    for name, place in points:
-        x, y = axes.transData.transform(place)
-        text = drawable(name, 40)
-        right = x + 8 + 8.5 * len(text)
-        if any(x < r and right > left and abs(y - h) < 18 for left, r, h in taken):
-            continue
-        taken.append((x, right, y))
-        axes.annotate(text, place, (7, -4), textcoords="offset points", fontsize=9.5, path_effects=halo(2.5), zorder=4)

@@ -43,7 +43,7 @@ COMMANDS = (
     "choose --dataset mnist --facts",
     "choose --dataset mnist",
     "chart list",
-    "chart winners",
+    "chart canziani",
 )
 SCORES = Scores(("a", "b"), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([0, 1]), *torch.ones(2, 2))
 SCAN = Scan(2, (Finding("near", ("x", "y"), ("a", "a"), ("train", "train"), "x is near y"),))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...errors import UserError, unknown
 from ..tables import Report, Table, label, prose
-from . import measured, trained
+from . import accuracy, canziani, measured, trained
 from .frame import Asked, Chart
 from .winners import winners
 
@@ -28,10 +28,20 @@ class Listed:
     files: str = ""  # what files it is drawn from, where it needs any
 
 
+OF_ALL = ("networks", "dataset")
 RESULTS = "results files"
 RUNS = "run folders"
 LISTED = (
     Listed("winners", "ILSVRC winners by year: error, depth, and a person's error", "001, 003", winners),
+    Listed("canziani", "top-1 against operations, bubbles of size: 14 networks", "000, 001, 003", canziani.operations),
+    Listed("canziani-top1", "top-1 of the same 14 networks", "000, 001, 003", canziani.top1),
+    Listed("canziani-density", "their accuracy per million parameters", "000, 001, 003", canziani.density),
+    Listed("top1-operations", "top-1 against operations, bubbles of size: all", "002", accuracy.operations, OF_ALL),
+    Listed("top1-parameters", "top-1 against parameters", "002", accuracy.parameters, OF_ALL),
+    Listed("top1-memory", "top-1 against memory of inference, counted", "002", accuracy.memory, OF_ALL),
+    Listed("top1-density", "top-1 against accuracy density", "002", accuracy.against_density, OF_ALL),
+    Listed("density", "top-1 per million parameters: each family's densest", "002", accuracy.density, OF_ALL),
+    Listed("top1-size", "top-1 against size, with compressed networks", "000", accuracy.size, ("networks",)),
     Listed("batch", "time of an image by batch size", "002", measured.batch, ("networks", "files"), RESULTS),
     Listed("time", "operations against time", "001, 003", measured.time, ("networks", "files"), RESULTS),
     Listed("speed", "operations and time side by side", "003", measured.speed, ("networks", "files"), RESULTS),

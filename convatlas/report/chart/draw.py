@@ -5,6 +5,7 @@ colours (https://jfly.uni-koeln.de/color/) with markers and hatches.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
 SIZE = 13.33, 7.5  # inches: a slide
 TITLE, AXIS, TICKS, TEXT = 22, 17, 15, 14  # points
 COLOURS = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000", "#B8A800"
-MARKERS = "o", "s", "^", "D", "v", "P", "X", "*"
+MARKERS = "o", "s", "^", "D", "v", "P", "X", "h"
 HATCHES = "", "//", "..", "xx", "\\\\", "--", "++", "oo"
-DOT, LARGEST = 90.0, 5200.0  # areas of a mark and of the largest bubble, in square points
+DOT, SPOT = 90.0, 18.0  # areas of a mark, and of the place of a bubble, in square points
+LARGEST, CROWDED, MANY = 4000.0, 420.0, 40  # of the largest bubble, and of the largest among many
 PAD = 0.12  # inches
 PER_LINE = 128  # characters of a line of the note
 
-MOST_ACROSS = 5  # groups in a row of the legend
+MOST_ACROSS = 6  # groups in a row of the legend
 TITLES = 96  # characters of the titles of all panels beside each other
 
 Rect = tuple[float, float, float, float]  # left, bottom, width, height in parts of the figure
+Area = Callable[[float | None], float]
 
 
 class Style(NamedTuple):
@@ -73,11 +76,11 @@ def figure(chart: Chart) -> Drawn:
             shape = dict(nrows=many, sharex=True, height_ratios=[panel.height for panel in chart.panels])
         grid = list(drawn.subplots(**shape, squeeze=False).flat)
         styles = of_groups(chart)
-        largest = max((point.size for _, point in chart.points if point.size is not None), default=1.0)
+        area = areas(chart)
         wanted = []
         for i, (axes, panel) in enumerate(zip(grid, chart.panels, strict=True)):
             width = TITLES if chart.stacked else TITLES // many
-            wanted.append(fill(axes, panel, styles, largest, categories(chart), width))
+            wanted.append(fill(axes, panel, styles, area, categories(chart), width))
             if chart.stacked and i < many - 1:
                 axes.set_xlabel("")
             if not chart.stacked and i:
@@ -86,19 +89,19 @@ def figure(chart: Chart) -> Drawn:
             across(axes, panel, of_lines(chart))
         ends = [at_ends(panel, labels) for panel, labels in zip(chart.panels, wanted, strict=True)]
         names = [reserve(axes, labels) for axes, labels in zip(grid, ends, strict=True)]
-        layout.set(rect=beside_legends(drawn, chart, styles, largest, body))
+        layout.set(rect=beside_legends(drawn, chart, styles, area, body))
         unwritten = []
         for axes, panel, labels, last, texts in zip(grid, chart.panels, wanted, ends, names, strict=True):
             labels = [label for label in labels if label not in last]
-            obstacles = [(*at(panel, point, categories(chart)), area(point, largest)) for point in panel.points]
-            unwritten += [it.text for it in place(axes, labels, obstacles, paths(axes), TEXT)]
+            obstacles = [(*at(panel, point, categories(chart)), area(point.size)) for point in panel.points]
+            unwritten += [it.text for it in place(axes, labels, obstacles, paths(axes), size=TEXT)]
             unwritten += [it.text for it in spread(axes, last, texts, TEXT)]
         return Drawn(drawn, unwritten)
 
 
 def of_groups(chart: Chart) -> dict[str, Style]:
-    """A look for each group, in the order of their first points."""
-    groups = list(dict.fromkeys(point.group for _, point in chart.points))
+    """A look for each group, in the chart's order, else that of their first points."""
+    groups = list(dict.fromkeys((*chart.groups, *(point.group for _, point in chart.points))))
     return {
         group: Style(
             COLOURS[i % len(COLOURS)],
@@ -127,13 +130,18 @@ def at_ends(panel: Panel, labels: list[Label]) -> list[Label]:
     return [it for it in labels if (it.x, it.y) in last.values()] if panel.marks == "lines" else []
 
 
-def area(point: Point, largest: float) -> float:
-    return DOT if point.size is None else max(20.0, LARGEST * point.size / largest)
+def crowded(chart: Chart) -> bool:
+    return len(chart.points) > MANY
 
 
-def fill(
-    axes: Axes, panel: Panel, styles: dict[str, Style], largest: float, names: list[str], width: int
-) -> list[Label]:
+def areas(chart: Chart) -> Area:
+    """The area of a point's mark in square points."""
+    largest, least = (CROWDED, DOT / 2) if crowded(chart) else (LARGEST, SPOT)
+    of_one = largest / max((point.size for _, point in chart.points if point.size is not None), default=1.0)
+    return lambda size: DOT if size is None else max(least, of_one * size)
+
+
+def fill(axes: Axes, panel: Panel, styles: dict[str, Style], area: Area, names: list[str], width: int) -> list[Label]:
     """Draws the marks; returns the labels to be written once all is in place."""
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if panel.marks == "bars":
@@ -148,13 +156,14 @@ def fill(
         fill_bars(axes, panel, styles, names)
         labels: list[Label] = []
     else:
-        fill_points(axes, panel, styles, largest, names)
-        labels = [Label(drawable(p.label, 40), *at(panel, p, names)) for p in panel.points if p.label]
+        fill_points(axes, panel, styles, area, names)
+        above_first = sorted(panel.points, key=lambda point: -point.y)
+        labels = [Label(drawable(p.label, 40), *at(panel, p, names)) for p in above_first if p.label]
     scale(axes, panel)
     return labels
 
 
-def fill_points(axes: Axes, panel: Panel, styles: dict[str, Style], largest: float, names: list[str]) -> None:
+def fill_points(axes: Axes, panel: Panel, styles: dict[str, Style], area: Area, names: list[str]) -> None:
     for group, style in styles.items():
         points = [point for point in panel.points if point.group == group]
         if not points:
@@ -165,23 +174,23 @@ def fill_points(axes: Axes, panel: Panel, styles: dict[str, Style], largest: flo
             join(axes, points, dict(color=style.colour, linestyle=style.dashes), style.marker)
             whiskers(axes, points, style)
             continue
-        bubbles = any(point.size is not None for point in points)
+        bubbles, few = any(point.size is not None for point in points), len(panel.points) <= MANY
         axes.scatter(
             xs,
             ys,
-            s=[area(point, largest) for point in points],
+            s=[area(point.size) for point in points],
             color=style.colour,
-            marker="o" if bubbles else style.marker,
+            marker="o" if bubbles and few else style.marker,
             alpha=0.55 if bubbles else 0.9,
             edgecolors="black" if bubbles else "white",
             linewidths=1.0,
             zorder=3,
         )
-        if bubbles:  # the places themselves, as bubbles overlap
-            axes.scatter(xs, ys, s=18, color="black", marker=style.marker, zorder=4)
+        if bubbles and few:  # the places themselves, as bubbles overlap
+            axes.scatter(xs, ys, s=SPOT, color="black", marker=style.marker, zorder=4)
         whiskers(axes, points, style)
     if panel.marks == "points":
-        axes.margins(0.09, 0.12)
+        axes.margins(0.1, 0.14)
 
 
 def whiskers(axes: Axes, points: list[Point], style: Style) -> None:
@@ -238,7 +247,7 @@ def paths(axes: Axes) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in axes.get_lines()]
 
 
-def beside_legends(figure: Figure, chart: Chart, styles: dict[str, Style], largest: float, body: Rect) -> Rect:
+def beside_legends(figure: Figure, chart: Chart, styles: dict[str, Style], area: Area, body: Rect) -> Rect:
     """Adds legends to a part of the figure: above, the groups that no label names; to the right, sizes of bubbles.
 
     Returns the part that is left.
@@ -246,12 +255,11 @@ def beside_legends(figure: Figure, chart: Chart, styles: dict[str, Style], large
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    named = {point.group for _, point in chart.points if point.label.startswith(point.group)}
     marks = {point.group: panel.marks for panel, point in chart.points}
     bubbles = [panel.size for panel in chart.panels if panel.size]
     handles: list[Any] = []
     for group, style in styles.items():
-        if not group or group in named:
+        if says_itself(chart, group):
             continue
         if marks[group] in ("columns", "bars"):
             handles.append(
@@ -269,27 +277,36 @@ def beside_legends(figure: Figure, chart: Chart, styles: dict[str, Style], large
         above = widest(figure, handles, look)
         height -= above.get_window_extent().height / figure.bbox.height
     if bubbles:
-        sizes = [
-            Line2D([], [], marker="o", markersize=diameter, linestyle="", color=GREY, alpha=0.55, label=text)
-            for text, diameter in of_sizes(largest)
+        sizes = round_sizes(chart)
+        across = max(area(size) for size in sizes) ** 0.5
+        circles = [
+            Line2D([], [], marker="o", markersize=area(n) ** 0.5, linestyle="", color=GREY, alpha=0.55, label=f"{n:g}")
+            for n in sizes
         ]
-        look |= dict(labelspacing=1.6, handletextpad=1.6, borderpad=1.2)
-        beside = figure.legend(handles=sizes, title=bubbles[0], loc="lower right", **look)
+        look |= dict(handleheight=across / TEXT, handlelength=max(2, across / TEXT), labelspacing=0.3)
+        beside = figure.legend(handles=circles, title=bubbles[0], loc="lower right", **look)
         width -= beside.get_window_extent().width / figure.bbox.width
     return left, bottom, width, height
 
 
 def widest(figure: Figure, handles: list[Any], look: dict[str, Any]) -> Any:
-    """The legend above, of as many columns as there is room for."""
-    for columns in range(min(len(handles), MOST_ACROSS), 0, -1):
-        legend = figure.legend(handles=handles, loc="upper left", ncols=columns, **look)
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+    """The legend above, its rows alike, of as few rows as there is room for."""
+    least = -(-len(handles) // MOST_ACROSS)
+    for rows in range(least, len(handles) + 1):
+        legend = figure.legend(handles=handles, loc="upper left", ncols=-(-len(handles) // rows), **look)
+        if rows == len(handles) or legend.get_window_extent().width <= figure.bbox.width:
             return legend
         legend.remove()
     raise AssertionError
 
 
-def of_sizes(largest: float) -> list[tuple[str, float]]:
-    """Three round sizes of bubbles, and their diameters in points."""
-    sizes = [float(f"{largest * share:.1g}") for share in (1 / 16, 1 / 4, 1)]
-    return [(f"{size:g}", (LARGEST * size / largest) ** 0.5) for size in sizes]
+def says_itself(chart: Chart, group: str) -> bool:
+    """Whether the labels in the picture begin with the group's name: of a line one, of points all."""
+    of = [(panel.marks, point.label.startswith(group)) for panel, point in chart.points if point.group == group]
+    return not group or not of or any(marks == "lines" and named for marks, named in of) or all(it for _, it in of)
+
+
+def round_sizes(chart: Chart) -> list[float]:
+    """Three, up to the largest bubble."""
+    largest = max(point.size or 0 for _, point in chart.points)
+    return [float(f"{largest * share:.1g}") for share in (1 / 16, 1 / 4, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -19,7 +20,7 @@ class Point:
     y: float
     source: str  # who says so, and where
     label: str = ""  # written beside it, as far as there is room
-    group: str = ""  # in the legend, unless it is the label of one of its points
+    group: str = ""  # in the legend, unless its labels say the same
     size: float | None = None  # the area of a bubble
     low: float | None = None  # the ends of an interval of y
     high: float | None = None
@@ -66,6 +67,7 @@ class Chart:
     panels: tuple[Panel, ...]
     note: str  # by which protocol, and from where: what a reader must know to compare the points
     stacked: bool = False
+    groups: tuple[str, ...] = ()  # in this order, where it is not that of the points
 
     @property
     def points(self) -> list[tuple[Panel, Point]]:
@@ -79,3 +81,4 @@ class Asked:
     files: tuple[Path, ...] = ()
     networks: str | None = None  # a pattern, as `list` takes it
     dataset: str | None = None
+    tell: Callable[[float, str], None] = lambda done, what: None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from math import sqrt
 from typing import Any, NamedTuple
 
 import torch
@@ -179,21 +180,23 @@ class Scores:
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """The 95% confidence interval of a share (Wilson, 1927)."""
-    from scipy.stats import binomtest
-
-    low, high = binomtest(hits, n).proportion_ci(method="wilson")
-    return float(low), float(high)
+    share, z = hits / n, 1.959963984540054
+    centre, scale = 2 * n * share + z**2, 2 * (n + z**2)
+    half = z / scale * sqrt(4 * n * share * (1 - share) + z**2)
+    return centre / scale - half if hits else 0.0, centre / scale + half if hits < n else 1.0
 
 
 def paired(first: Scores, second: Scores) -> Paired:
     """What two models have right that the other has not, of the same images. Raises UserError for other images."""
-    from scipy.stats import binomtest
-
     if not torch.equal(first.labels, second.labels):
         raise UserError("the two models were not scored on the same images", "evaluate both on one split")
     a, b = first.ranks == 0, second.ranks == 0
     only = int((a & ~b).sum()), int((b & ~a).sum())
-    return Paired(*only, float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0)
+    if not sum(only):
+        return Paired(*only, 1.0)
+    from scipy.stats import binomtest
+
+    return Paired(*only, float(binomtest(only[0], sum(only)).pvalue))
 
 
 def scores_of(logits: Tensor, labels: Tensor, classes: Sequence[str], note: str = "") -> Scores:

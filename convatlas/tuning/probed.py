@@ -30,7 +30,8 @@ from ..train.state import Position
 from ..weights.model import Model
 from .classifier import has_bias, options_of, suited, with_probe
 from .features import Features, features_of
-from .probe import FOLDS, Probe, fit_probe
+from .kept_probe import probe_of
+from .probe import FOLDS, Probe
 
 PROBE = "probe"  # the name of its recipe
 UNEVEN = 3  # times as many images of one class as of another, from which it is said
@@ -127,7 +128,7 @@ def probed(
         if it.note:
             on_event(note(it.note))
     progress = bar("cross-validating the probe")
-    probe = fit_probe(
+    probe = probe_of(
         train.values,
         train.labels,
         data.classes,

@@ -154,7 +154,7 @@ def transfer(
         mode = "features"
     comparison = recipe = None
     if mode != "features":
-        ops = suitable(found, changes, bar, how)
+        ops = suitable(found, changes, bar, how) if mode != "head" else ()  # a head learns from what the probe did
         recipe = changed(recipe_of("finetune" if mode == "auto" else mode, found, ops), *asked)
     if mode == "auto" and recipe:
         comparison = compared_with_probe(found, recipe, bar, how)

@@ -94,6 +94,7 @@ def preset(name: str, network: str, side: int | None = None, resize: int | None 
     return preset_for(name, (channels, *((side, side) if side else size)), resize)
 
 
+@cache
 def preset_for(name: str, input: tuple[int, ...], resize: int | None = None) -> Preprocess:
     """The preparation of that name for images of `input` C x H x W. Raises UserError as `preset` does."""
     presets = facts()["preprocess"]

@@ -14,6 +14,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "test_probe" not in request.node.nodeid:
+    if not {"test_probe.py", "test_startup.py"} & {request.path.name}:
         monkeypatch.setattr("convatlas.tuning.probe.STRENGTHS", (0.01, 0.1))
     monkeypatch.setattr("convatlas.train.fit.draw_curves", lambda *_: None)

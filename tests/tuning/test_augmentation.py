@@ -36,7 +36,11 @@ def test_what_helps_is_chosen(found: Probed, monkeypatch: pytest.MonkeyPatch, tm
 
     monkeypatch.setattr(augmentation, "computed", typical)
     said: list[str] = []
-    more: dict[str, Any] = {"mode": "head", "epochs": 1, "on_event": lambda event: said.append(event.get("text", ""))}
+    more: dict[str, Any] = {
+        "mode": "finetune",
+        "epochs": 1,
+        "on_event": lambda event: said.append(event.get("text", "")),
+    }
     run = transfer(small(), digits(100), out=tmp_path / "run", **more).run
     assert run.recipe.augment == ("pad_crop:1",)
     assert any(text.startswith("augmentation: cross-validated loss of a probe that has copies") for text in said)

@@ -4,17 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from convatlas.cli import main
 from convatlas.weights.convert import convert
 from tests.tuning.models import model_of, photos
 
-HEAVY = {"torch._dynamo", "sympy", "matplotlib", "onnx", "openvino"}
+HEAVY = {"torch._dynamo", "sympy", "matplotlib", "onnx", "openvino", "sklearn", "scipy"}
 PROGRAM = "import sys; from convatlas.cli import main; assert not main(sys.argv[1:]); print(*sys.modules)"
 
 
-def test_no_compiler_and_no_plots_are_imported(tmp_path: Path) -> None:
+def test_one_from_the_cache_imports_no_compiler_no_plots_and_no_solver(tmp_path: Path) -> None:
     model, data = convert(model_of("resnet20", {}), tmp_path / "model"), photos(tmp_path / "photos", 4)
-    words = ["transfer", str(model), "--data", str(data), "-o", str(tmp_path / "run"), "--mode", "features"]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.splitlines()[-1].split())
-    assert "sklearn.linear_model" in loaded
-    assert not loaded & HEAVY
+    words = ["transfer", str(model), "--data", str(data), "--mode", "features", "-o"]
+    assert main([*words, str(tmp_path / "first")]) == 0
+    again = [sys.executable, "-c", PROGRAM, *words, str(tmp_path / "again")]
+    done = subprocess.run(again, capture_output=True, text=True, check=True)
+    assert "8 of 8 images from the cache" in done.stderr
+    assert not set(done.stdout.splitlines()[-1].split()) & HEAVY

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -86,6 +85,8 @@ def shares(indices: Tensor, alpha: float, seed: int, epoch: Epoch) -> Tensor:
     if alpha == 0:
         return torch.ones(len(indices), dtype=torch.float64)
     quantiles = uniform(indices, seed, epoch, Draw.SHARE)
+    from scipy.special import betaincinv
+
     return torch.from_numpy(betaincinv(alpha, alpha, quantiles.numpy()))
 
 

@@ -15,7 +15,11 @@ HELP = "the lectures' figures, from the catalogue and result files"
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: convatlas chart winners --out winners.svg"
-    parser.add_argument("name", metavar="NAME", help="the chart; `convatlas chart list` names them all")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="the chart; `convatlas chart list` names them all; a file: every chart that it can be drawn as",
+    )
     parser.add_argument(
         "files", metavar="FILE", nargs="*", type=Path, help="what the chart is drawn from, if it takes any"
     )
@@ -32,12 +36,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..report.chart import chart, listing, points
+    from ..report.chart import LISTED, chart, listing, points
     from ..report.chart.frame import Asked
     from .measure import progress
 
     if args.name == "list":
         return print_report(listing(), args)
+    if args.name not in {it.name for it in LISTED} and Path(args.name).exists():
+        return every(args)
     printed = args.json or args.csv or args.md
     out = None if printed and args.out is None else written(args.out or Path(f"{args.name}.png"))
     with progress() as tell:
@@ -58,6 +64,25 @@ def run(args: argparse.Namespace) -> None:
         if unwritten:
             say(f"Names without room: {', '.join(unwritten)}; --out {out.stem}.csv has all.")
     return None
+
+
+def every(args: argparse.Namespace) -> None:
+    """Draws each chart that the files can be drawn as. Raises UserError where they are none's."""
+    from ..report.chart import of_files
+    from ..report.chart.draw import draw
+    from ..report.chart.frame import Asked
+
+    if args.out or args.json or args.csv or args.md or args.dataset:
+        raise UserError("files alone are drawn as several charts", "name one: convatlas chart NAME FILES")
+    made, refused = of_files(Asked((Path(args.name), *args.files), args.networks))
+    if not made:
+        raise UserError(next(iter(refused.values())))
+    for name, why in refused.items():
+        say(f"no {name}: {why}")
+    for chart in made:
+        out = Path(f"{chart.name}.png")
+        draw(chart, out)
+        say(out)
 
 
 def written(out: Path) -> Path:

@@ -9,6 +9,8 @@ import pytest
 from convatlas.cli import main
 from convatlas.report.chart import LISTED
 
+GOLDENS = Path(__file__).parents[1] / "goldens"
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +30,18 @@ def test_a_picture_and_its_points(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chart", "winners", "--json", "--out", "winners.svg"]) == 0
     assert json.loads(capsys.readouterr().out) == printed
     assert Path("winners.svg").exists()
+
+
+def test_files_alone_are_every_chart_of_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chart", str(GOLDENS / "run")]) == 0
+    assert capsys.readouterr().out == "curves.png\ngradients.png\n"
+    assert {it.name for it in Path().iterdir()} == {"curves.png", "gradients.png"}
+    Path("curves.png").unlink()
+    assert main(["chart", str(GOLDENS / "run"), "--out", "a.png"]) == 2
+    assert "files alone are drawn as several charts; name one" in capsys.readouterr().err
+    Path("notes.txt").write_text("none", encoding="utf-8")
+    assert main(["chart", "notes.txt"]) == 2
+    assert "notes.txt" in capsys.readouterr().err
 
 
 def test_the_list_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

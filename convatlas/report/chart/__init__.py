@@ -81,6 +81,19 @@ def chart(name: str, asked: Asked | None = None) -> Chart:
     return listed.make(asked)
 
 
+def of_files(asked: Asked) -> tuple[list[Chart], dict[str, str]]:
+    """Each chart that is drawn from such files, run folders or results files; and why the others cannot be, by name."""
+    kind = RUNS if all(file.is_dir() for file in asked.files) else RESULTS
+    made, refused = [], {}
+    for listed in LISTED:
+        if listed.files == kind:
+            try:
+                made.append(chart(listed.name, asked))
+            except UserError as error:
+                refused[listed.name] = str(error)
+    return made, refused
+
+
 def listing() -> Report:
     """The charts, with the lectures that show each and what it is drawn from."""
     rows = [(it.name, it.title, it.lectures, it.files or "the catalogue") for it in LISTED]

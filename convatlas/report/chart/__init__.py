@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...errors import UserError, unknown
 from ..tables import Report, Table, label, prose
-from . import accuracy, canziani, measured, trained
+from . import accuracy, canziani, measured, results, trained
 from .frame import Asked, Chart
 from .winners import winners
 
@@ -29,8 +29,9 @@ class Listed:
 
 
 OF_ALL = ("networks", "dataset")
-RESULTS = "results files"
-RUNS = "run folders"
+OF_FILES = ("networks", "files")
+RESULTS, RUNS = results.FILES, trained.FILES
+MAKE = {RESULTS: results.MAKE, RUNS: trained.MAKE}
 LISTED = (
     Listed("winners", "ILSVRC winners by year: error, depth, and a person's error", "001, 003", winners),
     Listed("canziani", "top-1 against operations, bubbles of size: 14 networks", "000, 001, 003", canziani.operations),
@@ -42,19 +43,12 @@ LISTED = (
     Listed("top1-density", "top-1 against accuracy density", "002", accuracy.against_density, OF_ALL),
     Listed("density", "top-1 per million parameters: each family's densest", "002", accuracy.density, OF_ALL),
     Listed("top1-size", "top-1 against size, with compressed networks", "000", accuracy.size, ("networks",)),
-    Listed("batch", "time of an image by batch size", "002", measured.batch, ("networks", "files"), RESULTS),
-    Listed("time", "operations against time", "001, 003", measured.time, ("networks", "files"), RESULTS),
-    Listed("speed", "operations and time side by side", "003", measured.speed, ("networks", "files"), RESULTS),
-    Listed(
-        "throughput",
-        "accuracy against images a second",
-        "002",
-        measured.throughput,
-        ("networks", "dataset", "files"),
-        RESULTS,
-    ),
-    Listed("memory", "size against memory, with its line", "002", measured.memory, ("networks", "files"), RESULTS),
-    Listed("power", "power and energy by batch size", "001, 003", measured.power, ("networks", "files"), RESULTS),
+    Listed("batch", "time of an image by batch size", "002", measured.batch, OF_FILES, RESULTS),
+    Listed("time", "operations against time", "000, 001, 003", measured.time, OF_FILES, RESULTS),
+    Listed("speed", "operations and time side by side", "003", measured.speed, OF_FILES, RESULTS),
+    Listed("throughput", "accuracy against images a second", "002", measured.throughput, (*OF_ALL, "files"), RESULTS),
+    Listed("memory", "size against memory, with its line", "002", measured.memory, OF_FILES, RESULTS),
+    Listed("power", "power and energy by batch size", "000, 001, 003", measured.power, OF_FILES, RESULTS),
     Listed("curves", "errors of several runs by epoch", "003", trained.curves, ("files",), RUNS),
     Listed("gradients", "norms of gradients by stage and epoch", "003", trained.gradients, ("files",), RUNS),
 )
@@ -74,7 +68,7 @@ def chart(name: str, asked: Asked | None = None) -> Chart:
     if asked.files and "files" not in listed.takes:
         raise UserError(f"chart {name} is drawn from the catalogue, and reads no files", "leave them out")
     if listed.files and not asked.files:
-        raise UserError(f"chart {name} is drawn from {listed.files}", f"give some: convatlas chart {name} FILES")
+        raise UserError(f"chart {name} is drawn from {listed.files}", f"{MAKE[listed.files]}, and give its name")
     for option in ("networks", "dataset"):
         if getattr(asked, option) is not None and option not in listed.takes:
             raise UserError(f"chart {name} takes no --{option}", "leave it out")

@@ -53,7 +53,7 @@ def place(
     every = [*points, *((it.x, it.y, 1.0) for it in labels), *covering(axes, taken)]
     obstacles = axes.scatter([x for x, _, _ in every], [y for _, y, _ in every], s=[s for _, _, s in every])
 
-    def written(furthest: float) -> tuple[list[Any], list[Any]]:
+    def written(furthest: float, apart: bool = True) -> tuple[list[Any], list[Any]]:
         """The texts, None where there is no room, and the strokes that join them to their places."""
         _, _, texts, strokes = allocate(
             axes,
@@ -72,19 +72,22 @@ def place(
             max_distance=furthest,
             draw_all=False,
             avoid_label_lines_overlap=True,
-            avoid_crossing_label_lines=True,
+            avoid_crossing_label_lines=apart,
             zorder=5,
         )
         return texts, strokes
 
-    def missing(furthest: float) -> int:
-        texts, strokes = written(furthest)
+    def missing(furthest: float, apart: bool = True) -> int:
+        texts, strokes = written(furthest, apart)
         for artist in filter(None, (*texts, *strokes)):
             artist.remove()
         return texts.count(None)
 
     with redirect_stdout(StringIO()):  # it prints when it finds no place
-        texts, _ = written(min(FURTHEST, key=missing))
+        found = {furthest: missing(furthest) for furthest in FURTHEST}
+        best = min(found, key=found.__getitem__)
+        crossing = bool(found[best]) and not missing(FURTHEST[-1], apart=False)  # strokes may, if all have room then
+        texts, _ = written(FURTHEST[-1], apart=False) if crossing else written(best)
     obstacles.remove()
     for text in texts:
         if text is not None:

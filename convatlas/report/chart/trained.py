@@ -9,6 +9,7 @@ from ...runs.folder import Run, open_run
 from ...runs.log import held_out
 from .frame import Asked, Chart, Panel, Point
 
+FILES = "run folders"
 MAKE = "make one: convatlas train resnet20 --data digits --out RUN"
 RUNS = 8  # whose lines can be told apart
 PANELS = 3
@@ -80,7 +81,7 @@ def opened(asked: Asked, chart: str, most: int) -> dict[str, Run]:
     runs = {}
     for folder in asked.files:
         if not (Path(folder) / "run.json").exists() and Path(folder).exists():
-            raise UserError(f"chart {chart} is drawn from run folders, and {folder} is none", MAKE)
+            raise UserError(f"chart {chart} is drawn from {FILES}, and {folder} is none", MAKE)
         run = open_run(folder)
         if not run.epochs():
             raise UserError(f"{folder} has no finished epoch", "draw it when it has one")

@@ -245,7 +245,7 @@ def test_files_of_something_else(tmp_path: Path, usual: Path, files: Files) -> N
         drawn("batch", tmp_path)
     assert error.value.remedy == remedy
     with pytest.raises(
-        UserError, match="chart batch is drawn from results files; give some: convatlas chart batch FIL"
+        UserError, match=r"chart batch is drawn from results files; make one: convatlas measure .*jsonl, an"
     ):
         drawn("batch")
     with pytest.raises(UserError, match=r"none\.jsonl"):

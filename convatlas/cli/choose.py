@@ -25,7 +25,7 @@ ENGINES = ("auto", "onnxruntime", "openvino")
 PROTOCOLS = ("center", "unstated", "any")
 MOST = 65536  # images of a batch
 SECONDS = 2.0  # that --verify times each network for
-LEARNING_S = 40.0  # that --verify learns the speed of a machine for, where that is not known
+LEARNING_S = 60.0  # that --verify learns the speed of a machine for, where that is not known
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -185,9 +185,11 @@ def learn(request: Request, tell: Callable[[float, str], None]) -> None:
         engine = "onnxruntime" if request.engine == "auto" else request.engine
         say(f"convatlas: learning the speed of this machine, once: {LEARNING_S:g} s", file=sys.stderr)
         told = f"calibrating {engine}"
-        save(
-            calibrate(engine, "fp32", request.threads, seconds=LEARNING_S, tell=lambda share, chains: tell(share, told))
-        )
+        try:
+            save(calibrate(engine, threads=request.threads, seconds=LEARNING_S, tell=lambda done, _: tell(done, told)))
+        except UserError as error:
+            slowly = f"convatlas calibrate --engine {engine} --threads {request.threads} --seconds 300"
+            raise UserError(error.what, f"run `{slowly}`, and then this again") from error
 
 
 def measuring(request: Request) -> Measure:

@@ -406,7 +406,7 @@ def test_verify_learns_the_speed_of_a_machine_that_is_not_known(
     monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path))
     learnt = []
 
-    def calibrate(engine: str, precision: str, threads: int, **more: Any) -> Profile:
+    def calibrate(engine: str, precision: str = "fp32", threads: int = 1, **more: Any) -> Profile:
         learnt.append((engine, precision, threads))
         seconds = {"call": 1.0, "3x3 macs": 1.0, "1x1 macs": 1.0}
         return Profile(key_here(engine, precision, threads), seconds, 0.8, 1.25, 200, 0, 0.001)

@@ -26,10 +26,10 @@ def test_a_picture_and_its_points(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chart", "winners", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out.partition("\n")[2])
     assert [row["name"] for row in rows] == [point["name"] for point in printed["points"]]
-    assert not Path("winners.svg").exists()
-    assert main(["chart", "winners", "--json", "--out", "winners.svg"]) == 0
+    assert not Path("winners.pdf").exists()
+    assert main(["chart", "winners", "--json", "--out", "winners.pdf"]) == 0
     assert json.loads(capsys.readouterr().out) == printed
-    assert Path("winners.svg").exists()
+    assert Path("winners.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_files_alone_are_every_chart_of_theirs(capsys: pytest.CaptureFixture[str]) -> None:

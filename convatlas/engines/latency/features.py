@@ -18,7 +18,6 @@ LAUNCH, CALL = 1e-6, 1e-4  # seconds
 VALUE = 4  # bytes
 LANES = 16  # channels are computed in blocks of so many
 CACHE = 2 << 20  # bytes: what an operation with more reads and writes does not find in a core's own cache
-WEIGHTS_CACHE = 16 << 20  # the same of a network's weights, in the cache that cores share
 FEW = 100  # positions: fewer do not fill the loops over them
 
 Features = dict[str, float]
@@ -26,14 +25,9 @@ Features = dict[str, float]
 
 def features(rows: Iterable[Row], input: tuple[int, ...], *, counted: int = 1, batch: int = 1) -> Features:
     """The features of a network at a batch, from rows that were counted on `counted` images of C x H x W."""
-    return of_works(works(rows, input, counted), batch)
-
-
-def of_works(found: list[Work], batch: int = 1) -> Features:
     sums: Features = defaultdict(float)
     sums["call"] = CALL
-    sums["weights beyond the cache"] = max(0, VALUE * sum(w.weights for w in found) - WEIGHTS_CACHE) / BYTES
-    for work in found:
+    for work in works(rows, input, counted):
         sums["launches"] += LAUNCH
         moved = batch * VALUE * (work.reads + work.writes)
         if moved > CACHE:

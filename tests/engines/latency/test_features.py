@@ -18,7 +18,6 @@ def test_a_convolution_by_hand() -> None:
         {
             "call": 1e-4,
             "launches": 1e-6,
-            "weights beyond the cache": 0,
             "3x3 macs": 230_400 / 50e9,
             "conv bytes": 4 * (800 + 3200) / 10e9,
             "macs of empty channels": 230_400 / 50e9,  # 8 of 16 are used
@@ -49,7 +48,7 @@ def test_maxima_and_averages_are_told_apart() -> None:
 
 def test_a_batch_multiplies_what_is_done_for_each_image() -> None:
     one, eight = features([CONV], (8, 10, 10)), features([CONV], (8, 10, 10), batch=8)
-    fixed = {"call", "launches", "conv weights", "weights beyond the cache"}
+    fixed = {"call", "launches", "conv weights"}
     assert {name: eight[name] / one[name] for name in one if one[name]} == pytest.approx(
         {name: 1 if name in fixed else 8 for name in one if one[name]}
     )
@@ -65,13 +64,6 @@ def test_a_linear_layer_reads_its_weights_once_for_a_batch() -> None:
 def test_rows_of_any_batch_give_the_same_features() -> None:
     three = CONV._replace(macs=3 * CONV.macs, activations=3 * CONV.activations)
     assert features([three], (8, 10, 10), counted=3, batch=2) == features([CONV], (8, 10, 10), batch=2)
-
-
-def test_weights_beyond_a_cache() -> None:
-    vgg, small = load("vgg16"), load("squeezenet1_1")
-    beyond = features(vgg.rows, vgg.input)["weights beyond the cache"]
-    assert beyond == pytest.approx((4 * vgg.totals.weights - 2**24) / 10e9)
-    assert features(small.rows, small.input)["weights beyond the cache"] == 0
 
 
 @pytest.mark.parametrize(

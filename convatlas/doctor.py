@@ -28,9 +28,9 @@ from .runs.log import lines_of
 from .runs.record import FILE
 from .train.divergence import first_not_finite
 from .train.state import Position
-from .weights import read_weights
 from .weights.cache import at_hand, checkpoint_in, folder_of
 from .weights.fetch import has_digest
+from .weights.files import read_weights
 from .weights.formats import SUFFIXES
 from .weights.identify import rows_of
 from .weights.published import Published, find_published, published, recognised

@@ -171,8 +171,9 @@ def test_refusals_are_one_line(args: list[str], message: str, capsys: pytest.Cap
     assert not captured.out
 
 
-def test_list_and_show_do_not_import_torch() -> None:
-    for args in (["list"], ["show", "resnet50"], ["show", "googlenet", "--level", "block"]):
+def test_what_only_reads_the_catalogue_does_not_import_torch() -> None:
+    shown = (["list"], ["show", "resnet50"], ["show", "googlenet", "--level", "block"])
+    for args in (*shown, ["chart", "list"], ["choose", "--limit", "params<=2M"]):
         code = f"import sys; from convatlas.cli import main; main({args!r}); sys.exit('torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

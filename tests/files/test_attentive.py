@@ -15,7 +15,7 @@ from convatlas.errors import Unreadable, UserError, pass_on
 from convatlas.files import regular
 from convatlas.files.archive import unpack
 from convatlas.files.regular import Attentive, attentive
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 
 
 class Failing(FileIO):

@@ -23,7 +23,7 @@ from convatlas.data.sources.pickled import read_pickle
 from convatlas.doctor import examine
 from convatlas.errors import UserError
 from convatlas.files.archive import unpack
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 from tests.budget import within
 from tests.layouts import legacy, zipped
 

@@ -29,7 +29,7 @@ from convatlas.data.sources import load_data
 from convatlas.data.sources.pickled import read_pickle
 from convatlas.errors import UserError
 from convatlas.files.archive import unpack
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 from tests.layouts import legacy, tarred, zipped
 
 MARK = "executed"  # the folder that a pickle makes when it is run

@@ -25,7 +25,7 @@ from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
 from convatlas.runs.record import SCHEMA
 from convatlas.train.fit import fit
-from convatlas.weights import load_weights
+from convatlas.weights.match import load_weights
 from convatlas.weights.model import load
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

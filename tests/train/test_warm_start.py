@@ -24,7 +24,7 @@ from convatlas.runs import checkpoint
 from convatlas.runs.folder import Run, open_run
 from convatlas.train.fit import Stopped
 from convatlas.train.warm_start import plan_start
-from convatlas.weights import Weights
+from convatlas.weights.types import Weights
 from tests.train.short_runs import (
     CHAIN,
     TINY,

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from convatlas.catalogue import find
 from convatlas.doctor import examine
 from convatlas.errors import UserError
-from convatlas.weights import fetch, load_weights, read_weights
+from convatlas.weights.fetch import fetch
+from convatlas.weights.files import read_weights
+from convatlas.weights.match import load_weights
 from tests.trained import train
 
 

@@ -19,9 +19,9 @@ from convatlas.errors import UserError
 from convatlas.evaluation.scoring import evaluate
 from convatlas.runs import checkpoint
 from convatlas.runs.folder import open_run
-from convatlas.weights import Weights
 from convatlas.weights.identify import options_of
 from convatlas.weights.model import load, locate
+from convatlas.weights.types import Weights
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "run"
 

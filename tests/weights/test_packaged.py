@@ -15,7 +15,7 @@ from convatlas.data.normalise import Normalizer, normalise
 from convatlas.data.pixels import to_input_size
 from convatlas.errors import UserError
 from convatlas.layers import on_meta
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 from convatlas.weights.names import renamed
 from convatlas.weights.published import find_published
 from tests.packages import packaged

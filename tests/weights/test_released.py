@@ -20,8 +20,8 @@ from convatlas.data.types import Data
 from convatlas.errors import UserError
 from convatlas.evaluation.scores import Scores
 from convatlas.evaluation.scoring import evaluate
-from convatlas.weights import read_weights
 from convatlas.weights.check import check
+from convatlas.weights.files import read_weights
 from convatlas.weights.model import load
 from tests.packages import packaged
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.errors import UserError
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 
 BASE = torch.arange(100.0)
 SHARED = nn.Parameter(torch.arange(12.0).view(3, 4))

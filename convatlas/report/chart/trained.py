@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import UserError
-from ...runs.folder import Run, open_run
 from ...runs.log import held_out
 from .frame import Asked, Chart, Panel, Point
+
+if TYPE_CHECKING:
+    from ...runs.folder import Run
 
 FILES = "run folders"
 MAKE = "make one: convatlas train resnet20 --data digits --out RUN"
@@ -78,6 +81,8 @@ def gradients(asked: Asked) -> Chart:
 
 def opened(asked: Asked, chart: str, most: int) -> dict[str, Run]:
     """The run folders, by their names. Raises UserError for anything else, and for runs without an epoch."""
+    from ...runs.folder import open_run
+
     runs = {}
     for folder in asked.files:
         if not (Path(folder) / "run.json").exists() and Path(folder).exists():

@@ -12,7 +12,7 @@ import torch
 
 from convatlas.catalogue import find
 from convatlas.errors import UserError
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 from tests.weights.formats.messages import classes
 
 CAFFE = """

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from convatlas.errors import UserError
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 from tests.budget import within
 from tests.packages import packaged
 from tests.weights.formats.tiny import WRITTEN, computed, expected, named

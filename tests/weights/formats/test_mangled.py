@@ -14,7 +14,8 @@ import pytest
 from torch import Tensor
 
 from convatlas import tables
-from convatlas.weights import Weights, read_weights
+from convatlas.weights.files import read_weights
+from convatlas.weights.types import Weights
 from tests.damages import mangled, read_or_refused
 from tests.weights.formats.messages import classes
 from tests.weights.formats.tiny import WRITTEN

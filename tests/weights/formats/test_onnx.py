@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from convatlas.errors import UserError
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra `oracles`)")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

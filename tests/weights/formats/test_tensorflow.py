@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from convatlas.errors import UserError
-from convatlas.weights import read_weights
+from convatlas.weights.files import read_weights
 from convatlas.weights.formats import sstable
 from tests.budget import within
 from tests.weights.formats.tiny import CONVOLUTIONS, WRITTEN, computed, expected

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convatlas.weights import Weights
+from convatlas.weights.types import Weights
 
 WRITTEN = Path(__file__).parents[2] / "goldens" / "weights"
 CONVOLUTIONS = ("first", "deep", "sep.depthwise", "sep.pointwise", "grouped", "head")

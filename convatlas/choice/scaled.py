@@ -239,7 +239,6 @@ def relaxed(bound: Bound) -> Bound:
 
 def last_within(line: Sequence[Point], bounds: Sequence[Bound]) -> Point | None:
     """The last of the points that all bounds hold for, where those of all before it do."""
-
     low, high = -1, len(line)
     while high - low > 1:
         middle = (low + high) // 2

@@ -313,7 +313,7 @@ class CaffeLayers:
 RELEASED = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-@pytest.mark.parametrize("layers", RELEASED)
+@pytest.mark.parametrize("layers", [50, *(pytest.param(n, marks=pytest.mark.slow) for n in (101, 152))])
 def test_the_released_models_are_caffes(layers: int) -> None:
     net = build(f"resnet{layers}_caffe").double().eval()
     randomise(net)

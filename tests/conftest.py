@@ -28,10 +28,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and SIGHUP under nohup
 fit.keep_freed_memory = lambda: None  # type: ignore[assignment]  # a test process also builds hundreds of networks
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def memory_returned() -> Iterator[None]:
-    """What the tests of a module have freed goes back to the system, once it is much: side by side, processes share
-    the memory, and a collection of so many objects takes seconds."""
+    """What tests have freed goes back to the system, once it is much: side by side, processes share the memory, and a
+    collection of so many objects takes a second."""
     yield
     if psutil.Process().memory_info().rss > MUCH:
         gc.collect()

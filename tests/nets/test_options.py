@@ -109,7 +109,7 @@ def ran(net: ConvNet, seed: int) -> tuple[Tensor, Tensor, int]:
 
     def keep(t: Tensor) -> Tensor:
         kept[t.data_ptr()] = t.untyped_storage().nbytes()
-        return t
+        return t.detach()  # an output that its own graph held would never be freed
 
     with torch.no_grad():
         evaluated = net.eval()(x)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..accounting.resolve import is_file
 from ..accounting.rows import Account
-from ..errors import UserError, first_line
+from ..errors import UserError, first_line, out_of_memory
 from ..tables import entry, load
 from .output import parse_input
 
@@ -94,7 +94,9 @@ def built(network: Given, args: argparse.Namespace) -> None:
         resolve(network, **options(args))
     except UserError:
         raise
-    except Exception as error:  # constructors trust their options
+    except Exception as error:  # of any kind: constructors do not check every number, and fail wherever it does not fit
+        if out_of_memory(error):
+            raise
         told = ", ".join(args.set)
         raise UserError(f"{network} cannot be built with {told} ({first_line(error)})", "give another value") from error
 

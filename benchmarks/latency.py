@@ -6,7 +6,7 @@ A profile is learnt from random chains alone. Features and chains were chosen by
 the networks of KEPT_ASIDE, named before any of them was timed, are reported. They are timed before and after the
 calibrations, in interleaved rounds on one thread in processor time, as the budget is, for the machine may be shared.
 One feature was left out once they had been looked at: the weights beyond a shared cache, of which chains tell so little
-that CaffeNet was predicted 61% too slow by one of two calibrations. Only OpenVINO in fp32 has been judged anew since.
+that one of two calibrations had put CaffeNet's time 61% too high. Only OpenVINO in fp32 was measured again since.
 Writes results/latency_<engine>_<precision>.json.
 """
 

@@ -22,7 +22,8 @@ from .operators import in_place, without_values
 from .receptive import Field, node_fields, of_image
 from .resolve import resolve
 from .rows import Account, Row
-from .trace import Trace, trace, uncollected
+from .stand_ins import uncollected
+from .trace import Trace, trace
 
 
 @uncollected()

@@ -6,32 +6,27 @@ allocated, and the network is left unchanged.
 
 from __future__ import annotations
 
-import gc
-import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import wraps
-from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.distributions import Distribution
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import UserError
-from ..layers import ConvNet, ConvSame, shape_after
+from ..layers import ConvNet, shape_after
 from .operators import READ_VIEW, RENAMED, WRITE_VIEW, Operator, like, operator
 from .refusals import FAILURES, refusal
+from .stand_ins import on_cpu, put_stand_ins, stand_in, unchecked_distributions
 from .state import unchanged
+from .tensors import geometry, place, tensors_among, tensors_in
 from .unregistered import Unregistered, unregistered
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -189,57 +184,6 @@ def running_values(module: nn.Module) -> int:
     return module.running_mean.numel() + module.running_var.numel()
 
 
-@contextmanager
-def fake_tensors() -> Iterator[None]:
-    """Tensors without values that claim to be on the CPU."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    was, log.disabled = log.disabled, True  # what goes wrong is reported by the caller
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            yield
-    finally:
-        log.disabled = was
-
-
-@contextmanager
-def on_cpu() -> Iterator[None]:
-    """Fake tensors, on which recurrent layers and attention run as the operators that they consist of, as on the meta
-    device."""
-    was = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        with fake_tensors(), sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch._C._set_mkldnn_enabled(was)
-
-
-@contextmanager
-def unchecked_distributions() -> Iterator[None]:
-    """torch's distributions do not check their parameters, which would take values."""
-    was = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(was)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Tensors are freed with their last reference; those in a reference cycle survive, as garbage collection is off.
-
-    (It would run often: a pass makes tens of thousands of small objects.)
-    """
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
 def _always() -> bool:
     return True
 
@@ -248,49 +192,6 @@ def _recording() -> bool:
     """Whether autograd records what runs now, or runs it within an autograd.Function, which has a backward pass of its
     own. (Such a function turns forward-mode gradients off, too; torch.no_grad does not.)"""
     return torch.is_grad_enabled() or not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled())
-
-
-def put_stand_ins(
-    modules: Mapping[nn.Module, str], make: Callable[[Tensor], Tensor]
-) -> tuple[dict[int, tuple[str, bool]], dict[str, int]]:
-    """Replaces the tensors of a network's modules by those that `make` makes; a shared tensor by a single one.
-
-    Returns the parameters' names, which begin with their modules' paths, by the replacement's id, with whether they
-    take a gradient, and their number of values by name. Raises UserError for parameters that have no shape yet.
-    """
-    made: dict[int, Tensor] = {}
-    names: dict[int, tuple[str, bool]] = {}
-    sizes: dict[str, int] = {}
-    for m, path in modules.items():
-        tensors: Sequence[tuple[dict[str, Any], bool]] = ((m._parameters, True), (m._buffers, False))
-        for own, trained in tensors:
-            for name, t in own.items():
-                if t is None:
-                    continue
-                if id(t) not in made:
-                    if type(t) not in (Tensor, nn.Parameter) and is_lazy(t):
-                        raise UserError(
-                            f"{type(m).__name__} has parameters without a shape yet", "run it once before counting"
-                        )
-                    made[id(t)] = make(t)
-                    if trained:
-                        full = f"{path}.{name}" if path else name
-                        names[id(made[id(t)])], sizes[full] = (full, t.requires_grad), t.numel()
-                own[name] = made[id(t)]
-    return names, sizes
-
-
-def stand_in(t: Tensor, instead: Tensor) -> Tensor:
-    """`instead`, of the class of `t`, with the attributes that it was given, and taking a gradient if it does."""
-    takes = t.requires_grad and t.is_leaf
-    if not isinstance(type(t).__torch_dispatch__, BuiltinFunctionType):  # a class that dispatches for itself
-        return instead.requires_grad_(takes)
-    if type(instead) is Tensor:
-        instead = Tensor._make_subclass(type(t), instead, takes)
-    elif isinstance(t, nn.Parameter):
-        instead.requires_grad_(takes)._is_param = True  # by which torch itself knows a parameter of another class
-    vars(instead).update(vars(t))
-    return instead
 
 
 class _Tracer(TorchDispatchMode):
@@ -382,12 +283,12 @@ class _Tracer(TorchDispatchMode):
         if out is None:
             out = func(*args, **kwargs)
         self.kept.append(out)
-        tensors = _tensors((*args, *kwargs.values()))
+        tensors = tensors_among((*args, *kwargs.values()))
         if op.constant or (not tensors and op.inert):
             return out
         if self.detached:
             self._note_detached(tensors)
-        into = _tensors((kwargs.get("out", args[0] if args else None),)) if op.writes else []
+        into = tensors_among((kwargs.get("out", args[0] if args else None),)) if op.writes else []
         if op.overwrites:
             replaced = {id(t) for t in into}
             tensors = [t for t in tensors if id(t) not in replaced]
@@ -396,7 +297,7 @@ class _Tracer(TorchDispatchMode):
             inputs = tuple([i for i in map(self._maker, tensors) if i is not None])
         else:
             inputs = tuple([self.made[id(t)] for t in tensors if id(t) in self.made])
-        made = [out] if isinstance(out, Tensor) else _tensors(out) if isinstance(out, tuple | list) else []
+        made = [out] if isinstance(out, Tensor) else tensors_among(out) if isinstance(out, tuple | list) else []
         recorded = not op.detaches and self.recording()
         trained = recorded and bool(parameters) and not self.trained.isdisjoint(map(id, tensors))
         if op.inert and parameters and not inputs:  # a view of a parameter is that parameter
@@ -526,80 +427,3 @@ class _Tracer(TorchDispatchMode):
             self.returned = tuple(sorted({i for i in makers if i is not None}))
         self.running.pop()
         self.events.append(("call", call))
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors that a module takes or returns, in whatever they are: containers, dataclasses, any other object."""
-    ahead, seen = [value], set[int]()
-    while ahead:
-        value = ahead.pop()
-        if isinstance(value, Tensor):
-            yield value
-            continue
-        if id(value) in seen or isinstance(value, type | nn.Module | Callable):
-            continue
-        seen.add(id(value))
-        held: Sequence[Any] = ()
-        if isinstance(value, Mapping):
-            held = list(value.values())
-        elif isinstance(value, list | tuple | set | frozenset | deque):
-            held = list(value)
-        elif is_dataclass(value):
-            held = [getattr(value, f.name) for f in fields(value) if hasattr(value, f.name)]
-        if not held and hasattr(value, "__dict__"):
-            held = list(vars(value).values())
-        ahead.extend(reversed(held))
-
-
-def _tensors(values: Sequence[Any]) -> list[Tensor]:
-    """The tensors among an operator's arguments or results, including those in lists."""
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple) and value and type(value[0]) is not int:  # as most are: sizes, strides
-            found += [v for v in value if isinstance(v, Tensor)]
-    return found
-
-
-def place(part: Tensor, whole: Tensor) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Where the rows and columns of a view lie in a map: the first one, and the step. None unless they are its rows and
-    columns."""
-    if whole.dim() < 2 or part.dim() < 2:
-        return None
-    offset, first = int(part.storage_offset() - whole.storage_offset()), [0] * whole.dim()
-    for axis in sorted(range(whole.dim()), key=whole.stride, reverse=True):
-        if whole.size(axis) > 1 and whole.stride(axis):
-            first[axis], offset = divmod(offset, whole.stride(axis))
-    found = []
-    for axis in (-2, -1):
-        step, rest = divmod(part.stride(axis), whole.stride(axis) or 1) if part.size(axis) > 1 else (1, 0)
-        if rest or step < 1 or first[axis] + (part.size(axis) - 1) * step >= whole.size(axis):
-            return None
-        found.append((first[axis], step))
-    return (found[0], found[1]) if not offset else None
-
-
-def geometry(module: nn.Module) -> dict[str, Any]:
-    """Kernel, stride, padding and groups of a convolution or pooling layer; empty for any other."""
-    if "kernel_size" not in vars(module) or "stride" not in vars(module):
-        return {}
-    dims = next((n for n in (1, 3) if type(module).__name__.endswith(f"{n}d")), 2)
-    kernel = _sides(module.kernel_size, dims)
-    if not kernel:
-        return {}
-    padding = "same" if isinstance(module, ConvSame) else getattr(module, "padding", 0)
-    return {
-        "kernel": kernel,
-        "stride": _sides(module.stride, dims) or kernel,  # a pool's stride defaults to its kernel
-        "padding": padding if isinstance(padding, str) else _sides(padding, dims),
-        "groups": getattr(module, "groups", 1),
-    }
-
-
-def _sides(value: Any, dims: int) -> tuple[int, ...]:
-    """One number for each side; () if there is none."""
-    if isinstance(value, int):
-        return (value,) * dims
-    whole = isinstance(value, tuple | list) and all(isinstance(n, int) for n in value)
-    return tuple(value) if whole else ()

@@ -27,8 +27,9 @@ from ..inputs import batch_of, meta_inputs
 from ..operators import MACS, SHORTCUTS
 from ..refusals import FAILURES, PLAIN, refusal
 from ..resolve import resolve
+from ..stand_ins import fake_tensors, put_stand_ins, stand_in, unchecked_distributions, uncollected
 from ..state import unchanged
-from ..trace import fake_tensors, put_stand_ins, stand_in, tensors_in, unchecked_distributions, uncollected
+from ..tensors import tensors_in
 from ..unregistered import unregistered
 from .figures import OPTIMIZERS, Measured
 

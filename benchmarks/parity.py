@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
-import openvino
 import torch
 from report import RESULTS, write
 from torch import Tensor
@@ -28,6 +27,7 @@ from convatlas import tables
 from convatlas.catalogue import find
 from convatlas.data.normalise import Normalizer, normalise
 from convatlas.engines import parity
+from convatlas.engines.on_openvino import core
 from convatlas.engines.onnx_export import export_onnx
 from convatlas.errors import UserError
 from convatlas.preprocess import Preprocess
@@ -88,7 +88,7 @@ def on_onnxruntime(file: Path) -> Callable[[Tensor], Tensor]:
 
 def on_openvino(file: Path) -> Callable[[Tensor], Tensor]:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    compiled = core().compile_model(file, "CPU", settings)
     return lambda x: torch.from_numpy(compiled([x.contiguous().numpy()])[0].copy())
 
 

@@ -32,7 +32,7 @@ from .from_pixels import FromPixels, as_pixels
 from .metadata import NORMALISED, PIXELS, Images, of_model
 from .net import EngineNet
 from .on_onnxruntime import OnnxRuntimeNet
-from .on_openvino import OpenVinoNet, openvino
+from .on_openvino import OpenVinoNet, core, openvino
 from .onnx_export import EXAMPLES, IMAGES, onnx_program, quiet, write_onnx
 from .program import program
 
@@ -140,7 +140,7 @@ def write_openvino(net: nn.Module, x: Tensor, file: Path, metadata: Mapping[str,
     with TemporaryDirectory() as folder:
         onnx = Path(folder) / "net.onnx"
         write_onnx(onnx_program(net, x), onnx, {})
-        model = ov.Core().read_model(onnx)
+        model = core().read_model(onnx)
         for key, value in metadata.items():
             model.set_rt_info(value, [SECTION, key])
         ov.save_model(model, file, compress_to_fp16=False)

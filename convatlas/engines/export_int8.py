@@ -18,7 +18,7 @@ from .int8 import int8_of
 from .judged import Judged
 from .kept import onnx_of
 from .metadata import NORMALISED, of_model
-from .on_openvino import openvino
+from .on_openvino import core, openvino
 from .onnx_export import IMAGES
 from .program import program
 
@@ -64,7 +64,7 @@ def onnx_about(made: Path, file: Path, about: Mapping[str, str]) -> None:
 
 def openvino_about(made: Path, file: Path, about: Mapping[str, str]) -> None:
     ov = openvino()
-    graph = ov.Core().read_model(made)
+    graph = core().read_model(made)
     for key, value in about.items():
         graph.set_rt_info(value, [SECTION, key])
     ov.save_model(graph, file, compress_to_fp16=False)

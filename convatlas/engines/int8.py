@@ -26,7 +26,7 @@ from ..files.cache import used
 from ..machine.facts import flags
 from ..weights.cache import cache as cached
 from .kept import LARGEST
-from .on_openvino import openvino, without_telemetry
+from .on_openvino import core, openvino, without_telemetry
 from .onnx_export import IMAGES
 
 X86 = ("x86_64", "AMD64")
@@ -96,7 +96,7 @@ def by_nncf(file: Path, images: Tensor, out: Path) -> None:
 
     nncf.set_log_level(logging.ERROR)
     quantised = nncf.quantize(
-        ov.Core().read_model(file),
+        core().read_model(file),
         nncf.Dataset([image.numpy() for image in images.split(1)]),
         subset_size=len(images),
         target_device=nncf.TargetDevice.CPU,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,7 @@ class OpenVinoNet(EngineNet):
     def __init__(self, file: Path, precision: str, threads: int, batch: int):
         super().__init__("openvino", precision, threads, "CPU plugin")
         self.file = file
-        ov = openvino()
-        self.core, self.model, self.batch = ov.Core(), ov.Core().read_model(file), batch
+        self.model, self.batch = core().read_model(file), batch
         self.requests = {batch: self.request(batch)}
 
     def request(self, batch: int) -> Any:
@@ -38,7 +38,7 @@ class OpenVinoNet(EngineNet):
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": self.threads > 1,  # one is the caller's, which each call would move: up to 0.5 ms
         }
-        compiled = self.core.compile_model(model, "CPU", settings)
+        compiled = core().compile_model(model, "CPU", settings)
         computes = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if computes != HINTS[self.precision]:
             raise UserError(
@@ -53,6 +53,13 @@ class OpenVinoNet(EngineNet):
             self.requests[plan] = self.request(plan)
         found = self.requests[plan].infer([x.contiguous().numpy()], share_inputs=True)
         return torch.from_numpy(found[0])
+
+
+@cache
+def core() -> Any:
+    """The one core of this process: each gives its thread a stack for signals and at its end puts back the one that it
+    found, so that after two that ended in the order they began the next signal would end the process."""
+    return openvino().Core()
 
 
 def openvino() -> Any:

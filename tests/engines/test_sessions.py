@@ -61,6 +61,7 @@ def test_refusals(engine: str, precision: str, threads: int, message: str) -> No
 @pytest.mark.parametrize(("engine", "name"), [("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")])
 def test_an_engine_that_is_not_installed(engine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, engine, None)
+    monkeypatch.setattr(on_openvino, "core", on_openvino.core.__wrapped__)
     with pytest.raises(UserError, match=rf"{name} is not installed; pip install 'convatlas\[deploy\]'"):
         on(nets.model("lenet5"), engine)
 
@@ -92,6 +93,24 @@ def test_openvino_leaves_its_one_thread_to_the_system() -> None:
         net = on(model, "openvino", "fp32", threads).net
         assert isinstance(net, on_openvino.OpenVinoNet)
         assert net.requests[1].get_compiled_model().get_property("ENABLE_CPU_PINNING") is (threads > 1)
+
+
+def test_openvino_sessions_end_in_any_order_and_signals_still_arrive() -> None:
+    """Each of several cores would put back the stack for signals that it found, even one that is gone by then."""
+    program = """
+import signal
+from convatlas.engines.sessions import on
+from tests.engines import nets
+
+model = nets.model("lenet5")
+first, second = (on(model, "openvino", "fp32", threads) for threads in (1, 2))
+del first
+del second
+signal.signal(signal.SIGINT, lambda *_: print("arrived"))
+signal.raise_signal(signal.SIGINT)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "arrived\n"), ran.stderr
 
 
 def test_torch_uses_the_threads_asked_for_and_gives_them_back() -> None:

@@ -39,22 +39,36 @@ def features(rows: Iterable[Row], input: tuple[int, ...], *, counted: int = 1, b
 
 def _own(work: Work, batch: int) -> Features:
     """The features of a kind."""
-    moved, macs = batch * VALUE * (work.reads + work.writes) / BYTES, batch * work.macs / MACS
-    weights = VALUE * work.weights / BYTES
+    moved, weights = batch * VALUE * (work.reads + work.writes) / BYTES, VALUE * work.weights / BYTES
     if work.kind == "fc":  # for one image as fast as its weights come, for more as 1x1 convolutions
         return {"fc weights": weights, "1x1 macs": (batch - 1) * work.macs / MACS}
     if work.kind in ("pool", "average"):
         return {f"{work.kind} taps": batch * work.writes * prod(work.kernel) / TAPS, "bytes": moved}
-    if work.kind in ("mean", "curve", "power"):
+    if work.kind == "copy":
+        return {"copy bytes": moved, "joined": LAUNCH * work.parts}
+    if work.kind in ("mean", "norm", "curve", "power"):
         return {f"{work.kind} bytes": moved}
     if work.kind != "conv":
         return {"bytes": moved}
-    kind = conv_kind(work)
-    sums = {f"{kind} macs": macs, "conv weights": weights}
+    return _of_conv(work, batch) | {"conv weights": weights}
+
+
+def _of_conv(work: Work, batch: int) -> Features:
+    """Of a convolution, all but its weights."""
+    kind, moved, macs = conv_kind(work), batch * VALUE * (work.reads + work.writes) / BYTES, batch * work.macs / MACS
+    sums = {f"{kind} macs": macs, "depthwise bytes" if kind == "depthwise" else "conv bytes": moved}
+    taps = batch * work.macs / work.cout / TAPS
     if kind == "grouped":  # its groups are gathered one by one
-        sums["grouped taps"] = batch * work.macs / work.cout / TAPS
-    if kind != "depthwise":
-        sums["conv bytes"] = moved
+        sums["grouped taps"] = taps
+    if work.kernel != (1, 1):  # what a tap reads is found for each position and group, however few channels it has
+        groups = work.groups if kind == "grouped" else 1
+        found = batch * work.height * work.width * prod(work.kernel) * groups / TAPS
+        sums["pieces" if kind in ("3x3", "large") else f"{kind} pieces"] = found
+    if work.cout * work.groups % LANES:  # the fastest loops do whole blocks
+        if kind == "depthwise":
+            sums["uneven depthwise macs"] = macs
+        elif kind in ("3x3", "large"):
+            sums["uneven taps"] = taps
     if kind in ("1x1", "3x3", "large"):
         blocks = _up(work.cin) * _up(work.cout) / (work.cin * work.cout)
         sums["macs of empty channels"] = macs * (blocks - 1)

@@ -41,6 +41,7 @@ class Work(NamedTuple):
     stride: int = 1
     height: int = 1  # of the output
     width: int = 1
+    parts: int = 1  # tensors that are joined
 
 
 def works(rows: Iterable[Row], input: tuple[int, ...], batch: int = 1) -> list[Work]:
@@ -50,6 +51,7 @@ def works(rows: Iterable[Row], input: tuple[int, ...], batch: int = 1) -> list[W
     """
     found: list[Work] = []
     last, shape = "", input  # the kind of what made the tensor that comes next, and its size
+    joined, parts = input, 1  # the last concatenation
     for row in rows:
         if not row.activations or not (kind := _kind(row, last, shape)):
             continue
@@ -57,8 +59,14 @@ def works(rows: Iterable[Row], input: tuple[int, ...], batch: int = 1) -> list[W
             found += _lrn(row.shape)
             last = "mul"
         elif kind != "fused":
-            found.append(_work(kind, row, shape, batch))
+            work = _work(kind, row, shape, batch)
+            if row.op in JOINS:
+                joined, parts = row.shape, _parts(row.shape, shape, joined, parts)
+                work = work._replace(parts=parts)
+            found.append(work)
             last = kind
+        elif row.op in CLIPPED:  # a norm that comes next stays one
+            last = "clip"
         shape = row.shape
     return found
 
@@ -80,6 +88,13 @@ def _kind(row: Row, last: str, shape: tuple[int, ...]) -> str:
         if row.op in ops:
             return kind
     return ""
+
+
+def _parts(made: tuple[int, ...], newest: tuple[int, ...], joined: tuple[int, ...], parts: int) -> int:
+    """Of how many tensors a concatenation is made: of the last one's and one more where their channels say so, as in a
+    DenseNet. Elsewhere two stand for the few that rows do not tell."""
+    one_more = (joined[0] + newest[0], *joined[1:])
+    return parts + 1 if made == one_more else 2
 
 
 KINDS = {

@@ -19,6 +19,7 @@ def test_a_convolution_by_hand() -> None:
             "call": 1e-4,
             "launches": 1e-6,
             "3x3 macs": 230_400 / 50e9,
+            "pieces": 900 / 5e9,
             "conv bytes": 4 * (800 + 3200) / 10e9,
             "macs of empty channels": 230_400 / 50e9,  # 8 of 16 are used
             "conv weights": 4 * 32 * 8 * 9 / 10e9,
@@ -32,10 +33,21 @@ def test_groups_by_hand() -> None:
     found = features([grouped], (32, 10, 10))
     assert found["grouped macs"] == pytest.approx(230_400 / 50e9)
     assert found["grouped taps"] == pytest.approx(100 * 32 * 9 / 5e9)  # each value that a group reads is gathered
+    assert found["grouped pieces"] == pytest.approx(100 * 4 * 9 / 5e9)
     assert found["conv bytes"] == pytest.approx(4 * (3200 + 3200) / 10e9)
     depthwise = features([CONV._replace(groups=32, macs=100 * 32 * 9)], (32, 10, 10))
     assert depthwise["depthwise macs"] == pytest.approx(28_800 / 50e9)
+    assert depthwise["depthwise bytes"] == pytest.approx(4 * (3200 + 3200) / 10e9)
+    assert depthwise["depthwise pieces"] == pytest.approx(100 * 9 / 5e9)
     assert "conv bytes" not in depthwise
+
+
+def test_channels_that_fill_no_whole_blocks_are_told_apart() -> None:
+    uneven = CONV._replace(shape=(12, 10, 10), macs=100 * 12 * 8 * 9, activations=1200)
+    assert features([uneven], (8, 10, 10))["uneven taps"] == pytest.approx(100 * 8 * 9 / 5e9)
+    depthwise = uneven._replace(groups=12, macs=100 * 12 * 9)
+    assert features([depthwise], (12, 10, 10))["uneven depthwise macs"] == pytest.approx(100 * 12 * 9 / 50e9)
+    assert not any("uneven" in name for name in features([CONV], (8, 10, 10)))
 
 
 def test_maxima_and_averages_are_told_apart() -> None:

@@ -61,6 +61,7 @@ def test_rows_of_a_batch_give_the_work_of_one_image() -> None:
         (("Conv2d", "add", "ReLU"), ["conv", "add"]),
         (("MaxPool2d", "ReLU"), ["pool", "clip"]),
         (("cat", "BatchNorm2d", "ReLU"), ["norm"]),  # of one tensor: nothing to copy
+        (("Conv2d", "ReLU", "BatchNorm2d", "ReLU"), ["conv", "norm"]),
         (("Dropout", "Flatten", "Identity"), []),
     ],
 )
@@ -68,3 +69,13 @@ def test_fusion(ops: tuple[str, ...], left: list[str]) -> None:
     rows = [Row(op, op, (4, 6, 6), activations=144) for op in ops]
     rows = [r._replace(kernel=(1, 1), stride=(1, 1), macs=4 * 144) if "Conv" in r.op else r for r in rows]
     assert [w.kind for w in works(rows, (4, 6, 6))] == left
+
+
+def test_a_dense_block_joins_one_tensor_more_each_time() -> None:
+    rows = [
+        Row(op, op, (channels, 6, 6), activations=1)
+        for channels in (16, 20, 24)
+        for op, channels in (("cat", channels), ("AvgPool2d", 4))
+    ]
+    joins = [work.parts for work in works(rows, (16, 6, 6)) if work.kind == "copy"]
+    assert joins == [2, 3]

@@ -10,6 +10,7 @@ from .graph import Graph
 
 MOST_MACS = (5e8, 1e9)  # of a chain, for one image: one of these
 MOST_WEIGHTS = 2e7
+LARGE = 64  # a side
 
 # Where chains begin: a side, and the channels that networks have there, 3 for an image. Every chain takes an image, and
 # a convolution comes first, as in networks: it makes the layout that engines keep from there on.
@@ -37,7 +38,10 @@ PLACES = [
 
 
 def chain(rng: np.random.Generator, int8: str = "") -> Graph:
-    """Three to eight random blocks and a classifier, the same for the same state of `rng`; `int8`: see Graph."""
+    """Three to eight random blocks and a classifier, the same for the same state of `rng`; `int8`: see Graph.
+
+    Large sides have the blocks that networks have there, and are pooled before the classifier.
+    """
     side, widths = PLACES[rng.integers(len(PLACES))]
     width = int(rng.choice(widths))
     g = Graph(3, side, rng, int8)
@@ -48,8 +52,10 @@ def chain(rng: np.random.Generator, int8: str = "") -> Graph:
         g.conv(width)
         g.relu()
     for _ in range(int(rng.integers(3, 9))):
-        block = BLOCKS[rng.integers(len(BLOCKS))]
-        block(g, rng, budget)
+        blocks = BLOCKS if g.side <= LARGE else AT_LARGE_SIDES
+        blocks[rng.integers(len(blocks))](g, rng, budget)
+    while g.side > 16:
+        g.pool()
     classifier(g, rng)
     return g
 
@@ -98,7 +104,7 @@ def wider(g: Graph, rng: np.random.Generator, factors: tuple[float, ...] = (0.5,
 
 
 def stride_of(g: Graph, rng: np.random.Generator) -> int:
-    return int(rng.choice([1, 1, 2])) if g.side > 7 else 1
+    return int(rng.choice([1, 2] if g.side > LARGE else [1, 1, 2])) if g.side > 7 else 1
 
 
 def plain(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
@@ -229,18 +235,19 @@ def fire(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
 
 
 def dense(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
-    """Layers that each read all before them, norm and ReLU first (DenseNet)."""
-    growth = int(rng.choice([12, 24, 32, 32, 48]))
-    for _ in range(int(rng.integers(1, 4))):
+    """Layers that each read all before them, concatenated, norm and ReLU first (DenseNet)."""
+    growth, parts = int(rng.choice([12, 24, 32, 32, 48])), [g.at]
+    for _ in range(int(rng.integers(1, 9))):
         if not budget.affords(4 * growth * (g.channels + 9 * growth), g.side**2):
             return
-        begin, channels = g.at, g.channels
+        channels = g.channels
         g.batch_norm()
         g.relu()
         g.conv(4 * growth)
         g.relu()
         g.conv(growth, 3)
-        g.concatenate([begin, g.at], channels + growth)
+        parts.append(g.at)
+        g.concatenate(parts, channels + growth)
 
 
 def inception(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
@@ -305,3 +312,4 @@ BLOCKS: list[Block] = [
     *(plain, plain, basic, bottleneck, bottleneck, inverted, inverted, separable, fire, dense, inception, fractal),
     pooled,
 ]
+AT_LARGE_SIDES: list[Block] = [plain, plain, inverted, separable, pooled]

@@ -14,7 +14,8 @@ class Graph:
     """A graph while it is written. `at` is the tensor that comes next, of `channels` x `side` x `side`.
 
     With `int8`, the name of an engine, every operator reads dequantized 8-bit values, and its weights are int8, by
-    channel, as a static quantizer leaves a graph. OpenVINO computes NNCF's depthwise convolutions in float32.
+    channel, as the engine's static quantizer leaves a graph: NNCF leaves convolutions in groups in float32, has signed
+    values where they may be negative, and quantizes what is concatenated before it, not once more after.
     """
 
     def __init__(self, channels: int, side: int, rng: np.random.Generator, int8: str = ""):
@@ -45,7 +46,7 @@ class Graph:
     def conv(self, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, pad: int | None = None) -> None:
         pad = kernel // 2 if pad is None else pad
         weights = (cout, self.channels // groups, kernel, kernel)
-        if self.int8 == "openvino" and groups == self.channels:
+        if self.int8 == "openvino" and groups > 1:
             inputs = [self.at, self._constant(np.resize(self._pool, weights))]
         else:
             inputs = [self._read(self.at), self._weights(weights), self._bias(cout)]
@@ -62,6 +63,7 @@ class Graph:
     def relu(self) -> None:
         if not self._clips():
             self._node("Relu", [self.at])
+            self._positive.add(self.at)
 
     def relu6(self) -> None:
         if not self._clips():
@@ -75,25 +77,33 @@ class Graph:
     def batch_norm(self) -> None:
         ones = self._constant(np.ones(self.channels, np.float32))
         zeros = self._constant(np.zeros(self.channels, np.float32))
-        self._node("BatchNormalization", [self._read(self.at), ones, zeros, zeros, ones])
+        scale, bias = ones, zeros
+        if self.int8 == "onnxruntime":
+            scale, bias = self._dequantized_vector(127), self._dequantized_vector(0)
+        self._node("BatchNormalization", [self._read(self.at), scale, bias, zeros, ones])
 
     def pool(self, op: str = "MaxPool", kernel: int = 3, stride: int = 2, pad: int | None = None) -> None:
         pad = kernel // 2 if pad is None else pad
         sizes = dict(kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4)
         x = self.at
         self._node(op, [self._read(x)], **sizes)
-        if x in self._positive:  # the same range: else a maximum of quantized values is taken in floating point
-            self._positive.add(self.at)
+        self._same_range([x])  # else a maximum of quantized values is taken in floating point
+        if op == "MaxPool":
+            self._is_quantized()
         self.side = (self.side + 2 * pad - kernel) // stride + 1
 
     def mean(self) -> None:
         """The mean of each channel."""
-        axes = self._constant(np.array([2, 3], np.int64))
-        self._node("ReduceMean", [self._read(self.at), axes], keepdims=1)
+        axes, x = self._constant(np.array([2, 3], np.int64)), self.at
+        self._node("ReduceMean", [self._read(x), axes], keepdims=1)
+        self._same_range([x])
         self.side = 1
 
     def flatten(self) -> None:
-        self._node("Flatten", [self.at])
+        x = self.at
+        self._node("Flatten", [self._read(x)])
+        self._same_range([x])
+        self._is_quantized()
         self.channels, self.side = self.channels * self.side**2, 1
 
     def lrn(self) -> None:
@@ -120,6 +130,7 @@ class Graph:
 
     def sigmoid(self) -> None:
         self._node("Sigmoid", [self._read(self.at)])
+        self._positive.add(self.at)
 
     def halve(self) -> None:
         """Divides by two, as a join of two paths does."""
@@ -130,11 +141,25 @@ class Graph:
 
     def multiply(self, other: str) -> None:
         """By another tensor, which may be one value a channel."""
-        self._node("Mul", [self._read(other), self._read(self.at)])
+        gate = self.at
+        self._node("Mul", [self._read(other), self._read(gate)])
+        self._same_range([other, gate])
 
     def concatenate(self, parts: list[str], channels: int) -> None:
         self._node("Concat", [self._read(p) for p in parts], axis=1)
+        self._same_range(parts)
+        self._is_quantized()
         self.channels = channels
+
+    def _same_range(self, tensors: list[str]) -> None:
+        """What comes next is positive if these are."""
+        if self._positive.issuperset(tensors):
+            self._positive.add(self.at)
+
+    def _is_quantized(self) -> None:
+        """NNCF leaves what comes next as it is, for what it was made of is quantized."""
+        if self.int8 == "openvino":
+            self._dequantized[self.at] = self.at
 
     def _clips(self) -> bool:
         """Whether quantizing clips what comes next, as a quantizer has it after a convolution, product, norm or sum."""
@@ -178,6 +203,8 @@ class Graph:
         if tensor not in self._dequantized:
             at, zero = self.at, 0 if tensor in self._positive else 128
             marks = [self._scalar("scale", SCALE), self._scalar("zero", zero, np.uint8)]
+            if zero and self.int8 == "openvino":
+                marks[1] = self._scalar("signed zero", 0, np.int8)
             self._node("QuantizeLinear", [tensor, *marks])
             self._node("DequantizeLinear", [self.at, *marks])
             self._dequantized[tensor], self.at = self.at, at
@@ -199,6 +226,11 @@ class Graph:
         return self._dequantize(
             self._constant(np.zeros(cout, np.int32)), scales, self._constant(np.zeros(cout, np.int32))
         )
+
+    def _dequantized_vector(self, value: int) -> str:
+        """One value for each channel."""
+        marks = [self._scalar("scale of a vector", 1 / 127), self._scalar("zero of a vector", 0, np.int8)]
+        return self._dequantize(self._constant(np.full(self.channels, value, np.int8)), *marks)
 
     def _dequantize(self, q: str, scales: str, zeros: str) -> str:
         at = self.at

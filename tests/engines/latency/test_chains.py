@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from convatlas import account
-from convatlas.engines.latency.chains import MOST_MACS, chain, reference
+from convatlas.engines.latency.chains import LARGE, MOST_MACS, chain, reference
 from convatlas.engines.latency.features import features
 from convatlas.engines.latency.graph import Graph
+from convatlas.engines.latency.work import works
 from convatlas.tables import index, load
 
 onnx = pytest.importorskip("onnx")
@@ -102,13 +103,14 @@ def test_maxima_and_norms_of_quantized_values_are_those_of_a_quantized_network(t
     assert not ops["MaxPool"] + ops["Relu"] + ops["ReorderInput"]
 
 
-def test_openvino_computes_depthwise_convolutions_as_of_a_quantized_network(tmp_path: Path) -> None:
-    """In float32, and the others in int8: so it runs MobileNetV2 that NNCF has quantized."""
+@pytest.mark.parametrize("groups", [2, 32])
+def test_openvino_computes_groups_as_of_a_quantized_network(groups: int, tmp_path: Path) -> None:
+    """In float32, and the others in int8: so it runs MobileNetV2 and AlexNet that NNCF has quantized."""
     openvino = pytest.importorskip("openvino")
     made = Graph(3, 16, np.random.default_rng(0), int8="openvino")
     made.conv(32)
     made.relu()
-    made.conv(32, 3, groups=32)
+    made.conv(32, 3, groups=groups)
     made.relu()
     made.conv(64)
     made.mean()
@@ -121,6 +123,25 @@ def test_openvino_computes_depthwise_convolutions_as_of_a_quantized_network(tmp_
     told = [op.get_rt_info() for op in graph.get_ordered_ops()]
     how = [one["runtimePrecision"].astype(str) for one in told if one["layerType"].astype(str) == "Convolution"]
     assert how == ["u8", "f32", "u8"]
+
+
+def test_what_is_concatenated_is_quantized_as_in_a_quantized_network() -> None:
+    """By ONNX Runtime before and after, by NNCF before."""
+    for int8, ops in (("onnxruntime", ["QuantizeLinear"]), ("openvino", ["BatchNormalization"])):
+        made = Graph(3, 8, np.random.default_rng(0), int8)
+        made.conv(16)
+        made.relu()
+        made.concatenate([made.at, made.at], 32)
+        joined = made.at
+        made.batch_norm()
+        assert [node.op_type for node in made.nodes if joined in node.input] == ops
+
+
+def test_chains_have_no_norms_or_concatenations_at_sides_where_networks_have_none(tmp_path: Path) -> None:
+    for seed in range(12):
+        made, found = counted(tmp_path / "chain.onnx", seed)
+        sides = [work.height for work in works(found.rows, made.input) if work.kind in ("norm", "copy")]
+        assert max(sides, default=0) <= LARGE
 
 
 def optimized(onnxruntime: Any, made: Graph, file: Path) -> Counter[str]:

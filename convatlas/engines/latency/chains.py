@@ -235,16 +235,18 @@ def fire(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
 
 
 def dense(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
-    """Layers that each read all before them, concatenated, norm and ReLU first (DenseNet)."""
-    growth, parts = int(rng.choice([12, 24, 32, 32, 48])), [g.at]
+    """Layers that each read all before them, concatenated, norm and ReLU first, mostly with a bottleneck (DenseNet)."""
+    growth, parts, squeezed = int(rng.choice([12, 24, 32, 32, 48])), [g.at], rng.random() < 0.7
     for _ in range(int(rng.integers(1, 9))):
-        if not budget.affords(4 * growth * (g.channels + 9 * growth), g.side**2):
+        squeeze, channels = 4 * growth, g.channels
+        weights = squeeze * (channels + 9 * growth) if squeezed else 9 * channels * growth
+        if not budget.affords(weights, g.side**2):
             return
-        channels = g.channels
         g.batch_norm()
         g.relu()
-        g.conv(4 * growth)
-        g.relu()
+        if squeezed:
+            g.conv(squeeze)
+            g.relu()
         g.conv(growth, 3)
         parts.append(g.at)
         g.concatenate(parts, channels + growth)

@@ -237,7 +237,7 @@ def fire(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
 def dense(g: Graph, rng: np.random.Generator, budget: Budget) -> None:
     """Layers that each read all before them, concatenated, norm and ReLU first, mostly with a bottleneck (DenseNet)."""
     growth, parts, squeezed = int(rng.choice([12, 24, 32, 32, 48])), [g.at], rng.random() < 0.7
-    for _ in range(int(rng.integers(1, 9))):
+    for _ in range(int(rng.choice([1, 2, 4, 8, 12]))):
         squeeze, channels = 4 * growth, g.channels
         weights = squeeze * (channels + 9 * growth) if squeezed else 9 * channels * growth
         if not budget.affords(weights, g.side**2):

@@ -28,7 +28,8 @@ def features(rows: Iterable[Row], input: tuple[int, ...], *, counted: int = 1, b
     sums: Features = defaultdict(float)
     sums["call"] = CALL
     for work in works(rows, input, counted):
-        sums["launches"] += LAUNCH
+        if work.kind not in ("norm", "copy"):  # int8 engines have several steps for each, counted apart
+            sums["launches"] += LAUNCH
         moved = batch * VALUE * (work.reads + work.writes)
         if moved > CACHE:
             sums["bytes beyond the cache"] += moved / BYTES
@@ -46,7 +47,9 @@ def _own(work: Work, batch: int) -> Features:
         return {f"{work.kind} taps": batch * work.writes * prod(work.kernel) / TAPS, "bytes": moved}
     if work.kind == "copy":
         return {"copy bytes": moved, "joined": LAUNCH * work.parts}
-    if work.kind in ("mean", "norm", "curve", "power"):
+    if work.kind == "norm":
+        return {"norm bytes": moved, "norms": LAUNCH}
+    if work.kind in ("mean", "curve", "power"):
         return {f"{work.kind} bytes": moved}
     if work.kind != "conv":
         return {"bytes": moved}

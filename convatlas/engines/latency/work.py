@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ...accounting.rows import Row
 
 NORMS = {"BatchNorm1d", "BatchNorm2d", "BatchNormalization"}
-CLIPPED = {"ReLU", "ReLU6", "relu", "Relu", "Clip", "hardtanh", "LeakyRelu", "PReLU", "PRelu"}  # fused by every engine
+CLIPPED = {"ReLU", "ReLU6", "relu", "Relu", "Clip", "hardtanh", "LeakyRelu", "PReLU", "PRelu"}  # fused (PReLU: mostly)
 CURVED = {"SiLU", "GELU", "Tanh", "Squash", "Sigmoid", "Gelu", "Swish", "HardSwish", "Hardswish", "HardSigmoid"}
 MEANS = {"AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
 POOLS = {"MaxPool2d", "MaxPoolSame", "Pool", "PoolTimm", "MaxPool"}

@@ -60,9 +60,9 @@ def test_without_a_profile_one_line_says_how_to_calibrate() -> None:
     [
         "",
         "[]",
-        '{"schema": 1}',
-        '{"schema": 1, "key": {}, "seconds": {}, "low": 1, "high": 1, "chains": 1, "seed": 0}',
-        '{"schema": 1, "key": 3, "seconds": [], "low": "x", "high": 1, "chains": 1, "seed": 0}',
+        '{"schema": 2}',
+        '{"schema": 2, "key": {}, "seconds": {}, "low": 1, "high": 1, "chains": 1, "seed": 0}',
+        '{"schema": 2, "key": 3, "seconds": [], "low": "x", "high": 1, "chains": 1, "seed": 0}',
     ],
 )
 def test_a_damaged_profile_is_said(text: str) -> None:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-from ..errors import UserError, unknown
+from ..errors import UserError, first_line, pass_on, unknown
 from ..weights.model import Model
 from . import auto
 from .int8 import int8_of
@@ -80,9 +80,15 @@ def session(
     if precision == "int8":
         assert calibrate is not None
         file = int8_of(file, engine, calibrate)
-    if engine == "onnxruntime":
-        return OnnxRuntimeNet(file, precision, threads)
-    return OpenVinoNet(file, precision, threads, batch)
+    try:
+        if engine == "onnxruntime":
+            return OnnxRuntimeNet(file, precision, threads)
+        return OpenVinoNet(file, precision, threads, batch)
+    except UserError:
+        raise
+    except Exception as error:  # the engines have exceptions of their own
+        pass_on(file, error)
+        raise UserError(f"{file} is damaged ({first_line(error)})", "delete it: it is made again") from error
 
 
 def check(engine: str, precision: str, threads: int) -> None:

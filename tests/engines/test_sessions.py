@@ -66,6 +66,19 @@ def test_an_engine_that_is_not_installed(engine: str, name: str, monkeypatch: py
         on(nets.model("lenet5"), engine)
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_damaged_file_in_the_cache(engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONVATLAS_CACHE", str(tmp_path))
+    model = nets.model("lenet5")
+    file = kept.onnx_of(model.net, model.preprocess.input)
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(UserError, match=rf"{file} is damaged \(.+\); delete it: it is made again") as found:
+        on(model, engine)
+    assert "\n" not in str(found.value)
+    file.unlink()
+    assert on(model, engine).net(nets.images(model, 1)).shape == (1, 10)
+
+
 def test_bf16_on_openvino_only_where_it_is_asked_for() -> None:
     """By itself OpenVINO computes in bf16 where the processor can: its errors are hundreds of times as large."""
     model = nets.model("resnet20", input=(3, 16, 16))

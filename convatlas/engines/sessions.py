@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-from ..errors import UserError, first_line, pass_on, unknown
+from ..errors import UserError, pass_on, unknown
 from ..weights.model import Model
 from . import auto
 from .int8 import int8_of
@@ -88,7 +88,10 @@ def session(
         raise
     except Exception as error:  # the engines have exceptions of their own
         pass_on(file, error)
-        raise UserError(f"{file} is damaged ({first_line(error)})", "delete it: it is made again") from error
+        reason = str(error).strip().rpartition("\n")[2].rpartition(" : ")[2]
+        raise UserError(
+            f"{engine} cannot run {file} ({reason})", "delete it, in case it is damaged, or give another --engine"
+        ) from error
 
 
 def check(engine: str, precision: str, threads: int) -> None:

@@ -72,7 +72,8 @@ def test_a_damaged_file_in_the_cache(engine: str, monkeypatch: pytest.MonkeyPatc
     model = nets.model("lenet5")
     file = kept.onnx_of(model.net, model.preprocess.input)
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(UserError, match=rf"{file} is damaged \(.+\); delete it: it is made again") as found:
+    told = rf"{engine} cannot run {file} \(.+\); delete it, in case it is damaged"
+    with pytest.raises(UserError, match=told) as found:
         on(model, engine)
     assert "\n" not in str(found.value)
     file.unlink()

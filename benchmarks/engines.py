@@ -10,7 +10,7 @@ enough for its speed and says nothing of its accuracy.
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/engines.py
 
 keeps torch and OpenVINO to AVX2 on a processor that can do more, and writes results/engines_avx2.json. ONNX Runtime,
-which cannot be kept from the rest, is left out.
+which cannot be kept from the rest, is left out, and so is bf16.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from convatlas.weights.model import Model
 
 AVX2 = os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX2"
 RUN = ("torch", "openvino") if AVX2 else ENGINES
+TYPES = ("fp32", "int8") if AVX2 else PRECISIONS
 NETWORKS = ("resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121")
 GOALS = {  # times as fast, with AVX512 and VNNI, or without
     ("resnet50", "fp32"): 1.4 if AVX2 else 1.6,
@@ -61,7 +62,7 @@ def factors(network: str, seconds: float) -> dict[str, Any]:
     x = torch.randn(1, *model.preprocess.input)
     images = torch.randn(IMAGES, *model.preprocess.input)
     nets: dict[str, nn.Module] = {LOADED: model.net}
-    for precision in PRECISIONS:
+    for precision in TYPES:
         for engine in RUN:
             if precision in CAN[engine]:
                 nets[f"{engine} {precision}"] = on(model, engine, precision, calibrate=images).net
@@ -72,7 +73,7 @@ def factors(network: str, seconds: float) -> dict[str, Any]:
     for name, its in times.items():
         over = ratio(times[LOADED], its)
         found[name] = {"ms": 1e3 * its.median, "times as fast": over.median, "p10": over.low, "p90": over.high}
-    best = {p: max((n for n in nets if n.endswith(p)), key=lambda n: found[n]["times as fast"]) for p in PRECISIONS}
+    best = {p: max((n for n in nets if n.endswith(p)), key=lambda n: found[n]["times as fast"]) for p in TYPES}
     return {
         "n": times[LOADED].n,
         "sessions": found,

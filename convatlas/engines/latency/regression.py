@@ -12,7 +12,7 @@ from .features import Features
 FOLDS = 10
 STEPS = 8  # of reweighting
 LEAST_ERROR = 0.05  # relative; smaller ones all weigh alike
-COVERAGE = 0.9
+COVERAGE = 0.95  # of chains: about 9 of 10 networks, which are less like chains than chains are
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Regression:
 def fitted(found: Sequence[Features], times: Sequence[float]) -> Regression:
     """The regression of times on features, by the least sum of relative errors.
 
-    The interval is conformal: each time is compared with what the other folds predict, and 90% of what comes from the
-    same distribution lies within the factors that hold for 90% of these, corrected for their number.
+    The interval is conformal: each time is compared with what the other folds predict, and COVERAGE of what comes from
+    the same distribution lies within the factors that hold for COVERAGE of these, corrected for their number.
     """
     names = sorted({name for one in found for name in one})
     table = np.array([[one.get(name, 0.0) for name in names] for one in found])
     seconds = np.asarray(times, float)
     factors = least_relative(table, seconds)
-    low, high = conformal(np.log(seconds / out_of_fold(table, seconds)))
+    low, high = conformal(np.log(seconds / out_of_fold(table, seconds)), COVERAGE)
     return Regression(dict(zip(names, map(float, factors), strict=True)), float(np.exp(low)), float(np.exp(high)))
 
 
@@ -69,7 +69,7 @@ def out_of_fold(table: np.ndarray, times: np.ndarray) -> np.ndarray:
     return np.maximum(predicted, np.finfo(float).tiny)
 
 
-def conformal(residuals: np.ndarray, coverage: float = COVERAGE) -> tuple[float, float]:
+def conformal(residuals: np.ndarray, coverage: float) -> tuple[float, float]:
     """Bounds of a new residual from the same distribution: below each lies half of what `coverage` leaves.
 
     They are order statistics, the k-th lowest and highest with k = floor((n + 1) (1 - coverage) / 2), and infinite

@@ -49,14 +49,14 @@ def test_intervals_hold_what_their_order_statistics_say() -> None:
     rng = np.random.default_rng(2)
     n, cases = 99, 4000
     residuals = rng.gamma(2.0, size=(cases, n + 1))
-    bounds = np.array([conformal(one[:n]) for one in residuals])
+    bounds = np.array([conformal(one[:n], 0.9) for one in residuals])
     inside = (bounds[:, 0] < residuals[:, n]) & (residuals[:, n] < bounds[:, 1])
     assert inside.mean() == pytest.approx((n + 1 - 2 * 5) / (n + 1), abs=4 * np.sqrt(0.09 / cases))
 
 
 def test_too_few_residuals_have_no_interval() -> None:
-    assert conformal(np.zeros(18)) == (-np.inf, np.inf)
-    assert conformal(np.arange(19.0)) == (0.0, 18.0)
+    assert conformal(np.zeros(18), 0.9) == (-np.inf, np.inf)
+    assert conformal(np.arange(19.0), 0.9) == (0.0, 18.0)
 
 
 def test_a_regression_predicts_new_times_within_its_interval() -> None:
@@ -66,5 +66,5 @@ def test_a_regression_predicts_new_times_within_its_interval() -> None:
     made = fitted(found[:200], times[:200])
     assert made.seconds == pytest.approx({"macs": 3, "bytes": 1}, rel=0.15)
     ratios = np.array(times[200:]) / [made.estimate(one) for one in found[200:]]
-    assert 0.82 < np.mean((made.low < ratios) & (ratios < made.high)) < 0.97
-    assert np.log([made.low, made.high]) == pytest.approx([-0.1645, 0.1645], abs=0.05)
+    assert 0.9 < np.mean((made.low < ratios) & (ratios < made.high)) < 0.99
+    assert np.log([made.low, made.high]) == pytest.approx([-0.196, 0.196], abs=0.05)

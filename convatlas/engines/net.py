@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from torch import Tensor, nn
+
+from ..errors import UserError, pass_on
+
+
+@contextmanager
+def refusing(file: Path, what: str, remedy: str) -> Iterator[None]:
+    """Whatever an engine raises of a file within, in exceptions of its own, becomes a UserError: what, why, remedy."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        pass_on(file, error)
+        reason = str(error).strip().rpartition("\n")[2].rpartition(" : ")[2]
+        raise UserError(f"{what} ({reason})", remedy) from error
 
 
 class EngineNet(nn.Module, ABC):

@@ -15,13 +15,14 @@ from torch import Tensor
 from ..catalogue import find
 from ..data.names import unnamed
 from ..data.normalise import Normalizer
-from ..errors import UserError, first_line, pass_on
+from ..errors import UserError
 from ..layers import Shape
 from ..preprocess import Preprocess
 from ..weights.model import Model
 from ..weights.published import preset_for
 from . import metadata
 from .metadata import PIXELS
+from .net import refusing
 from .on_onnxruntime import OnnxRuntimeNet
 
 FLOAT, UINT8 = "tensor(float)", "tensor(uint8)"
@@ -31,14 +32,8 @@ class FileNet(OnnxRuntimeNet):
     """The network in an ONNX file, of whatever batch it was exported for: images (n, C, H, W) in, logits out."""
 
     def __init__(self, file: Path, threads: int):
-        try:
+        with refusing(file, f"{file} is no ONNX file that ONNX Runtime runs", "give another"):
             super().__init__(file, "fp32", threads)
-        except UserError:
-            raise
-        except Exception as error:  # ONNX Runtime has an exception for each of its states
-            pass_on(file, error)
-            reason = first_line(error).rpartition(" : ")[2]
-            raise UserError(f"{file} is no ONNX file that ONNX Runtime runs ({reason})", "give another") from error
         given, self.first = self.session.get_inputs(), self.session.get_outputs()[0].name
         if len(given) != 1 or len(given[0].shape) != 4 or given[0].type not in (FLOAT, UINT8):
             takes = ", ".join(f"{it.name} {it.type} {it.shape}" for it in given)

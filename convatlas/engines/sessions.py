@@ -8,12 +8,12 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-from ..errors import UserError, pass_on, unknown
+from ..errors import UserError, unknown
 from ..weights.model import Model
 from . import auto
 from .int8 import int8_of
 from .kept import onnx_of
-from .net import EngineNet
+from .net import EngineNet, refusing
 from .on_onnxruntime import OnnxRuntimeNet
 from .on_openvino import OpenVinoNet
 from .on_torch import TorchNet
@@ -80,18 +80,11 @@ def session(
     if precision == "int8":
         assert calibrate is not None
         file = int8_of(file, engine, calibrate)
-    try:
+    remedy = "delete it, in case it is damaged, or give another --engine"
+    with refusing(file, f"{engine} cannot run {file}", remedy):
         if engine == "onnxruntime":
             return OnnxRuntimeNet(file, precision, threads)
         return OpenVinoNet(file, precision, threads, batch)
-    except UserError:
-        raise
-    except Exception as error:  # the engines have exceptions of their own
-        pass_on(file, error)
-        reason = str(error).strip().rpartition("\n")[2].rpartition(" : ")[2]
-        raise UserError(
-            f"{engine} cannot run {file} ({reason})", "delete it, in case it is damaged, or give another --engine"
-        ) from error
 
 
 def check(engine: str, precision: str, threads: int) -> None:

@@ -107,7 +107,7 @@ def reliability(scores: Scores, path: Path) -> Path:
     top.hlines(sure, *edges, color="tab:orange", linewidth=2.5, label="mean probability given to the prediction")
     top.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of images that are right")
     top.set_title(f"{scores.n:,} images, expected calibration error {scores.ece:.2%}")
-    top.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     below.bar(at, [b.images for b in bins], width, color="0.6", edgecolor="white")
     below.set(xlabel="probability of the predicted class", ylabel="images")
     for axes in (top, below):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ from convatlas.nets.lenet import Subsample
 from convatlas.preprocess import Preprocess
 
 RESULTS = Path(__file__).parents[2] / "benchmarks/results/parity.json"
-ROUNDED = {"plain110", "preact_resnet164_bn_after", "fractalnet_80_narrow", "fractalnet_160_narrow"}  # so deep that
-# with random weights torch's own float32 is about as far from float64
+DEEP = {"fractalnet_40", "fractalnet_40_narrow", "preact_resnet110_bn_after"}
+DEEPEST = {"plain110", "preact_resnet164_bn_after", "fractalnet_80_narrow", "fractalnet_160_narrow"}  # beyond TOLERANCE
 LOGITS = torch.tensor([[0.0, 2.0, 4.0], [1.0, 3.0, 2.0], [-3.0, 0.0, 0.5]])
 
 
@@ -95,9 +96,11 @@ def exported(net: ConvNet, file: Path) -> parity.Run:
     return lambda images: engine(normalise(images, normalizer_of(net)))
 
 
-UNLIKE = pytest.mark.xfail(raises=parity.Unlike, strict=True)
-MARKS = {"lenet5": [], **{name: [pytest.mark.slow, UNLIKE] for name in ROUNDED}}
-EVERY = [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in tables.index()]
+EVERY = [
+    pytest.param(name, marks=() if name == "lenet5" else pytest.mark.slow)
+    for name in tables.index()
+    if name not in DEEPEST
+]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -106,12 +109,25 @@ def test_networks_are_exported_as_they_are(name: str, tmp_path: Path) -> None:
     assert parity.check(original, exported(net, tmp_path / "net.onnx"), images, name) <= parity.TOLERANCE
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(DEEPEST))
+def test_the_deepest_networks_are_as_near_to_float64_as_torch_is(name: str, tmp_path: Path) -> None:
+    """With random weights their float32 logits depend on the order of additions by more than is tolerated."""
+    net, original, images = made(name)
+    found, expected = exported(net, tmp_path / "net.onnx")(images).double(), original(images).double()
+    exact = parity.of_net(deepcopy(net).double())(normalise(images, normalizer_of(net)).double())
+    assert parity.difference(exact, found) <= 2 * parity.difference(exact, expected) < 1e-2
+
+
 def test_one_network_of_every_family_was_compared_on_both_engines() -> None:
     figures = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"]
     assert {of["family"] for of in figures.values()} == {row["family"] for row in tables.index().values()}
     for name, of in figures.items():
-        for engine in ("onnxruntime", "openvino"):
-            assert ("differs from the original" in of[engine]) if name in ROUNDED else of[engine] <= parity.TOLERANCE
+        for found in (of["onnxruntime"], of["openvino"]):
+            if name in DEEPEST:
+                assert "differs from the original" in found
+            else:
+                assert found <= (parity.TOLERANCE if name in DEEP else 2e-5), name
 
 
 def test_an_operator_that_the_exporter_gets_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
